@@ -1,0 +1,66 @@
+"""ddbench: the plugin-based benchmarking toolkit of dataset distillation.
+
+Everything a plugin author or a notebook needs is here; names are imported on first use, so ``import ddbench`` is cheap.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_HOME_OF = {
+    "run": "ddbench.api",
+    "distill": "ddbench.api",
+    "evaluate": "ddbench.api",
+    "load": "ddbench.api",
+    "load_dataset": "ddbench.api",
+    "hookimpl": "ddbench.hookspecs",
+    "MethodSpec": "ddbench.specs",
+    "EvaluatorSpec": "ddbench.specs",
+    "DatasetSpec": "ddbench.specs",
+    "NetworkSpec": "ddbench.specs",
+    "CaptionerSpec": "ddbench.specs",
+    "Options": "ddbench.options",
+    "Distiller": "ddbench.contracts",
+    "Evaluator": "ddbench.contracts",
+    "DatasetLoader": "ddbench.contracts",
+    "Captioner": "ddbench.contracts",
+    "Dataset": "ddbench.contracts",
+    "Split": "ddbench.contracts",
+    "DistilledSet": "ddbench.contracts",
+    "Protocol": "ddbench.contracts",
+    "Score": "ddbench.contracts",
+    "check_ipc": "ddbench.contracts",
+    "ImageSource": "ddbench.images",
+    "ArrayImages": "ddbench.images",
+    "FileImages": "ddbench.images",
+    "Context": "ddbench.context",
+    "Machine": "ddbench.context",
+    "Step": "ddbench.store",
+    "Done": "ddbench.store",
+    "derive_seed": "ddbench.keys",
+    "digest": "ddbench.keys",
+    "digest_bytes": "ddbench.keys",
+    "write_atomic": "ddbench.store",
+    "DDBenchError": "ddbench.errors",
+    "UsageError": "ddbench.errors",
+    "PluginError": "ddbench.errors",
+    "DataError": "ddbench.errors",
+    "ModelError": "ddbench.errors",
+    "TeacherError": "ddbench.errors",
+}
+
+__all__ = sorted([*_HOME_OF, "__version__"])  # noqa: PLE0605
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Import a public name on first use."""
+        if name not in _HOME_OF:
+            raise AttributeError(f"module 'ddbench' has no attribute {name!r}")
+        return getattr(importlib.import_module(_HOME_OF[name]), name)
+
+    def __dir__() -> list[str]:
+        return __all__

@@ -1,0 +1,276 @@
+"""What a plugin gets to work with: data, options, seeds by role, cached steps, networks, device and progress."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbench.keys import derive_seed
+from ddbench.options import Preset, Resolved, resolve
+from ddbench.store import Done, Step, Store, home
+
+if TYPE_CHECKING:
+    from ddbench.contracts import Dataset, Plugin
+    from ddbench.plugins import Entry, Plugins
+    from ddbench.ui import Advance, Reporter
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how to compute.
+
+    Attributes:
+        device: torch device, e.g. ``cpu`` or ``cuda:0``.
+        precision: ``fp32``, ``bf16`` or ``fp16`` of the mixed-precision parts.
+        offline: never open a network connection.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    offline: bool = False
+
+    def numerics(self) -> dict[str, str]:
+        """Return what changes results in the last digits: part of the key of every trained step."""
+        return {"device": self.device.partition(":")[0], "precision": self.precision}
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "auto", offline: bool = False) -> Machine:
+        """Resolve ``auto``: a GPU where there is one; bf16 where the processor multiplies it natively, else fp32."""
+        if device == "auto":
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        if precision == "auto":
+            precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
+        return cls(device, precision, offline)
+
+
+def _native_bf16() -> bool:
+    with contextlib.suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text("utf-8").split()
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    return False
+
+
+@dataclass
+class Context:
+    """Handed to every plugin call.
+
+    Attributes:
+        dataset: the data set (not yet there while a data set is being loaded).
+        options: the plugin's own validated options.
+        ipc: images per class, or None for the whole training set.
+        network: name of the network under test (evaluators), or of the one a method uses where it has a choice.
+        base_seed: the distillation seed (methods) or the evaluation seed (evaluators).
+        preset: the scale and fidelity of this run.
+        machine: device, precision, offline.
+        explicit: options the user set for any plugin, by scope (``method``, ``captioner``, a plugin's name, …).
+        ledger: the steps used so far with their costs; ends up in the record.
+    """
+
+    plugins: Plugins
+    store: Store
+    reporter: Reporter
+    machine: Machine = field(default_factory=Machine)
+    preset: Preset = field(default_factory=Preset)
+    base_seed: int = 0
+    ipc: int | None = None
+    network: str = ""
+    explicit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    resolved: Resolved = field(default_factory=lambda: Resolved(None))
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    _dataset: Dataset | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set of this run."""
+        if self._dataset is None:
+            raise RuntimeError("no data set has been loaded yet")
+        return self._dataset
+
+    @property
+    def options(self) -> Any:
+        """The plugin's validated options."""
+        return self.resolved.values
+
+    @property
+    def home(self) -> Path:
+        """The artifact folder."""
+        return self.store.root
+
+    # Randomness ---------------------------------------------------------------------------------------------------
+
+    def seed(self, role: str, *indices: int | str) -> int:
+        """Return the 31-bit seed of a role, e.g. ``ctx.seed("student", repeat)``."""
+        return derive_seed(self.base_seed, role, *indices)
+
+    def rng(self, role: str, *indices: int | str) -> np.random.Generator:
+        """Return a NumPy generator for a role."""
+        return np.random.default_rng(self.seed(role, *indices))
+
+    # Work ---------------------------------------------------------------------------------------------------------
+
+    def step(self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False) -> Done:
+        """Return a cached named step, building it if needed; any plugin that names the same inputs shares it.
+
+        Args:
+            name: what it is (``captions``, ``latents``, ``teacher``): a folder name in the store.
+            inputs: plain data that fully determines the result, e.g. the data set's fingerprint, options, seeds, digests of
+                other steps. Add a ``version`` to it and raise it when the builder's results change.
+            builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
+            force: build it again.
+        """
+        done = self.store.get(name, inputs)
+        if done and not force:
+            self.reporter.log(f"✓ {name}: reused ({done.key[:8]})")
+        else:
+            again = " (going on where it stopped)" if self.store.started(name, inputs) else ""
+            self.reporter.log(f"• {name}{again}")
+            start = time.perf_counter()
+            with peak_memory(self.machine.device) as memory:
+
+                def measured(step: Step) -> None:
+                    builder(step)
+                    step.costs.update(memory())
+
+                done = self.store.build(name, inputs, measured, force=force)
+            self.reporter.log(f"✓ {name}: {time.perf_counter() - start:.1f} s ({done.key[:8]})")
+        entry = {"step": name, "key": done.key[:20], "seconds": done.seconds, **done.marker["costs"]}
+        if all(known["key"] != entry["key"] for known in self.ledger):
+            self.ledger.append(entry)
+        return done
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        """Show progress of anything over two seconds: ``with ctx.progress("captions", n) as advance: advance(i)``."""
+        with self.reporter.task(description, total) as advance:
+            yield advance
+
+    def log(self, message: str) -> None:
+        """Tell the user about a step taken."""
+        self.reporter.log(message)
+
+    def warn(self, message: str) -> None:
+        """Tell the user about something they should know."""
+        self.reporter.warn(message)
+
+    # Other plugins ------------------------------------------------------------------------------------------------
+
+    def situation(self) -> dict[str, Any]:
+        """Return what preset rules can ask about."""
+        facts: dict[str, Any] = {"ipc": self.ipc, "network": self.network}
+        if self._dataset is not None:
+            data = self._dataset
+            facts |= {
+                "dataset": data.name,
+                "num_classes": data.num_classes,
+                "image_size": data.image_size,
+                "channels": data.channels,
+            }
+        return facts
+
+    def use(self, kind: str, name: str) -> tuple[Plugin, Context, Entry]:
+        """Return another plugin (e.g. a captioner), a context with *its* options, and its registry entry."""
+        entry = self.plugins.get(kind, name)
+        plugin = load_plugin(entry)
+        return plugin, self.with_options_of(plugin, entry), entry
+
+    def with_options_of(self, plugin: Plugin, entry: Entry) -> Context:
+        """Return this context with the resolved options of ``plugin``.
+
+        Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``), which wins.
+        """
+        kind, name = entry.spec.kind, entry.spec.name.rstrip(":")
+        chosen: dict[str, Any] = {}
+        for scope in (kind, name, f"{kind}/{name}"):
+            chosen |= self.explicit.get(scope, {})
+        resolved = resolve(type(plugin), f"{kind}/{name}", self.situation(), self.preset, chosen)
+        return replace(self, resolved=resolved)
+
+    def build_network(self, name: str = "", *, image_size: int | None = None, seed: int, **settings: Any) -> Any:
+        """Return a freshly initialised network (``torch.nn.Module``) for this data set.
+
+        Args:
+            name: a registered network; the one under test when empty.
+            image_size: side of its inputs; the data set's when None.
+            seed: determines the initial weights; the global generator is left as it was.
+            settings: further keyword arguments of the network's builder.
+        """
+        import torch
+
+        entry = self.plugins.get("network", name or self.network)
+        build = entry.spec.load()
+        fixed = dict(getattr(entry.spec, "settings", ()))
+        if entry.argument:
+            fixed["name"] = entry.argument
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return build(
+                in_channels=self.dataset.channels,
+                image_size=image_size or self.dataset.image_size,
+                num_classes=self.dataset.num_classes,
+                **(fixed | settings),
+            )
+
+
+def load_plugin(entry: Entry) -> Any:
+    """Instantiate a plugin's class, naming what is wrong with it if that fails.
+
+    Raises:
+        PluginError: the target is not a class of the right base, or cannot be made without arguments.
+    """
+    from ddbench import contracts
+    from ddbench.errors import PluginError
+
+    base: Any = {
+        "method": contracts.Distiller,
+        "evaluator": contracts.Evaluator,
+        "dataset": contracts.DatasetLoader,
+        "captioner": contracts.Captioner,
+    }[entry.spec.kind]
+    target = entry.spec.load()
+    if not (isinstance(target, type) and issubclass(target, base)):
+        raise PluginError(
+            f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} is {target!r}, not a class derived from"
+            f" ddbench.{base.__name__}."
+        )
+    try:
+        return target()
+    except TypeError as error:
+        raise PluginError(f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} cannot be made: {error}") from error
+
+
+@contextlib.contextmanager
+def peak_memory(device: str) -> Iterator[Callable[[], dict[str, int]]]:
+    """Measure peak memory of a block: the device's on a GPU, this process's high-water mark on a CPU (bytes)."""
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def read() -> dict[str, int]:
+        if on_gpu:
+            import torch
+
+            return {"peak_device_bytes": int(torch.cuda.max_memory_allocated(device))}
+        with contextlib.suppress(ImportError):
+            import resource
+
+            unit = 1 if sys.platform == "darwin" else 1024
+            return {"peak_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+        return {}
+
+    yield read
+
+
+def new_store() -> Store:
+    """Return the store in the artifact folder."""
+    return Store(home())

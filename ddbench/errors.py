@@ -1,0 +1,99 @@
+"""Every error a user can meet: one class per exit code, each message with what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+
+class DDBenchError(Exception):
+    """An error that is explained instead of traced.
+
+    Attributes:
+        exit_code: what the command line exits with.
+        hint: what the user can do; printed under the message.
+    """
+
+    exit_code = 1
+    summary = "something else went wrong inside ddbench"
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class UsageError(DDBenchError):
+    """A name, option or combination that does not exist."""
+
+    exit_code = 2
+    summary = "a name, an option or a combination that does not exist"
+
+
+class PluginError(DDBenchError):
+    """A plugin broke its contract; the message names the plugin and the mistake."""
+
+    exit_code = 3
+    summary = "a plugin is broken or breaks its contract"
+
+
+class DataError(DDBenchError):
+    """Image data is missing, incomplete or corrupt."""
+
+    exit_code = 4
+    summary = "image data is missing, incomplete or corrupt"
+
+
+class ModelError(DDBenchError):
+    """Model weights are missing, unreadable or of the wrong kind."""
+
+    exit_code = 5
+    summary = "model weights are missing, unreadable or of the wrong kind"
+
+
+class TeacherError(DDBenchError):
+    """A teacher is below its floor accuracy or of another class order."""
+
+    exit_code = 6
+    summary = "a teacher is below its floor accuracy or of another class order"
+
+
+class StorageError(DDBenchError):
+    """A folder cannot be written: full, read-only or locked."""
+
+    exit_code = 7
+    summary = "a folder cannot be written: the disk is full, read-only or locked"
+
+
+class RecordError(DDBenchError):
+    """A record or distilled set on disk is not what its schema says."""
+
+    exit_code = 8
+    summary = "a record or distilled set on disk is not what its schema says"
+
+
+#: Exit code of a run stopped with Ctrl-C (the shell's convention: 128 + SIGINT).
+INTERRUPTED = 130
+
+ERRORS: tuple[type[DDBenchError], ...] = (
+    DDBenchError,
+    UsageError,
+    PluginError,
+    DataError,
+    ModelError,
+    TeacherError,
+    StorageError,
+    RecordError,
+)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return `` Did you mean 'x'?`` for a near miss, else an empty string."""
+    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def unknown(what: str, word: str, known: Iterable[str], *, hint: str = "") -> UsageError:
+    """Build the error for an unknown name: what it is, a near miss, and everything that is known."""
+    names = sorted(known)
+    listed = ", ".join(names) if names else "none"
+    return UsageError(f"Unknown {what} {word!r}.{did_you_mean(word, names)}", hint=hint or f"Known: {listed}.")

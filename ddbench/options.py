@@ -1,0 +1,168 @@
+"""Typed options of a plugin and how their values come about: defaults, presets by situation, and what the user says."""
+
+from __future__ import annotations
+
+import importlib.resources
+import sys
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddbench.errors import PluginError, UsageError, did_you_mean
+from ddbench.keys import canonical
+
+SCALES = ("cpu", "paper")
+FIDELITIES = ("sane", "official")
+
+
+class Options(BaseModel):
+    """Base of every plugin's options: typed, immutable, unknown names refused. Describe each field with ``Field``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The two preset axes: scale (``cpu`` | ``paper``) and fidelity (``sane`` | ``official``), combined as ``paper+official``."""
+
+    scale: str = "cpu"
+    fidelity: str = "sane"
+
+    @classmethod
+    def parse(cls, text: str) -> Preset:
+        """Read ``paper``, ``official``, ``cpu+official``, …
+
+        Raises:
+            UsageError: an unknown word, or two of one axis.
+        """
+        chosen: dict[str, str] = {}
+        for word in filter(None, text.split("+")):
+            axis = "scale" if word in SCALES else "fidelity" if word in FIDELITIES else ""
+            if not axis:
+                known = (*SCALES, *FIDELITIES)
+                raise UsageError(
+                    f"Unknown preset {word!r}.{did_you_mean(word, known)}",
+                    hint="Scale: cpu (default) or paper. Fidelity: sane (default) or official. Combine: paper+official.",
+                )
+            if axis in chosen:
+                raise UsageError(f"Preset {text!r} names two values of one axis.", hint="Write e.g. paper+official.")
+            chosen[axis] = word
+        return cls(**chosen)
+
+    def __str__(self) -> str:
+        return f"{self.scale}+{self.fidelity}"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Options with where each value came from.
+
+    Attributes:
+        values: the validated options (None for a plugin without any).
+        sources: option → "default", a preset's source, or "explicit".
+        shrunk: (option, value at paper scale, value used) for each option that differs from the paper's scale.
+    """
+
+    values: Options | None
+    sources: Mapping[str, str] = field(default_factory=dict)
+    shrunk: tuple[tuple[str, Any, Any], ...] = ()
+
+    def dump(self) -> dict[str, Any]:
+        """Return the values as plain data."""
+        return self.values.model_dump(mode="json") if self.values else {}
+
+    @property
+    def explicit(self) -> dict[str, Any]:
+        """Return only what the user set."""
+        return {name: value for name, value in self.dump().items() if self.sources.get(name) == "explicit"}
+
+
+def resolve(
+    plugin: Any, who: str, situation: Mapping[str, Any], preset: Preset, explicit: Mapping[str, Any]
+) -> Resolved:
+    """Resolve a plugin's options: defaults, then every preset rule that fits the situation, then explicit values.
+
+    Args:
+        plugin: a class with ``Options`` and ``presets``.
+        who: its name, for errors.
+        situation: what preset rules can ask about (dataset, ipc, network, num_classes, …).
+        preset: the scale and fidelity.
+        explicit: what the user set; strings are converted by type.
+
+    Raises:
+        UsageError: an unknown option (the known ones are listed) or a value of the wrong type.
+        PluginError: the plugin's own presets do not fit its options.
+    """
+    model: type[Options] | None = getattr(plugin, "Options", None)
+    if model is None:
+        if explicit:
+            raise UsageError(f"{who} has no options, so {next(iter(explicit))!r} cannot be set.")
+        return Resolved(None)
+    for name in explicit:
+        if name not in model.model_fields:
+            known = sorted(model.model_fields)
+            raise UsageError(
+                f"{who} has no option {name!r}.{did_you_mean(name, known)}", hint=f"Known: {', '.join(known)}."
+            )
+    rules = load_presets(plugin)
+    used, sources = _apply(model, rules, {**situation, "scale": preset.scale, "fidelity": preset.fidelity}, explicit, who)
+    paper, _ = _apply(model, rules, {**situation, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
+    mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
+    shrunk = tuple((k, theirs[k], mine[k]) for k in mine if canonical(mine[k]) != canonical(theirs[k]))
+    return Resolved(used, sources, shrunk)
+
+
+def parse_value(text: str) -> Any:
+    """Read an option's text as TOML (numbers, booleans, lists, quoted strings); ``none`` is None, the rest is a string."""
+    if text.lower() == "none":
+        return None
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def load_presets(plugin: Any) -> Sequence[Mapping[str, Any]]:
+    """Return a plugin's preset rules, read from its TOML file where it names one."""
+    presets = getattr(plugin, "presets", ())
+    if not isinstance(presets, str):
+        return tuple(presets)
+    module = sys.modules[plugin.__module__]
+    if module.__package__:
+        text = importlib.resources.files(module.__package__).joinpath(presets).read_text("utf-8")
+    else:
+        text = Path(str(module.__file__)).with_name(presets).read_text("utf-8")
+    rules: list[Mapping[str, Any]] = tomllib.loads(text).get("preset", [])
+    return rules
+
+
+def _apply(
+    model: type[Options], rules: Sequence[Mapping[str, Any]], situation: Mapping[str, Any], explicit: Mapping[str, Any], who: str
+) -> tuple[Options, dict[str, str]]:
+    values: dict[str, Any] = {}
+    sources = dict.fromkeys(model.model_fields, "default")
+    for rule in rules:
+        if not fits(rule.get("when", {}), situation):
+            continue
+        for name, value in rule["set"].items():
+            if name not in model.model_fields:
+                raise PluginError(f"A preset of {who} sets {name!r}, which is not one of its options.")
+            values[name] = value
+            sources[name] = rule.get("source", "preset")
+    for name, value in explicit.items():
+        values[name] = parse_value(value) if isinstance(value, str) else value
+        sources[name] = "explicit"
+    try:
+        return model(**values), sources
+    except ValidationError as error:
+        lines = [f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        raise UsageError(f"{who}: {'; '.join(lines)}", hint=f"`ddbench show {who}` lists its options.") from error
+
+
+def fits(when: Mapping[str, Any], situation: Mapping[str, Any]) -> bool:
+    """Whether every condition of a preset rule holds; a list means any of its members."""
+    return all(situation.get(k) in v if isinstance(v, list) else situation.get(k) == v for k, v in when.items())

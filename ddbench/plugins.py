@@ -1,0 +1,230 @@
+"""Finding plugins: entry points (the built-ins are ddbench's own) and files, loaded one by one so that none harms another."""
+
+from __future__ import annotations
+
+import importlib.util
+import inspect
+import os
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pluggy
+
+from ddbench import hookspecs
+from ddbench.errors import PluginError, UsageError, did_you_mean, unknown
+from ddbench.hookspecs import HOOKS
+from ddbench.specs import SPECS, Spec
+
+#: Entry-point group in which a package announces its plugin module.
+GROUP = "ddbench"
+#: Set to "raise" to turn a broken installed plugin into an error (for plugin authors).
+ERRORS_VARIABLE = "DDBENCH_PLUGIN_ERRORS"
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Where a plugin came from."""
+
+    name: str
+    origin: str  # "built-in", "<distribution> <version>" or "file"
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.origin})"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered spec with its owner and, for prefix names, the argument after the colon."""
+
+    spec: Spec
+    owner: Owner
+    argument: str = ""
+
+    @property
+    def name(self) -> str:
+        """The name as the user wrote it (``folder:photos``)."""
+        return self.spec.name + self.argument
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that was left out, and why."""
+
+    owner: Owner
+    message: str
+
+
+@dataclass
+class Plugins:
+    """All registered specs, by kind and name, and the plugins that were refused."""
+
+    manager: pluggy.PluginManager
+    entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {spec.kind: {} for spec in SPECS})
+    owners: list[Owner] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+    def get(self, kind: str, name: str) -> Entry:
+        """Return the spec called ``name`` of a kind.
+
+        Raises:
+            UsageError: no such name; near misses and the known names are listed.
+        """
+        known = self.entries[kind]
+        if name in known and not name.endswith(":"):
+            return known[name]
+        prefix, colon, argument = name.partition(":")
+        if colon and prefix + ":" in known:
+            if not argument:
+                raise UsageError(f"{name!r} needs something after the colon.", hint=known[name].spec.summary)
+            entry = known[prefix + ":"]
+            return Entry(entry.spec, entry.owner, argument)
+        raise unknown(kind, name, known)
+
+    def find(self, name: str) -> Entry:
+        """Return the one spec called ``name`` of any kind; ``kind/name`` decides where several share it."""
+        kind, slash, rest = name.partition("/")
+        if slash and kind in self.entries:
+            return self.get(kind, rest)
+        found = [k for k, known in self.entries.items() if name in known or name.partition(":")[0] + ":" in known]
+        if len(found) > 1:
+            choices = ", ".join(f"{kind}/{name}" for kind in found)
+            raise UsageError(f"{name!r} is the name of several things.", hint=f"Say which: {choices}.")
+        if not found:
+            raise unknown("name", name, (n for known in self.entries.values() for n in known))
+        return self.get(found[0], name)
+
+    def add(self, module: Any, owner: Owner) -> None:
+        """Register one plugin module or refuse it whole.
+
+        Raises:
+            PluginError: a misspelt hook, something that is not a spec, or a name that is taken; the message names the owner.
+        """
+        self._check_hooks(module, owner)
+        name = self.manager.register(module)
+        try:
+            offered = self._offered(module, owner)
+        except PluginError:
+            self.manager.unregister(name=name)
+            raise
+        for spec in offered:
+            self.entries[spec.kind][spec.name] = Entry(spec, owner)
+        self.owners.append(owner)
+
+    def _check_hooks(self, module: Any, owner: Owner) -> None:
+        for name in dir(module):
+            value = getattr(module, name, None)
+            marked = self.manager.parse_hookimpl_opts(module, name) is not None
+            if marked and name not in HOOKS.values():
+                raise PluginError(
+                    f"Plugin {owner} implements an unknown hook {name!r}.{did_you_mean(name, HOOKS.values())}",
+                    hint=f"Hooks: {', '.join(HOOKS.values())}.",
+                )
+            if not marked and name.startswith("ddbench_") and inspect.isfunction(value):
+                raise PluginError(
+                    f"Plugin {owner} defines {name!r} without the hook marker.",
+                    hint="Put @ddbench.hookimpl above the function (or rename it).",
+                )
+
+    def _offered(self, module: Any, owner: Owner) -> list[Spec]:
+        offered: list[Spec] = []
+        for spec_type in SPECS:
+            hook = HOOKS[spec_type.kind]
+            function = getattr(module, hook, None)
+            if function is None:
+                continue
+            try:
+                specs = list(function())
+            except Exception as error:  # a plugin may fail in any way; it is named and left out
+                raise PluginError(f"Plugin {owner}: {hook} failed: {type(error).__name__}: {error}") from error
+            for spec in specs:
+                self._check_spec(spec, spec_type, hook, owner, offered)
+                offered.append(spec)
+        if not offered:
+            raise PluginError(
+                f"Plugin {owner} registers nothing.",
+                hint=f"Implement at least one of: {', '.join(HOOKS.values())} (docs/plugins.md).",
+            )
+        return offered
+
+    def _check_spec(self, spec: Any, spec_type: type[Spec], hook: str, owner: Owner, offered: list[Spec]) -> None:
+        if not isinstance(spec, spec_type):
+            raise PluginError(f"Plugin {owner}: {hook} returned {spec!r}, not a {spec_type.__name__}.")
+        if not spec.name or spec.name != spec.name.lower() or "/" in spec.name or " " in spec.name:
+            raise PluginError(
+                f"Plugin {owner}: {spec.kind} name {spec.name!r} must be lower case, without spaces or slashes."
+            )
+        taken = self.entries[spec.kind].get(spec.name)
+        if taken is not None or any(s.kind == spec.kind and s.name == spec.name for s in offered):
+            other = taken.owner if taken else owner
+            raise PluginError(f"The {spec.kind} {spec.name!r} is registered twice: by {other} and by {owner}.")
+
+
+def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
+    """Load installed plugins and the given plugin files.
+
+    A broken *installed* plugin is left out and listed in ``failures``; a broken *file* was asked for, so it raises.
+
+    Raises:
+        PluginError: a file is missing or broken, or any plugin is when ``DDBENCH_PLUGIN_ERRORS=raise``.
+    """
+    plugins = _installed()
+    if not (files := list(files)):
+        return plugins
+    with_files = Plugins(plugins.manager, {k: dict(v) for k, v in plugins.entries.items()}, list(plugins.owners))
+    with_files.failures = list(plugins.failures)
+    for file in files:
+        path = Path(file)
+        with_files.add(_module_from_file(path), Owner(path.name, "file"))
+    return with_files
+
+
+@cache
+def _installed() -> Plugins:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    plugins = Plugins(manager)
+    for point in sorted(entry_points(group=GROUP), key=lambda p: (_origin(p) != "built-in", p.name)):
+        owner = Owner(point.name, _origin(point))
+        try:
+            plugins.add(_load(point, owner), owner)
+        except PluginError as error:
+            if os.environ.get(ERRORS_VARIABLE) == "raise":
+                raise
+            plugins.failures.append(Failure(owner, str(error)))
+    return plugins
+
+
+def _origin(point: EntryPoint) -> str:
+    if point.dist is None:
+        return "unknown"
+    return "built-in" if point.dist.name == "ddbench" else f"{point.dist.name} {point.dist.version}"
+
+
+def _load(point: EntryPoint, owner: Owner) -> Any:
+    try:
+        return point.load()
+    except Exception as error:  # whatever a plugin raises on import, ddbench goes on without it
+        raise PluginError(f"Plugin {owner} cannot be imported: {type(error).__name__}: {error}") from error
+
+
+def _module_from_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise PluginError(f"Plugin file {str(path)!r} does not exist.", hint="Write one with `ddbench new-plugin`.")
+    name = f"ddbench_file_plugin_{path.stem}"
+    module_spec = importlib.util.spec_from_file_location(name, path)
+    if module_spec is None or module_spec.loader is None:
+        raise PluginError(f"Plugin file {str(path)!r} is not a Python file.")
+    module = importlib.util.module_from_spec(module_spec)
+    sys.modules[name] = module
+    try:
+        module_spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise PluginError(f"Plugin file {path.name} cannot be imported: {type(error).__name__}: {error}") from error
+    return module

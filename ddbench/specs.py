@@ -1,0 +1,94 @@
+"""What a plugin registers: small frozen descriptions whose targets are imported only when a run needs them."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from ddbench.errors import PluginError
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A named thing that a plugin offers.
+
+    Attributes:
+        name: lower-case name, unique within its kind; a trailing ``:`` makes it a prefix that takes an argument
+            (``folder:PATH``, ``timm:NAME``).
+        target: the class (or function, for networks) that does the work, as ``"package.module:Name"`` or the object itself.
+        summary: one line for ``ddbench list``.
+        paper: who to cite, in one line.
+        bibtex: the citation entry.
+        cache_version: raise it when the target's results change for the same options; it is part of every key.
+    """
+
+    kind: ClassVar[str] = ""
+    name: str
+    target: Any
+    summary: str = ""
+    paper: str = ""
+    bibtex: str = ""
+    cache_version: int = 1
+
+    def load(self) -> Any:
+        """Import and return the target.
+
+        Raises:
+            PluginError: the module or the name in it cannot be imported.
+        """
+        if not isinstance(self.target, str):
+            return self.target
+        module, _, attribute = self.target.partition(":")
+        try:
+            return getattr(importlib.import_module(module), attribute)
+        except (ImportError, AttributeError, SyntaxError) as error:
+            raise PluginError(
+                f"The {self.kind} {self.name!r} cannot be loaded from {self.target!r}: {error}",
+                hint="Check the plugin's target and that its dependencies are installed.",
+            ) from error
+
+
+@dataclass(frozen=True)
+class MethodSpec(Spec):
+    """A distillation method; its target is a :class:`ddbench.Distiller`."""
+
+    kind: ClassVar[str] = "method"
+
+
+@dataclass(frozen=True)
+class EvaluatorSpec(Spec):
+    """An evaluation protocol; its target is a :class:`ddbench.Evaluator`."""
+
+    kind: ClassVar[str] = "evaluator"
+    label_type: str = ""
+
+
+@dataclass(frozen=True)
+class DatasetSpec(Spec):
+    """A data set; its target is a :class:`ddbench.DatasetLoader`. One built-in is the ``default``."""
+
+    kind: ClassVar[str] = "dataset"
+    default: bool = False
+
+
+@dataclass(frozen=True)
+class NetworkSpec(Spec):
+    """A network; its target is a function ``build(*, in_channels, image_size, num_classes, **settings) -> torch.nn.Module``.
+
+    ``settings`` are fixed keyword arguments of the target, so that one function serves a family of names.
+    """
+
+    kind: ClassVar[str] = "network"
+    settings: tuple[tuple[str, Any], ...] = ()
+
+
+@dataclass(frozen=True)
+class CaptionerSpec(Spec):
+    """A captioner; its target is a :class:`ddbench.Captioner`."""
+
+    kind: ClassVar[str] = "captioner"
+
+
+SPECS: tuple[type[Spec], ...] = (MethodSpec, EvaluatorSpec, DatasetSpec, NetworkSpec, CaptionerSpec)
+KINDS: tuple[str, ...] = tuple(spec.kind for spec in SPECS)

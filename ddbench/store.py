@@ -1,0 +1,230 @@
+"""The content-addressed store: every finished step is a folder named by the digest of what it depends on.
+
+A step is built in ``<key>.partial`` (which also keeps its checkpoints), and renamed to ``<key>`` when it is done, so a
+finished folder is always complete and a killed one goes on where it stopped. Nothing that ddbench did not make is deleted.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ddbench.errors import DataError, StorageError
+from ddbench.keys import digest
+
+#: The done marker and description of a finished step.
+MARKER = "step.json"
+CHECKPOINT = "checkpoint.pt"
+
+
+def home() -> Path:
+    """Return the artifact folder: ``DDBENCH_HOME``, or the user's cache folder."""
+    if chosen := os.environ.get("DDBENCH_HOME"):
+        return Path(chosen).expanduser()
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("ddbench"))
+
+
+@contextlib.contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """Turn a full disk or a read-only folder into a :class:`StorageError` that names the folder."""
+    try:
+        yield
+    except OSError as error:
+        reasons = {
+            errno.ENOSPC: ("the disk is full", "Free some space, or point DDBENCH_HOME / --registry somewhere else."),
+            errno.EDQUOT: ("your quota is used up", "Free some space, or point DDBENCH_HOME somewhere else."),
+            errno.EROFS: ("the file system is read-only", "Choose another folder with DDBENCH_HOME or --registry."),
+            errno.EACCES: ("you may not write there", "Choose another folder with DDBENCH_HOME or --registry."),
+        }
+        elsewhere = error.filename is not None and not str(error.filename).startswith(str(path))
+        if error.errno not in reasons or (elsewhere and error.errno != errno.ENOSPC):
+            raise
+        reason, hint = reasons[error.errno]
+        raise StorageError(f"Cannot write to {path}: {reason}.", hint=f"{hint} Finished steps are kept.") from error
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write a file so that readers see the old content or the new, never half of it.
+
+    Raises:
+        StorageError: the folder is full or cannot be written; the old file is untouched.
+    """
+    raw = data.encode() if isinstance(data, str) else data
+    with explained(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(raw)
+                file.flush()
+                os.fsync(file.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(temporary).chmod(0o666 & ~mask)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+
+
+@dataclass
+class Step:
+    """A step while it is being built: a folder to write results into, and a checkpoint that survives a kill.
+
+    Attributes:
+        name, key: what it is and the digest of what it depends on.
+        dir: where the builder writes its files.
+        info: plain data the builder wants in the marker (figures, counts); readable later from ``step.json``.
+    """
+
+    name: str
+    key: str
+    dir: Path
+    info: dict[str, Any] = field(default_factory=dict)
+    costs: dict[str, Any] = field(default_factory=dict)
+
+    def save(self, state: Mapping[str, Any]) -> None:
+        """Keep a checkpoint of tensors and plain data (replaces the last one)."""
+        import torch
+
+        with explained(self.dir):
+            temporary = self.dir / (CHECKPOINT + ".tmp")
+            torch.save(dict(state), temporary)
+            temporary.replace(self.dir / CHECKPOINT)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the last checkpoint, or None; an unreadable one (a crash while the disk was full) counts as none."""
+        import torch
+
+        path = self.dir / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        except (RuntimeError, EOFError, OSError, ValueError):
+            return None
+        return state
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished step: its folder and what its marker says."""
+
+    name: str
+    key: str
+    dir: Path
+    marker: Mapping[str, Any]
+    reused: bool
+
+    @property
+    def info(self) -> Mapping[str, Any]:
+        """What the builder noted."""
+        info: Mapping[str, Any] = self.marker["info"]
+        return info
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of work that building took, over all its sittings."""
+        return float(self.marker["seconds"])
+
+
+class Store:
+    """Finished steps under one root folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def path(self, name: str, key: str) -> Path:
+        """Return where a step's folder is or would be."""
+        return self.root / name / key[:20]
+
+    def get(self, name: str, inputs: Mapping[str, Any]) -> Done | None:
+        """Return the finished step for these inputs, or None."""
+        key = digest(inputs)
+        return self._finished(name, key, self.path(name, key), reused=True)
+
+    def started(self, name: str, inputs: Mapping[str, Any]) -> bool:
+        """Return whether an unfinished build of this step is there to go on with."""
+        path = self.path(name, digest(inputs))
+        return path.with_name(path.name + ".partial").exists()
+
+    def build(self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False) -> Done:
+        """Return the finished step, building it if needed; other processes that want the same step wait for it.
+
+        Args:
+            name: the kind of step (a folder name).
+            inputs: plain data that determines the result; its digest is the key.
+            builder: writes its files into ``step.dir``; may use ``step.save``/``step.load``.
+            force: build again even if it is there (the old folder is kept until the new one is done).
+
+        Raises:
+            StorageError: the folder is full, read-only, or locked for too long.
+        """
+        from filelock import FileLock
+
+        key = digest(inputs)
+        final = self.path(name, key)
+        partial = final.with_name(final.name + ".partial")
+        if not force and (done := self._finished(name, key, final, reused=True)):
+            return done
+        with explained(final.parent):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(str(final) + ".lock"):
+                if not force and (done := self._finished(name, key, final, reused=True)):
+                    return done
+                partial.mkdir(exist_ok=True)
+                self._sit(name, key, dict(inputs), partial, builder)
+                if final.exists():
+                    final.rename(final.with_name(f"{final.name}.old-{time.time_ns()}"))
+                partial.rename(final)
+        done = self._finished(name, key, final, reused=False)
+        if done is None:
+            raise StorageError(f"Step {name} vanished from {final} while it was being finished.")
+        return done
+
+    def _sit(
+        self, name: str, key: str, inputs: Mapping[str, Any], partial: Path, builder: Callable[[Step], None]
+    ) -> None:
+        step = Step(name, key, partial)
+        spent = 0.0
+        with contextlib.suppress(OSError, ValueError):  # a kill may have cut this note short
+            spent = float(json.loads((partial / "sitting.json").read_text("utf-8"))["seconds"])
+        start = time.perf_counter()
+        try:
+            builder(step)
+        finally:
+            # Time spent before a kill -9 is lost from the bill, time before Ctrl-C or an error is not.
+            spent += time.perf_counter() - start
+            with contextlib.suppress(OSError):
+                (partial / "sitting.json").write_text(json.dumps({"seconds": spent}))
+        for leftover in (CHECKPOINT, CHECKPOINT + ".tmp", "sitting.json"):
+            (partial / leftover).unlink(missing_ok=True)
+        marker = {"step": name, "key": key, "inputs": inputs, "info": step.info, "costs": step.costs, "seconds": round(spent, 3)}
+        write_atomic(partial / MARKER, json.dumps(marker, indent=1, ensure_ascii=False) + "\n")
+
+    @staticmethod
+    def _finished(name: str, key: str, path: Path, *, reused: bool) -> Done | None:
+        marker = _read_json(path / MARKER)
+        return Done(name, key, path, marker, reused) if marker.get("key") == key else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return {}
+    except ValueError as error:
+        raise DataError(
+            f"{path} is damaged: {error}", hint="Move that folder away and run the command again; it will be rebuilt."
+        ) from error
+    return content

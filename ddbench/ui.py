@@ -1,0 +1,146 @@
+"""What a run tells the person in front of it: progress, notes and warnings; plain lines where there is no terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+
+class Advance(Protocol):
+    """Reports progress: ``advance(done, total, info)``; ``info`` is a short text such as a loss."""
+
+    def __call__(self, done: int, total: int | None = None, info: str = "") -> None:
+        """Say how much is done."""
+
+
+class Reporter:
+    """Says nothing: the default of the Python API."""
+
+    def log(self, message: str) -> None:
+        """Report a step taken."""
+
+    def warn(self, message: str) -> None:
+        """Report something the user should know; shown even when quiet."""
+        import warnings
+
+        warnings.warn(message, stacklevel=3)
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        """Show progress of one task while the block runs."""
+        yield lambda done, total=None, info="": None
+
+
+class LineReporter(Reporter):
+    """Plain lines on standard error, for logs and pipes: a line per task every ``interval`` seconds."""
+
+    def __init__(self, interval: float = 10.0) -> None:
+        self.interval = interval
+
+    def log(self, message: str) -> None:
+        """Print one line."""
+        sys.stderr.write(f"{message}\n")
+        sys.stderr.flush()
+
+    def warn(self, message: str) -> None:
+        """Print one line."""
+        self.log(f"warning: {message}")
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        """Print a line now and then, and one with the time at the end of anything over two seconds."""
+        start = last = time.perf_counter()
+        goal = total
+
+        def advance(done: int, total: int | None = None, info: str = "") -> None:
+            nonlocal last, goal
+            goal = total or goal
+            now = time.perf_counter()
+            if now - last < self.interval:
+                return
+            last = now
+            left = f", about {_duration((now - start) * (goal - done) / done)} left" if goal and done else ""
+            self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {info}' if info else ''}{left}")
+
+        yield advance
+        spent = time.perf_counter() - start
+        if spent > 2:
+            self.log(f"  {description}: done in {_duration(spent)}")
+
+
+class BarReporter(LineReporter):
+    """Progress bars on a terminal."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+
+        self.console = Console(stderr=True, highlight=False)
+        self._progress: Any = None
+        self._depth = 0
+
+    def log(self, message: str) -> None:
+        """Print one line above the bars."""
+        self.console.print(message, markup=False)
+
+    @contextlib.contextmanager
+    def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        """Show a bar that vanishes when the task ends; tasks may be nested."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        if self._progress is None:
+            self._progress = Progress(
+                TextColumn("  {task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("{task.fields[info]}"),
+                console=self.console,
+                transient=True,
+            )
+            self._progress.start()
+        bars = self._progress
+        self._depth += 1
+        bar = bars.add_task(description, total=total, info="")
+
+        def advance(done: int, total: int | None = None, info: str = "") -> None:
+            bars.update(bar, completed=done, info=info, **({"total": total} if total else {}))
+
+        start = time.perf_counter()
+        try:
+            yield advance
+        finally:
+            bars.remove_task(bar)
+            self._depth -= 1
+            if not self._depth:
+                bars.stop()
+                self._progress = None
+        spent = time.perf_counter() - start
+        if spent > 2:
+            self.log(f"  {description}: done in {_duration(spent)}")
+
+
+def reporter(quiet: bool = False) -> Reporter:
+    """Return bars on a terminal, plain lines elsewhere, warnings only when quiet."""
+    if quiet:
+        return QuietReporter()
+    return BarReporter() if sys.stderr.isatty() else LineReporter()
+
+
+class QuietReporter(Reporter):
+    """Warnings on standard error, nothing else."""
+
+    def warn(self, message: str) -> None:
+        """Print one line."""
+        sys.stderr.write(f"warning: {message}\n")
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,1 @@
+"""Readable output: pictures of distilled sets, tables in Markdown, CSV, JSON and on the terminal."""

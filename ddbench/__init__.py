@@ -52,7 +52,7 @@ _HOME_OF = {
     "TeacherError": "ddbench.errors",
 }
 
-__all__ = sorted([*_HOME_OF, "__version__"])  # noqa: PLE0605
+__all__ = sorted([*_HOME_OF, "__version__"])
 
 if not TYPE_CHECKING:
 

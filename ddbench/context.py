@@ -44,12 +44,18 @@ class Machine:
     def choose(cls, device: str = "auto", precision: str = "auto", offline: bool = False) -> Machine:
         """Resolve ``auto``: a GPU where there is one; bf16 where the processor multiplies it natively, else fp32."""
         if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if _has_gpu() else "cpu"
         if precision == "auto":
             precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
         return cls(device, precision, offline)
+
+
+def _has_gpu() -> bool:
+    if sys.platform == "linux" and not (Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()):
+        return False  # importing torch takes seconds; a run that finds everything finished does without
+    import torch
+
+    return bool(torch.cuda.is_available())
 
 
 def _native_bf16() -> bool:
@@ -73,6 +79,7 @@ class Context:
         machine: device, precision, offline.
         explicit: options the user set for any plugin, by scope (``method``, ``captioner``, a plugin's name, …).
         ledger: the steps used so far with their costs; ends up in the record.
+        checkpoint: the step that the plugin's result is being built in; ``save``/``load`` survive a kill.
     """
 
     plugins: Plugins
@@ -86,6 +93,7 @@ class Context:
     explicit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resolved: Resolved = field(default_factory=lambda: Resolved(None))
     ledger: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: Step | None = None
     _dataset: Dataset | None = None
 
     @property
@@ -117,7 +125,9 @@ class Context:
 
     # Work ---------------------------------------------------------------------------------------------------------
 
-    def step(self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False) -> Done:
+    def step(
+        self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False
+    ) -> Done:
         """Return a cached named step, building it if needed; any plugin that names the same inputs shares it.
 
         Args:
@@ -244,7 +254,9 @@ def load_plugin(entry: Entry) -> Any:
     try:
         return target()
     except TypeError as error:
-        raise PluginError(f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} cannot be made: {error}") from error
+        raise PluginError(
+            f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} cannot be made: {error}"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -152,7 +152,9 @@ class DistilledSet:
         images, labels = np.asarray(self.images), np.asarray(self.labels)
 
         def broken(what: str, hint: str = "") -> PluginError:
-            return PluginError(f"Method {who} returned a distilled set with {what}.", hint=hint or "See docs/plugins.md.")
+            return PluginError(
+                f"Method {who} returned a distilled set with {what}.", hint=hint or "See docs/plugins.md."
+            )
 
         if self.space not in PIXEL_SPACES:
             raise broken(f"the unknown pixel space {self.space!r}", f"Known: {', '.join(PIXEL_SPACES)}.")

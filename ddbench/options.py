@@ -109,7 +109,9 @@ def resolve(
                 f"{who} has no option {name!r}.{did_you_mean(name, known)}", hint=f"Known: {', '.join(known)}."
             )
     rules = load_presets(plugin)
-    used, sources = _apply(model, rules, {**situation, "scale": preset.scale, "fidelity": preset.fidelity}, explicit, who)
+    used, sources = _apply(
+        model, rules, {**situation, "scale": preset.scale, "fidelity": preset.fidelity}, explicit, who
+    )
     paper, _ = _apply(model, rules, {**situation, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
     mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
     shrunk = tuple((k, theirs[k], mine[k]) for k in mine if canonical(mine[k]) != canonical(theirs[k]))
@@ -141,7 +143,11 @@ def load_presets(plugin: Any) -> Sequence[Mapping[str, Any]]:
 
 
 def _apply(
-    model: type[Options], rules: Sequence[Mapping[str, Any]], situation: Mapping[str, Any], explicit: Mapping[str, Any], who: str
+    model: type[Options],
+    rules: Sequence[Mapping[str, Any]],
+    situation: Mapping[str, Any],
+    explicit: Mapping[str, Any],
+    who: str,
 ) -> tuple[Options, dict[str, str]]:
     values: dict[str, Any] = {}
     sources = dict.fromkeys(model.model_fields, "default")

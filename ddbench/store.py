@@ -158,7 +158,9 @@ class Store:
         path = self.path(name, digest(inputs))
         return path.with_name(path.name + ".partial").exists()
 
-    def build(self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False) -> Done:
+    def build(
+        self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False
+    ) -> Done:
         """Return the finished step, building it if needed; other processes that want the same step wait for it.
 
         Args:
@@ -209,7 +211,14 @@ class Store:
                 (partial / "sitting.json").write_text(json.dumps({"seconds": spent}))
         for leftover in (CHECKPOINT, CHECKPOINT + ".tmp", "sitting.json"):
             (partial / leftover).unlink(missing_ok=True)
-        marker = {"step": name, "key": key, "inputs": inputs, "info": step.info, "costs": step.costs, "seconds": round(spent, 3)}
+        marker = {
+            "step": name,
+            "key": key,
+            "inputs": inputs,
+            "info": step.info,
+            "costs": step.costs,
+            "seconds": round(spent, 3),
+        }
         write_atomic(partial / MARKER, json.dumps(marker, indent=1, ensure_ascii=False) + "\n")
 
     @staticmethod

@@ -1,0 +1,315 @@
+"""The Python API: everything the command line does, as functions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddbench import distilled as disk
+from ddbench import records
+from ddbench.context import Context, Machine, new_store
+from ddbench.contracts import Dataset
+from ddbench.distilled import LoadedSet
+from ddbench.errors import UsageError, unknown
+from ddbench.importing import import_folder
+from ddbench.options import Preset
+from ddbench.plugins import Plugins, load_plugins
+from ddbench.records import Record
+from ddbench.run import Distilled, distil, load_dataset as _load_dataset, prepare_evaluator, prepare_method
+from ddbench.run import evaluate as _evaluate
+from ddbench.ui import Reporter
+
+#: Short names of option scopes.
+SCOPE_ALIASES = {"eval": "evaluator", "data": "dataset", "caption": "captioner"}
+
+Options = Mapping[str, Mapping[str, Any]]
+Names = str | Sequence[str]
+Numbers = int | Sequence[int]
+
+
+def run(
+    method: Names,
+    eval: Names,
+    *,
+    dataset: str = "",
+    ipc: Numbers = 10,
+    network: Names = "",
+    seed: Numbers = 0,
+    evaluation_seed: int = 0,
+    repeats: int | None = None,
+    preset: str = "",
+    options: Options | None = None,
+    plugins: Iterable[str | Path] = (),
+    registry: str | Path = "registry",
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Record]:
+    """Distil with every method and evaluate under every protocol; write and return one record per cell.
+
+    Args:
+        method, eval: names of methods and evaluators.
+        dataset: a data set's name; the embedded default when empty.
+        ipc: images per class; several make several cells. Methods that keep the whole training set run once.
+        network: networks under test; the evaluator's own choice when empty.
+        seed: distillation seeds; each makes its own distilled set.
+        evaluation_seed: base of the students' seeds.
+        repeats: networks trained per distilled set; the evaluator's default when None.
+        preset: scale and fidelity, e.g. ``paper+official``; ``cpu+sane`` when empty.
+        options: scope → option → value, e.g. ``{"method": {"strength": 0.6}, "eval": {"epochs": 100}}``.
+        plugins: plugin files to load besides the installed ones.
+        registry: folder whose ``results/`` receives the records.
+        device, precision: ``auto`` or explicit (``cpu``, ``cuda``; ``fp32``, ``bf16``, ``fp16``).
+        offline: never open a network connection.
+        force: distil and train again instead of reusing what is there.
+        reporter: where progress and notes go; nowhere when None.
+
+    Raises:
+        DDBenchError: an explained error; what was finished before it is kept.
+    """
+    if repeats is not None and repeats < 1:
+        raise UsageError(f"At least one repeat is needed, not {repeats}.")
+    ctx = context(plugins, preset, options, device, precision, offline, reporter)
+    methods, evaluators = _names(method), _names(eval)
+    _known(ctx.plugins, "method", methods)
+    _known(ctx.plugins, "evaluator", evaluators)
+    _known(ctx.plugins, "network", filter(None, _names(network)))
+    ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
+    # Everything is resolved before anything runs, so that a typo costs no hours.
+    budgets = _numbers(ipc)
+    cells = {}
+    for name in methods:
+        for count in budgets:
+            for one in _numbers(seed):
+                prepared = prepare_method(ctx, name, count, one)
+                cells[name, prepared[1].ipc, prepared[1].base_seed] = prepared
+    for name in evaluators:
+        for net in _names(network) or [""]:
+            prepare_evaluator(replace(ctx, base_seed=evaluation_seed), name, net, budgets[0])
+    found = []
+    for prepared in cells.values():
+        made = distil(*prepared, force=force)
+        for name in evaluators:
+            for net in _names(network) or [""]:
+                evaluator, mine, entry = prepare_evaluator(
+                    replace(ctx, base_seed=evaluation_seed), name, net, made.ipc if made.ipc else budgets[0]
+                )
+                count = repeats or evaluator.default_repeats
+                record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
+                found.append(_keep(record, Path(registry), ctx.reporter))
+    return found
+
+
+def distill(
+    method: Names,
+    *,
+    dataset: str = "",
+    ipc: Numbers = 10,
+    seed: Numbers = 0,
+    preset: str = "",
+    options: Options | None = None,
+    plugins: Iterable[str | Path] = (),
+    out: str | Path | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> list[LoadedSet]:
+    """Distil without evaluating; the arguments are those of :func:`run`.
+
+    Args:
+        out: folder to copy the distilled sets into, one sub-folder each; an existing one is never overwritten.
+    """
+    ctx = context(plugins, preset, options, device, precision, offline, reporter)
+    _known(ctx.plugins, "method", _names(method))
+    ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
+    prepared = [
+        prepare_method(ctx, name, count, one)
+        for name in _names(method)
+        for count in _numbers(ipc)
+        for one in _numbers(seed)
+    ]
+    if out is not None:
+        for _, mine, entry in prepared:
+            _free(_set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed))
+    found = []
+    for method_, mine, entry in prepared:
+        made = distil(method_, mine, entry, force=force)
+        folder = made.path
+        if out is not None:
+            folder = _set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
+            disk.copy(made.path, folder)
+        found.append(disk.load(folder, ctx.dataset))
+    return found
+
+
+def evaluate(
+    path: str | Path,
+    eval: Names,
+    *,
+    dataset: str = "",
+    network: Names = "",
+    name: str = "",
+    evaluation_seed: int = 0,
+    repeats: int | None = None,
+    preset: str = "",
+    options: Options | None = None,
+    plugins: Iterable[str | Path] = (),
+    registry: str | Path = "registry",
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    force: bool = False,
+    reporter: Reporter | None = None,
+) -> list[Record]:
+    """Evaluate an already distilled set from a folder: one that ddbench wrote, or any class-per-folder tree of images.
+
+    Args:
+        path: the folder.
+        dataset: the data set it was distilled from; read from its ``distilled.json`` when empty.
+        name: what to call the method in records; the recorded name, or the folder's, when empty.
+
+    Raises:
+        DataError: the folder's classes are not those of the data set (matched by id or name, never by position).
+    """
+    ctx = context(plugins, preset, options, device, precision, offline, reporter)
+    evaluators = _names(eval)
+    _known(ctx.plugins, "evaluator", evaluators)
+    folder = Path(path)
+    wanted = dataset or disk.dataset_name(folder) or default_dataset(ctx.plugins)
+    ctx = replace(ctx, _dataset=_load_dataset(ctx, wanted))
+    made: Distilled = import_folder(folder, ctx.dataset, name)
+    found = []
+    for one in evaluators:
+        for net in _names(network) or [""]:
+            evaluator, mine, entry = prepare_evaluator(replace(ctx, base_seed=evaluation_seed), one, net, made.ipc)
+            count = repeats or evaluator.default_repeats
+            record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
+            found.append(_keep(record, Path(registry), ctx.reporter))
+    return found
+
+
+def load(path: str | Path) -> LoadedSet:
+    """Load a distilled set from its folder as arrays; ``.torch_dataset()`` gives a torch data set.
+
+    Raises:
+        RecordError: the folder is not a distilled set or was changed.
+    """
+    return disk.load(Path(path))
+
+
+def load_dataset(
+    name: str = "",
+    *,
+    preset: str = "",
+    options: Options | None = None,
+    plugins: Iterable[str | Path] = (),
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> Dataset:
+    """Load a data set by name (the embedded default when empty)."""
+    ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
+    return _load_dataset(ctx, name or default_dataset(ctx.plugins))
+
+
+def context(
+    plugins: Iterable[str | Path] = (),
+    preset: str = "",
+    options: Options | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> Context:
+    """Build the context of a run: plugins, options by scope, machine, store.
+
+    Raises:
+        UsageError: an unknown preset or option scope.
+        PluginError: a plugin file is broken.
+    """
+    loaded = load_plugins(plugins)
+    reporter = reporter or Reporter()
+    for failure in loaded.failures:
+        reporter.warn(f"left out {failure.owner}: {failure.message}")
+    if offline:
+        import os
+
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    return Context(
+        plugins=loaded,
+        store=new_store(),
+        reporter=reporter,
+        machine=Machine.choose(device, precision, offline),
+        preset=Preset.parse(preset),
+        explicit=_scoped(options or {}, loaded),
+    )
+
+
+def default_dataset(plugins: Plugins) -> str:
+    """Return the embedded data set that is used when none is named.
+
+    Raises:
+        UsageError: no installed plugin offers one.
+    """
+    for name, entry in plugins.entries["dataset"].items():
+        if getattr(entry.spec, "default", False):
+            return name
+    raise UsageError("No default data set is installed.", hint="Name one with --dataset.")
+
+
+def _scoped(options: Options, plugins: Plugins) -> dict[str, dict[str, Any]]:
+    scoped: dict[str, dict[str, Any]] = {}
+    names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
+    for scope, values in options.items():
+        full = SCOPE_ALIASES.get(scope, scope)
+        kind, slash, name = full.partition("/")
+        if full not in plugins.entries and full not in names and not (slash and name in plugins.entries.get(kind, {})):
+            raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
+        scoped.setdefault(full, {}).update(values)
+    return scoped
+
+
+def _keep(record: Record, registry: Path, reporter: Reporter) -> Record:
+    """Write a record, unless the registry already has the same result or one with more repeats."""
+    path = registry / "results" / record.relative_path()
+    if path.exists():
+        old = records.read(path)
+        count = len(record.result.values)
+        same = old.result.last[:count] == record.result.last and old.distilled.digest == record.distilled.digest
+        if same and len(old.result.values) >= count and old.computed_digest() == old.digest:
+            return old if len(old.result.values) > count else record
+        if not same:
+            reporter.warn(
+                f"{path.name}: the recorded result ({old.mean:.2%}) is replaced by {record.mean:.2%}; it was made by"
+                f" ddbench {old.environment.get('ddbench')} on {old.environment.get('processor')}."
+            )
+    records.write(record, registry)
+    return record
+
+
+def _set_folder(out: Path, dataset: Dataset, method: str, ipc: int | None, seed: int) -> Path:
+    return out / records.slug(f"{dataset.name}-{method}-ipc{'full' if ipc is None else ipc}-seed{seed}")
+
+
+def _free(folder: Path) -> None:
+    if folder.exists():
+        raise UsageError(f"{folder} exists already.", hint="Choose another --out; ddbench never overwrites a folder.")
+
+
+def _known(plugins: Plugins, kind: str, names: Iterable[str]) -> None:
+    for name in names:
+        plugins.get(kind, name)
+
+
+def _names(value: Names) -> list[str]:
+    parts = value.split(",") if isinstance(value, str) else list(value)
+    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+
+
+def _numbers(value: Numbers) -> list[int]:
+    return [value] if isinstance(value, int) else list(dict.fromkeys(value))

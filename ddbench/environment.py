@@ -1,0 +1,78 @@
+"""Facts about the machine and the software that go into a record's environment block, never into its digest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ddbench
+
+PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "timm", "numpy", "scikit-learn", "pillow")
+
+
+@cache
+def describe() -> dict[str, Any]:
+    """Return versions, processor, git state of ddbench itself, and the command (without folders of this machine)."""
+    return {
+        "ddbench": ddbench.__version__,
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "command": shlex.join(["ddbench", *map(_without_folder, sys.argv[1:])]) if _is_cli() else "python",
+    }
+
+
+def _is_cli() -> bool:
+    return Path(sys.argv[0]).name in ("ddbench", "__main__.py")
+
+
+def _without_folder(argument: str) -> str:
+    """Keep the command readable without naming folders of this machine."""
+    head, equals, tail = argument.rpartition("=")
+    prefix, colon, path = tail.rpartition(":")
+    if path.startswith(("/", "~", "..")):
+        return f"{head}{equals}{prefix}{colon}{Path(path).name}"
+    return argument
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _git() -> str:
+    """Commit of the ddbench checkout (never of the folder the user happens to be in); empty for an installed package."""
+    root = Path(ddbench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()

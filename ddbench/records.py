@@ -1,0 +1,205 @@
+"""The record of one cell: everything a number depends on, every single value, and what it cost.
+
+``digest`` covers the cell, the protocol, the distilled set and the results; costs and environment stand outside it, so the
+same command on the same machine gives the same digest.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import statistics
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddbench.errors import RecordError
+from ddbench.keys import digest
+from ddbench.store import write_atomic
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SCHEMA = 1
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginPart(_Part):
+    """A plugin as it was used: all resolved options, and which of them the user set."""
+
+    name: str
+    version: int
+    options: dict[str, Any]
+    explicit: dict[str, Any]
+
+
+class Cell(_Part):
+    """What was asked for."""
+
+    dataset: dict[str, Any]
+    method: PluginPart
+    ipc: int | None
+    seed: int
+    evaluator: PluginPart
+    network: str
+    evaluation_seed: int
+    preset: str
+    other_options: dict[str, dict[str, Any]] = {}
+
+
+class ProtocolPart(_Part):
+    """The protocol as data."""
+
+    settings: dict[str, Any]
+    extension: str
+    digest: str
+
+
+class DistilledPart(_Part):
+    """The distilled set that was evaluated."""
+
+    key: str
+    digest: str
+    count: int
+    shape: list[int]
+    space: str
+    whole: bool
+    extra: dict[str, Any]
+
+
+class Result(_Part):
+    """Every single value, one per repeat (trained network); accuracies are fractions in [0, 1].
+
+    ``values`` is the headline: ``last`` or ``best`` by the protocol's selection rule. ``correct`` holds, per repeat, which
+    test images the last network got right, as packed bits in base64.
+    """
+
+    metric: str = "top1"
+    selection: str
+    values: list[float]
+    last: list[float]
+    best: list[float | None]
+    curves: list[list[tuple[int, float]]]
+    metrics: list[dict[str, float]]
+    test_images: int
+    correct: list[str]
+
+    def correct_bits(self, repeat: int) -> NDArray[np.bool_]:
+        """Return bool [test_images] of one repeat."""
+        return unpack_bits(self.correct[repeat], self.test_images)
+
+
+class Costs(_Part):
+    """What it cost, outside the digest."""
+
+    steps: list[dict[str, Any]]
+    distill_seconds: float
+    evaluate_seconds: float
+    peak_bytes: int | None
+    bytes_images: int
+    bytes_labels: int
+
+
+class Record(_Part):
+    """One cell of a comparison: data set × method × budget × seed × evaluator × network."""
+
+    schema_version: int = SCHEMA
+    key: str
+    digest: str
+    cell: Cell
+    protocol: ProtocolPart
+    distilled: DistilledPart
+    result: Result
+    shrunk: list[tuple[str, Any, Any]]
+    costs: Costs
+    environment: dict[str, Any]
+
+    @property
+    def mean(self) -> float:
+        """Mean of the headline values (fraction)."""
+        return statistics.fmean(self.result.values)
+
+    @property
+    def std(self) -> float:
+        """Population standard deviation of the headline values, as every paper of the field reports."""
+        return statistics.pstdev(self.result.values)
+
+    @property
+    def budget(self) -> str:
+        """The IPC as text; ``full`` for the whole training set."""
+        return "full" if self.cell.ipc is None else str(self.cell.ipc)
+
+    def computed_digest(self) -> str:
+        """Return the digest recomputed from the content, to find edited numbers."""
+        return result_digest(self.cell, self.protocol, self.distilled, self.result, self.shrunk)
+
+    def relative_path(self) -> Path:
+        """Return where this record lives below ``registry/results``."""
+        name = (
+            f"ipc{self.budget}-seed{self.cell.seed}-{self.cell.evaluator.name}-{self.cell.network}-{self.key[:8]}.json"
+        )
+        return Path(slug(self.cell.dataset["name"])) / slug(self.cell.method.name) / slug(name)
+
+    def dump(self) -> str:
+        """Return the record as JSON text."""
+        return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def result_digest(
+    cell: Cell, protocol: ProtocolPart, distilled: DistilledPart, result: Result, shrunk: list[tuple[str, Any, Any]]
+) -> str:
+    """Digest of everything in a record but its costs and environment."""
+    parts = [part.model_dump(mode="json") for part in (cell, protocol, distilled, result)]
+    return digest([*parts, [list(entry) for entry in shrunk]])
+
+
+def read(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        RecordError: not JSON, an unknown schema version, or fields that do not fit the schema.
+    """
+    try:
+        content = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path.name} is not a readable record: {error}") from error
+    version = content.get("schema_version") if isinstance(content, dict) else None
+    if version != SCHEMA:
+        raise RecordError(
+            f"{path.name} has schema version {version!r}; this ddbench reads version {SCHEMA}.",
+            hint="Use the ddbench release that wrote it, or run the cell again.",
+        )
+    try:
+        return Record.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{path.name} does not fit the record schema: {where}: {first['msg']}") from error
+
+
+def write(record: Record, registry: Path) -> Path:
+    """Write a record to its place below ``registry/results`` and return that path."""
+    path = registry / "results" / record.relative_path()
+    write_atomic(path, record.dump())
+    return path
+
+
+def pack_bits(correct: NDArray[np.bool_]) -> str:
+    """Pack bool [N] into base64 text: 1.7 kB for 10,000 test images."""
+    return base64.b64encode(np.packbits(correct).tobytes()).decode("ascii")
+
+
+def unpack_bits(text: str, count: int) -> NDArray[np.bool_]:
+    """Undo :func:`pack_bits`."""
+    bits = np.unpackbits(np.frombuffer(base64.b64decode(text), np.uint8), count=count)
+    return bits.astype(np.bool_)
+
+
+def slug(text: str) -> str:
+    """Make a name safe as a file name."""
+    return "".join(c if c.isalnum() or c in "-_.+" else "-" for c in text)

@@ -1,0 +1,345 @@
+"""The main way: resolve names and options → distil (or reuse) → evaluate each repeat → record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddbench import distilled as disk
+from ddbench import environment
+from ddbench.context import Context, load_plugin
+from ddbench.contracts import (
+    Budget,
+    Dataset,
+    DatasetLoader,
+    DistilledSet,
+    Distiller,
+    Evaluator,
+    Protocol,
+    Score,
+    check_ipc,
+)
+from ddbench.errors import DDBenchError, PluginError
+from ddbench.keys import digest
+from ddbench.plugins import Entry
+from ddbench.records import (
+    Cell,
+    Costs,
+    DistilledPart,
+    PluginPart,
+    ProtocolPart,
+    Record,
+    Result,
+    pack_bits,
+    result_digest,
+)
+from ddbench.store import Done, Step
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """A distilled set with how it came about.
+
+    Attributes:
+        entry, ctx: the method and the context (options, seed) it was made with; None for a set from a folder.
+        plugin: the method as it goes into the cell.
+        content: images and labels with what travels with them.
+        key, digest: of the artifact and of its content.
+        shrunk: options below the paper's scale.
+        costs: steps, seconds and bytes of the distillation.
+        path: its folder.
+    """
+
+    plugin: PluginPart
+    content: DistilledSet
+    key: str
+    digest: str
+    ipc: int | None
+    seed: int
+    shrunk: tuple[tuple[str, Any, Any], ...]
+    steps: list[dict[str, Any]]
+    seconds: float
+    bytes: Mapping[str, int]
+    path: Path
+
+
+def load_dataset(ctx: Context, name: str) -> Dataset:
+    """Load a data set by name (``folder:PATH`` and the like included).
+
+    Raises:
+        UsageError: no such data set.
+        DataError: its files are missing or corrupt.
+    """
+    entry = ctx.plugins.get("dataset", name)
+    loader: DatasetLoader = load_plugin(entry)
+    with plugin_errors(entry):
+        dataset = loader.load(ctx.with_options_of(loader, entry), entry.argument)
+    _check_dataset(dataset, entry)
+    return dataset
+
+
+def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple[Distiller, Context, Entry]:
+    """Resolve a method and its options without running anything.
+
+    Raises:
+        UsageError: an unknown name or option, or an IPC that the data set cannot fill.
+    """
+    entry = ctx.plugins.get("method", name)
+    method: Distiller = load_plugin(entry)
+    if method.needs_ipc and ipc is not None:
+        check_ipc(ctx.dataset, ipc)
+    budget = ipc if method.needs_ipc else None
+    mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
+    return method, mine.with_options_of(method, entry), entry
+
+
+def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False) -> Distilled:
+    """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
+    plugin = plugin_part(ctx, entry)
+    shrunk = tuple((f"method.{name}", paper, used) for name, paper, used in ctx.resolved.shrunk)
+    inputs = {
+        "dataset": data_key(ctx.dataset),
+        "method": {"name": plugin.name, "version": plugin.version, "options": plugin.options},
+        "ipc": ctx.ipc,
+        "seed": ctx.base_seed,
+        "others": _other_options(ctx, entry),
+        "numerics": ctx.machine.numerics(),
+        "format": disk.FORMAT,
+    }
+
+    def build(step: Step) -> None:
+        with plugin_errors(entry):
+            result = method.distill(replace(ctx, checkpoint=step))
+        if not isinstance(result, DistilledSet):
+            raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
+        result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
+        about = {
+            "method": plugin.model_dump(),
+            "ipc": ctx.ipc,
+            "seed": ctx.base_seed,
+            "shrunk": [list(entry) for entry in shrunk],
+        }
+        content = disk.save(step.dir, result, ctx.dataset, about)
+        step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
+
+    done = ctx.step("distilled", inputs, build, force=force)
+    loaded = disk.load(done.dir, ctx.dataset)
+    return Distilled(
+        plugin=plugin,
+        content=loaded.distilled,
+        key=done.key,
+        digest=done.info["digest"],
+        ipc=ctx.ipc,
+        seed=ctx.base_seed,
+        shrunk=shrunk,
+        steps=[*done.info["steps"], _cost(done)],
+        seconds=done.seconds,
+        bytes=done.info["bytes"],
+        path=done.dir,
+    )
+
+
+def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) -> tuple[Evaluator, Context, Entry]:
+    """Resolve an evaluator, the network under test and the options, without running anything.
+
+    Raises:
+        UsageError: an unknown name or option.
+    """
+    entry = ctx.plugins.get("evaluator", name)
+    evaluator: Evaluator = load_plugin(entry)
+    network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
+    ctx.plugins.get("network", network)
+    mine = replace(ctx, ipc=ipc, network=network, ledger=[])
+    return evaluator, mine.with_options_of(evaluator, entry), entry
+
+
+def evaluate(
+    evaluator: Evaluator, ctx: Context, entry: Entry, made: Distilled, *, repeats: int, force: bool = False
+) -> Record:
+    """Train and test ``repeats`` networks on a distilled set; every repeat is a cached step, so more of them extend a record."""
+    plugin = plugin_part(ctx, entry)
+    with plugin_errors(entry):
+        protocol = evaluator.protocol(ctx, made.content)
+    if not isinstance(protocol, Protocol):
+        raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
+    students = [_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
+    return _record(ctx, plugin, made, protocol, students)
+
+
+def _student(
+    evaluator: Evaluator, ctx: Context, entry: Entry, made: Distilled, protocol: Protocol, repeat: int, force: bool
+) -> Done:
+    name = entry.spec.name
+    inputs = {
+        "dataset": data_key(ctx.dataset),
+        "distilled": made.digest,
+        "evaluator": {"name": name, "version": entry.spec.cache_version},
+        "protocol": protocol.digest,
+        "network": ctx.network,
+        "seed": ctx.base_seed,
+        "repeat": repeat,
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        with plugin_errors(entry):
+            score = evaluator.evaluate(replace(ctx, checkpoint=step), made.content, repeat)
+        if not isinstance(score, Score):
+            raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
+        score.check(ctx.dataset, name)
+        step.info.update(
+            last=float(score.last),
+            best=None if score.best is None else float(score.best),
+            curve=[[int(epoch), float(value)] for epoch, value in score.curve],
+            metrics={key: float(value) for key, value in score.metrics.items()},
+            correct=pack_bits(np.asarray(score.correct, np.bool_)),
+        )
+
+    return ctx.step("student", inputs, build, force=force)
+
+
+def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protocol, students: Sequence[Done]) -> Record:
+    cell = Cell(
+        dataset=ctx.dataset.describe(),
+        method=made.plugin,
+        ipc=made.ipc,
+        seed=made.seed,
+        evaluator=plugin,
+        network=ctx.network,
+        evaluation_seed=ctx.base_seed,
+        preset=str(ctx.preset),
+        other_options={scope: dict(values) for scope, values in _scopes(ctx).items()},
+    )
+    settings = json.loads(json.dumps(dict(protocol.settings)))
+    selection = settings.get("selection", "last")
+    infos = [student.info for student in students]
+    values = [i["best"] if selection != "last" and i["best"] is not None else i["last"] for i in infos]
+    result = Result(
+        selection=selection,
+        values=values,
+        last=[i["last"] for i in infos],
+        best=[i["best"] for i in infos],
+        curves=[[(e, v) for e, v in i["curve"]] for i in infos],
+        metrics=[i["metrics"] for i in infos],
+        test_images=len(ctx.dataset.test),
+        correct=[i["correct"] for i in infos],
+    )
+    kept = DistilledPart(
+        key=made.key[:20],
+        digest=made.digest,
+        count=len(made.content.labels),
+        shape=list(made.content.images.shape),
+        space=made.content.space,
+        whole=made.content.whole,
+        extra=dict(made.content.extra),
+    )
+    protocol_part = ProtocolPart(settings=settings, extension=protocol.extension, digest=protocol.digest)
+    shrunk = [*made.shrunk, *((f"eval.{name}", paper, used) for name, paper, used in ctx.resolved.shrunk)]
+    steps = [*made.steps, *(entry for entry in ctx.ledger if entry["key"] not in {s["key"] for s in made.steps})]
+    peaks = [value for entry in steps for name, value in entry.items() if name.startswith("peak_")]
+    costs = Costs(
+        steps=steps,
+        distill_seconds=round(made.seconds, 3),
+        evaluate_seconds=round(sum(student.seconds for student in students), 3),
+        peak_bytes=max(peaks, default=None),
+        bytes_images=made.bytes["images"],
+        bytes_labels=made.bytes["labels"],
+    )
+    identity = {"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": ctx.machine.numerics()}
+    return Record(
+        key=digest(identity),
+        digest=result_digest(cell, protocol_part, kept, result, shrunk),
+        cell=cell,
+        protocol=protocol_part,
+        distilled=kept,
+        result=result,
+        shrunk=shrunk,
+        costs=costs,
+        environment={**environment.describe(), **ctx.machine.numerics()},
+    )
+
+
+def data_key(dataset: Dataset) -> dict[str, Any]:
+    """Return what a step depends on of a data set: its content, order and size."""
+    return {"fingerprint": dataset.fingerprint, "image_size": dataset.image_size, "channels": dataset.channels}
+
+
+def plugin_part(ctx: Context, entry: Entry) -> PluginPart:
+    """Return a plugin as it goes into keys and records."""
+    return PluginPart(
+        name=entry.spec.name,
+        version=entry.spec.cache_version,
+        options=ctx.resolved.dump(),
+        explicit=ctx.resolved.explicit,
+    )
+
+
+@contextlib.contextmanager
+def plugin_errors(entry: Entry) -> Any:
+    """Name the plugin in whatever error escapes it; explained errors and interrupts pass unchanged."""
+    try:
+        yield
+    except (DDBenchError, KeyboardInterrupt, MemoryError):
+        raise
+    except Exception as error:
+        if _out_of_memory(error) or isinstance(error, OSError):
+            raise
+        raise PluginError(
+            f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} failed: {type(error).__name__}: {error}",
+            hint="Run with --traceback to see where.",
+        ) from error
+
+
+def _out_of_memory(error: Exception) -> bool:
+    return type(error).__name__ == "OutOfMemoryError"
+
+
+def _cost(done: Done) -> dict[str, Any]:
+    return {"step": done.name, "key": done.key[:20], "seconds": done.seconds, **done.marker["costs"]}
+
+
+def _scopes(ctx: Context) -> dict[str, Mapping[str, Any]]:
+    """Options set for plugins that are neither the method, the evaluator nor the data set (captioners, networks)."""
+    return {
+        scope: values
+        for scope, values in ctx.explicit.items()
+        if values and (scope in ("captioner", "network") or _kind_of(ctx, scope) in ("captioner", "network"))
+    }
+
+
+def _other_options(ctx: Context, entry: Entry) -> dict[str, Any]:
+    return {scope: dict(values) for scope, values in _scopes(ctx).items()}
+
+
+def _kind_of(ctx: Context, scope: str) -> str:
+    name = scope.rpartition("/")[2]
+    return next((kind for kind in ("captioner", "network") if name in ctx.plugins.entries[kind]), "")
+
+
+def _check_dataset(dataset: Any, entry: Entry) -> None:
+    who = f"Data set {entry.spec.name!r} of {entry.owner}"
+    if not isinstance(dataset, Dataset):
+        raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")
+    k = dataset.num_classes
+    if len(dataset.class_ids) != k or len(set(dataset.class_ids)) != k:
+        raise PluginError(f"{who} has {k} class names but {len(set(dataset.class_ids))} distinct class ids.")
+    if len(dataset.mean) != dataset.channels or len(dataset.std) != dataset.channels:
+        raise PluginError(f"{who} has {dataset.channels} channels but a mean of {len(dataset.mean)} values.")
+    for name in ("train", "test"):
+        split = getattr(dataset, name)
+        if not len(split.images) == len(split.labels) == len(split.ids):
+            raise PluginError(
+                f"{who}: the {name} split has {len(split.images)} images, {len(split.labels)} labels and"
+                f" {len(split.ids)} ids."
+            )
+        if len(split.labels) and (split.labels.min() < 0 or split.labels.max() >= k):
+            raise PluginError(f"{who}: the {name} split has labels outside 0…{k - 1}.")
+        if 0 in split.counts(k):
+            missing = dataset.class_names[split.counts(k).index(0)]
+            raise PluginError(f"{who}: the {name} split has no image of class {missing!r}.")

@@ -1,0 +1,92 @@
+"""ConvNet-D, the standard network of dataset distillation (Zhao et al. 2021, VICO-UoE/DatasetCondensation networks.py)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from ddbench_plugins.networks.base import Network
+from ddbench_plugins.networks.norms import Norm, make_norm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Activation = Literal["relu", "leaky-relu", "sigmoid", "swish"]
+Pooling = Literal["avg", "max", "none"]
+
+ACTIVATIONS = {
+    "relu": lambda: nn.ReLU(inplace=True),
+    "leaky-relu": lambda: nn.LeakyReLU(0.01),
+    "sigmoid": nn.Sigmoid,
+    "swish": nn.SiLU,
+}
+
+
+class ConvNet(Network):
+    """``depth`` blocks of convolution 3×3, norm, activation and pooling 2×2, then one linear layer.
+
+    Layer names are those of the official code, so its checkpoints load.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        image_size: int,
+        num_classes: int,
+        depth: int,
+        width: int,
+        norm: Norm,
+        activation: Activation,
+        pooling: Pooling,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        channels, side = in_channels, image_size
+        # 28×28 grey images are padded to 32×32 by the first convolution, as in the official code.
+        padding = 3 if in_channels == 1 and image_size == 28 else 1
+        for _ in range(depth):
+            layers.append(nn.Conv2d(channels, width, 3, padding=padding))
+            side, channels, padding = side + 2 * padding - 2, width, 1
+            if norm != "none":
+                layers.append(make_norm(norm, width, side))
+            layers.append(ACTIVATIONS[activation]())
+            if pooling != "none":
+                layers.append(nn.AvgPool2d(2) if pooling == "avg" else nn.MaxPool2d(2))
+                side //= 2
+        if side < 1:
+            raise ValueError(f"ConvNet-{depth} needs images of at least {2**depth} pixels, got {image_size}")
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width * side * side, num_classes)
+
+    def embed(self, x: Tensor) -> Tensor:
+        """Flattened output of the last block, ``[B, width·side·side]`` (the feature of distribution matching)."""
+        return self.features(x).flatten(1)
+
+
+def build(
+    *,
+    in_channels: int,
+    image_size: int,
+    num_classes: int,
+    depth: int = 3,
+    width: int = 128,
+    norm: Norm = "instance",
+    activation: Activation = "relu",
+    pooling: Pooling = "avg",
+) -> ConvNet:
+    """Build a ConvNet for square images of ``image_size`` pixels.
+
+    Raises ``ValueError`` if the images are too small for the depth.
+    """
+    return ConvNet(
+        in_channels=in_channels,
+        image_size=image_size,
+        num_classes=num_classes,
+        depth=depth,
+        width=width,
+        norm=norm,
+        activation=activation,
+        pooling=pooling,
+    )

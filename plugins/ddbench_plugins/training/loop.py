@@ -1,0 +1,193 @@
+"""The one training loop, for students and teachers: sets in memory, whole batches augmented, resumable, seeded."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from ddbench_plugins.training.predict import as_float
+from ddbench_plugins.training.runtime import (
+    Compile,
+    Precision,
+    autocast,
+    compile_if_worth_it,
+    keep_freed_memory,
+    resolve_precision,
+)
+from ddbench_plugins.training.schedules import constant
+from ddbench_plugins.training.seeding import make_generator, seeded
+from ddbench_plugins.training.steps import Batch, Step, hard_label_step
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from ddbench_plugins.training.augment import Augment
+    from ddbench_plugins.training.optimisers import OptimiserFactory
+    from ddbench_plugins.training.schedules import Schedule
+
+Progress = Callable[[int, int, dict[str, float]], None]
+
+
+class Checkpoint(Protocol):
+    """Where the state of an interrupted training lives.
+
+    ``save`` must be atomic. States are nested dicts and lists of tensors and plain numbers, so that
+    ``torch.load(weights_only=True)`` reads them.
+    """
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the newest state, or None."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Replace the state."""
+
+
+@dataclass
+class TrainResult:
+    """What a training did. Epochs are 0-based, accuracies fractions."""
+
+    losses: list[float] = field(default_factory=list)
+    """Mean training loss of each epoch."""
+    tests: list[tuple[int, float]] = field(default_factory=list)
+    """(epoch after which it was tested, accuracy)."""
+    seconds: float = 0.0
+    """Wall time, over all sessions of a resumed training."""
+    precision: str = "fp32"
+    compiled: bool = False
+    compile_reason: str = ""
+
+    @property
+    def last(self) -> float | None:
+        """Accuracy of the last test."""
+        return self.tests[-1][1] if self.tests else None
+
+    @property
+    def best(self) -> float | None:
+        """Highest accuracy of all tests."""
+        return max((accuracy for _, accuracy in self.tests), default=None)
+
+
+def train(
+    network: nn.Module,
+    *,
+    images: Tensor,
+    labels: Tensor,
+    epochs: int,
+    batch_size: int,
+    optimiser: OptimiserFactory,
+    seed: int,
+    schedule: Schedule | None = None,
+    schedule_per_step: bool = False,
+    restart_optimiser_at: Collection[int] = (),
+    augment: Augment | None = None,
+    step: Step | None = None,
+    test: Callable[[nn.Module], float] | None = None,
+    test_epochs: Collection[int] = (),
+    precision: Precision = "auto",
+    compile: Compile = "auto",
+    device: torch.device | str = "cpu",
+    checkpoint: Checkpoint | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: Progress | None = None,
+) -> TrainResult:
+    """Train ``network`` in place and return the curve.
+
+    ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each epoch
+    visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise uint8
+    images. ``schedule`` maps the epoch (the fractional epoch with ``schedule_per_step``) to a factor of the optimiser's
+    learning rate; ``restart_optimiser_at`` names epochs that begin with a new optimiser. ``step`` defaults to
+    cross-entropy. ``test`` is called after each of ``test_epochs``. ``progress`` gets (epochs done, epochs, figures).
+
+    All randomness derives from ``seed`` and the epoch, so a training resumed from ``checkpoint`` ends bit-identically
+    on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training, and
+    ``FloatingPointError`` if the loss stops being finite.
+    """
+    if len(images) == 0:
+        raise ValueError("cannot train on an empty set")
+    keep_freed_memory()
+    network.to(device=device, memory_format=torch.channels_last).train()
+    images, labels = images.to(device), labels.to(device)
+    step = step or hard_label_step()
+    schedule = schedule or constant()
+    make_optimiser = optimiser
+    signature = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "images": len(images)}
+
+    result = TrainResult(precision=resolve_precision(precision, device))
+    current = make_optimiser(network)
+    first = 0
+    state = checkpoint.load() if checkpoint else None
+    if state is not None:
+        if state["signature"] != signature:
+            raise ValueError(f"the checkpoint belongs to another training: {state['signature']}, not {signature}")
+        first = state["epoch"]
+        network.load_state_dict(state["network"])
+        current.load_state_dict(state["optimiser"])
+        result.losses, result.seconds = state["losses"], state["seconds"]
+        result.tests = [(int(epoch), accuracy) for epoch, accuracy in state["tests"]]
+
+    def load_batch(chosen: Tensor, generator: torch.Generator) -> Batch:
+        x = as_float(images[chosen])
+        if augment is not None:
+            x = augment(x, generator)
+        return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
+
+    size = min(batch_size, len(images))
+    started = saved = time.monotonic()
+    before = result.seconds
+    example = load_batch(torch.arange(size), make_generator(seed)).images
+    compiled = compile_if_worth_it(network, example, (epochs - first) * len(images), compile)
+    result.compiled, result.compile_reason = compiled.compiled, compiled.reason
+    steps = math.ceil(len(images) / size)
+
+    for epoch in range(first, epochs):
+        if epoch in restart_optimiser_at:
+            current = make_optimiser(network)
+        generator = make_generator(seed, epoch)
+        order = torch.randperm(len(images), generator=generator).to(device)
+        total = torch.zeros((), device=device)
+        with seeded(seed, epoch):
+            for number, chosen in enumerate(order.split(size)):
+                _set_learning_rate(current, schedule(epoch + number / steps if schedule_per_step else epoch))
+                batch = load_batch(chosen, generator)
+                with autocast(precision, device):
+                    # A compiled graph is for one batch size; the short last batch runs as written.
+                    loss = step(compiled.forward if len(chosen) == size else network, batch, generator)
+                current.zero_grad()
+                loss.backward()
+                current.step()
+                total += loss.detach() * len(chosen)
+        result.losses.append(total.item() / len(images))
+        if not math.isfinite(result.losses[-1]):
+            raise FloatingPointError(f"the training loss is not finite in epoch {epoch}")
+        if test is not None and epoch in test_epochs:
+            result.tests.append((epoch, test(network)))
+        now = time.monotonic()
+        result.seconds = before + now - started
+        if checkpoint is not None and epoch + 1 < epochs and now - saved >= checkpoint_seconds:
+            checkpoint.save(
+                {
+                    "signature": signature,
+                    "epoch": epoch + 1,
+                    "network": network.state_dict(),
+                    "optimiser": current.state_dict(),
+                    **{k: v for k, v in asdict(result).items() if k in ("losses", "tests", "seconds")},
+                }
+            )
+            saved = now
+        if progress is not None:
+            figures = {"loss": result.losses[-1], "seconds": result.seconds}
+            if result.tests:
+                figures["accuracy"] = result.tests[-1][1]
+            progress(epoch + 1, epochs, figures)
+    return result
+
+
+def _set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+    for group in optimiser.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"] * factor

@@ -1,0 +1,52 @@
+"""Optimisers of the protocols, as factories: ``factory(network) -> Optimizer`` (fused kernels)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import nn
+
+OptimiserFactory = Callable[[nn.Module], torch.optim.Optimizer]
+Decay = Literal["matrices", "all"]
+
+
+def sgd(lr: float, *, momentum: float = 0.9, weight_decay: float = 5e-4, nesterov: bool = False) -> OptimiserFactory:
+    """SGD with momentum on all parameters."""
+
+    def make(network: nn.Module) -> torch.optim.Optimizer:
+        return torch.optim.SGD(
+            network.parameters(), lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov, fused=True
+        )
+
+    return make
+
+
+def adamw(
+    lr: float = 0.001,
+    *,
+    weight_decay: float = 0.01,
+    betas: tuple[float, float] = (0.9, 0.999),
+    decay: Decay = "matrices",
+) -> OptimiserFactory:
+    """AdamW; with "matrices", weight decay acts only on parameters that RDED and SRe2L decay (:func:`decayed`)."""
+
+    def make(network: nn.Module) -> torch.optim.Optimizer:
+        groups = split_decay(network) if decay == "matrices" else (list(network.parameters()), [])
+        return torch.optim.AdamW(
+            [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0), strict=True) if p],
+            lr,
+            betas=betas,
+            fused=True,
+        )
+
+    return make
+
+
+def split_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
+    """Parameters (with, without) weight decay: decayed if named "weight" and of more than one dimension (RDED, SRe2L)."""
+    with_decay, without = [], []
+    for name, parameter in network.named_parameters():
+        (with_decay if "weight" in name and parameter.ndim > 1 else without).append(parameter)
+    return with_decay, without

@@ -1,0 +1,110 @@
+"""How the arithmetic runs: memory allocator, precision, memory layout, compilation. No result depends on timing."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import shutil
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+from torch import nn
+
+from ddbench_plugins.networks.norms import InstanceNorm
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from torch import Tensor
+
+Precision = Literal["auto", "fp32", "bf16"]
+Compile = Literal["auto", "never", "always"]
+
+_CPU_FLOPS = 3e11  # what two modest cores reach with these networks in bfloat16; only a scale for "is it worth it"
+_COMPILE_SECONDS = 30.0
+
+
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep large freed blocks instead of returning them to the kernel after every layer.
+
+    Training a small ConvNet on a CPU spends up to half its time on page faults without this. Returns whether it was
+    applied; elsewhere than glibc nothing happens.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
+        return False
+    return all((mallopt(mmap_max, 0), mallopt(trim_threshold, 2**31 - 1), mallopt(top_pad, 512 * 2**20)))
+
+
+def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16"]:
+    """Turn "auto" into bf16 where the processor multiplies bfloat16 natively, else fp32."""
+    if precision != "auto":
+        return precision
+    match torch.device(device).type:
+        case "cpu":
+            capabilities = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+            native = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
+        case "cuda":
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        case _:
+            native = False
+    return "bf16" if native else "fp32"
+
+
+def autocast(precision: Precision, device: torch.device | str) -> AbstractContextManager[object]:
+    """Mixed-precision context for forward passes."""
+    if resolve_precision(precision, device) == "bf16":
+        return torch.autocast(torch.device(device).type, torch.bfloat16)
+    return nullcontext()
+
+
+def forward_flops(network: nn.Module, image: Tensor) -> int:
+    """Floating-point operations of one forward pass of one image ``[1, C, H, W]`` (2 per multiply-add)."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    training = network.training
+    network.eval()
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        network(image)
+    network.train(training)
+    return counter.get_total_flops()
+
+
+class Compiled(NamedTuple):
+    """The callable to train with, and why it is (not) compiled."""
+
+    forward: Callable[[Tensor], Tensor]
+    compiled: bool
+    reason: str
+
+
+def compile_if_worth_it(network: nn.Module, example: Tensor, samples: int, compile: Compile) -> Compiled:
+    """Compile ``network`` for training on ``samples`` images in all, if that pays and is possible.
+
+    "auto" compares an estimate of the seconds saved, from operation counts (never from timings, so that a seed always
+    takes the same path), with the seconds compiling takes. Failing to compile, for example without a C++ compiler,
+    is not an error: the network then runs as it is.
+    """
+    if compile == "never":
+        return Compiled(network, False, "switched off")
+    if example.device.type == "cpu" and not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+        return Compiled(network, False, "no C++ compiler found")
+    if compile == "auto":
+        seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
+        # Fusing halves the time of networks with per-image norms; batch norm has a good kernel of its own.
+        share = 0.5 if any(isinstance(m, InstanceNorm | nn.GroupNorm) for m in network.modules()) else 0.07
+        if example.device.type != "cpu" or seconds * share < _COMPILE_SECONDS:
+            return Compiled(network, False, "the run is too short to gain from compiling")
+    try:
+        forward = torch.compile(network, dynamic=False)
+        with torch.no_grad(), autocast("auto", example.device):
+            forward(example)
+    except Exception as error:  # any compiler failure means: run without it
+        torch.compiler.reset()
+        return Compiled(network, False, f"compiling failed: {type(error).__name__}")
+    return Compiled(forward, True, "compiled")

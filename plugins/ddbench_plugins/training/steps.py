@@ -1,0 +1,94 @@
+"""What one optimiser step computes: the loss of one batch, by label type.
+
+A step is ``step(forward, batch, generator) -> loss``; it mixes images, asks a teacher, calls the student once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ddbench_plugins.training.losses import kl_soft_label, mixed_cross_entropy
+from ddbench_plugins.training.mixing import cutmix, mixup
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    Loss = Callable[[Tensor, Tensor], Tensor]
+
+Forward = Callable[["Tensor"], "Tensor"]
+
+
+class Batch(NamedTuple):
+    """One augmented batch."""
+
+    images: Tensor
+    """``[B, C, S, S]`` float, normalised."""
+    labels: Tensor
+    """``[B]`` class indices, or ``[B, K]`` real-valued labels."""
+    indices: Tensor
+    """``[B]`` positions in the training set."""
+
+
+Step = Callable[[Forward, Batch, "torch.Generator"], "Tensor"]
+
+
+def hard_label_step(*, cutmix_probability: float = 0.0, label_smoothing: float = 0.0) -> Step:
+    """Cross-entropy; with CutMix, weighted by pasted area (IDC and MinimaxDiffusion train.py)."""
+
+    def step(forward: Forward, batch: Batch, generator: Generator) -> Tensor:
+        images, labels, _ = batch
+        if cutmix_probability > 0 and float(torch.rand((), generator=generator)) < cutmix_probability:
+            mixed = cutmix(images, generator)
+            return mixed_cross_entropy(forward(mixed.images), labels, labels[mixed.partners], mixed.ratio)
+        return F.cross_entropy(forward(images).float(), labels, label_smoothing=label_smoothing)
+
+    return step
+
+
+def soft_label_step(
+    teacher: nn.Module,
+    *,
+    temperature: float,
+    mix: Literal["cutmix", "mixup", "none"] = "cutmix",
+    mixup_alpha: float = 0.8,
+    loss: Loss | None = None,
+    extra_clean_forward: bool = False,
+) -> Step:
+    """The teacher labels each mixed batch as it is met (RDED validation/main.py).
+
+    The teacher runs in the mode it is in: call ``teacher.eval()`` first, except to reproduce SRe2L's CIFAR script.
+    ``loss(student_logits, teacher_logits)`` defaults to KL without T². ``extra_clean_forward`` repeats RDED's
+    logging pass on the un-mixed images, which matters for mixup only: its pass over mixed images changes batch
+    norm exactly as :func:`update_batchnorm_twice` does, without the cost.
+    """
+    compute = loss or (lambda student, target: kl_soft_label(student, target, temperature))
+
+    def step(forward: Forward, batch: Batch, generator: Generator) -> Tensor:
+        images = batch.images
+        if mix == "cutmix":
+            images = cutmix(images, generator).images
+        elif mix == "mixup":
+            images = mixup(images, generator, mixup_alpha).images
+        with torch.no_grad():
+            if extra_clean_forward:
+                forward(batch.images)
+            target = teacher(images)
+        return compute(forward(images), target)
+
+    return step
+
+
+def update_batchnorm_twice(network: nn.Module) -> None:
+    """Make every batch norm update its running statistics as two forward passes over the same batch would.
+
+    RDED's training loop passes each batch through the student twice in train mode, the first time for a log line.
+    With momentum m the two updates equal one with 1 − (1−m)², so 0.1 becomes 0.19.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+            module.momentum = 1 - (1 - module.momentum) ** 2

@@ -1,0 +1,133 @@
+import pytest
+import torch
+from torch import nn
+
+from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet, resnet_ap
+from ddbench_plugins.networks.catalog import NETWORKS, build_network
+
+IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_instance_norm_is_group_norm_with_one_channel_per_group(dtype, layout):
+    fast, reference = norms.InstanceNorm(8), nn.GroupNorm(8, 8)
+    with torch.no_grad():
+        for p in reference.parameters():
+            p.normal_(generator=torch.Generator().manual_seed(1))
+        fast.load_state_dict(reference.state_dict())
+    x = (torch.randn(3, 8, 6, 6, generator=torch.Generator().manual_seed(2)) * 3 + 5).to(dtype)
+    inputs = [x.clone().contiguous(memory_format=layout).requires_grad_() for _ in range(2)]
+    weights = torch.arange(x.numel(), dtype=torch.float32).view_as(x).cos()
+    for module, value in zip((fast, reference), inputs, strict=True):
+        module.to(dtype)
+        (module(value) * weights).sum().backward()
+    tolerance = {"rtol": 1e-4, "atol": 1e-4} if dtype == torch.float32 else {"rtol": 0.05, "atol": 0.1}
+    torch.testing.assert_close(fast(inputs[0]), reference(inputs[1]), **tolerance)
+    torch.testing.assert_close(inputs[0].grad, inputs[1].grad, **tolerance)
+    torch.testing.assert_close(fast.weight.grad, reference.weight.grad, rtol=0.05, atol=0.3)
+
+
+def test_instance_norm_accepts_single_pixels():
+    norm, reference = norms.InstanceNorm(4), nn.GroupNorm(4, 4)
+    x = torch.randn(2, 4, 1, 1)
+    torch.testing.assert_close(norm(x), reference(x))
+
+
+@pytest.mark.parametrize("name", sorted(NETWORKS))
+def test_every_name_builds_and_classifies_what_it_embeds(name):
+    size = 64 if NETWORKS[name].options.get("depth", 0) in (5, 6) else 32
+    if name in ("modified-resnet-50", "modified-resnet-101"):
+        pytest.skip("large; covered by the parameter counts")
+    network = build_network(name, in_channels=3, image_size=size, num_classes=7).eval()
+    x = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        features = network.embed(x)
+        assert features.ndim == 2
+        torch.testing.assert_close(network.head(features), network(x))
+        assert network(x).shape == (2, 7)
+
+
+def test_unknown_names_are_refused_with_a_suggestion():
+    with pytest.raises(ValueError, match="convnet-3"):
+        build_network("convnet-33", in_channels=3, image_size=32, num_classes=2)
+
+
+def test_grey_28_becomes_32_and_other_grey_sizes_do_not():
+    network = convnet.build(in_channels=1, image_size=28, num_classes=10)
+    assert network.embed(torch.zeros(1, 1, 28, 28)).shape == (1, 2048)
+    digits = convnet.build(in_channels=1, image_size=16, num_classes=10, norm="batch")
+    assert digits.embed(torch.zeros(1, 1, 16, 16)).shape == (1, 512)
+
+
+def test_features_of_a_convnet_are_those_of_distribution_matching():
+    network = convnet.build(in_channels=3, image_size=32, num_classes=10)
+    torch.testing.assert_close(network.embed(IMAGES), network.features(IMAGES).flatten(1))
+
+
+@pytest.mark.parametrize(
+    ("build", "options", "size", "message"),
+    [
+        (convnet.build, {"depth": 6}, 32, "at least 64"),
+        (convnet.build, {"norm": "spectral"}, 32, "unknown norm"),
+        (resnet.build, {"depth": 11}, 32, "no ResNet of depth 11"),
+        (resnet_ap.build, {"depth": 11}, 32, "no ResNet of depth 11"),
+        (modified_resnet.build, {"depth": 11}, 32, "no ResNet of depth 11"),
+        (densenet.build, {}, 4, "at least 8"),
+        (dc_zoo.build, {"architecture": "lenet"}, 8, "too small"),
+        (dc_zoo.build, {"architecture": "vgg11"}, 16, "too small"),
+    ],
+)
+def test_impossible_settings_say_why(build, options, size, message):
+    with pytest.raises(ValueError, match=message):
+        build(in_channels=3, image_size=size, num_classes=10, **options)
+
+
+def test_strides_by_size():
+    def maps(build, size):
+        network = build(in_channels=3, image_size=size, num_classes=2).eval()
+        sides = []
+        network.maxpool.register_forward_hook(lambda _m, _i, out: sides.append(out.shape[-1]))
+        network.layer4.register_forward_hook(lambda _m, _i, out: sides.append(out.shape[-1]))
+        with torch.no_grad():
+            network(torch.zeros(1, 3, size, size))
+        return sides
+
+    assert maps(resnet_ap.build, 224) == [56, 7]
+    assert maps(resnet_ap.build, 128) == [64, 8]
+    assert maps(resnet_ap.build, 64) == [64, 8]
+    assert maps(resnet.build, 224) == [56, 7]
+    assert maps(modified_resnet.build, 32) == [32, 4]
+    assert maps(modified_resnet.build, 128) == [32, 4]  # torchvision's own stem above 64 pixels
+
+
+def test_modified_resnet_loads_torchvision_weights():
+    models = pytest.importorskip("torchvision.models")
+    theirs = models.resnet18(num_classes=10).eval()
+    ours = modified_resnet.build(in_channels=3, image_size=224, num_classes=10).eval()
+    ours.load_state_dict(theirs.state_dict())
+    x = torch.randn(1, 3, 96, 96)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), theirs(x), rtol=1e-4, atol=1e-4)
+
+
+def test_resnet_initialisation_is_he_fan_out():
+    network = resnet_ap.build(in_channels=3, image_size=32, num_classes=10)
+    std = network.layer4[0].conv2.weight.std().item()
+    assert std == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
+
+
+def test_timm_bridge():
+    pytest.importorskip("timm")
+    network = build_network("timm:resnet18", in_channels=3, image_size=32, num_classes=5).eval()
+    with torch.no_grad():
+        assert network.embed(IMAGES).shape == (2, 512)
+        assert network(IMAGES).shape == (2, 5)
+    with pytest.raises(ValueError, match="no model"):
+        bridges.build_timm(in_channels=3, image_size=32, num_classes=5, name="resnet-eighteen")
+
+
+def test_torchvision_bridge_refuses_grey_images():
+    pytest.importorskip("torchvision")
+    with pytest.raises(ValueError, match="RGB"):
+        build_network("torchvision:mobilenet_v2", in_channels=1, image_size=32, num_classes=5)

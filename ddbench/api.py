@@ -17,8 +17,9 @@ from ddbench.importing import import_folder
 from ddbench.options import Preset
 from ddbench.plugins import Plugins, load_plugins
 from ddbench.records import Record
-from ddbench.run import Distilled, distil, load_dataset as _load_dataset, prepare_evaluator, prepare_method
+from ddbench.run import Distilled, distil, prepare_evaluator, prepare_method
 from ddbench.run import evaluate as _evaluate
+from ddbench.run import load_dataset as _load_dataset
 from ddbench.ui import Reporter
 
 #: Short names of option scopes.

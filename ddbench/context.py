@@ -132,8 +132,8 @@ class Context:
 
         Args:
             name: what it is (``captions``, ``latents``, ``teacher``): a folder name in the store.
-            inputs: plain data that fully determines the result, e.g. the data set's fingerprint, options, seeds, digests of
-                other steps. Add a ``version`` to it and raise it when the builder's results change.
+            inputs: plain data that fully determines the result, e.g. the data set's fingerprint, options, seeds,
+                digests of other steps. Add a ``version`` to it and raise it when the builder's results change.
             builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
             force: build it again.
         """
@@ -195,7 +195,8 @@ class Context:
     def with_options_of(self, plugin: Plugin, entry: Entry) -> Context:
         """Return this context with the resolved options of ``plugin``.
 
-        Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``), which wins.
+        Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``),
+        which wins.
         """
         kind, name = entry.spec.kind, entry.spec.name.rstrip(":")
         chosen: dict[str, Any] = {}

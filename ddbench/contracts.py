@@ -44,7 +44,7 @@ class Split:
 
     def counts(self, num_classes: int) -> list[int]:
         """Return the number of images per class."""
-        return np.bincount(self.labels, minlength=num_classes).tolist()
+        return [int(count) for count in np.bincount(self.labels, minlength=num_classes)]
 
 
 @dataclass(frozen=True)
@@ -246,7 +246,8 @@ class Score:
             )
         if abs(float(correct.mean()) - self.last) > 1e-6:
             raise PluginError(
-                f"Evaluator {who} reports last={self.last:.4f} but its per-image correctness averages {correct.mean():.4f}."
+                f"Evaluator {who} reports last={self.last:.4f} but its per-image correctness averages"
+                f" {correct.mean():.4f}."
             )
 
 
@@ -272,6 +273,7 @@ class Distiller(Plugin, ABC):
     """
 
     needs_ipc: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
 
     @abstractmethod
     def distill(self, ctx: Context) -> DistilledSet:

@@ -61,7 +61,7 @@ def _processor() -> str:
 
 
 def _git() -> str:
-    """Commit of the ddbench checkout (never of the folder the user happens to be in); empty for an installed package."""
+    """Commit of the ddbench checkout (never of the folder the user is in); empty for an installed package."""
     root = Path(ddbench.__file__).resolve().parent.parent
     if not (root / ".git").exists():
         return ""

@@ -129,7 +129,10 @@ def reorder(content: DistilledSet, class_ids: Sequence[str], dataset: Dataset, w
     new = np.array([dataset.class_ids.index(class_id) for class_id in class_ids])
     labels = new[content.labels]
     order = np.argsort(labels, kind="stable")
-    pick = lambda items: None if items is None else tuple(items[i] for i in order)  # noqa: E731
+
+    def pick(items: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if items is None else tuple(items[i] for i in order)
+
     return DistilledSet(
         images=content.images[order],
         labels=labels[order],

@@ -27,7 +27,7 @@ class Options(BaseModel):
 
 @dataclass(frozen=True)
 class Preset:
-    """The two preset axes: scale (``cpu`` | ``paper``) and fidelity (``sane`` | ``official``), combined as ``paper+official``."""
+    """The two preset axes, scale (``cpu`` | ``paper``) and fidelity (``sane`` | ``official``): ``paper+official``."""
 
     scale: str = "cpu"
     fidelity: str = "sane"
@@ -46,7 +46,7 @@ class Preset:
                 known = (*SCALES, *FIDELITIES)
                 raise UsageError(
                     f"Unknown preset {word!r}.{did_you_mean(word, known)}",
-                    hint="Scale: cpu (default) or paper. Fidelity: sane (default) or official. Combine: paper+official.",
+                    hint="Scale: cpu (default) or paper. Fidelity: sane (default) or official. Both: paper+official.",
                 )
             if axis in chosen:
                 raise UsageError(f"Preset {text!r} names two values of one axis.", hint="Write e.g. paper+official.")
@@ -119,7 +119,7 @@ def resolve(
 
 
 def parse_value(text: str) -> Any:
-    """Read an option's text as TOML (numbers, booleans, lists, quoted strings); ``none`` is None, the rest is a string."""
+    """Read an option's text as TOML (numbers, booleans, lists, strings); ``none`` is None, the rest is a string."""
     if text.lower() == "none":
         return None
     try:

@@ -1,4 +1,4 @@
-"""Finding plugins: entry points (the built-ins are ddbench's own) and files, loaded one by one so that none harms another."""
+"""Finding plugins: entry points (the built-ins are ddbench's own) and files, loaded one by one: none harms another."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Plugins:
         """Register one plugin module or refuse it whole.
 
         Raises:
-            PluginError: a misspelt hook, something that is not a spec, or a name that is taken; the message names the owner.
+            PluginError: a misspelt hook, something that is not a spec, or a name that is taken; it names the owner.
         """
         self._check_hooks(module, owner)
         name = self.manager.register(module)

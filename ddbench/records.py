@@ -1,7 +1,7 @@
 """The record of one cell: everything a number depends on, every single value, and what it cost.
 
-``digest`` covers the cell, the protocol, the distilled set and the results; costs and environment stand outside it, so the
-same command on the same machine gives the same digest.
+``digest`` covers the cell, the protocol, the distilled set and the results; costs and environment stand outside it, so
+the same command on the same machine gives the same digest.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ class DistilledPart(_Part):
 class Result(_Part):
     """Every single value, one per repeat (trained network); accuracies are fractions in [0, 1].
 
-    ``values`` is the headline: ``last`` or ``best`` by the protocol's selection rule. ``correct`` holds, per repeat, which
-    test images the last network got right, as packed bits in base64.
+    ``values`` is the headline: ``last`` or ``best`` by the protocol's selection rule. ``correct`` holds, per repeat,
+    which test images the last network got right, as packed bits in base64.
     """
 
     metric: str = "top1"

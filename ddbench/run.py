@@ -162,7 +162,10 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
 def evaluate(
     evaluator: Evaluator, ctx: Context, entry: Entry, made: Distilled, *, repeats: int, force: bool = False
 ) -> Record:
-    """Train and test ``repeats`` networks on a distilled set; every repeat is a cached step, so more of them extend a record."""
+    """Train and test ``repeats`` networks on a distilled set.
+
+    Every repeat is a cached step of its own, so that more repeats extend a record.
+    """
     plugin = plugin_part(ctx, entry)
     with plugin_errors(entry):
         protocol = evaluator.protocol(ctx, made.content)

@@ -16,7 +16,7 @@ class Spec:
     Attributes:
         name: lower-case name, unique within its kind; a trailing ``:`` makes it a prefix that takes an argument
             (``folder:PATH``, ``timm:NAME``).
-        target: the class (or function, for networks) that does the work, as ``"package.module:Name"`` or the object itself.
+        target: the class (or function, for networks) that does the work: ``"package.module:Name"`` or the object.
         summary: one line for ``ddbench list``.
         paper: who to cite, in one line.
         bibtex: the citation entry.
@@ -74,8 +74,9 @@ class DatasetSpec(Spec):
 
 @dataclass(frozen=True)
 class NetworkSpec(Spec):
-    """A network; its target is a function ``build(*, in_channels, image_size, num_classes, **settings) -> torch.nn.Module``.
+    """A network.
 
+    Its target is a function ``build(*, in_channels, image_size, num_classes, **settings) -> torch.nn.Module``;
     ``settings`` are fixed keyword arguments of the target, so that one function serves a family of names.
     """
 

@@ -1,7 +1,7 @@
 """The content-addressed store: every finished step is a folder named by the digest of what it depends on.
 
 A step is built in ``<key>.partial`` (which also keeps its checkpoints), and renamed to ``<key>`` when it is done, so a
-finished folder is always complete and a killed one goes on where it stopped. Nothing that ddbench did not make is deleted.
+finished folder is always complete and a killed one goes on where it stopped. Nothing but ddbench's own is ever deleted.
 """
 
 from __future__ import annotations

@@ -1,0 +1,34 @@
+"""Evaluation protocols, one file each; hyper-parameter tables are data beside them."""
+
+from __future__ import annotations
+
+from ddbench import EvaluatorSpec, hookimpl
+
+_HERE = "ddbench_plugins.evaluators"
+
+
+@hookimpl
+def ddbench_evaluators() -> list[EvaluatorSpec]:
+    """Return the built-in protocols."""
+    return [
+        EvaluatorSpec(
+            "rded",
+            f"{_HERE}.rded:Rded",
+            "soft labels from a teacher on line, KL at T=20, CutMix, AdamW, half cosine, 300 epochs",
+            paper="Sun et al., On the Diversity and Realism of Distilled Dataset, CVPR 2024",
+            bibtex="@inproceedings{sun2024rded, title={On the Diversity and Realism of Distilled Dataset: An Efficient "
+            "Dataset Distillation Paradigm}, author={Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao}, "
+            "booktitle={CVPR}, year={2024}}",
+            label_type="soft",
+        ),
+        EvaluatorSpec(
+            "minimax",
+            f"{_HERE}.minimax:Minimax",
+            "hard labels, CutMix-weighted cross-entropy, SGD, ×0.2 at 2/3 and 5/6, epochs by IPC",
+            paper="Gu et al., Efficient Dataset Distillation via Minimax Diffusion, CVPR 2024",
+            bibtex="@inproceedings{gu2024minimax, title={Efficient Dataset Distillation via Minimax Diffusion}, "
+            "author={Gu, Jianyang and Vahidian, Saeed and Kungurtsev, Vyacheslav and Wang, Haonan and Jiang, Wei and "
+            "You, Yang and Chen, Yiran}, booktitle={CVPR}, year={2024}}",
+            label_type="hard",
+        ),
+    ]

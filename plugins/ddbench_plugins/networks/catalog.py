@@ -71,14 +71,17 @@ def _entries() -> dict[str, NetworkEntry]:
 
 
 NETWORKS: Mapping[str, NetworkEntry] = _entries()
-"""Every built-in name. Besides these, ``timm:NAME`` and ``torchvision:NAME`` work everywhere."""
+"""Every built-in name."""
+
+BRIDGES: Mapping[str, str] = {family: f"{_HERE}.bridges:build_{family}" for family in ("timm", "torchvision")}
+"""Families of foreign networks: ``timm:NAME`` and ``torchvision:NAME``."""
 
 
 def find_network(name: str) -> NetworkEntry:
     """Entry of a name, also of ``timm:NAME`` and ``torchvision:NAME``. Raises ``ValueError`` for an unknown one."""
     family, colon, model = name.partition(":")
-    if colon and family in ("timm", "torchvision"):
-        return NetworkEntry(f"{_HERE}.bridges:build_{family}", f"{family} model {model}", {"name": model})
+    if colon and family in BRIDGES:
+        return NetworkEntry(BRIDGES[family], f"{family} model {model}", {"name": model})
     if name not in NETWORKS:
         close = difflib.get_close_matches(name, NETWORKS, n=3) or sorted(NETWORKS)
         raise ValueError(f"no network is called {name!r}; did you mean {' or '.join(close)}?")

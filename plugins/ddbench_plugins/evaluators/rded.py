@@ -1,0 +1,157 @@
+"""The RDED protocol: a teacher labels every augmented batch as it is met (Sun et al. 2024, validation/main.py)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
+
+#: Mean and standard deviation of ImageNet, which the released code uses for every data set.
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+class RdedOptions(Options):
+    """Options of the protocol; the defaults are RDED's own."""
+
+    epochs: int = Field(300, ge=1, description="passes over the distilled set")
+    batch_size: int | None = Field(None, ge=1, description="images per step; by IPC and classes when none")
+    lr: float = Field(0.001, gt=0, description="AdamW's learning rate, by student")
+    weight_decay: float = Field(0.01, ge=0, description="on weight matrices only")
+    temperature: float = Field(20.0, gt=0, description="of both softmaxes in the KL loss (no T² factor)")
+    factor: int = Field(
+        1, ge=1, description="patch shuffle of factor × factor tiles and random crops of scale (1/factor, 1)"
+    )
+    selection: Literal["last", "best_test"] = Field(
+        "last", description="headline accuracy: after the last epoch, or the best of the tests in the last fifth"
+    )
+    update_batchnorm_twice: bool = Field(
+        False, description="update running statistics twice per step, as the released logging pass does"
+    )
+    normalisation: Literal["dataset", "imagenet"] = Field(
+        "dataset", description="constants of student and teacher inputs"
+    )
+    teacher: str = Field("", description="network of the teacher; the student's when empty")
+    teacher_file: str = Field("", description="safetensors file of a trained teacher instead of training one")
+
+
+class Rded(Evaluator):
+    """Soft labels on line, KL without T², CutMix, AdamW, half cosine."""
+
+    Options = RdedOptions
+    presets = "rded.toml"
+    default_repeats = 3
+
+    def network_for(self, dataset: Dataset, scale: str) -> str:
+        """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
+        return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
+
+    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
+        """Everything the numbers depend on, the teacher's measured accuracy included."""
+        from ddbench_plugins.training.teachers import get_teacher, recipe_for
+
+        options: RdedOptions = ctx.options
+        if distilled.whole:
+            return Protocol({"label_type": "hard", **recipe_for(ctx, ctx.network).describe()})
+        teacher = get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
+        size = ctx.dataset.image_size
+        return Protocol(
+            {
+                "network": ctx.network,
+                "label_type": "soft",
+                "loss": "KL(teacher || student), batchmean, no T²",
+                "temperature": options.temperature,
+                "teacher": teacher.describe(),
+                "epochs": options.epochs,
+                "batch_size": batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes),
+                "optimiser": "AdamW (0.9, 0.999)",
+                "lr": options.lr,
+                "weight_decay": options.weight_decay,
+                "schedule": "half cosine",
+                "image_size": size,
+                "augmentation": [
+                    f"patch shuffle {options.factor}",
+                    f"random resized crop (1/{options.factor}, 1)",
+                    *(["flip"] if ctx.dataset.flip else []),
+                    "cutmix 1.0",
+                ],
+                "test_resize": test_resize(size),
+                "normalisation": options.normalisation,
+                "update_batchnorm_twice": options.update_batchnorm_twice,
+                "selection": options.selection,
+            }
+        )
+
+    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one student under the teacher's labels and test it."""
+        from ddbench_plugins.training import augment, optimisers, schedules, students
+        from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
+        from ddbench_plugins.training.teachers import get_teacher
+
+        options: RdedOptions = ctx.options
+        if distilled.whole:
+            return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
+        size, channels = ctx.dataset.image_size, ctx.dataset.channels
+        mean, std = constants(ctx.dataset, options.normalisation)
+        teacher = get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
+        images, labels = students.training_tensors(distilled, ctx.dataset, size)
+        test_images, test_labels = students.test_tensors(ctx.dataset, size, test_resize(size))
+        seed = ctx.seed("student", repeat)
+        network = ctx.build_network(seed=seed)
+        if options.update_batchnorm_twice:
+            update_batchnorm_twice(network)
+        chain = [
+            lambda x, g: augment.patch_shuffle(x, g, options.factor),
+            lambda x, g: augment.random_resized_crop(x, g, size, scale=(1 / options.factor, 1.0)),
+            *([augment.random_flip] if ctx.dataset.flip else []),
+            augment.normalise(mean[:channels], std[:channels]),
+        ]
+        return students.train_student(
+            ctx,
+            network,
+            images=images,
+            labels=labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            mean=mean,
+            std=std,
+            epochs=options.epochs,
+            test_epochs=test_epochs(options.epochs, options.selection),
+            seed=seed,
+            augment=augment.compose(*chain),
+            batch_size=batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes),
+            optimiser=optimisers.adamw(options.lr, weight_decay=options.weight_decay),
+            schedule=schedules.half_cosine(options.epochs),
+            step=soft_label_step(teacher.module(), temperature=options.temperature),
+        )
+
+
+def batch_size(given: int | None, ipc: int, num_classes: int) -> int:
+    """Images per step: 10, 50, 100 at IPC 1, 10, 50, twice that from 100 classes on, at most the set (RDED argument.py).
+
+    Between those IPCs, which the released code refuses, the value of the next smaller one is used.
+    """
+    if given is not None:
+        return min(given, ipc * num_classes)
+    size = 100 if ipc >= 50 else 50 if ipc >= 10 else 10
+    return min(size * (2 if num_classes >= 100 else 1), ipc * num_classes)
+
+
+def test_epochs(epochs: int, selection: str) -> list[int]:
+    """0-based epochs with a test: the last, and under ``best_test`` every tenth of the last fifth (RDED main.py)."""
+    if selection == "last":
+        return [epochs - 1]
+    return [e for e in range(epochs) if (e % 10 == 9 or e == epochs - 1) and e > 0.8 * epochs]
+
+
+def test_resize(size: int) -> int:
+    """Side to which test images are resized before the centre crop: ⌊S/7⌋·8, e.g. 32, 72 and 256 for 32, 64 and 224."""
+    return max(size, size // 7 * 8)
+
+
+def constants(dataset: Dataset, normalisation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Normalisation constants of student and teacher: the data set's own, or ImageNet's."""
+    if normalisation == "imagenet":
+        return IMAGENET[0][: dataset.channels], IMAGENET[1][: dataset.channels]
+    return dataset.mean, dataset.std

@@ -1,0 +1,134 @@
+"""What evaluators share: a distilled set and a test split as tensors, and one trained and tested student."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddbench import DataError, Score
+from ddbench_plugins.training.augment import normalise
+from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.predict import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
+    from torch import Tensor, nn
+
+    from ddbench import Context, Dataset, DistilledSet
+    from ddbench_plugins.training.augment import Augment
+
+#: Test splits larger than this many bytes are not kept between students.
+KEEP_BYTES = 2**31
+_tests: OrderedDict[tuple[str, int, int], tuple[Tensor, Tensor]] = OrderedDict()
+
+
+def training_tensors(distilled: DistilledSet, dataset: Dataset, size: int) -> tuple[Tensor, Tensor]:
+    """Return the distilled set as tensors: images [N, C, size, size], uint8 or float in [0, 1] scale, and labels [N].
+
+    Normalised pixels are brought back to the [0, 1] scale with the data set's constants (they may leave that range, and
+    are not clamped); images of another size are resized (bilinear, antialiased).
+
+    Raises:
+        DataError: the set's pixels are ZCA-whitened, which this protocol cannot read.
+    """
+    images = torch.from_numpy(np.ascontiguousarray(distilled.images.transpose(0, 3, 1, 2)))
+    labels = torch.from_numpy(distilled.labels)
+    if distilled.space == "zca":
+        raise DataError(
+            "The distilled set is ZCA-whitened, and this protocol tests on ordinary images.",
+            hint="Undo the whitening before evaluating.",
+        )
+    if distilled.space == "normalized":
+        shape = (1, -1, 1, 1)
+        images = images * torch.tensor(dataset.std).view(shape) + torch.tensor(dataset.mean).view(shape)
+    if images.shape[-1] != size:
+        images = torch.nn.functional.interpolate(
+            images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
+        )
+        if distilled.space == "rgb_uint8":
+            images = images.round_().clamp_(0, 255).to(torch.uint8)
+    return images, labels
+
+
+def test_tensors(dataset: Dataset, size: int, resize: int | None = None) -> tuple[Tensor, Tensor]:
+    """Return the test split as uint8 [N, C, size, size] and labels [N]: resized to ``resize``, then centre-cropped."""
+    resize = resize or size
+    key = (dataset.fingerprint, size, resize)
+    if key not in _tests:
+        images = dataset.test.images.batch(range(len(dataset.test)), resize)
+        edge = (resize - size) // 2
+        images = images[:, edge : edge + size, edge : edge + size]
+        tensors = (
+            torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
+            torch.from_numpy(dataset.test.labels),
+        )
+        _tests.clear()
+        if images.nbytes > KEEP_BYTES:
+            return tensors
+        _tests[key] = tensors
+    return _tests[key]
+
+
+def train_student(
+    ctx: Context,
+    network: nn.Module,
+    *,
+    images: Tensor,
+    labels: Tensor,
+    test_images: Tensor,
+    test_labels: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+    epochs: int,
+    test_epochs: Collection[int],
+    seed: int,
+    augment: Augment,
+    **recipe: Any,
+) -> Score:
+    """Train one student with checkpoints and progress, test it after ``test_epochs`` (0-based), return its score.
+
+    ``augment`` must normalise; ``recipe`` is passed to :func:`ddbench_plugins.training.loop.train`.
+    """
+    machine = ctx.machine
+    transform = normalise(mean, std)
+    outcome: dict[int, Any] = {}
+    tested = 0
+
+    def test(student: nn.Module) -> float:
+        nonlocal tested
+        found = evaluate(
+            student, test_images, test_labels, transform=transform, precision=machine.precision, device=machine.device
+        )
+        outcome[tested] = found.correct
+        tested += 1
+        return found.accuracy
+
+    with ctx.progress(f"{ctx.network} student", epochs) as advance:
+        result = train(
+            network,
+            images=images,
+            labels=labels,
+            epochs=epochs,
+            seed=seed,
+            augment=augment,
+            test=test,
+            test_epochs=test_epochs,
+            precision=machine.precision,
+            device=machine.device,
+            checkpoint=ctx.checkpoint,
+            checkpoint_seconds=20.0,
+            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
+            **recipe,
+        )
+    correct = outcome[max(outcome)].numpy()
+    return Score(
+        last=float(correct.mean()),
+        best=result.best if len(result.tests) > 1 else None,
+        correct=correct,
+        curve=[(epoch + 1, accuracy) for epoch, accuracy in result.tests],
+        metrics={"final_loss": result.losses[-1]},
+    )

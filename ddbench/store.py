@@ -12,6 +12,7 @@ import json
 import os
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,12 +108,9 @@ class Step:
         import torch
 
         path = self.dir / CHECKPOINT
-        if not path.exists():
+        if not zipfile.is_zipfile(path):  # not there, or cut short
             return None
-        try:
-            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        except (RuntimeError, EOFError, OSError, ValueError):
-            return None
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
         return state
 
 

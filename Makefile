@@ -1,0 +1,44 @@
+# Every task of the project; `make help` lists them. The virtual environment is made on first use.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format types docs leaderboards clean
+
+help: ## list the tasks
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+$(READY): pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY) ## the main job on embedded data: four methods under one protocol, with their table and pictures
+	$(BIN)/ddbench run --method random,herding,vlcp,full --eval rded --ipc 10 --registry demo/registry
+	$(BIN)/ddbench gallery --method random,herding,vlcp --registry demo/registry --out demo/gallery.png
+
+test: $(READY) ## all tests (under ten minutes on two cores)
+	$(BIN)/python -m pytest
+
+test-fast: $(READY) ## the tests that train nothing
+	$(BIN)/python -m pytest -m "not slow"
+
+lint: $(READY) ## style, types, layers, spelling
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell ddbench plugins tests docs README.md
+
+format: $(READY) ## rewrite the code in the project's style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+leaderboards: $(READY) ## make the tables from the records
+	$(BIN)/ddbench leaderboard --registry registry --out leaderboards
+
+clean: ## remove what the demo made; the environment and the artifact cache stay
+	rm -rf demo

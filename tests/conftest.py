@@ -1,0 +1,40 @@
+"""Fixtures every test can use: a private artifact folder, and the embedded data set loaded once."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ddbench.context import Context
+from ddbench.plugins import load_plugins
+from ddbench.store import Store
+from ddbench.ui import Reporter
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ddbench.contracts import Dataset
+
+# Tests never reach for a model hub; what is not on this machine must be refused with an explanation.
+os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
+
+
+@pytest.fixture(autouse=True)
+def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def ctx(tmp_path: Path) -> Context:
+    """A context without a data set."""
+    return Context(plugins=load_plugins(), store=Store(tmp_path / "home"), reporter=Reporter())
+
+
+@pytest.fixture(scope="session")
+def digits() -> Dataset:
+    """The embedded data set."""
+    import ddbench
+
+    return ddbench.load_dataset("digits")

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import Field
+
+from ddbench.errors import PluginError, UsageError
+from ddbench.options import Options, Preset, fits, parse_value, resolve
+
+
+class _Options(Options):
+    strength: float = Field(0.7, ge=0, le=1, description="how much noise")
+    steps: int = 20
+    text: str = "prototype"
+    size: int | None = None
+
+
+class _Plugin:
+    Options = _Options
+    presets = (
+        {"when": {"scale": "paper"}, "set": {"steps": 50}, "source": "paper, §6"},
+        {
+            "when": {"scale": "paper", "dataset": ["woof", "nette"]},
+            "set": {"strength": 0.6},
+            "source": "paper, Table 4",
+        },
+        {"when": {"fidelity": "official"}, "set": {"text": "substring"}, "source": "released code"},
+    )
+
+
+def test_defaults_presets_and_explicit_values_in_that_order():
+    resolved = resolve(_Plugin, "vlcp", {"dataset": "nette"}, Preset("paper", "official"), {"steps": "30"})
+    assert resolved.dump() == {"strength": 0.6, "steps": 30, "text": "substring", "size": None}
+    assert resolved.sources == {
+        "strength": "paper, Table 4",
+        "steps": "explicit",
+        "text": "released code",
+        "size": "default",
+    }
+    assert resolved.explicit == {"steps": 30}
+
+
+def test_what_differs_from_the_papers_scale_is_shrunk():
+    resolved = resolve(_Plugin, "vlcp", {"dataset": "nette"}, Preset(), {})
+    assert set(resolved.shrunk) == {("strength", 0.6, 0.7), ("steps", 50, 20)}
+    assert resolve(_Plugin, "vlcp", {"dataset": "nette"}, Preset("paper"), {}).shrunk == ()
+
+
+def test_an_unknown_option_lists_the_known_ones():
+    with pytest.raises(UsageError, match=r"no option 'strenght'.*Did you mean 'strength'") as error:
+        resolve(_Plugin, "vlcp", {}, Preset(), {"strenght": "1"})
+    assert "size, steps, strength, text" in error.value.hint
+
+
+@pytest.mark.parametrize(("name", "value"), [("strength", "2"), ("steps", "many"), ("steps", "1.5")])
+def test_a_value_of_the_wrong_type_is_refused(name, value):
+    with pytest.raises(UsageError, match=name):
+        resolve(_Plugin, "vlcp", {}, Preset(), {name: value})
+
+
+def test_a_preset_that_does_not_fit_its_plugin_is_the_plugins_mistake():
+    class Broken(_Plugin):
+        presets = ({"set": {"strengh": 1}},)
+
+    with pytest.raises(PluginError, match="strengh"):
+        resolve(Broken, "broken", {}, Preset(), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "scale", "fidelity"),
+    [
+        ("", "cpu", "sane"),
+        ("paper", "paper", "sane"),
+        ("official", "cpu", "official"),
+        ("official+paper", "paper", "official"),
+    ],
+)
+def test_presets_combine_two_axes(text, scale, fidelity):
+    assert Preset.parse(text) == Preset(scale, fidelity)
+
+
+@pytest.mark.parametrize("text", ["papr", "cpu+paper", "sane+official"])
+def test_a_wrong_preset_is_refused(text):
+    with pytest.raises(UsageError, match="(?i)preset"):
+        Preset.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.6", 0.6), ("3", 3), ("1e-5", 1e-5), ("true", True), ("label", "label"), ("none", None), ("[1, 2]", [1, 2])],
+)
+def test_values_are_read_as_toml(text, value):
+    assert parse_value(text) == value
+
+
+@given(
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+    st.dictionaries(st.sampled_from("abc"), st.integers(0, 2)),
+)
+def test_a_rule_fits_when_all_its_conditions_hold(when, situation):
+    assert fits(when, situation) == (when.items() <= situation.items())
+    assert fits({key: [value] for key, value in when.items()}, situation) == fits(when, situation)

@@ -137,7 +137,7 @@ def displayable(distilled: DistilledSet, indices: Sequence[int], statistics: Sta
     """Return the images at ``indices`` as uint8 [n, H, W, C] for looking at; the set itself is not changed.
 
     ``unit`` is clamped to [0, 1]; ``normalized`` is mapped back with the data set's mean and std where they are given;
-    otherwise (and for ``zca``, whose colours mean nothing) the 1st to 99th percentile of the set is stretched to the range.
+    otherwise (and for ``zca``, whose colours mean nothing) the set's 1st to 99th percentile is stretched to the range.
     """
     images = np.asarray(distilled.images)[np.asarray(indices, int)]
     if distilled.space == "rgb_uint8":

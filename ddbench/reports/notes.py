@@ -1,0 +1,193 @@
+"""The words around a comparison table: what was measured, how, what was shrunk, and how protocols differ."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ddbench.keys import canonical
+from ddbench.records import Record
+
+#: Protocol settings that have a line of their own above a table.
+LABEL_KEYS = ("label_type", "labels")
+EXTENSION = "extension: never compare with published cells"
+
+
+def value_text(value: Any) -> str:
+    """Write an option's value shortly."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Flatten nested tables: ``{"teacher": {"epochs": 3}}`` → ``{"teacher.epochs": 3}``."""
+    found: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            found |= flat(value, f"{prefix}{key}.")
+        else:
+            found[prefix + key] = value
+    return found
+
+
+def label(name: str, options: Mapping[str, Any]) -> str:
+    """Return a name with options: ``vlcp (strength=0.6)``."""
+    listed = ", ".join(f"{key}={value_text(value)}" for key, value in sorted(options.items()))
+    return f"{name} ({listed})" if listed else name
+
+
+def distinct(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return, of each table, only the (flattened) entries in which the tables differ."""
+    flattened = [flat(table) for table in tables]
+    keys = sorted({key for table in flattened for key in table})
+    missing = object()
+
+    def text(table: Mapping[str, Any], key: str) -> str:
+        value = table.get(key, missing)
+        return "" if value is missing else canonical(value)
+
+    differing = [key for key in keys if len({text(table, key) for table in flattened}) > 1]
+    return [{key: table.get(key, "absent") for key in differing} for table in flattened]
+
+
+def title(record: Record) -> str:
+    """Return a table's heading: evaluator, options that were set for it, preset, and whether it is an extension."""
+    cell = record.cell
+    name = label(cell.evaluator.name, cell.evaluator.explicit)
+    version = f", version {cell.evaluator.version}" if cell.evaluator.version > 1 else ""
+    return (
+        f"{name}{version}, {cell.preset}{', extension' if record.protocol.extension and cell.ipc is not None else ''}"
+    )
+
+
+def facts(records: Sequence[Record]) -> tuple[tuple[str, str], ...]:
+    """Return what holds for a whole table: data set, evaluator, labels, teacher, which accuracy is shown."""
+    cell = records[0].cell
+    data = cell.dataset
+    size, channels = data["image_size"], data["channels"]
+    found = [
+        (
+            "Data set",
+            f"{data['name']} (fingerprint {data['fingerprint'][:8]}), {size}×{size}×{channels},"
+            f" {data['num_classes']} classes, {data['train_images']:,} training and"
+            f" {data['test_images']:,} test images",
+        ),
+        ("Evaluator", title(records[0])),
+    ]
+    settings = [record.protocol.settings for record in records]
+    labels = _seen(next((s[key] for key in LABEL_KEYS if key in s), None) for s in settings)
+    if labels:
+        found.append(("Labels", labels))
+    if teachers := _seen(_teacher(s) for s in settings):
+        found.append(("Teacher", teachers))
+    found.append(("Accuracy", _seen(selection_text(record.result.selection) for record in records)))
+    return tuple(found)
+
+
+def selection_text(selection: str) -> str:
+    """Explain a selection rule."""
+    if selection == "last":
+        return "after the last epoch"
+    if selection.startswith("best"):
+        return f"{selection} (the epoch is chosen on the test split)"
+    return selection
+
+
+def notes(columns: Sequence[tuple[str, bool, list[Record]]], rows: Mapping[tuple[str, str], Record]) -> tuple[str, ...]:
+    """Return the notes below a table.
+
+    Args:
+        columns: label, whether it is the whole training set, and the records of each column.
+        rows: one record for each row with a protocol, by (budget, network).
+    """
+    found: list[str] = []
+    extensions = {r.protocol.extension for _, whole, members in columns for r in members if not whole}
+    found += [f"{EXTENSION} ({text})." for text in sorted(filter(None, extensions))]
+    found += _protocols(rows)
+    shrunk_eval = _shrunk((r for _, whole, members in columns for r in members if not whole), "eval.")
+    if shrunk_eval:
+        found.append(f"Evaluator, paper → used here: {shrunk_eval}.")
+    for name, whole, members in columns:
+        if text := _shrunk(members, "method."):
+            found.append(f"{name}, paper → used here: {text}.")
+        if whole:
+            found += _whole(name, members)
+        if text := _acceptance(members):
+            found.append(f"{name}, acceptance: {text}.")
+    return tuple(found)
+
+
+def _whole(name: str, members: Sequence[Record]) -> list[str]:
+    rules = _seen(selection_text(record.result.selection) for record in members)
+    extensions = "; ".join(sorted({r.protocol.extension for r in members} - {""}))
+    recipe = f" ({extensions})" if extensions else ""
+    return [f"{name} is the whole training set under its own recipe{recipe}, accuracy {rules}; it is not ranked."]
+
+
+def _protocols(rows: Mapping[tuple[str, str], Record]) -> list[str]:
+    """Say what the protocol's settings are and in which of them rows differ."""
+    if not rows:
+        return []
+    settings = [record.protocol.settings for record in rows.values()]
+    differing = distinct(settings)
+    own = [_pairs(each) for each in differing]
+    common = {key: value for key, value in flat(settings[0]).items() if key not in differing[0]}
+    found = [f"Protocol: {_pairs(common)}."] if common else []
+    for (where, record), text in zip(rows.items(), own, strict=True):
+        budget, network = where
+        detail = f": {text}" if text else ""
+        found.append(f"IPC {budget}, {network}, protocol {record.protocol.digest[:8]}{detail}.")
+    return found
+
+
+def _pairs(settings: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key}={value_text(value)}" for key, value in sorted(settings.items()))
+
+
+def _shrunk(records: Iterable[Record], scope: str) -> str:
+    """Return ``option paper → used`` of one scope; several values of several rows are separated by ``or``."""
+    pairs: dict[str, dict[str, None]] = {}
+    for record in records:
+        for name, paper, used in record.shrunk:
+            if name.startswith(scope):
+                change = f"{value_text(paper)} → {value_text(used)}"
+                pairs.setdefault(name.removeprefix(scope), {})[change] = None
+    return ", ".join(f"{name} {' or '.join(changes)}" for name, changes in sorted(pairs.items()))
+
+
+def _teacher(settings: Mapping[str, Any]) -> str | None:
+    teacher = settings.get("teacher")
+    if not teacher:
+        return None
+    known = dict(teacher) if isinstance(teacher, Mapping) else {"name": teacher}
+    accuracy = known.pop("accuracy", settings.get("teacher_accuracy"))
+    name = known.get("name") or known.get("network") or "trained here"
+    return f"{value_text(name)}, {100 * accuracy:.1f} % on the test split" if isinstance(accuracy, float) else str(name)
+
+
+def _acceptance(records: Sequence[Record]) -> str:
+    """Return a method's acceptance figures, as a range where its sets differ."""
+    seen: dict[str, list[Any]] = {}
+    for record in records:
+        figures = record.distilled.extra.get("acceptance")
+        if isinstance(figures, Mapping):
+            for name, value in flat(figures).items():
+                seen.setdefault(name, []).append(value)
+    return ", ".join(f"{name} {_range(values)}" for name, values in seen.items())
+
+
+def _range(values: Sequence[Any]) -> str:
+    if all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values):
+        low, high = f"{min(values):.3g}", f"{max(values):.3g}"
+        return low if low == high else f"{low}–{high}"
+    return " or ".join(dict.fromkeys(value_text(value) for value in values))
+
+
+def _seen(values: Iterable[Any]) -> str:
+    return "; ".join(sorted({value_text(value) for value in values if value not in (None, "")}))

@@ -1,0 +1,138 @@
+"""The command line: each command is a small module, imported only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from ddbench import __version__
+from ddbench.errors import INTERRUPTED, DDBenchError, did_you_mean
+
+#: Command → (module below ddbench.cli, one line for --help), in the order of --help.
+COMMANDS = {
+    "run": ("run", "Distil and evaluate: the whole experiment in one command."),
+    "distill": ("distill", "Distil without evaluating."),
+    "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
+    "list": ("list", "What there is: methods, evaluators, data sets, networks, captioners."),
+    "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),
+    "leaderboard": ("leaderboard", "Turn records into comparison tables."),
+    "gallery": ("gallery", "Distilled images side by side, as one picture."),
+    "plugins": ("plugins", "Which plugins are installed, and which were left out and why."),
+    "new-plugin": ("new_plugin", "Write a working plugin of your own, with its test."),
+}
+DEBUG_VARIABLE = "DDBENCH_DEBUG"
+TRACEBACK = "--traceback"
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, and guesses at misspelt ones."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in reading order."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"ddbench.cli.{COMMANDS[cmd_name][0]}").command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, naming a near miss."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            raise click.UsageError(f"Unknown command {name!r}.{did_you_mean(name, COMMANDS)}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ddbench")
+@click.option(TRACEBACK, is_flag=True, help="Show where an error came from (any command; also DDBENCH_DEBUG=1).")
+def group(traceback: bool) -> None:
+    """The plugin-based benchmarking toolkit of dataset distillation.
+
+    One command distils a data set with any method, evaluates the result under any protocol and records everything;
+    records become comparison tables. Everything with a name is a plugin.
+
+    \b
+    Start here:
+      ddbench run --method vlcp --eval rded      distil and evaluate (CPU, offline)
+      ddbench list                               what there is to combine
+      ddbench leaderboard                        compare what was recorded
+    """
+
+
+def main(args: Sequence[str] | None = None) -> None:
+    """Run the command line and exit with the code of what happened (see ddbench.errors)."""
+    arguments = list(sys.argv[1:] if args is None else args)
+    own = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    debug = TRACEBACK in own or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
+    # --traceback may stand anywhere, also behind the command.
+    arguments = [word for word in own if word != TRACEBACK] + arguments[len(own) :]
+    try:
+        code = group.main(arguments, prog_name="ddbench", standalone_mode=False)
+    except Exception as error:
+        if debug and not isinstance(error, (click.ClickException, click.Abort)):
+            raise
+        sys.exit(explain(error))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def explain(error: Exception) -> int:
+    """Print an error as a message and what to do about it, and return the exit code."""
+    if isinstance(error, click.Abort):
+        _say("stopped", "Run the same command again: it continues from the last finished step or checkpoint.", "")
+        return INTERRUPTED
+    if isinstance(error, DDBenchError):
+        _say(str(error), error.hint)
+        return error.exit_code
+    if isinstance(error, click.ClickException):
+        _say(*_usage(error))
+        return error.exit_code
+    if _out_of_memory(error):
+        _say(
+            "out of memory.",
+            "Lower the batch size (see `ddbench show NAME` for the option), use --precision bf16, a smaller network, or"
+            " --device cpu. Finished steps are kept: run the same command again to go on.",
+        )
+        return DDBenchError.exit_code
+    _say(
+        f"unexpected {type(error).__name__}: {error}",
+        "Run the command again with --traceback to see where; a report with that output is welcome.",
+    )
+    return DDBenchError.exit_code
+
+
+def _usage(error: click.ClickException) -> tuple[str, str]:
+    context: click.Context | None = getattr(error, "ctx", None)
+    command = context.command_path if context else "ddbench"
+    return error.format_message(), f"`{command} --help` shows how it is used."
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Recognise torch's and Python's errors, also as the cause of another, without importing torch."""
+    while error is not None:
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            return True
+        if isinstance(error, RuntimeError) and "can't allocate memory" in str(error):
+            return True
+        error = error.__cause__
+    return False
+
+
+def _say(message: str, hint: str, prefix: str = "error: ") -> None:
+    click.echo(f"{prefix}{message}", err=True)
+    if hint:
+        click.echo(f"  → {hint}", err=True)

@@ -1,0 +1,141 @@
+"""What commands share: options, comma lists, SCOPE.KEY=VALUE pairs."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from ddbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddbench.plugins import Plugins
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+Decorator = Callable[[Function], Function]
+
+#: How comma lists are shown in --help.
+NAMES, NUMBERS = "NAME[,NAME…]", "N[,N…]"
+
+
+def names(text: str) -> list[str]:
+    """Read a comma list of names, keeping the order and dropping repetitions."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found:
+        raise click.BadParameter("a name is missing.")
+    return found
+
+
+def numbers(text: str) -> list[int]:
+    """Read a comma list of whole numbers from 0, keeping the order and dropping repetitions."""
+    try:
+        found = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,10,50.") from error
+    if not found or min(found) < 0:
+        raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,10,50.")
+    return found
+
+
+def decorate(*decorators: Callable[[Any], Any]) -> Decorator[Any]:
+    """Combine option decorators, in the order in which --help lists them."""
+    return lambda function: functools.reduce(lambda inner, wrap: wrap(inner), reversed(decorators), function)
+
+
+dataset_option = click.option(
+    "-d",
+    "--dataset",
+    type=names,
+    metavar=NAMES,
+    default=None,
+    help="Data sets (default: the embedded one, see `ddbench list`).",
+)
+ipc_option = click.option(
+    "--ipc",
+    type=numbers,
+    metavar=NUMBERS,
+    default="10",
+    show_default=True,
+    help="Images per class; several make several cells.",
+)
+seed_option = click.option(
+    "--seed",
+    type=numbers,
+    metavar=NUMBERS,
+    default="0",
+    show_default=True,
+    help="Distillation seeds: one distilled set each.",
+)
+network_option = click.option(
+    "-n",
+    "--network",
+    type=names,
+    metavar=NAMES,
+    default=None,
+    help="Networks to train (default: the evaluator's own choice).",
+)
+repeats_option = click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=None,
+    help="Networks trained per distilled set (default: the evaluator's).",
+)
+preset_option = click.option(
+    "--preset",
+    default="",
+    metavar="NAME[+NAME]",
+    help="Scale: cpu or paper. Fidelity: sane or official. paper+official.",
+)
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="A plugin file to load as well (repeatable)."
+)
+set_option = click.option(
+    "-o",
+    "--option",
+    "options",
+    multiple=True,
+    metavar="SCOPE.KEY=VALUE",
+    help="Set an option: scope is method, eval, data, captioner, network or a plugin's name (repeatable).",
+)
+registry_option = click.option(
+    "--registry", default="registry", show_default=True, metavar="DIR", help="Folder of the records."
+)
+machine_options = decorate(
+    click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
+    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),
+    click.option("--offline", is_flag=True, help="Never open a network connection."),
+    click.option("--force", is_flag=True, help="Work again instead of reusing what is finished."),
+    click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
+)
+
+
+def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
+    """Turn ``method.strength=0.6`` pairs into scope → key → text; a later pair wins.
+
+    Raises:
+        UsageError: a pair of another form.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for pair in pairs:
+        left, equals, value = pair.partition("=")
+        scope, dot, key = left.strip().partition(".")
+        if not (equals and dot and scope and key):
+            raise UsageError(f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint="For example: -o method.strength=0.6")
+        found.setdefault(scope, {})[key.strip()] = value.strip()
+    return found
+
+
+def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the shared command-line values into arguments of the Python API."""
+    from ddbench.ui import reporter
+
+    shared = {name: values[name] for name in ("preset", "plugins", "device", "precision", "offline", "force")}
+    return {**shared, "options": parse_options(values["options"]), "reporter": reporter(values["quiet"])}
+
+
+def warn_failures(plugins: Plugins) -> None:
+    """Name the plugins that were left out."""
+    for failure in plugins.failures:
+        click.echo(f"warning: left out {failure.owner}: {failure.message}", err=True)

@@ -1,0 +1,49 @@
+"""`ddbench distill`: distilled sets without evaluation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from ddbench.cli import common
+
+
+@click.command("distill")
+@click.option("-m", "--method", type=common.names, metavar=common.NAMES, required=True, help="Distillation methods.")
+@common.dataset_option
+@common.ipc_option
+@common.seed_option
+@common.preset_option
+@click.option("--out", default=None, metavar="DIR", help="Copy the sets here, one folder each (never overwrites).")
+@common.set_option
+@common.plugin_option
+@common.machine_options
+def command(**values: Any) -> None:
+    """Distil, and say where the images are.
+
+    A distilled set is a folder that needs no ddbench to be read: images in class folders, distilled.json, preview.png.
+
+    \b
+    Examples:
+      ddbench distill --method vlcp --ipc 10
+      ddbench distill -m random,vlcp --ipc 1,10 --seed 0,1,2 --out distilled
+      ddbench evaluate distilled/digits-vlcp-ipc10-seed0 --eval rded
+    """
+    from ddbench import api
+
+    shared = common.common_arguments(values)
+    for dataset in values["dataset"] or [""]:
+        made = api.distill(
+            values["method"],
+            dataset=dataset,
+            ipc=values["ipc"],
+            seed=values["seed"],
+            out=values["out"],
+            **shared,
+        )
+        for each in made:
+            about = each.about
+            budget = "full" if about["ipc"] is None else about["ipc"]
+            what = f"{about['dataset']['name']}  {about['method']['name']}  IPC {budget}  seed {about['seed']}"
+            click.echo(f"{what}  {len(each.labels)} images  {each.path}")

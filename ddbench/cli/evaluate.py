@@ -1,0 +1,56 @@
+"""`ddbench evaluate`: a distilled set from a folder, under any protocol."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ddbench.cli import common
+from ddbench.cli.run import show
+from ddbench.errors import UsageError
+
+
+@click.command("evaluate")
+@click.argument("path", metavar="FOLDER")
+@click.option(
+    "-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, required=True, help="Evaluation protocols."
+)
+@common.dataset_option
+@click.option("--name", default="", help="What to call the method in records (default: what the folder says).")
+@common.network_option
+@click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds.")
+@common.repeats_option
+@common.preset_option
+@common.set_option
+@common.plugin_option
+@common.registry_option
+@common.machine_options
+def command(**values: Any) -> None:
+    """Evaluate a distilled set from FOLDER: one that ddbench wrote, or any tree of images with a folder per class.
+
+    Classes are matched by id or name, never by position.
+
+    \b
+    Examples:
+      ddbench evaluate distilled/digits-vlcp-ipc10-seed0 --eval rded
+      ddbench evaluate minimax_nette_10/ --eval minimax --dataset imagenette --name minimax-authors
+    """
+    from ddbench import api
+
+    datasets = values["dataset"] or [""]
+    if len(datasets) > 1:
+        raise UsageError("A distilled set belongs to one data set.", hint="Name just one with --dataset.")
+    found = api.evaluate(
+        values["path"],
+        values["evaluator"],
+        dataset=datasets[0],
+        network=values["network"] or "",
+        name=values["name"],
+        evaluation_seed=values["evaluation_seed"],
+        repeats=values["repeats"],
+        registry=values["registry"],
+        **common.common_arguments(values),
+    )
+    show(found, Path(values["registry"]))

@@ -1,0 +1,86 @@
+"""`ddbench run`: distil, evaluate, record, compare."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbench.cli import common
+
+if TYPE_CHECKING:
+    from ddbench.records import Record
+
+
+@click.command("run")
+@click.option("-m", "--method", type=common.names, metavar=common.NAMES, required=True, help="Distillation methods.")
+@click.option(
+    "-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, required=True, help="Evaluation protocols."
+)
+@common.dataset_option
+@common.ipc_option
+@common.network_option
+@common.seed_option
+@click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds.")
+@common.repeats_option
+@common.preset_option
+@common.set_option
+@common.plugin_option
+@common.registry_option
+@common.machine_options
+def command(**values: Any) -> None:
+    """Distil with every method, evaluate under every protocol, and write one record per cell.
+
+    Finished steps are reused, interrupted ones go on from their last checkpoint. Everything is checked before anything
+    runs, so a typo costs no hours.
+
+    \b
+    Examples:
+      ddbench run --method vlcp --eval rded
+      ddbench run -m random,herding,vlcp,full -e rded --ipc 1,10 --seed 0,1,2 --repeats 3
+      ddbench run -m vlcp -e rded -o method.strength=0.6 -o eval.epochs=100
+      ddbench run -m vlcp -e minimax,rded -d imagenette --preset paper --device cuda
+      ddbench run -m mine -e rded --plugin mine.py
+    """
+    from ddbench import api
+
+    shared = common.common_arguments(values)
+    found: list[Record] = []
+    for dataset in values["dataset"] or [""]:
+        found += api.run(
+            values["method"],
+            values["evaluator"],
+            dataset=dataset,
+            ipc=values["ipc"],
+            network=values["network"] or "",
+            seed=values["seed"],
+            evaluation_seed=values["evaluation_seed"],
+            repeats=values["repeats"],
+            registry=values["registry"],
+            **shared,
+        )
+    show(found, Path(values["registry"]))
+
+
+def show(found: list[Record], registry: Path) -> None:
+    """Print the table of these records, where they are, and where the images are."""
+    from ddbench.leaderboard import build
+    from ddbench.reports import pages, terminal
+
+    terminal.show(build(found, pages.layout(pages.declared(Path("leaderboards")))))
+    click.echo()
+    for record in found:
+        click.echo(f"record  {registry / 'results' / record.relative_path()}")
+    for folder in dict.fromkeys(map(images_folder, found)):
+        if folder is not None:
+            click.echo(f"images  {folder}")
+
+
+def images_folder(record: Record) -> Path | None:
+    """Return the folder of the distilled set of a record, if this machine has it."""
+    from ddbench.distilled import FILE
+    from ddbench.store import home
+
+    folder = home() / "distilled" / record.distilled.key
+    return folder if (folder / FILE).exists() else None

@@ -1,0 +1,188 @@
+"""`ddbench show`: a plugin's options and citation, or what records and distilled sets say."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbench.cli import common
+from ddbench.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from ddbench.context import Context
+    from ddbench.plugins import Entry
+    from ddbench.records import Record
+
+
+@click.command("show")
+@click.argument("what", nargs=-1, required=True, metavar="NAME | RECORD [RECORD]")
+@click.option("-d", "--dataset", default="", metavar="NAME", help="Resolve the options for this data set.")
+@click.option("--ipc", type=click.IntRange(1), default=10, show_default=True, help="… for this budget.")
+@click.option("-n", "--network", default="", metavar="NAME", help="… and for this network under test.")
+@common.preset_option
+@common.set_option
+@common.plugin_option
+def command(what: tuple[str, ...], **values: Any) -> None:
+    """Show a plugin with its options, what they resolve to and why; or a record; or how two records differ.
+
+    Names that several kinds share are written evaluator/rded.
+
+    \b
+    Examples:
+      ddbench show vlcp
+      ddbench show evaluator/rded --dataset imagenette --ipc 10 --preset paper
+      ddbench show registry/results/digits/vlcp/ipc10-*.json
+      ddbench show RECORD RECORD          how they differ, protocol first
+      ddbench show FOLDER                 a distilled set
+    """
+    from ddbench.reports import describe
+
+    if not any(_is_path(name) for name in what):
+        ctx = _context(values)
+        for name in what:
+            for line in plugin_lines(ctx, ctx.plugins.find(name), values["dataset"]):
+                click.echo(line)
+        return
+    found = [_record(name) for name in what]
+    records = [record for record in found if record is not None]
+    if len(what) == 2 and len(records) == 2:
+        lines = describe.difference(records[0], records[1])
+    else:
+        lines = [line for record in records for line in [*describe.summary(record), ""]]
+        lines += [line for name, record in zip(what, found, strict=True) if record is None for line in _set(name)]
+    click.echo("\n".join(lines).rstrip())
+
+
+def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
+    """Return what there is to know about one plugin."""
+    spec = entry.spec
+    lines = [click.style(f"{spec.kind} {entry.name}", bold=True), f"  {spec.summary}"]
+    lines.append(f"  from {entry.owner}, cache version {spec.cache_version}")
+    if spec.paper:
+        lines.append(f"  paper: {spec.paper}")
+    if spec.kind == "network":
+        settings = ", ".join(f"{key}={value}" for key, value in getattr(spec, "settings", ()))
+        lines += [f"  settings: {settings}"] * bool(settings)
+    else:
+        lines += _options(ctx, entry, dataset)
+    if spec.bibtex:
+        lines += ["", *textwrap.wrap(spec.bibtex, _width(), subsequent_indent="  ", break_long_words=False)]
+    return lines
+
+
+def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
+    from ddbench.context import load_plugin
+    from ddbench.reports.notes import value_text
+
+    plugin = load_plugin(entry)
+    model = getattr(plugin, "Options", None)
+    if model is None:
+        return ["  no options"]
+    lines: list[str] = []
+    if dataset:
+        ctx, lines = _with_dataset(ctx, dataset)
+        if entry.spec.kind == "evaluator" and not ctx.network and not lines:
+            ctx = replace(ctx, network=plugin.network_for(ctx.dataset, ctx.preset.scale))
+    resolved = ctx.with_options_of(plugin, entry).resolved
+    paper = {name: value for name, value, _ in resolved.shrunk}
+    where = ", ".join(
+        f"{name} {value}"
+        for name, value in (("data set", dataset), ("IPC", ctx.ipc), ("network", ctx.network))
+        if value
+    )
+    lines.append(f"  options for {where}, preset {ctx.preset}:")
+    for name, value in resolved.dump().items():
+        field = model.model_fields[name]
+        origin = resolved.sources[name]
+        from_ = "" if origin == "default" else f"  ({'set by you' if origin == 'explicit' else origin})"
+        lines.append(f"  {click.style(name, bold=True)} = {value_text(value) or '(empty)'}{from_}")
+        details = [_type_text(field.annotation)]
+        default = field.get_default(call_default_factory=True)
+        if origin != "default":
+            details.append(f"default {value_text(default) or '(empty)'}")
+        if name in paper:
+            details.append(f"at paper scale {value_text(paper[name])}")
+        text = f"{field.description or 'no description'} [{', '.join(details)}]"
+        lines += textwrap.wrap(text, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return lines
+
+
+def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
+    """Put the data set into the context, or say which rules could not be asked without it."""
+    from ddbench.run import load_dataset
+
+    try:
+        return replace(ctx, _dataset=load_dataset(ctx, name)), []
+    except DataError as error:
+        return ctx, [f"  note: {error} Presets that ask about the data are not applied."]
+
+
+def _context(values: dict[str, Any]) -> Context:
+    from ddbench import api
+    from ddbench.ui import QuietReporter
+
+    options = common.parse_options(values["options"])
+    ctx = api.context(values["plugins"], values["preset"], options, "cpu", "fp32", reporter=QuietReporter())
+    return replace(ctx, ipc=values["ipc"], network=values["network"])
+
+
+def _is_path(name: str) -> bool:
+    return name.endswith(".json") or (Path(name).exists() and ("/" in name or Path(name).is_dir()))
+
+
+def _record(name: str) -> Record | None:
+    """Read a record; None for the folder of a distilled set."""
+    from ddbench.distilled import FILE
+    from ddbench.records import read
+
+    path = Path(name)
+    if path.is_dir() and (path / FILE).exists():
+        return None
+    if not path.is_file():
+        raise UsageError(f"{name!r} is neither a record nor a distilled set.", hint="Give records, or names alone.")
+    return read(path)
+
+
+def _set(name: str) -> list[str]:
+    from ddbench.distilled import load
+
+    loaded = load(Path(name))
+    about = loaded.about
+    budget = "full" if about["ipc"] is None else about["ipc"]
+    lines = [
+        f"distilled set of {about['dataset']['name']} by {about['method']['name']}, IPC {budget}, seed {about['seed']}",
+        f"  {len(loaded.labels)} images {about['shape'][1:]} in {about['space']}",
+        f"  digest {about['digest'][:16]} (content matches)",
+        f"  {about['bytes']['images']:,} bytes of images, {about['bytes']['labels']:,} of labels",
+        f"  classes: {', '.join(loaded.class_names)}",
+    ]
+    if loaded.prompts:
+        lines += [f"  first prompt: {loaded.prompts[0]}"]
+    return lines
+
+
+def _type_text(annotation: Any) -> str:
+    """Write a type as a user reads it: ``float or none``, ``last | best_test``."""
+    from types import NoneType, UnionType
+    from typing import Literal, Union, get_args, get_origin
+
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin in (Union, UnionType):
+        return " or ".join("none" if part is NoneType else _type_text(part) for part in arguments)
+    if origin in (list, tuple):
+        inner = [_type_text(part) for part in arguments if part is not Ellipsis]
+        return f"list of {', '.join(dict.fromkeys(inner))}"
+    return {"int": "whole number", "float": "number", "str": "text", "bool": "true | false"}.get(
+        getattr(annotation, "__name__", str(annotation)), getattr(annotation, "__name__", str(annotation))
+    )
+
+
+def _width() -> int:
+    return max(60, min(120, shutil.get_terminal_size().columns - 1))

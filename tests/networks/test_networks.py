@@ -1,9 +1,8 @@
 import pytest
 import torch
-from torch import nn
-
 from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet, resnet_ap
 from ddbench_plugins.networks.catalog import NETWORKS, build_network
+from torch import nn
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 

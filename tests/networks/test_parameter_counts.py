@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet, resnet_ap
 from ddbench_plugins.networks.base import count_parameters
 from ddbench_plugins.training.optimisers import split_decay

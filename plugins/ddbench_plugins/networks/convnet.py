@@ -1,4 +1,4 @@
-"""ConvNet-D, the standard network of dataset distillation (Zhao et al. 2021, VICO-UoE/DatasetCondensation networks.py)."""
+"""ConvNet-D, the standard network of the field (Zhao et al. 2021, VICO-UoE/DatasetCondensation networks.py)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNet of IDC and MinimaxDiffusion (models/resnet.py), which is also torchvision's at 224 pixels; torchvision's layer names."""
+"""ResNet of IDC and MinimaxDiffusion (models/resnet.py): at 224 pixels torchvision's, whose layer names it has."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ResNetAP: ResNet whose strides are average poolings (IDC models/resnet_ap.py = MinimaxDiffusion train_models/resnet_ap.py)."""
+"""ResNetAP: ResNet whose strides are average poolings (IDC and MinimaxDiffusion, resnet_ap.py)."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Batched augmentation of image tensors ``[B, C, H, W]``.
 
-Every operation takes an explicit CPU ``torch.Generator``; the few random numbers per sample are drawn there for the whole
-batch at once, the pixels are worked on where they are. Nothing is changed in place.
+Every operation takes an explicit CPU ``torch.Generator``; the few random numbers per sample are drawn there for the
+whole batch at once, the pixels are worked on where they are. Nothing is changed in place.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def uniform(size: Sequence[int], generator: Generator, low: float = 0.0, high: f
 
 
 def take_rows_and_columns(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Pick row ``rows[b, i]`` and column ``columns[b, j]`` for each output pixel; ``rows [B, H']``, ``columns [B, W']``."""
+    """Output pixel (i, j) of image b is its pixel (rows[b, i], columns[b, j]); indices ``[B, H']``, ``[B, W']``."""
     rows, columns = rows.to(x.device), columns.to(x.device)
     sample = torch.arange(x.shape[0], device=x.device)[:, None, None]
     # Advanced indices around a slice put the indexed dimensions first: [B, H', W', C], a channels-last batch.
@@ -98,7 +98,7 @@ def patch_shuffle(x: Tensor, generator: Generator, factor: int) -> Tensor:
 def _shuffled_strips(batch: int, side: int, factor: int, generator: Generator) -> Tensor:
     strip = (torch.arange(side) // (side // factor)).clamp(max=factor - 1)
     place = torch.rand(batch, factor, generator=generator).argsort(1)  # new place of each strip
-    return place[:, strip].argsort(1, stable=True)
+    return place[:, strip].argsort(dim=1, stable=True)
 
 
 def jitter_colours(x: Tensor, generator: Generator, strength: float = 0.4) -> Tensor:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ddbench_plugins.training.optimisers import OptimiserFactory
     from ddbench_plugins.training.schedules import Schedule
 
+_DROPOUT_STREAM = 1
+
 Progress = Callable[[int, int, dict[str, float]], None]
 
 
@@ -97,10 +99,10 @@ def train(
 ) -> TrainResult:
     """Train ``network`` in place and return the curve.
 
-    ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each epoch
-    visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise uint8
-    images. ``schedule`` maps the epoch (the fractional epoch with ``schedule_per_step``) to a factor of the optimiser's
-    learning rate; ``restart_optimiser_at`` names epochs that begin with a new optimiser. ``step`` defaults to
+    ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each
+    epoch visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise
+    uint8 images. ``schedule`` maps the epoch (the fractional epoch with ``schedule_per_step``) to a factor of the
+    optimiser's learning rate; ``restart_optimiser_at`` names epochs that begin with a new optimiser. ``step`` defaults to
     cross-entropy. ``test`` is called after each of ``test_epochs``. ``progress`` gets (epochs done, epochs, figures).
 
     All randomness derives from ``seed`` and the epoch, so a training resumed from ``checkpoint`` ends bit-identically
@@ -150,7 +152,7 @@ def train(
         generator = make_generator(seed, epoch)
         order = torch.randperm(len(images), generator=generator).to(device)
         total = torch.zeros((), device=device)
-        with seeded(seed, epoch):
+        with seeded(seed, epoch, _DROPOUT_STREAM):
             for number, chosen in enumerate(order.split(size)):
                 _set_learning_rate(current, schedule(epoch + number / steps if schedule_per_step else epoch))
                 batch = load_batch(chosen, generator)

@@ -32,7 +32,7 @@ def soft_cross_entropy(student: Tensor, teacher: Tensor, temperature: float, *, 
 def mse_and_ground_truth(
     student: Tensor, teacher: Tensor, labels: Tensor, *, mse_weight: float = 1.0, ce_weight: float = 1.0
 ) -> Tensor:
-    """Weighted sum of MSE between logits (mean over B·K) and cross-entropy with labels ``[B]`` (DD-Ranking "mse_gt")."""
+    """Weighted MSE between logits (mean over B·K) plus weighted cross-entropy with labels ``[B]`` (DD-Ranking)."""
     mse = F.mse_loss(student.float(), teacher.float())
     return mse_weight * mse + ce_weight * F.cross_entropy(student.float(), labels)
 

@@ -45,7 +45,7 @@ def adamw(
 
 
 def split_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Parameters (with, without) weight decay: decayed if named "weight" and of more than one dimension (RDED, SRe2L)."""
+    """Parameters (with, without) weight decay: with, if named "weight" and of more than one dimension."""
     with_decay, without = [], []
     for name, parameter in network.named_parameters():
         (with_decay if "weight" in name and parameter.ndim > 1 else without).append(parameter)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def derive_seed(*parts: int) -> int:
-    """Mix non-negative integers (a seed, an epoch, …) into one independent 63-bit seed."""
+    """Mix non-negative integers (a seed, an epoch, …) into one independent 63-bit seed. Trailing zeros do not count."""
     state = np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]
     return int(state) >> 1
 

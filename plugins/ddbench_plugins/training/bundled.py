@@ -1,0 +1,63 @@
+"""Teachers that come with ddbench: half-precision weights and a record of how they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+@dataclass(frozen=True)
+class BundledTeacher:
+    """One bundled teacher; ``record`` says accuracy, class names, normalisation, recipe, seed, sha256, versions."""
+
+    weights: Path
+    record: dict[str, Any]
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy (fraction) of the weights as stored."""
+        return float(self.record["accuracy"])
+
+    def load_into(self, network: nn.Module) -> None:
+        """Load the weights. Raises ``ValueError`` if the file is not the one that was measured."""
+        from safetensors.torch import load_file
+
+        if sha256(self.weights) != self.record["sha256"]:
+            raise ValueError(f"{self.weights.name} is not the file its record describes")
+        network.load_state_dict(load_file(self.weights))
+
+
+def find_bundled_teacher(dataset: str, network: str, folder: Path = ASSETS) -> BundledTeacher | None:
+    """Bundled teacher of a data set for a network name, or None."""
+    weights = folder / f"{dataset}_{network}.safetensors"
+    record = weights.with_suffix(".json")
+    if not (weights.exists() and record.exists()):
+        return None
+    return BundledTeacher(weights, json.loads(record.read_text(encoding="utf-8")))
+
+
+def save_half(network: nn.Module, path: Path) -> None:
+    """Write the state of ``network`` with floats in half precision, and load it back into ``network``."""
+    from safetensors.torch import load_file, save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: _half(value).contiguous().cpu() for name, value in network.state_dict().items()}
+    save_file(state, path)
+    network.load_state_dict(load_file(path))
+
+
+def _half(value: Tensor) -> Tensor:
+    return value.half() if value.is_floating_point() else value
+
+
+def sha256(path: Path) -> str:
+    """Hex digest of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,67 @@
+import pytest
+import torch
+from ddbench_plugins.networks import convnet
+from ddbench_plugins.training import runtime
+
+
+def network(norm="instance"):
+    return convnet.build(in_channels=3, image_size=32, num_classes=10, norm=norm)
+
+
+IMAGE = torch.zeros(2, 3, 32, 32)
+
+
+def test_operation_counts_follow_the_layers():
+    multiply_adds = 32**2 * 27 * 128 + (16**2 + 8**2) * 9 * 128**2 + 20_480
+    assert runtime.forward_flops(network(), IMAGE[:1]) == 2 * multiply_adds
+
+
+def test_short_runs_are_not_compiled():
+    result = runtime.compile_if_worth_it(network(), IMAGE, 1000, "auto")
+    assert not result.compiled and "short" in result.reason
+    assert not runtime.compile_if_worth_it(network(), IMAGE, 10**9, "never").compiled
+
+
+def test_long_runs_are_compiled_where_it_pays(monkeypatch):
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module.__call__)
+    assert runtime.compile_if_worth_it(network(), IMAGE, 100_000, "auto").compiled
+    assert not runtime.compile_if_worth_it(network("batch"), IMAGE, 100_000, "auto").compiled
+
+
+def test_without_a_compiler_the_network_runs_as_it_is(monkeypatch):
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
+    plain = network()
+    result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
+    assert result.forward is plain and "C++" in result.reason
+
+
+def test_a_failing_compiler_is_no_error(monkeypatch):
+    def fail(*_args, **_kwargs):
+        raise RuntimeError("no")
+
+    monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(torch, "compile", fail)
+    plain = network()
+    result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
+    assert result.forward is plain and "RuntimeError" in result.reason
+
+
+def test_precision_is_chosen_by_processor(monkeypatch):
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": False}, raising=False)
+    assert runtime.resolve_precision("auto", "cpu") == "fp32"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True}, raising=False)
+    assert runtime.resolve_precision("auto", "cpu") == "bf16"
+    assert runtime.resolve_precision("fp32", "cpu") == "fp32"
+    assert runtime.resolve_precision("auto", "meta") == "fp32"
+
+
+@pytest.mark.parametrize("error", [OSError, AttributeError])
+def test_the_allocator_hint_is_optional(monkeypatch, error):
+    def missing(_name):
+        raise error
+
+    runtime.keep_freed_memory.cache_clear()
+    monkeypatch.setattr(runtime.ctypes, "CDLL", missing)
+    assert runtime.keep_freed_memory() is False
+    runtime.keep_freed_memory.cache_clear()

@@ -1,0 +1,80 @@
+import json
+
+import pytest
+import torch
+from ddbench_plugins.networks.catalog import build_network
+from ddbench_plugins.training import bundled
+from ddbench_plugins.training.predict import evaluate
+from ddbench_plugins.training.recipes import GENERIC, RECIPES, TeacherRecipe, recipe_for
+from ddbench_plugins.training.seeding import seeded
+from ddbench_plugins.training.teachers import train_teacher
+
+QUICK = TeacherRecipe(epochs=6, batch_size=16, optimiser="sgd", lr=0.05, weight_decay=5e-4, floor=0.9, crop_padding=1)
+
+
+def toy_set(n, seed):
+    draws = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % 2
+    images = torch.randint(0, 80, (n, 1, 16, 16), generator=draws, dtype=torch.uint8)
+    images[labels == 0, :, :8] += 120
+    images[labels == 1, :, 8:] += 120
+    return images, labels
+
+
+def quick_teacher(recipe=QUICK):
+    with seeded(0):
+        network = build_network("convnet-3-bn", in_channels=1, image_size=16, num_classes=2, width=8)
+    images, labels = toy_set(48, 0)
+    test_images, test_labels = toy_set(40, 1)
+    return train_teacher(
+        network,
+        images=images,
+        labels=labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        recipe=recipe,
+        mean=[0.4],
+        std=[0.3],
+        seed=0,
+    )
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"optimiser": "adamw", "lr": 0.01}, {"crop_scale": 0.8, "flip": False}, {"label_smoothing": 0.1}]
+)
+def test_a_teacher_is_trained_measured_and_left_in_evaluation_mode(changes):
+    teacher = quick_teacher(TeacherRecipe(**{**QUICK.to_dict(), **changes}))
+    assert teacher.trusted and teacher.evaluation.accuracy >= 0.9
+    assert not teacher.network.training
+    assert len(teacher.training.losses) == 6
+
+
+def test_a_teacher_below_its_floor_is_not_trusted():
+    teacher = quick_teacher(TeacherRecipe(**{**QUICK.to_dict(), "epochs": 1, "lr": 1e-9}))
+    assert not teacher.trusted
+
+
+def test_recipes_are_found_by_network_family_and_data_set():
+    assert recipe_for("cifar10", "convnet-3-bn") is RECIPES["cifar10", ""]
+    assert recipe_for("unheard-of", "convnet-3-bn") is GENERIC
+    assert {dataset for dataset, _ in RECIPES} >= {"digits", "cifar10", "cifar100", "imagenette", "fashion-mnist"}
+    assert recipe_for("cifar10", "convnet-3-bn").floor == 0.80
+    assert recipe_for("digits", "convnet-3-bn").floor == 0.97
+    assert recipe_for("imagenette", "convnet-4-bn").floor == 0.55
+
+
+def test_a_bundled_teacher_survives_its_file(tmp_path):
+    teacher = quick_teacher()
+    path = tmp_path / "toy_convnet-3-bn.safetensors"
+    bundled.save_half(teacher.network, path)
+    images, labels = toy_set(40, 1)
+    path.with_suffix(".json").write_text(json.dumps({"accuracy": 0.95, "sha256": bundled.sha256(path)}))
+    found = bundled.find_bundled_teacher("toy", "convnet-3-bn", tmp_path)
+    assert found is not None and found.accuracy == 0.95
+    network = build_network("convnet-3-bn", in_channels=1, image_size=16, num_classes=2, width=8)
+    found.load_into(network)
+    assert evaluate(network, images, labels).accuracy == evaluate(teacher.network, images, labels).accuracy
+    assert bundled.find_bundled_teacher("toy", "resnet-18", tmp_path) is None
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(ValueError, match="not the file"):
+        found.load_into(network)

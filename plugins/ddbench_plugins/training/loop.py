@@ -102,8 +102,9 @@ def train(
     ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each
     epoch visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise
     uint8 images. ``schedule`` maps the epoch (the fractional epoch with ``schedule_per_step``) to a factor of the
-    optimiser's learning rate; ``restart_optimiser_at`` names epochs that begin with a new optimiser. ``step`` defaults to
-    cross-entropy. ``test`` is called after each of ``test_epochs``. ``progress`` gets (epochs done, epochs, figures).
+    optimiser's learning rate; ``restart_optimiser_at`` names epochs that begin with a new optimiser. ``step`` defaults
+    to cross-entropy. ``test`` is called after each of ``test_epochs``. ``progress`` gets (epochs done, epochs,
+    figures).
 
     All randomness derives from ``seed`` and the epoch, so a training resumed from ``checkpoint`` ends bit-identically
     on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training, and

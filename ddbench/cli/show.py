@@ -77,6 +77,7 @@ def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
 
 def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
     from ddbench.context import load_plugin
+    from ddbench.options import resolve
     from ddbench.reports.notes import value_text
 
     plugin = load_plugin(entry)
@@ -88,7 +89,11 @@ def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
         ctx, lines = _with_dataset(ctx, dataset)
         if entry.spec.kind == "evaluator" and not ctx.network and not lines:
             ctx = replace(ctx, network=plugin.network_for(ctx.dataset, ctx.preset.scale))
-    resolved = ctx.with_options_of(plugin, entry).resolved
+    scopes = (entry.spec.kind, entry.spec.name.rstrip(":"), f"{entry.spec.kind}/{entry.spec.name.rstrip(':')}")
+    chosen = {key: value for scope in scopes for key, value in ctx.explicit.get(scope, {}).items()}
+    # The name alone decides most presets, so it counts even where the data itself is not there.
+    situation = ctx.situation() | ({"dataset": dataset} if dataset else {})
+    resolved = resolve(type(plugin), f"{entry.spec.kind}/{entry.name}", situation, ctx.preset, chosen)
     paper = {name: value for name, value, _ in resolved.shrunk}
     where = ", ".join(
         f"{name} {value}"
@@ -119,7 +124,7 @@ def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
     try:
         return replace(ctx, _dataset=load_dataset(ctx, name)), []
     except DataError as error:
-        return ctx, [f"  note: {error} Presets that ask about the data are not applied."]
+        return ctx, [f"  note: {error} Presets that ask for its size or number of classes are not applied."]
 
 
 def _context(values: dict[str, Any]) -> Context:

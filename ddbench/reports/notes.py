@@ -168,7 +168,7 @@ def _teacher(settings: Mapping[str, Any]) -> str | None:
     known = dict(teacher) if isinstance(teacher, Mapping) else {"name": teacher}
     accuracy = known.pop("accuracy", settings.get("teacher_accuracy"))
     name = known.get("name") or known.get("network") or "trained here"
-    return f"{value_text(name)}, {100 * accuracy:.1f} % on the test split" if isinstance(accuracy, float) else str(name)
+    return f"{value_text(name)}, accuracy {100 * accuracy:.1f} %" if isinstance(accuracy, float) else str(name)
 
 
 def _acceptance(records: Sequence[Record]) -> str:
@@ -178,7 +178,8 @@ def _acceptance(records: Sequence[Record]) -> str:
         figures = record.distilled.extra.get("acceptance")
         if isinstance(figures, Mapping):
             for name, value in flat(figures).items():
-                seen.setdefault(name, []).append(value)
+                if not isinstance(value, list):  # per-class lists stay in the record
+                    seen.setdefault(name, []).append(value)
     return ", ".join(f"{name} {_range(values)}" for name, values in seen.items())
 
 

@@ -1,0 +1,149 @@
+"""Loading a Stable Diffusion pipeline, from the hub or from a folder: one path for v1.5 and the small model."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+
+
+class BackboneUnavailableError(RuntimeError):
+    """A diffusion model that can neither be found locally nor be fetched; the message says what to put where."""
+
+
+def load_pipeline(
+    source: str | Path,
+    revision: str | None = None,
+    device: str = "cpu",
+    dtype: str = "fp32",
+    offline: bool = False,
+    *,
+    vae_slicing: bool = False,
+    vae_tiling: bool = False,
+    attention: str = "sdpa",
+) -> Any:
+    """A ``StableDiffusionImg2ImgPipeline`` from a hub id ("owner/name") or a local folder, on ``device``.
+
+    ``dtype`` is 'fp32', 'bf16' or 'fp16'. ``offline`` uses only what is on this machine. The safety checker is left
+    out: it would replace flagged images by black ones. ``vae_slicing`` and ``vae_tiling`` save memory at decoding,
+    ``attention`` 'sliced' at denoising ('sdpa' is torch's fused attention). Raises BackboneUnavailableError.
+    """
+    import torch
+    from diffusers import StableDiffusionImg2ImgPipeline
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if dtype not in dtypes:
+        raise ValueError(f"dtype must be one of {sorted(dtypes)}, not {dtype!r}")
+    if attention not in ("sdpa", "sliced"):
+        raise ValueError(f"attention must be 'sdpa' or 'sliced', not {attention!r}")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        check_folder(folder)
+        where, options = str(folder), {"local_files_only": True}
+    elif _looks_like_path(str(source)):
+        raise BackboneUnavailableError(_advice(f"there is no folder {folder}", str(source)))
+    else:
+        where, options = str(source), {"local_files_only": offline, "revision": revision}
+    try:
+        with quiet(), warnings.catch_warnings():
+            # newer releases call this argument dtype, releases before that know torch_dtype only
+            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+            pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(
+                where,
+                torch_dtype=dtypes[dtype],
+                safety_checker=None,
+                feature_extractor=None,
+                requires_safety_checker=False,
+                **options,
+            )
+    except (OSError, ValueError) as error:  # huggingface_hub's network and cache errors are subclasses of these
+        reason = "it is not in the local cache and offline mode is on" if offline else str(error).splitlines()[0]
+        raise BackboneUnavailableError(_advice(reason, str(source), revision)) from error
+    if vae_slicing:
+        pipeline.vae.enable_slicing()
+    if vae_tiling:
+        pipeline.vae.enable_tiling()
+    if attention == "sliced":
+        pipeline.enable_attention_slicing()
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline.to(device)
+
+
+def save_pipeline(pipeline: Any, folder: Path) -> None:
+    """Save a pipeline's components to ``folder`` as an ordinary ``StableDiffusionPipeline`` of the hub's layout."""
+    from diffusers import StableDiffusionPipeline
+
+    with quiet():
+        StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False).save_pretrained(folder)
+    # Recent releases of transformers write tokenizer.json only; earlier ones look for CLIP's own two files.
+    pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the loading and saving bars of diffusers and transformers inside the block."""
+    import diffusers.utils.logging as diffusers_logging
+    import transformers.utils.logging as transformers_logging
+
+    silenced = [each for each in (diffusers_logging, transformers_logging) if each.is_progress_bar_enabled()]
+    for each in silenced:
+        each.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for each in silenced:
+            each.enable_progress_bar()
+
+
+def check_folder(folder: Path) -> None:
+    """Raise BackboneUnavailableError naming the missing files if ``folder`` is not a complete pipeline folder."""
+    needed = ["model_index.json", "scheduler/scheduler_config.json"]
+    needed += [f"{part}/config.json" for part in PARTS]
+    missing = [name for name in needed if not (folder / name).is_file()]
+    tokenizer = folder / "tokenizer"
+    if not (tokenizer / "tokenizer.json").is_file():
+        missing += [f"tokenizer/{name}" for name in ("vocab.json", "merges.txt") if not (tokenizer / name).is_file()]
+    for part, stem in PARTS.items():
+        if not any((folder / part).glob(f"{stem}*.safetensors")):
+            missing.append(f"{part}/{stem}.safetensors")
+    if missing:
+        raise BackboneUnavailableError(f"{folder} is not a complete diffusers pipeline folder; missing: {missing}")
+
+
+def digest(pipeline: Any) -> str:
+    """SHA-256 over all weights (names, shapes, float32 values) of VAE, text encoder and U-Net.
+
+    Equal models loaded at the same precision have equal digests wherever they came from.
+    """
+    found = hashlib.sha256()
+    for part in sorted(PARTS):
+        for name, value in sorted(getattr(pipeline, part).state_dict().items()):
+            found.update(f"{part}.{name}{list(value.shape)}".encode())
+            found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def resolution(pipeline: Any) -> int:
+    """The side length, in pixels, of the images that the pipeline's U-Net was built for."""
+    return int(pipeline.unet.config.sample_size) * int(pipeline.vae_scale_factor)
+
+
+def _looks_like_path(source: str) -> bool:
+    return source.startswith(("/", ".", "~")) or source.count("/") != 1
+
+
+def _advice(reason: str, source: str, revision: str | None = None) -> str:
+    version = f" --revision {revision}" if revision else ""
+    return (
+        f"cannot load the diffusion model {source!r}: {reason}. It must be a folder in diffusers' layout "
+        "(model_index.json, scheduler/, text_encoder/, tokenizer/, unet/, vae/ with .safetensors weights). "
+        f"On a machine with network: 'hf download {source}{version} --local-dir FOLDER', copy FOLDER "
+        "here and give its path as the model."
+    )

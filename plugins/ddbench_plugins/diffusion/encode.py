@@ -1,0 +1,70 @@
+"""Images to scaled latents, the space in which prototypes are found and denoising starts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddbench_plugins.diffusion.loop import no_progress
+from ddbench_plugins.diffusion.seeding import torch_stream
+from ddbench_plugins.diffusion.tensors import resized, to_images, to_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+
+@torch.no_grad()
+def encode_images(
+    pipeline: Any,
+    images: Sequence[np.ndarray] | np.ndarray,
+    *,
+    resolution: int,
+    seed: int,
+    sample: bool = True,
+    batch_size: int = 64,
+    resample: str = "bilinear",
+    progress: Callable[..., None] = no_progress,
+) -> np.ndarray:
+    """Latents float32 [N, 4, h, w] of N uint8 images [H, W, 1 or 3], multiplied by the VAE's scaling factor.
+
+    Images are resized to ``resolution`` × ``resolution`` first. ``sample`` draws from the posterior as the released
+    D4M and VLCP code does (there unseeded); image i's noise depends on (seed, i) only, whatever the batch size.
+    Without ``sample`` the posterior's mode is taken.
+    """
+    vae = pipeline.vae
+    factor = float(vae.config.scaling_factor)
+    latents: list[np.ndarray] = []
+    for start in range(0, len(images), batch_size):
+        batch = to_model(resized(images[start : start + batch_size], resolution))
+        posterior = vae.encode(batch.to(vae.device, vae.dtype)).latent_dist
+        mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+        if sample:
+            rows = range(start, start + len(mean))
+            shape = mean.shape[1:]
+            mean = mean + std * torch.stack(
+                [torch.randn(shape, generator=torch_stream(seed, "latent", i)) for i in rows]
+            )
+        latents.append((mean * factor).numpy())
+        progress(min(start + batch_size, len(images)), len(images), "encoding")
+    return np.concatenate(latents)
+
+
+@torch.no_grad()
+def decode_latents(
+    pipeline: Any,
+    latents: np.ndarray,
+    *,
+    batch_size: int = 64,
+    progress: Callable[..., None] = no_progress,
+) -> np.ndarray:
+    """uint8 images [N, H, W, 3] of scaled latents [N, 4, h, w]."""
+    vae = pipeline.vae
+    factor = float(vae.config.scaling_factor)
+    images: list[np.ndarray] = []
+    for start in range(0, len(latents), batch_size):
+        batch = torch.from_numpy(latents[start : start + batch_size]).to(vae.device, vae.dtype) / factor
+        images.append(to_images(vae.decode(batch, return_dict=False)[0]))
+        progress(min(start + batch_size, len(latents)), len(latents), "decoding")
+    return np.concatenate(images)

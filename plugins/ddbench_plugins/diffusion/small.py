@@ -1,0 +1,208 @@
+"""The small latent diffusion model: Stable Diffusion's components at a size that two CPU cores can train.
+
+It stands in for Stable Diffusion v1.5 where no pre-trained model fits, and is saved as an ordinary
+``StableDiffusionPipeline`` folder, so that everything after its training is the same code for both.
+"""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SmallPreset:
+    """Sizes and training lengths of a small model; images are ``resolution`` × ``resolution`` RGB.
+
+    The latent has 4 channels, as Stable Diffusion's, and is smaller by 2 for every VAE level after the first.
+    """
+
+    resolution: int
+    vae_channels: tuple[int, ...]
+    vae_steps: int
+    unet_channels: tuple[int, ...]
+    unet_steps: int
+    flip: bool = True
+    vae_layers: int = 1
+    vae_batch: int = 32
+    vae_rate: float = 1e-3
+    kl_weight: float = 1e-6
+    unet_attention: tuple[bool, ...] = (True, True)
+    unet_layers: int = 1
+    head_width: int = 32
+    unet_batch: int = 64
+    unet_rate: float = 1e-3
+    ema_decay: float = 0.999
+    text_width: int = 64
+    text_layers: int = 2
+    text_heads: int = 4
+    merges: int = 4096
+    groups: int = 16
+
+    def describe(self) -> dict[str, Any]:
+        """The preset as plain numbers, for records."""
+        return asdict(self)
+
+
+PRESETS: dict[str, SmallPreset] = {
+    "digits": SmallPreset(
+        resolution=16,
+        vae_channels=(16, 32, 32),
+        vae_steps=900,
+        unet_channels=(64, 96),
+        unet_steps=1800,
+        flip=False,
+        groups=8,
+    ),
+    "cifar10": SmallPreset(
+        resolution=32,
+        vae_channels=(32, 64, 64),
+        vae_steps=3000,
+        unet_channels=(64, 128),
+        unet_steps=6000,
+    ),
+    "imagenette64": SmallPreset(
+        resolution=64,
+        vae_channels=(32, 64, 64),
+        vae_steps=900,
+        unet_channels=(64, 128, 128),
+        unet_attention=(False, True, True),
+        unet_steps=1200,
+    ),
+}
+
+CLASS_TEMPLATES = (
+    "an image of a {name}",
+    "a photo of a {name}",
+    "a picture of the {name}",
+    "the {name} in the image",
+    "{name}",
+)
+
+
+def build_vae(preset: SmallPreset, seed: int) -> Any:
+    """A randomly initialised ``AutoencoderKL`` of the preset."""
+    from diffusers import AutoencoderKL
+
+    levels = len(preset.vae_channels)
+    with _seeded(seed):
+        return AutoencoderKL(
+            in_channels=3,
+            out_channels=3,
+            latent_channels=4,
+            sample_size=preset.resolution,
+            block_out_channels=preset.vae_channels,
+            down_block_types=("DownEncoderBlock2D",) * levels,
+            up_block_types=("UpDecoderBlock2D",) * levels,
+            layers_per_block=preset.vae_layers,
+            norm_num_groups=preset.groups,
+            scaling_factor=1.0,
+        )
+
+
+def build_unet(preset: SmallPreset, seed: int) -> Any:
+    """A randomly initialised ``UNet2DConditionModel``; the preset says on which levels it attends to the text."""
+    from diffusers import UNet2DConditionModel
+
+    down = {True: "CrossAttnDownBlock2D", False: "DownBlock2D"}
+    up = {True: "CrossAttnUpBlock2D", False: "UpBlock2D"}
+    with _seeded(seed):
+        return UNet2DConditionModel(
+            sample_size=preset.resolution // 2 ** (len(preset.vae_channels) - 1),
+            in_channels=4,
+            out_channels=4,
+            layers_per_block=preset.unet_layers,
+            block_out_channels=preset.unet_channels,
+            down_block_types=tuple(down[attends] for attends in preset.unet_attention),
+            up_block_types=tuple(up[attends] for attends in reversed(preset.unet_attention)),
+            cross_attention_dim=preset.text_width,
+            # diffusers reads this argument as the number of heads, for Stable Diffusion v1.5 as well
+            attention_head_dim=[max(1, width // preset.head_width) for width in preset.unet_channels],
+            norm_num_groups=preset.groups,
+        )
+
+
+def build_text_encoder(preset: SmallPreset, tokenizer: Any, seed: int) -> Any:
+    """A randomly initialised ``CLIPTextModel`` for ``tokenizer``.
+
+    Word vectors are drawn wide and stay fixed: words the class prompts never use must remain distinct
+    for the fine-tuning on captions, where the text encoder is frozen.
+    """
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    config = CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=preset.text_width,
+        intermediate_size=2 * preset.text_width,
+        projection_dim=preset.text_width,
+        num_hidden_layers=preset.text_layers,
+        num_attention_heads=preset.text_heads,
+        max_position_embeddings=tokenizer.model_max_length,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attention_dropout=0.0,
+    )
+    with _seeded(seed):
+        encoder = CLIPTextModel(config)
+        words = encoder.get_input_embeddings().weight
+        with torch.no_grad():
+            words.normal_(std=0.5)
+        words.requires_grad_(False)
+    return encoder
+
+
+def build_scheduler() -> Any:
+    """Stable Diffusion v1.5's ``PNDMScheduler``."""
+    from diffusers import PNDMScheduler
+
+    return PNDMScheduler(
+        num_train_timesteps=1000,
+        beta_start=0.00085,
+        beta_end=0.012,
+        beta_schedule="scaled_linear",
+        skip_prk_steps=True,
+        set_alpha_to_one=False,
+        steps_offset=1,
+    )
+
+
+def build_tokenizer(texts: Iterable[str], preset: SmallPreset, folder: Path) -> Any:
+    """The preset's tokenizer for ``texts``, written to ``folder``."""
+    from ddbench_plugins.diffusion.vocabulary import write_tokenizer
+
+    return write_tokenizer(texts, folder, merges=preset.merges)
+
+
+def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
+    """The components as a ``StableDiffusionPipeline`` without safety checker."""
+    from diffusers import StableDiffusionPipeline
+
+    return StableDiffusionPipeline(
+        vae=vae,
+        text_encoder=text_encoder,
+        tokenizer=tokenizer,
+        unet=unet,
+        scheduler=build_scheduler(),
+        safety_checker=None,
+        feature_extractor=None,
+        requires_safety_checker=False,
+    )
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Seed the global CPU generator for a model's initialisation and give it back unchanged."""
+    state = torch.get_rng_state()
+    torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

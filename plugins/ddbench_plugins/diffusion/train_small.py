@@ -1,0 +1,292 @@
+"""Train the small latent diffusion model on a data set: first the VAE, then text encoder and U-Net together."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from ddbench_plugins.diffusion.backbone import save_pipeline
+from ddbench_plugins.diffusion.loop import (
+    Checkpoint,
+    Ema,
+    NoCheckpoint,
+    Optimisation,
+    Section,
+    no_progress,
+    optimise,
+)
+from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
+from ddbench_plugins.diffusion.small import (
+    CLASS_TEMPLATES,
+    SmallPreset,
+    assemble,
+    build_scheduler,
+    build_text_encoder,
+    build_tokenizer,
+    build_unet,
+    build_vae,
+)
+from ddbench_plugins.diffusion.tensors import resized, to_model
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+UNCONDITIONAL = 0.1  # share of prompts replaced by "" for classifier-free guidance
+
+
+def train_small_pipeline(
+    images: np.ndarray,
+    labels: np.ndarray,
+    class_names: Sequence[str],
+    vocabulary_texts: Sequence[str],
+    preset: SmallPreset,
+    out_dir: Path,
+    *,
+    seed: int,
+    device: str = "cpu",
+    precision: str = "fp32",
+    progress: Callable[..., None] = no_progress,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: int = 200,
+) -> dict[str, float]:
+    """Train the preset's model and save it to ``out_dir`` as a Stable Diffusion pipeline folder.
+
+    ``images`` uint8 [N, H, W, 1 or 3] (resized to the preset's resolution), ``labels`` [N] indices into
+    ``class_names``. The tokenizer's vocabulary comes from ``vocabulary_texts`` (the captions that a later fine-tuning
+    will use, for example), the class names and the prompt templates. Training prompts name the class only.
+
+    Returns the measured numbers: ``reconstruction_mse`` (of [0, 1] pixels, over the training images), ``latent_std``,
+    ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``.
+    """
+    checkpoint = checkpoint or NoCheckpoint()
+    if len(images) != len(labels):
+        raise ValueError(f"{len(images)} images but {len(labels)} labels")
+    pixels = to_model(resized(images, preset.resolution))
+    prompts = [template.format(name=name) for name in class_names for template in CLASS_TEMPLATES]
+    tokenizer = build_tokenizer([*vocabulary_texts, *prompts], preset, out_dir / "tokenizer")
+    vae, vae_report = train_vae(
+        pixels,
+        preset,
+        seed=seed,
+        device=device,
+        precision=precision,
+        progress=progress,
+        checkpoint=Section(checkpoint, "vae"),
+        checkpoint_every=checkpoint_every,
+    )
+    posterior = encode_posteriors(vae, pixels, flip=preset.flip, device=device)
+    text_encoder, unet, unet_report = train_unet(
+        posterior,
+        labels,
+        PromptSource(class_names, vocabulary_texts, tokenizer),
+        preset,
+        seed=seed,
+        device=device,
+        precision=precision,
+        progress=progress,
+        checkpoint=Section(checkpoint, "unet"),
+        checkpoint_every=checkpoint_every,
+    )
+    save_pipeline(assemble(vae, text_encoder, tokenizer, unet), out_dir)
+    return {**vae_report, **unet_report}
+
+
+def train_vae(
+    pixels: torch.Tensor,
+    preset: SmallPreset,
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    progress: Callable[..., None] = no_progress,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: int = 0,
+) -> tuple[Any, dict[str, float]]:
+    """The autoencoder for ``pixels`` [N, 3, H, W] in [-1, 1], with centred latents and its scaling factor set."""
+    began = time.perf_counter()
+    vae = build_vae(preset, stream_seed(seed, "vae")).to(device, memory_format=torch.channels_last).train()
+
+    def loss_at(step: int, part: int) -> torch.Tensor:
+        rows = batch_indices(len(pixels), preset.vae_batch, step, stream_seed(seed, "vae"))
+        stream = torch_stream(seed, "vae noise", step)
+        batch = pixels[rows]
+        if preset.flip:
+            flips = torch.rand(len(rows), generator=stream) < 0.5
+            batch = torch.where(flips[:, None, None, None], batch.flip(3), batch)
+        batch = batch.to(device, memory_format=torch.channels_last)
+        mean, logvar = vae._encode(batch).float().chunk(2, dim=1)
+        logvar = logvar.clamp(-30, 20)
+        noise = torch.randn(mean.shape, generator=stream).to(device)
+        decoded = vae.decode(mean + (0.5 * logvar).exp() * noise, return_dict=False)[0].float()
+        divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum() / batch.numel()
+        return F.l1_loss(decoded, batch) + F.mse_loss(decoded, batch) + preset.kl_weight * divergence
+
+    settings = Optimisation(
+        steps=preset.vae_steps,
+        learning_rate=preset.vae_rate,
+        weight_decay=0.0,
+        warmup=min(50, preset.vae_steps // 10),
+        schedule="cosine",
+        precision=precision,
+    )
+    loss = optimise(
+        list(vae.parameters()),
+        loss_at,
+        settings,
+        device=device,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+        label="VAE",
+    )
+    vae.eval().requires_grad_(False)
+    centre_latents(vae, encode_posteriors(vae, pixels, flip=False, device=device)["mean"][0])
+    std = float(encode_posteriors(vae, pixels, flip=False, device=device)["mean"].std())
+    vae.register_to_config(scaling_factor=1.0 / std)
+    report = {
+        "reconstruction_mse": reconstruction_mse(vae, pixels, device=device),
+        "latent_std": std,
+        "vae_loss": loss,
+        "vae_seconds": time.perf_counter() - began,
+    }
+    return vae, report
+
+
+@torch.no_grad()
+def centre_latents(vae: Any, means: torch.Tensor) -> None:
+    """Shift the latent channels to mean 0 without changing any reconstruction.
+
+    The noise schedule ends at (nearly) pure zero-mean noise, which a latent space with an offset does not. The shift
+    is absorbed by the 1×1 convolutions on both sides of the latent.
+    """
+    offset = means.mean(dim=(0, 2, 3))
+    vae.quant_conv.bias[: len(offset)] -= offset.to(vae.quant_conv.bias)
+    weight = vae.post_quant_conv.weight[:, :, 0, 0]
+    vae.post_quant_conv.bias += weight @ offset.to(weight)
+
+
+@torch.no_grad()
+def encode_posteriors(vae: Any, pixels: torch.Tensor, *, flip: bool, device: str) -> dict[str, torch.Tensor]:
+    """Posterior ``mean`` and ``std`` [V, N, 4, h, w] of pixels [N, 3, H, W]; V = 2 (plain, mirrored) with ``flip``."""
+    views = [pixels, pixels.flip(3)] if flip else [pixels]
+    means, stds = [], []
+    for view in views:
+        found = [vae.encode(view[i : i + 256].to(device)).latent_dist for i in range(0, len(view), 256)]
+        means.append(torch.cat([each.mean.cpu() for each in found]))
+        stds.append(torch.cat([each.std.cpu() for each in found]))
+    return {"mean": torch.stack(means), "std": torch.stack(stds)}
+
+
+@torch.no_grad()
+def reconstruction_mse(vae: Any, pixels: torch.Tensor, *, device: str, limit: int = 5000) -> float:
+    """Mean squared error of [0, 1] pixels after encoding (posterior mean) and decoding, over the first ``limit``."""
+    total, count = 0.0, 0
+    for start in range(0, min(limit, len(pixels)), 256):
+        batch = pixels[start : start + 256].to(device)
+        decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample.clamp(-1, 1)
+        total += float(((decoded - batch) / 2).pow(2).sum())
+        count += batch.numel()
+    return total / count
+
+
+class PromptSource:
+    """Class-name prompts for one training step: several per class, shared by the images of that class.
+
+    Half of them carry a tail of random words. The words say nothing about the image; they make the model find
+    the class in texts as long as the captions of the later fine-tuning.
+    """
+
+    per_class = 3
+    longest_tail = 40
+
+    def __init__(self, class_names: Sequence[str], texts: Sequence[str], tokenizer: Any) -> None:
+        names = {word for name in class_names for word in name.lower().split()}
+        self.words = sorted({word for text in texts for word in text.lower().split()} - names)
+        self.class_names, self.tokenizer = list(class_names), tokenizer
+
+    def draw(self, stream: np.random.Generator) -> torch.Tensor:
+        """Token ids [1 + classes · per_class, length]; row 0 is the empty prompt, then ``per_class`` rows per class."""
+        prompts = [""]
+        for name in self.class_names:
+            for _ in range(self.per_class):
+                prompt = CLASS_TEMPLATES[stream.integers(len(CLASS_TEMPLATES))].format(name=name)
+                if self.words and stream.random() < 0.5:
+                    tail = stream.choice(self.words, size=stream.integers(1, self.longest_tail + 1))
+                    prompt = " ".join([prompt, *tail])
+                prompts.append(prompt)
+        length = self.tokenizer.model_max_length
+        tokens = self.tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+        return tokens.input_ids
+
+
+def train_unet(
+    posterior: dict[str, torch.Tensor],
+    labels: np.ndarray,
+    source: PromptSource,
+    preset: SmallPreset,
+    *,
+    seed: int,
+    device: str,
+    precision: str,
+    progress: Callable[..., None] = no_progress,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_every: int = 0,
+) -> tuple[Any, Any, dict[str, float]]:
+    """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in posterior samples."""
+    began = time.perf_counter()
+    encoder = build_text_encoder(preset, source.tokenizer, stream_seed(seed, "text encoder")).to(device).train()
+    unet = build_unet(preset, stream_seed(seed, "unet")).to(device, memory_format=torch.channels_last).train()
+    parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
+    ema = Ema(parameters, preset.ema_decay)
+    scheduler = build_scheduler()
+    scale = 1.0 / float(posterior["mean"][0].std())
+    targets = torch.as_tensor(np.asarray(labels), dtype=torch.long)
+    means, stds = posterior["mean"], posterior["std"]
+
+    def loss_at(step: int, part: int) -> torch.Tensor:
+        rows = batch_indices(len(targets), preset.unet_batch, step, stream_seed(seed, "unet"))
+        stream = torch_stream(seed, "unet noise", step)
+        views = torch.randint(len(means), (len(rows),), generator=stream)
+        latents = means[views, rows]
+        latents = scale * (latents + stds[views, rows] * torch.randn(latents.shape, generator=stream))
+        noise = torch.randn(latents.shape, generator=stream)
+        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)
+        prompts = 1 + targets[rows] * source.per_class
+        prompts = prompts + torch.randint(source.per_class, (len(rows),), generator=stream)
+        prompts[torch.rand(len(rows), generator=stream) < UNCONDITIONAL] = 0
+        tokens = source.draw(np.random.default_rng(stream_seed(seed, "prompts", step)))
+        hidden = encoder(tokens.to(device))[0][prompts.to(device)]
+        noisy = scheduler.add_noise(latents, noise, times).to(device, memory_format=torch.channels_last)
+        predicted = unet(noisy, times.to(device), encoder_hidden_states=hidden, return_dict=False)[0]
+        return F.mse_loss(predicted.float(), noise.to(device))
+
+    settings = Optimisation(
+        steps=preset.unet_steps,
+        learning_rate=preset.unet_rate,
+        warmup=min(100, preset.unet_steps // 10),
+        schedule="cosine",
+        precision=precision,
+    )
+    loss = optimise(
+        parameters,
+        loss_at,
+        settings,
+        device=device,
+        ema=ema,
+        checkpoint=checkpoint,
+        checkpoint_every=checkpoint_every,
+        progress=progress,
+        label="U-Net",
+    )
+    ema.copy_to(parameters)
+    report = {
+        "unet_loss": loss,
+        "unet_seconds": time.perf_counter() - began,
+        "unet_parameters": float(sum(value.numel() for value in unet.parameters())),
+    }
+    return encoder.eval(), unet.eval(), report

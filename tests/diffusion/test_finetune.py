@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from ddbench_plugins.diffusion.backbone import digest, load_pipeline
+from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import MemoryCheckpoint
+
+CAPTIONS = [f"The thing in the image is number {number}." for number in range(6)]
+SETTINGS = FinetuneSettings(resolution=16, epochs=2, batch_size=2, learning_rate=1e-3)
+
+
+def test_steps_are_counted_as_diffusers_does() -> None:
+    assert FinetuneSettings(epochs=8, batch_size=8).steps(100) == 8 * 13
+    assert FinetuneSettings(epochs=8, batch_size=32, accumulate=4).steps(1000) == 8 * 8
+
+
+def test_only_the_unet_changes(tiny_folder: Path, images: np.ndarray, tmp_path: Path) -> None:
+    before = load_pipeline(tiny_folder)
+    report = finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "tuned", SETTINGS, seed=0)
+    after = load_pipeline(tmp_path / "tuned")
+    assert report["steps"] == 6
+    assert np.isfinite(report["loss"])
+    for part in ("vae", "text_encoder"):
+        old, new = getattr(before, part).state_dict(), getattr(after, part).state_dict()
+        assert all(torch.equal(old[name], new[name]) for name in old)
+    old, new = before.unet.state_dict(), after.unet.state_dict()
+    assert any(not torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_resume_is_bit_identical(
+    tiny_folder: Path, images: np.ndarray, tmp_path: Path, checkpoint_type: type[MemoryCheckpoint], cached: bool
+) -> None:
+    settings = FinetuneSettings(
+        resolution=16, epochs=2, batch_size=2, accumulate=2, learning_rate=1e-3, cache_latents=cached
+    )
+    finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "whole", settings, seed=0)
+    stopped = checkpoint_type(stop_after=2)
+    options: dict[str, Any] = {"seed": 0, "checkpoint": stopped, "checkpoint_every": 1}
+    with pytest.raises(KeyboardInterrupt):
+        finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "resumed", settings, **options)
+    finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "resumed", settings, **options)
+    assert digest(load_pipeline(tmp_path / "whole")) == digest(load_pipeline(tmp_path / "resumed"))
+
+
+def test_caching_latents_changes_nothing_but_speed(tiny_folder: Path, images: np.ndarray, tmp_path: Path) -> None:
+    reports = [
+        finetune(
+            load_pipeline(tiny_folder),
+            images,
+            CAPTIONS,
+            tmp_path / str(cached),
+            FinetuneSettings(resolution=16, epochs=1, batch_size=2, cache_latents=cached),
+            seed=0,
+        )
+        for cached in (False, True)
+    ]
+    assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-4)
+
+
+def test_checkpointing_and_mixed_precision_run(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
+    settings = FinetuneSettings(resolution=16, epochs=1, batch_size=3, gradient_checkpointing=True)
+    report = finetune(pipeline, images, CAPTIONS, tmp_path, settings, seed=0, precision="bf16")
+    assert np.isfinite(report["loss"])
+
+
+def test_bad_inputs_are_refused(tiny_folder: Path, pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="5 captions"):
+        finetune(pipeline, images, CAPTIONS[:5], tmp_path, SETTINGS, seed=0)
+    with pytest.raises(ValueError, match="fp32"):
+        finetune(load_pipeline(tiny_folder, dtype="bf16"), images, CAPTIONS, tmp_path, SETTINGS, seed=0)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from ddbench_plugins.diffusion.backbone import digest, load_pipeline, resolution
+from ddbench_plugins.diffusion.small import PRESETS, build_text_encoder, build_unet, build_vae
+from ddbench_plugins.diffusion.tensors import to_model
+from ddbench_plugins.diffusion.train_small import centre_latents, encode_posteriors, train_small_pipeline
+from ddbench_plugins.diffusion.vocabulary import write_tokenizer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import MemoryCheckpoint
+
+TINY = replace(
+    PRESETS["digits"],
+    vae_channels=(8, 8, 8),
+    unet_channels=(8, 16),
+    head_width=8,
+    text_width=16,
+    vae_steps=6,
+    unet_steps=6,
+    vae_batch=4,
+    unet_batch=4,
+)
+NAMES = ["zero", "one"]
+TEXTS = ["The digit zero in the image is bright and wide.", "The digit one in the image is dark and narrow."]
+
+
+def train(images: np.ndarray, folder: Path, **options: Any) -> dict[str, float]:
+    labels = np.arange(len(images)) % 2
+    return train_small_pipeline(images, labels, NAMES, TEXTS, TINY, folder, seed=0, **options)
+
+
+def test_tokenizer_knows_its_words_and_spells_the_others(tmp_path: Path) -> None:
+    tokenizer = write_tokenizer(TEXTS, tmp_path)
+    assert tokenizer.tokenize("The DIGIT zero") == ["the</w>", "digit</w>", "zero</w>"]
+    assert tokenizer.tokenize("zxq") == ["z", "x", "q</w>"]
+    assert tokenizer.model_max_length == 77
+    unknown = tokenizer("日本 é ~").input_ids[1:-1]
+    assert tokenizer.unk_token_id not in unknown
+
+
+def test_merges_are_limited(tmp_path: Path) -> None:
+    assert len(write_tokenizer(TEXTS, tmp_path, merges=5)) == 512 + 5 + 2
+
+
+def test_the_same_texts_give_the_same_files(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        write_tokenizer([*TEXTS, "some more words for ties of equal counts"], tmp_path / name)
+    for file in ("vocab.json", "merges.txt"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_presets_fit_together(name: str, tmp_path: Path) -> None:
+    preset = PRESETS[name]
+    tokenizer = write_tokenizer(TEXTS, tmp_path)
+    size = preset.resolution // 2 ** (len(preset.vae_channels) - 1)
+    with torch.no_grad():
+        hidden = build_text_encoder(preset, tokenizer, 0)(torch.zeros(1, 77, dtype=torch.long))[0]
+        latent = build_vae(preset, 0).encode(torch.zeros(1, 3, preset.resolution, preset.resolution)).latent_dist.mean
+        assert latent.shape == (1, 4, size, size)
+        assert build_unet(preset, 0)(latent, 1, hidden).sample.shape == latent.shape
+
+
+def test_centring_changes_latents_only(images: np.ndarray) -> None:
+    vae = build_vae(TINY, 0)
+    with torch.no_grad():
+        vae.quant_conv.bias[:4] += 3.0
+    pixels = to_model(images[:, :16, :16])
+    before = encode_posteriors(vae, pixels, flip=False, device="cpu")["mean"][0]
+    decoded = vae.decode(before).sample
+    centre_latents(vae, before)
+    after = encode_posteriors(vae, pixels, flip=False, device="cpu")["mean"][0]
+    torch.testing.assert_close(after.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
+    torch.testing.assert_close(vae.decode(after).sample, decoded, atol=1e-4, rtol=1e-4)
+
+
+def test_training_writes_a_pipeline(images: np.ndarray, tmp_path: Path) -> None:
+    report = train(images, tmp_path)
+    pipeline = load_pipeline(tmp_path, offline=True)
+    assert resolution(pipeline) == 16
+    assert pipeline.vae.config.scaling_factor == pytest.approx(1 / report["latent_std"])
+    assert pipeline.tokenizer.tokenize("bright digit") == ["bright</w>", "digit</w>"]
+    assert 0 < report["reconstruction_mse"] < 1
+
+
+@pytest.mark.parametrize("saves", [1, 3])
+def test_resume_is_bit_identical(
+    images: np.ndarray, tmp_path: Path, checkpoint_type: type[MemoryCheckpoint], saves: int
+) -> None:
+    train(images, tmp_path / "whole")
+    stopped = checkpoint_type(stop_after=saves)
+    with pytest.raises(KeyboardInterrupt):
+        train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_every=4)
+    train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_every=4)
+    whole, resumed = load_pipeline(tmp_path / "whole"), load_pipeline(tmp_path / "resumed")
+    assert digest(whole) == digest(resumed)
+    assert whole.vae.config.scaling_factor == resumed.vae.config.scaling_factor

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+from ddbench_plugins.diffusion.encode import decode_latents
+from ddbench_plugins.diffusion.synthesize import synthesize
+
+if TYPE_CHECKING:
+    from conftest import MemoryCheckpoint
+
+PROTOTYPES = np.random.default_rng(1).standard_normal((3, 4, 8, 8)).astype(np.float32)
+PROMPTS = ["a zero", "a one", "a much longer prompt about the shape, the posture and the colour of it " * 2]
+
+
+def timesteps_run(pipeline: Any, **options: Any) -> list[int]:
+    seen: list[int] = []
+    handle = pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
+    synthesize(pipeline, PROTOTYPES[:1], PROMPTS[:1], seed=0, **options)
+    handle.remove()
+    return seen
+
+
+@pytest.mark.parametrize(("strength", "calls", "first"), [(0.7, 36, 701), (0.75, 38, 741), (0.5, 26, 501)])
+def test_strength_sets_the_steps_run(pipeline: Any, strength: float, calls: int, first: int) -> None:
+    seen = timesteps_run(pipeline, strength=strength)
+    assert len(seen) == calls
+    assert seen[0] == first
+
+
+def test_no_strength_returns_the_decoded_prototype(pipeline: Any) -> None:
+    images = synthesize(pipeline, PROTOTYPES, PROMPTS, strength=0.0, guidance=1.0, seed=0)
+    decoded = decode_latents(pipeline, PROTOTYPES)
+    # the last scheduled step adds noise of standard deviation 0.03 to the latent and removes the predicted part
+    assert np.abs(images.astype(int) - decoded.astype(int)).mean() < 2
+
+
+def test_result_does_not_depend_on_the_batch_size(pipeline: Any) -> None:
+    options: dict[str, Any] = {"steps": 6, "seed": 5, "guidance": 3.0}
+    together = synthesize(pipeline, PROTOTYPES, PROMPTS, batch_size=3, **options)
+    apart = synthesize(pipeline, PROTOTYPES, PROMPTS, batch_size=1, **options)
+    assert together.shape == (3, 16, 16, 3)
+    assert np.abs(together.astype(int) - apart.astype(int)).max() <= 1
+    other = synthesize(pipeline, PROTOTYPES, PROMPTS, **{**options, "seed": 6})
+    assert np.abs(together.astype(int) - other.astype(int)).max() > 1
+
+
+def test_guidance_and_prompt_matter(pipeline: Any) -> None:
+    one = synthesize(pipeline, PROTOTYPES[:1], ["a zero"], steps=6, guidance=5.0, seed=0)
+    assert (one != synthesize(pipeline, PROTOTYPES[:1], ["three trees"], steps=6, guidance=5.0, seed=0)).any()
+
+
+def test_resume_gives_the_same_images(pipeline: Any, checkpoint_type: type[MemoryCheckpoint]) -> None:
+    options: dict[str, Any] = {"steps": 5, "seed": 0, "batch_size": 1}
+    whole = synthesize(pipeline, PROTOTYPES, PROMPTS, **options)
+    stopped = checkpoint_type(stop_after=2)
+    with pytest.raises(KeyboardInterrupt):
+        synthesize(pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, **options)
+    stopped.stop_after = None
+    done: list[int] = []
+    resumed = synthesize(
+        pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, progress=lambda n, total, info="": done.append(n), **options
+    )
+    np.testing.assert_array_equal(whole, resumed)
+    assert done == [3]
+
+
+def test_mismatched_inputs_are_refused(pipeline: Any) -> None:
+    with pytest.raises(ValueError, match="2 prompts"):
+        synthesize(pipeline, PROTOTYPES, PROMPTS[:2], seed=0)
+    with pytest.raises(ValueError, match="latents"):
+        synthesize(pipeline, PROTOTYPES[:, :3], PROMPTS, seed=0)

@@ -1,0 +1,34 @@
+"""Captioners: what text-guided methods pair with the training images."""
+
+from __future__ import annotations
+
+from ddbench import CaptionerSpec, hookimpl
+
+
+@hookimpl
+def ddbench_captioners() -> list[CaptionerSpec]:
+    """Return the built-in captioners."""
+    return [
+        CaptionerSpec(
+            name="attributes",
+            target="ddbench_plugins.captioners.attributes:Attributes",
+            summary="describes what can be measured (colours, light, strokes, form); needs no model",
+        ),
+        CaptionerSpec(
+            name="llava",
+            target="ddbench_plugins.captioners.llava:Llava",
+            summary="LLaVA 1.5 7B with VLCP's prompt; needs its weights and, in practice, a GPU",
+            paper="Liu et al., Improved Baselines with Visual Instruction Tuning, CVPR 2024",
+            bibtex="""@inproceedings{liu2024llava15,
+  title     = {Improved Baselines with Visual Instruction Tuning},
+  author    = {Liu, Haotian and Li, Chunyuan and Li, Yuheng and Lee, Yong Jae},
+  booktitle = {CVPR},
+  year      = {2024}
+}""",
+        ),
+        CaptionerSpec(
+            name="file",
+            target="ddbench_plugins.captioners.from_file:FromFile",
+            summary="reads captions you already have from a metadata.jsonl (file_name, text)",
+        ),
+    ]

@@ -1,7 +1,7 @@
-"""The Minimax protocol: hard labels and CutMix on ImageNet subsets (Gu et al. 2024, train.py), after IDC (Kim et al. 2022).
+"""The Minimax protocol: hard labels and CutMix on ImageNet subsets (Gu et al. 2024, train.py; IDC, Kim et al. 2022).
 
-Up to 64 pixels the released code is not usable; there the rule of IDC's small images applies, and the protocol says that
-it is an extension.
+Up to 64 pixels the released code is not usable; there the rule of IDC's small images applies, and the protocol says
+that it is an extension.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class MinimaxOptions(Options):
     )
     augment: Literal["auto", "imagenet", "idc"] = Field(
         "auto",
-        description="ImageNet chain (crop, flip, jitter, lighting) or IDC's for small images; auto: by image size",
+        description="ImageNet chain (crop, flip, jitter, lighting) or IDC's; auto: by image size",
     )
     selection: Literal["last", "best_test"] = Field(
         "last", description="headline accuracy: after the last epoch, or the best of the protocol's tests"
@@ -51,9 +51,9 @@ class Minimax(Evaluator):
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
         if distilled.whole:
-            from ddbench_plugins.training.teachers import recipe_for
+            from ddbench_plugins.training.observers import reference
 
-            return Protocol({"label_type": "hard", **recipe_for(ctx, ctx.network).describe()}, _extension(ctx.dataset))
+            return Protocol(reference(ctx, ctx.network), _extension(ctx.dataset))
         rule = _Rule(ctx)
         return Protocol(
             {
@@ -78,7 +78,7 @@ class Minimax(Evaluator):
         """Train one student on hard labels and test it."""
         from ddbench_plugins.training import optimisers, schedules, students
         from ddbench_plugins.training.steps import hard_label_step
-        from ddbench_plugins.training.teachers import get_teacher
+        from ddbench_plugins.training.observers import get_teacher
 
         if distilled.whole:
             return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()
@@ -138,7 +138,9 @@ class _Rule:
         flip = [augment.random_flip] if data.flip else []
         scaled = augment.normalise(data.mean, data.std)
         if not self.imagenet:
-            return augment.compose(scaled, dsa.idc_augment(flip=data.flip))
+            # With CutMix on, IDC takes cutout out of the strategy.
+            strategy = [name for name in dsa.STRATEGY if name != "cutout" and (data.flip or name != "flip")]
+            return augment.compose(scaled, dsa.dsa("idc", strategy))
         colour = [augment.jitter_colours, augment.pca_lighting] if data.channels == 3 else []
         return augment.compose(
             lambda x, g: augment.random_resized_crop(x, g, data.image_size, scale=(0.5, 1.0)), *flip, *colour, scaled
@@ -157,7 +159,7 @@ def epochs(ipc: int, num_classes: int) -> int:
 
 
 def test_epochs(epochs: int, selection: str, small: bool) -> list[int]:
-    """0-based epochs with a test: the last; under ``best_test`` a hundred (four for small images) spread over the run."""
+    """0-based epochs with a test: the last; under ``best_test`` a hundred (small images: four) spread over the run."""
     if selection == "last":
         return [epochs - 1]
     every = max(1, epochs // (4 if small else 100))

@@ -8,9 +8,6 @@ from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
 
-#: Mean and standard deviation of ImageNet, which the released code uses for every data set.
-IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
 
 class RdedOptions(Options):
     """Options of the protocol; the defaults are RDED's own."""
@@ -49,11 +46,11 @@ class Rded(Evaluator):
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""
-        from ddbench_plugins.training.teachers import get_teacher, recipe_for
+        from ddbench_plugins.training.observers import get_teacher, reference
 
         options: RdedOptions = ctx.options
         if distilled.whole:
-            return Protocol({"label_type": "hard", **recipe_for(ctx, ctx.network).describe()})
+            return Protocol(reference(ctx, ctx.network, options.normalisation))
         teacher = get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
         size = ctx.dataset.image_size
         return Protocol(
@@ -87,12 +84,12 @@ class Rded(Evaluator):
         """Train one student under the teacher's labels and test it."""
         from ddbench_plugins.training import augment, optimisers, schedules, students
         from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
-        from ddbench_plugins.training.teachers import get_teacher
+        from ddbench_plugins.training.observers import constants, get_teacher
 
         options: RdedOptions = ctx.options
         if distilled.whole:
             return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
-        size, channels = ctx.dataset.image_size, ctx.dataset.channels
+        size = ctx.dataset.image_size
         mean, std = constants(ctx.dataset, options.normalisation)
         teacher = get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
         images, labels = students.training_tensors(distilled, ctx.dataset, size)
@@ -105,7 +102,7 @@ class Rded(Evaluator):
             lambda x, g: augment.patch_shuffle(x, g, options.factor),
             lambda x, g: augment.random_resized_crop(x, g, size, scale=(1 / options.factor, 1.0)),
             *([augment.random_flip] if ctx.dataset.flip else []),
-            augment.normalise(mean[:channels], std[:channels]),
+            augment.normalise(mean, std),
         ]
         return students.train_student(
             ctx,
@@ -146,12 +143,5 @@ def test_epochs(epochs: int, selection: str) -> list[int]:
 
 
 def test_resize(size: int) -> int:
-    """Side to which test images are resized before the centre crop: ⌊S/7⌋·8, e.g. 32, 72 and 256 for 32, 64 and 224."""
+    """Side to which test images are resized before the centre crop: ⌊S/7⌋·8, e.g. 32, 72, 256 for 32, 64, 224."""
     return max(size, size // 7 * 8)
-
-
-def constants(dataset: Dataset, normalisation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Normalisation constants of student and teacher: the data set's own, or ImageNet's."""
-    if normalisation == "imagenet":
-        return IMAGENET[0][: dataset.channels], IMAGENET[1][: dataset.channels]
-    return dataset.mean, dataset.std

@@ -143,7 +143,8 @@ def train(
     started = saved = time.monotonic()
     before = result.seconds
     example = load_batch(torch.arange(size), make_generator(seed)).images
-    compiled = compile_if_worth_it(network, example, (epochs - first) * len(images), compile)
+    # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
+    compiled = compile_if_worth_it(network, example, epochs * len(images), compile, precision)
     result.compiled, result.compile_reason = compiled.compiled, compiled.reason
     steps = math.ceil(len(images) / size)
 

@@ -83,7 +83,9 @@ class Compiled(NamedTuple):
     reason: str
 
 
-def compile_if_worth_it(network: nn.Module, example: Tensor, samples: int, compile: Compile) -> Compiled:
+def compile_if_worth_it(
+    network: nn.Module, example: Tensor, samples: int, compile: Compile, precision: Precision = "auto"
+) -> Compiled:
     """Compile ``network`` for training on ``samples`` images in all, if that pays and is possible.
 
     "auto" compares an estimate of the seconds saved, from operation counts (never from timings, so that a seed always
@@ -102,7 +104,7 @@ def compile_if_worth_it(network: nn.Module, example: Tensor, samples: int, compi
             return Compiled(network, False, "the run is too short to gain from compiling")
     try:
         forward = torch.compile(network, dynamic=False)
-        with torch.no_grad(), autocast("auto", example.device):
+        with torch.no_grad(), autocast(precision, example.device):
             forward(example)
     except Exception as error:  # any compiler failure means: run without it
         torch.compiler.reset()

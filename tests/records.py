@@ -65,9 +65,7 @@ def make(
         method=PluginPart(name=method, version=version, options=options or explicit or {}, explicit=explicit or {}),
         ipc=ipc,
         seed=seed,
-        evaluator=PluginPart(
-            name=evaluator, version=1, options=eval_explicit or {}, explicit=eval_explicit or {}
-        ),
+        evaluator=PluginPart(name=evaluator, version=1, options=eval_explicit or {}, explicit=eval_explicit or {}),
         network=network,
         evaluation_seed=evaluation_seed,
         preset=preset,

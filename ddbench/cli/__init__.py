@@ -17,7 +17,7 @@ COMMANDS = {
     "run": ("run", "Distil and evaluate: the whole experiment in one command."),
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
-    "list": ("list", "What there is: methods, evaluators, data sets, networks, captioners."),
+    "list": ("listing", "What there is: methods, evaluators, data sets, networks, captioners."),
     "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
     "gallery": ("gallery", "Distilled images side by side, as one picture."),

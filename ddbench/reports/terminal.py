@@ -26,7 +26,8 @@ def show(board: Board, file: TextIO | None = None) -> None:
             console.print()
         grid = _grid(content)
         if not console.is_terminal:
-            console.width = max(100, console.measure(grid).maximum)
+            unlimited = console.options.update(max_width=10_000)
+            console.width = max(100, console.measure(grid, options=unlimited).maximum)
         console.print(Text(f"{content.dataset}: {content.title}", style="bold"))
         console.print(grid)
         for name, text in facts(content)[2:]:

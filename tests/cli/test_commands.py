@@ -1,0 +1,139 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from records import make
+
+from ddbench import api, cli, records
+from ddbench.cli import common
+from ddbench.errors import UsageError
+
+
+def invoke(*arguments):
+    result = CliRunner().invoke(cli.group, [str(argument) for argument in arguments], catch_exceptions=False)
+    return result
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_option_pairs():
+    assert common.parse_options(["method.a=1", "eval.b=x=y", "method.c = d"]) == {
+        "method": {"a": "1", "c": "d"},
+        "eval": {"b": "x=y"},
+    }
+    for wrong in ("a=1", "method.a", ".a=1", "method.=1"):
+        with pytest.raises(UsageError, match=r"SCOPE\.KEY=VALUE"):
+            common.parse_options([wrong])
+
+
+def test_run_passes_everything_on_and_shows_the_table(here, monkeypatch):
+    seen = {}
+
+    def fake(method, evaluator, **arguments):
+        seen.update(method=method, evaluator=evaluator, **arguments)
+        return [make("random", (0.5,)), make("vlcp", (0.6,))]
+
+    monkeypatch.setattr(api, "run", fake)
+    line = "run -m random,vlcp -e rded --ipc 1,10 --seed 0,1 --repeats 2 --preset paper -o eval.epochs=3 -q"
+    result = invoke(*line.split())
+    assert seen["method"] == ["random", "vlcp"] and seen["ipc"] == [1, 10] and seen["seed"] == [0, 1]
+    assert seen["options"] == {"eval": {"epochs": "3"}} and seen["dataset"] == "" and seen["repeats"] == 2
+    assert "60.0 ± 0.0" in result.stdout
+    assert "registry/results/digits/vlcp/" in result.stdout
+
+
+def test_several_data_sets_are_run_in_turn(here, monkeypatch):
+    seen = []
+    monkeypatch.setattr(api, "run", lambda *_, dataset, **__: seen.append(dataset) or [make()])
+    invoke("run", "-m", "random", "-e", "rded", "-d", "digits,cifar10")
+    assert seen == ["digits", "cifar10"]
+
+
+def test_list_names_kinds_owners_and_the_default(here):
+    (here / "mine.py").write_text(
+        "import ddbench\n@ddbench.hookimpl\ndef ddbench_networks():\n"
+        "    return [ddbench.NetworkSpec('tiny', lambda **k: None, 'a tiny one')]\n"
+    )
+    out = invoke("list", "networks", "--plugin", "mine.py").stdout
+    assert "a tiny one [mine.py (file)]" in out and "datasets" not in out
+    everything = invoke("list").stdout
+    assert "(default)" in everything
+    assert "mine.py (file)\n  networks: tiny" in invoke("plugins", "--plugin", "mine.py").stdout
+
+
+def test_show_tells_options_and_where_they_come_from():
+    out = invoke("show", "evaluator/rded", "-o", "eval.epochs=7").stdout
+    assert "epochs = 7  (set by you)" in out and "default 300" in out
+    assert "Sun et al." in out and "@inproceedings" in out
+    paper = invoke("show", "evaluator/rded", "--dataset", "digits", "--preset", "paper").stdout
+    assert "preset paper+sane" in paper and "data set digits" in paper
+    assert "network convnet-3" in invoke("show", "convnet-3").stdout
+
+
+def test_show_summarises_records_and_their_difference(here):
+    first, second = (records.write(make(m, (0.5,)), here) for m in ("random", "vlcp"))
+    assert "50.0 ± 0.0 %" in invoke("show", first).stdout
+    assert invoke("show", first, second).stdout.startswith("Same protocol")
+
+
+def test_leaderboard_prints_writes_and_checks(here):
+    for method in ("random", "vlcp"):
+        records.write(make(method, (0.5,)), here / "registry")
+    assert invoke("leaderboard", "--check").exit_code == 1
+    result = invoke("leaderboard")
+    assert "50.0 ± 0.0" in result.stdout
+    page = (here / "leaderboards" / "digits.md").read_text("utf-8")
+    assert "| IPC | Network | random | vlcp |" in page and str(here) not in page
+    assert invoke("leaderboard", "--check").exit_code == 0
+    assert invoke("leaderboard", "--board", "digits", "--format", "csv").stdout.count("\n") == 3
+    (here / "leaderboards" / "digits.md").write_text(page.replace("50.0", "60.0"))
+    assert invoke("leaderboard", "--check").exit_code == 1
+
+
+def distilled(folder: Path, prompts=None):
+    from ddbench.contracts import DistilledSet
+    from ddbench.distilled import save
+
+    data = api.load_dataset("digits")
+    images = np.zeros((10, data.image_size, data.image_size, 1), np.uint8)
+    about = {"method": {"name": folder.name}, "ipc": 1, "seed": 0}
+    save(folder, DistilledSet(images, np.arange(10), prompts=prompts), data, about)
+
+
+def test_gallery_draws_folders_and_prompts(here):
+    from PIL import Image
+
+    distilled(here / "a")
+    distilled(here / "b", prompts=("a digit",) * 10)
+    assert invoke("gallery", "a", "b", "--out", "pictures/two.png").stdout.strip() == "pictures/two.png"
+    assert invoke("gallery", "b", "--prompts", "--out", "prompts.png").exit_code == 0
+    with Image.open("pictures/two.png") as two, Image.open("prompts.png") as prompts:
+        assert two.width > 100 and prompts.width > two.width
+    with pytest.raises(UsageError, match="no prompts"):
+        invoke("gallery", "a", "--prompts")
+    with pytest.raises(UsageError, match="picture name"):
+        invoke("gallery", "a", "--out", "two.what")
+    assert "distilled set of digits by b" in invoke("show", "b/").stdout
+
+
+@pytest.mark.parametrize(
+    "kind", ["method", pytest.param("evaluator", marks=pytest.mark.slow), "dataset", "network", "captioner"]
+)
+def test_a_new_plugin_works_and_so_does_its_test(here, kind):
+    result = invoke("new-plugin", kind, "my-own")
+    assert result.stdout == "my_own.py\ntest_my_own.py\n"
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_own.py"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "my-own" in invoke("list", kind, "--plugin", "my_own.py").stdout
+    before = Path("my_own.py").read_text("utf-8")
+    with pytest.raises(UsageError, match="exists already"):
+        invoke("new-plugin", kind, "my-own")
+    assert Path("my_own.py").read_text("utf-8") == before

@@ -1,0 +1,107 @@
+import click
+import pytest
+
+from ddbench import cli
+from ddbench.errors import DataError, StorageError
+
+
+def run(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(list(arguments))
+    captured = capsys.readouterr()
+    return stop.value.code, captured.out, captured.err
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """Make `ddbench list` raise what a test wants."""
+
+    def arrange(error):
+        @click.command("list")
+        def command():
+            raise error
+
+        monkeypatch.setattr(cli.LazyGroup, "get_command", lambda self, ctx, name: command)
+
+    return arrange
+
+
+@pytest.mark.parametrize("error", [DataError("no images", hint="unpack them"), StorageError("disk full", hint="free")])
+def test_explained_errors_have_a_hint_and_a_code_and_no_traceback(capsys, failing, error):
+    failing(error)
+    code, out, err = run(capsys, "list")
+    assert code == error.exit_code
+    assert out == ""
+    assert err == f"error: {error}\n  → {error.hint}\n"
+
+
+def test_unexpected_errors_say_how_to_see_more(capsys, failing):
+    failing(KeyError("x"))
+    code, _, err = run(capsys, "list")
+    assert code == 1
+    assert err.startswith("error: unexpected KeyError: 'x'\n") and "--traceback" in err
+    assert "Traceback" not in err
+
+
+def test_the_traceback_is_shown_when_asked_for(failing, monkeypatch):
+    failing(KeyError("x"))
+    with pytest.raises(KeyError):
+        cli.main(["list", "--traceback"])
+    monkeypatch.setenv("DDBENCH_DEBUG", "1")
+    with pytest.raises(KeyError):
+        cli.main(["list"])
+
+
+def test_ctrl_c_says_how_to_go_on(capsys, failing):
+    failing(KeyboardInterrupt())
+    code, _, err = run(capsys, "list")
+    assert code == 130
+    assert "same command again" in err and "Traceback" not in err
+
+
+class OutOfMemoryError(RuntimeError):
+    """Named as torch's."""
+
+
+@pytest.mark.parametrize(
+    "error", [OutOfMemoryError("CUDA"), MemoryError(), RuntimeError("can't allocate memory: 9 GB")]
+)
+def test_out_of_memory_gets_advice(capsys, failing, error):
+    failing(error)
+    code, _, err = run(capsys, "list")
+    assert code == 1
+    assert "out of memory" in err and "batch size" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["lst"], "Did you mean 'list'?"),
+        (["run", "--methd", "x"], "No such option"),
+        (["run", "-m", "random"], "Missing option"),
+        (["run", "-m", "random", "-e", "rded", "--ipc", "ten"], "'ten' is not a list of whole numbers"),
+        (["list", "metods"], "Did you mean 'method'?"),
+        (["show", "evaluator/rdde"], "Did you mean 'rded'?"),
+        (["show", "nothing.json"], "neither a record nor a distilled set"),
+        (["run", "-m", "random", "-e", "rded", "-o", "epochs=3"], "SCOPE.KEY=VALUE"),
+        (["leaderboard", "--registry", "nowhere"], "no records in nowhere"),
+        (["list", "--plugin", "absent.py"], "does not exist"),
+        (["new-plugin", "methd", "x"], "Did you mean 'method'?"),
+        (["new-plugin", "method", "My Method"], "no plugin name"),
+        (["gallery"], "Missing argument"),
+    ],
+)
+def test_mistakes_are_explained(capsys, arguments, message):
+    code, _, err = run(capsys, *arguments)
+    assert code in (2, 3)
+    assert err.startswith("error: ") and message in err and "  → " in err
+    assert "Traceback" not in err
+
+
+def test_every_command_has_help_with_examples(capsys):
+    for name in cli.COMMANDS:
+        code, out, _ = run(capsys, name, "--help")
+        assert code == 0
+        assert "Examples:" in out and f"ddbench {name}" in out
+    code, out, _ = run(capsys, "--help")
+    assert code == 0 and all(name in out for name in cli.COMMANDS)

@@ -1,0 +1,212 @@
+import json
+import random
+
+import pytest
+from records import dataset_facts, make
+
+from ddbench.errors import UsageError
+from ddbench.leaderboard import Layout, build
+from ddbench.reports import data, markdown, pages, terminal
+
+LAYOUT = Layout(first=("random", "herding"), gain_over="random")
+
+
+def only(records, layout=LAYOUT):
+    (table,) = build(records, layout, name="digits", title="Digits").tables
+    return table
+
+
+def labels(table):
+    return [column.label for column in table.columns]
+
+
+def test_columns_are_baselines_then_names_then_the_whole_set():
+    records = [make(m) for m in ("vlcp", "d4m", "herding", "random")] + [make("full", ipc=None)]
+    assert labels(only(records)) == ["random", "herding", "d4m", "vlcp", "full"]
+
+
+def test_a_cell_pools_sets_and_repeats():
+    table = only([make("vlcp", (0.5, 0.6), seed=s) for s in (0, 1)] + [make("vlcp", (0.8, 0.8), seed=2)])
+    (cell,) = table.rows[0].cells
+    assert cell.runs == "3×2"
+    assert cell.mean == pytest.approx(0.6333333)
+    assert cell.text == "63.3 ± 12.5"  # population deviation
+    assert table.runs == "3×2"
+
+
+def test_unequal_runs_are_said_in_the_cell():
+    table = only([make("random", (0.5, 0.5)), make("vlcp", (0.5,)), make("d4m", (0.6, 0.7))])
+    assert "(1×1)" in markdown.table(table)
+    assert table.runs == "1×2"
+    mixed = only([make("vlcp", (0.5, 0.5)), make("vlcp", (0.5,), seed=1)])
+    assert mixed.rows[0].cells[0].runs == "2×1–2"
+
+
+def test_best_second_and_ties_by_what_is_shown():
+    table = only([make("a", (0.5,)), make("b", (0.7,)), make("c", (0.6,)), make("full", (0.9,), ipc=None)])
+    assert [cell.rank for cell in table.rows[0].cells] == [0, 1, 2, 0]
+    text = markdown.table(table)
+    assert "**70.0 ± 0.0**" in text and "<u>60.0 ± 0.0</u>" in text and "| 90.0 ± 0.0 |" in text
+    tied = only([make("a", (0.7,)), make("b", (0.7,)), make("c", (0.6,))])
+    assert [cell.rank for cell in tied.rows[0].cells] == [1, 1, 2]
+    alone = only([make("a", (0.7,))])
+    assert alone.rows[0].cells[0].rank == 0
+
+
+def test_gains_are_over_the_baseline():
+    table = only([make("random", (0.5,)), make("vlcp", (0.575,)), make("full", (0.9,), ipc=None)])
+    assert [cell.gain for cell in table.rows[0].cells] == [None, pytest.approx(0.075), None]
+    assert markdown.gains(table).splitlines()[-1] == "| 10 | convnet-3 | +7.5 |"
+
+
+def test_rows_are_ipc_by_network_and_the_whole_set_is_in_each_of_its_network():
+    records = [make("vlcp", (0.5,), ipc=i, network=n) for i in (10, 1) for n in ("resnet-18", "convnet-3")]
+    records.append(make("full", (0.9,), ipc=None, settings={"epochs": 60, "label_type": "hard"}))
+    table = only(records)
+    assert [(row.budget, row.network) for row in table.rows] == [
+        ("1", "convnet-3"),
+        ("1", "resnet-18"),
+        ("10", "convnet-3"),
+        ("10", "resnet-18"),
+    ]
+    assert [row.cells[1] is not None for row in table.rows] == [True, False, True, False]
+
+
+def test_the_whole_set_alone_makes_a_table_too():
+    table = only([make("full", (0.9,), ipc=None)])
+    assert table.rows[0].budget == "full"
+    assert table.rows[0].cells[0].text == "90.0 ± 0.0"
+
+
+def test_results_of_different_protocols_never_share_a_row():
+    table = only([make("random", (0.5,)), make("vlcp", (0.7,), settings={"batch_size": 20})])
+    assert [row.budget for row in table.rows] == ["10 (a)", "10 (b)"]
+    assert all(sum(cell is not None for cell in row.cells) == 1 for row in table.rows)
+    text = "\n".join(table.notes)
+    assert "batch_size=20" in text and "batch_size=absent" in text
+
+
+def test_variants_are_tables_of_their_own():
+    records = [
+        make("vlcp"),
+        make("vlcp", eval_explicit={"epochs": 5}, settings={"epochs": 5}),
+        make("vlcp", preset="paper+sane"),
+        make("vlcp", extension="no published settings for this data set"),
+        make("vlcp", evaluator="minimax"),
+        make("vlcp", dataset=dataset_facts(fingerprint="ab" * 32)),
+        make("full", (0.9,), ipc=None),
+    ]
+    board = build(records, LAYOUT)
+    titles = [table.title for table in board.tables]
+    assert len(titles) == 6
+    assert "rded (epochs=5), cpu+sane" in titles
+    assert "rded, cpu+sane, extension" in titles
+    extension = next(table for table in board.tables if table.title.endswith("extension"))
+    assert any("never compare with published cells" in note for note in extension.notes)
+    assert labels(extension) == ["vlcp", "full"]
+
+
+def test_options_versions_and_changed_defaults_are_columns_of_their_own():
+    records = [
+        make("vlcp", (0.5,), options={"strength": 0.7}),
+        make("vlcp", (0.6,), explicit={"strength": 0.6}),
+        make("vlcp", (0.7,), options={"strength": 0.8}, seed=1),
+        make("vlcp", (0.8,), options={"strength": 0.7}, version=2),
+    ]
+    found = labels(only(records))
+    assert len(found) == len(set(found)) == 4
+    assert "vlcp (strength=0.6)" in found
+    assert any("version=2" in text for text in found)
+
+
+def test_shrinking_acceptance_teacher_and_selection_are_told():
+    settings = {"teacher": {"network": "convnet-3", "accuracy": 0.956}, "selection": "best_test"}
+    record = make(
+        "vlcp",
+        settings=settings,
+        shrunk=[("method.steps", 1000, 50), ("eval.epochs", 300, 40)],
+        extra={"acceptance": {"recognition": {"rate": 0.91, "per_class": [0.9, 0.92]}, "copies": False}},
+    )
+    table = only([record, make("random", settings=settings, shrunk=[("eval.epochs", 300, 40)])])
+    facts, text = dict(table.facts), "\n".join(table.notes)
+    assert facts["Teacher"] == "convnet-3, accuracy 95.6 %"
+    assert facts["Labels"] == "soft"
+    assert "chosen on the test split" in facts["Accuracy"]
+    assert "16×16×1, 2 classes, 1,000 training and 200 test images" in facts["Data set"]
+    assert "vlcp, paper → used here: steps 1000 → 50." in text
+    assert text.count("epochs 300 → 40") == 1
+    assert "vlcp, acceptance: recognition.rate 0.91, copies no." in text
+
+
+def test_output_does_not_depend_on_the_order_of_records_and_names_no_folder():
+    records = [make(m, (0.5, 0.6), seed=s, ipc=i) for m in ("random", "vlcp") for s in (0, 1) for i in (1, 10)]
+    first = markdown.board(build(records, LAYOUT, name="digits", title="Digits"))
+    random.Random(0).shuffle(records)
+    assert markdown.board(build(records, LAYOUT, name="digits", title="Digits")) == first
+    assert first.startswith(markdown.MARK)
+    assert first.endswith("\n") and "/tmp" not in first and "\n\n\n" not in first
+
+
+def test_markup_in_names_is_escaped():
+    text = markdown.board(build([make("a|b*c")], LAYOUT, name="d", title="x_y"))
+    assert "a\\|b\\*c" in text and "# x\\_y" in text
+
+
+def test_csv_and_json():
+    boards = [build([make("random", (0.5, 0.6)), make("vlcp", (0.7,))], LAYOUT, name="digits", title="Digits")]
+    lines = data.to_csv(boards).splitlines()
+    assert len(lines) == 3
+    row = lines[1]
+    assert row.startswith("digits,f1f1") and row.endswith(",1,2")
+    assert lines[2].endswith("vlcp,0.700000,0.000000,,,1,1")
+    assert json.loads(data.to_json(boards))[0]["tables"][0]["rows"][0]["cells"][0]["values"] == [0.5, 0.6]
+
+
+def test_the_terminal_shows_the_same_numbers_uncut(capsys):
+    board = build([make(f"a-method-with-a-long-name-{n}", (0.5, 0.6)) for n in range(12)], LAYOUT)
+    terminal.show(board)
+    out = capsys.readouterr().out
+    assert out.count("55.0 ± 5.0") == 12
+    assert "a-method-with-a-long-name-11" in out
+
+
+def write(folder, records):
+    return pages.write(folder, pages.render(pages.boards(records, pages.declared(folder))))
+
+
+def test_pages_are_written_once_checked_and_removed_when_stale(tmp_path):
+    records = [make("random"), make("random", dataset=dataset_facts("folder:cats"))]
+    assert write(tmp_path, records) == ["README.md", "digits.md", "folder-cats.md"]
+    assert write(tmp_path, records) == []
+    rendered = pages.render(pages.boards(records[:1], pages.declared(tmp_path)))
+    assert pages.changes(tmp_path, rendered) == [
+        "README.md is out of date",
+        "folder-cats.md is no longer made from any record",
+    ]
+    (tmp_path / "own.md").write_text("mine")
+    write(tmp_path, records[:1])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "digits.md", "own.md"]
+
+
+def test_a_file_of_the_user_is_never_replaced(tmp_path):
+    (tmp_path / "digits.md").write_text("my notes")
+    with pytest.raises(UsageError, match="not written by ddbench"):
+        write(tmp_path, [make("random")])
+    assert (tmp_path / "digits.md").read_text() == "my notes"
+
+
+def test_boards_are_declared_as_data(tmp_path):
+    (tmp_path / "boards.toml").write_text(
+        '[columns]\nfirst = ["vlcp"]\n[[board]]\nname = "small"\ntitle = "Small budgets"\nipc = [1]\n'
+        'method = ["vlcp"]\n'
+    )
+    records = [make(m, ipc=i) for m in ("vlcp", "d4m") for i in (1, 10)] + [make("full", ipc=None)]
+    boards = pages.boards(records, pages.declared(tmp_path), only="small")
+    assert [board.title for board in boards] == ["Small budgets"]
+    (table,) = boards[0].tables
+    assert labels(table) == ["vlcp", "full"] and [row.ipc for row in table.rows] == [1]
+    with pytest.raises(UsageError, match="Did you mean 'digits'"):
+        pages.boards(records, pages.declared(tmp_path), only="digts")
+    (tmp_path / "boards.toml").write_text("[colums]\n")
+    with pytest.raises(UsageError, match="colums"):
+        pages.declared(tmp_path)

@@ -1,0 +1,82 @@
+import json
+
+import pytest
+from records import make
+
+from ddbench import records, registry
+from ddbench.errors import RecordError
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for method in ("vlcp", "random"):
+        for ipc in (1, 10):
+            records.write(make(method, (0.5, 0.6), ipc=ipc), tmp_path)
+    return tmp_path
+
+
+def edit(folder, change):
+    path = registry.paths(folder)[0]
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+    return [problem.message for problem in registry.verify(folder)]
+
+
+def test_reading_is_sorted_and_filtered(folder):
+    found = registry.read_all(folder)
+    assert [(r.cell.method.name, r.cell.ipc) for r in found] == [
+        ("random", 1),
+        ("random", 10),
+        ("vlcp", 1),
+        ("vlcp", 10),
+    ]
+    assert len(registry.select(found, method=["vlcp"], ipc=[1])) == 1
+    assert registry.select(found, dataset=["cifar10"]) == []
+    assert registry.read_all(folder / "absent") == []
+
+
+def test_a_good_registry_has_no_problems(folder):
+    assert registry.verify(folder) == []
+    registry.require_valid(folder)
+
+
+def test_an_edited_accuracy_is_found_and_refused(folder):
+    messages = edit(folder, lambda content: content["result"].update(values=[0.9, 0.9], last=[0.9, 0.9]))
+    assert any("edited" in message for message in messages)
+    assert any("correctness averages 0.5" in message for message in messages)
+    with pytest.raises(RecordError, match="random"):
+        registry.require_valid(folder)
+
+
+def test_an_edited_protocol_is_found(folder):
+    messages = edit(folder, lambda content: content["protocol"]["settings"].update(epochs=1))
+    assert any("protocol's digest" in message for message in messages)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"values": [1.5, 0.6]}, "outside"),
+        ({"values": []}, "no value"),
+        ({"correct": []}, "0 correct"),
+        ({"correct": ["x", "x"]}, "cannot be read"),
+        ({"values": [0.6, 0.6]}, "selection is 'last'"),
+    ],
+)
+def test_inconsistent_results_are_found(folder, change, message):
+    assert any(message in found for found in edit(folder, lambda content: content["result"].update(change)))
+
+
+def test_costs_and_environment_may_differ(folder):
+    assert edit(folder, lambda content: content["environment"].update(processor="another")) == []
+
+
+def test_misplaced_doubled_and_unreadable_records_are_found(folder):
+    path = registry.paths(folder)[0]
+    (folder / "results" / "copy.json").write_text(path.read_text())
+    (folder / "results" / "broken.json").write_text("{")
+    messages = [str(problem) for problem in registry.verify(folder)]
+    assert any("broken.json" in message for message in messages)
+    assert any("copy.json: belongs at results/digits/random" in message for message in messages)
+    assert any("same cell" in message for message in messages)

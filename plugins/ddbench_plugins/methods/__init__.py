@@ -1,0 +1,73 @@
+"""Built-in distillation methods. Only their specs live here; each method is imported when a run needs it."""
+
+from __future__ import annotations
+
+import ddbench
+
+_HOME = "ddbench_plugins.methods"
+
+
+@ddbench.hookimpl
+def ddbench_methods() -> list[ddbench.MethodSpec]:
+    """Return the built-in methods."""
+    return [
+        ddbench.MethodSpec(
+            "vlcp",
+            f"{_HOME}.vlcp.distiller:VLCP",
+            summary="diffusion guided by category prototypes of images and of their captions",
+            paper="Zou et al., Dataset Distillation via Vision-Language Category Prototype, ICCV 2025",
+            bibtex=_VLCP,
+        ),
+        ddbench.MethodSpec("random", f"{_HOME}.random:Random", summary="random real images of each class"),
+        ddbench.MethodSpec(
+            "herding",
+            f"{_HOME}.herding:Herding",
+            summary="real images whose mean feature follows the class mean",
+            paper="Welling, Herding Dynamical Weights to Learn, ICML 2009",
+            bibtex=_HERDING,
+        ),
+        ddbench.MethodSpec(
+            "k-center",
+            f"{_HOME}.kcenter:KCenter",
+            summary="real images that leave no training image far from one of them",
+            paper="Sener and Savarese, Active Learning for Convolutional Neural Networks, ICLR 2018",
+            bibtex=_K_CENTER,
+        ),
+        ddbench.MethodSpec(
+            "k-means",
+            f"{_HOME}.kmeans:KMeans",
+            summary="k-means centres of the pixels of each class, or the real images nearest to them",
+            paper="Wang et al., Dataset Distillation, 2018 (baseline)",
+            bibtex=_K_MEANS,
+        ),
+        ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
+    ]
+
+
+_VLCP = """@inproceedings{zou2025vlcp,
+  title = {Dataset Distillation via Vision-Language Category Prototype},
+  author = {Zou, Yawen and Li, Guang and Su, Duo and Wang, Zi and Yu, Jun and Zhang, Chao},
+  booktitle = {ICCV},
+  year = {2025}
+}"""
+
+_HERDING = """@inproceedings{welling2009herding,
+  title = {Herding Dynamical Weights to Learn},
+  author = {Welling, Max},
+  booktitle = {ICML},
+  year = {2009}
+}"""
+
+_K_CENTER = """@inproceedings{sener2018active,
+  title = {Active Learning for Convolutional Neural Networks: A Core-Set Approach},
+  author = {Sener, Ozan and Savarese, Silvio},
+  booktitle = {ICLR},
+  year = {2018}
+}"""
+
+_K_MEANS = """@article{wang2018dataset,
+  title = {Dataset Distillation},
+  author = {Wang, Tongzhou and Zhu, Jun-Yan and Torralba, Antonio and Efros, Alexei A.},
+  journal = {arXiv preprint arXiv:1811.10959},
+  year = {2018}
+}"""

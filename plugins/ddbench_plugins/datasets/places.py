@@ -1,0 +1,59 @@
+"""Where image data is looked for: the folders of ``DDBENCH_DATA``, or ``data`` in the artifact folder."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from ddbench.errors import DataError
+from ddbench.store import home
+
+VARIABLE = "DDBENCH_DATA"
+
+T = TypeVar("T")
+
+
+def roots() -> list[Path]:
+    """Return the data folders, first choice first; ``DDBENCH_DATA`` may list several, separated as in ``PATH``."""
+    chosen = [part for part in os.environ.get(VARIABLE, "").split(os.pathsep) if part]
+    return [Path(part).expanduser() for part in chosen] or [home() / "data"]
+
+
+def looked_in(places: Iterable[Path]) -> str:
+    """Return the sentence that lists where something was looked for."""
+    return "Looked in: " + ", ".join(str(place) for place in places) + "."
+
+
+def missing(name: str, instructions: str, places: Iterable[Path], why: str = "") -> DataError:
+    """Build the error for a data set that is not there: why, what to get, and where it was looked for."""
+    note = "" if os.environ.get(VARIABLE) else f" Set {VARIABLE} to keep data somewhere else."
+    reason = f": {why}" if why else "."
+    return DataError(f"The data set {name} was not found{reason}", hint=f"{instructions} {looked_in(places)}{note}")
+
+
+def download(name: str, fetch: Callable[[Path], T], instructions: str, places: Iterable[Path], *, offline: bool) -> T:
+    """Download with torchvision's checked downloader into the first data folder and return what ``fetch`` returns.
+
+    Args:
+        name: the data set, also the folder's name.
+        fetch: gets the folder to download into.
+        instructions: what the user can do instead.
+        places: where the data was looked for before.
+        offline: refuse to open a connection.
+
+    Raises:
+        DataError: offline, no connection, or a file that does not match its checksum.
+    """
+    if offline:
+        raise missing(name, instructions, places, "and --offline forbids downloading it.")
+    folder = roots()[0] / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; standard output belongs to results
+            return fetch(folder)
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise missing(name, instructions, places, f"and downloading it failed ({error}).") from error

@@ -1,0 +1,83 @@
+"""What the selection methods share: per-class choice, assembling the set, and the features they choose by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import ddbench
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Chooses ``ipc`` of the n images of a class: gets the label and the images' positions, returns indices into them.
+Choice = Callable[[int, "NDArray[np.int64]"], "NDArray[np.int64]"]
+
+
+def select(ctx: ddbench.Context, choose: Choice, extra: dict[str, Any] | None = None) -> ddbench.DistilledSet:
+    """Select images class by class and return them with their ids, class-major, in the order chosen."""
+    dataset = ctx.dataset
+    chosen = []
+    with ctx.progress("selecting", dataset.num_classes) as advance:
+        for label in range(dataset.num_classes):
+            members = dataset.train.of_class(label)
+            chosen.append(members[choose(label, members)])
+            advance(label + 1)
+    positions = np.concatenate(chosen)
+    return ddbench.DistilledSet(
+        images=dataset.train.images.batch(positions.tolist(), dataset.image_size),
+        labels=dataset.train.labels[positions],
+        source_ids=tuple(dataset.train.ids[i] for i in positions),
+        extra=extra or {},
+    )
+
+
+def select_by_features(
+    ctx: ddbench.Context, network: str, order: Callable[[NDArray[np.float32], int], NDArray[np.int64]]
+) -> ddbench.DistilledSet:
+    """Select by the features of a network that was trained on the whole training set.
+
+    Images are normalised but not augmented; features are not normalised.
+
+    Args:
+        ctx: the run.
+        network: whose features: those that its classifier sees.
+        order: gets float32 [n, d] and the number to choose, returns indices.
+    """
+    from ddbench_plugins.training.teachers import get_teacher
+
+    dataset, budget = ctx.dataset, ipc_of(ctx)
+    teacher = get_teacher(ctx, network)
+
+    def choose(label: int, members: NDArray[np.int64]) -> NDArray[np.int64]:
+        images = dataset.train.images.batch(members.tolist(), dataset.image_size)
+        return order(teacher.features(images), budget)
+
+    return select(ctx, choose, {"teacher": teacher.digest})
+
+
+def ipc_of(ctx: ddbench.Context) -> int:
+    """Return the images per class of a run that has a budget."""
+    if ctx.ipc is None:
+        raise ddbench.UsageError("This method needs a number of images per class.", hint="Set it with --ipc.")
+    return ctx.ipc
+
+
+def squared_norms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the squared length of each row."""
+    return np.einsum("ij,ij->i", rows, rows)
+
+
+def dot(rows: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the product of each row with a vector.
+
+    Not BLAS: its kernels may round equal rows differently, which would break ties at random.
+    """
+    return np.einsum("ij,j->i", rows, vector)
+
+
+def as_rows(features: NDArray[Any]) -> NDArray[np.float64]:
+    """Return features as float64 [n, d]."""
+    return np.ascontiguousarray(features, np.float64).reshape(len(features), -1)

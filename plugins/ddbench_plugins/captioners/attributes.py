@@ -22,7 +22,7 @@ BATCH = 1024
 class Attributes(Captioner):
     """Drawings (one channel): strokes, loops, bays, position of the ink. Pictures (RGB): colours, light, texture, form.
 
-    The same image always gets the same caption; the class's name is the only thing a caption says that was not measured.
+    The same image always gets the same caption. Nothing but the class's name is said that was not measured.
     """
 
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Measure colour pictures: colour names by region, light, texture, and where something stands out from its surroundings."""
+"""Measure colour pictures: colour names by region, light, texture, and what stands out from its surroundings."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _halved(light: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _figure(rgb: NDArray[np.float32], border: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
     """Area, centre, aspect and lean of what differs from the border's mean colour."""
-    count, side = rgb.shape[:2]
+    side = rgb.shape[1]
     rim = rgb[:, border]
     mean, spread = rim.mean(1), rim.std(1).mean(1)
     distance = np.sqrt(((rgb - mean[:, None, None]) ** 2).mean(-1))

@@ -1,8 +1,8 @@
 """Put measurements into words: tables of words by threshold, and the sentences they go into.
 
-Words are chosen for captions that are compared word by word (VLCP's text prototypes, bag-of-words classifiers): one word
-means one thing wherever it stands ("azure" is only ever a background), and none is an English stop word, which rules out
-"top", "bottom", "side", "thick", "thin", "full" and number words.
+Words are chosen for captions that are compared word by word (VLCP's text prototypes, bag-of-words classifiers): within
+one kind of caption a word means one thing wherever it stands ("azure" is only ever a background), and none is an
+English stop word, which rules out "top", "bottom", "side", "thick", "thin", "full" and number words.
 """
 
 from __future__ import annotations

@@ -1,0 +1,258 @@
+"""Captions by LLaVA 1.5 with VLCP's prompt and decoding (Zou et al. 2025, suppl. §2)."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ddbench import Captioner, ModelError, Options, derive_seed
+from ddbench_plugins.captioners.metadata import PARTIAL, lines, read_metadata
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ddbench import Context, Split
+
+PROMPT = (
+    "Describe the physical appearance of the {class_name} in the image."
+    " Include details about its shape, posture, color, and any distinct features."
+)
+#: The released script joins the sentences without a space.
+OFFICIAL_PROMPT = PROMPT.replace("image. Include", "image.Include")
+NEEDED = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "*.safetensors")
+
+
+class LlavaOptions(Options):
+    """Options of the captioner ``llava``."""
+
+    model: str = Field("llava-hf/llava-1.5-7b-hf", description="hub id or local folder of a LLaVA 1.5 model")
+    revision: str | None = Field(None, description="commit, tag or branch of the hub model")
+    prompt: str = Field(PROMPT, description="question asked for every image; {class_name} is replaced")
+    class_name: Literal["first", "full"] = Field(
+        "first", description="which of a class's comma-separated synonyms are named: the first, or the full string"
+    )
+    temperature: float = Field(0.2, ge=0, description="sampling temperature; 0 takes the likeliest word")
+    max_new_tokens: int = Field(256, ge=1, description="longest answer in tokens")
+    batch_size: int = Field(8, ge=1, description="images per batch")
+    dtype: Literal["auto", "fp16", "bf16", "fp32"] = Field(
+        "auto", description="fp16 on a GPU and fp32 on a CPU by default"
+    )
+    seed: int = Field(0, description="seed of the sampling; the image's number is mixed in")
+
+
+class Llava(Captioner):
+    """Asks LLaVA for the physical appearance of the class's object in every image.
+
+    Every image has its own random numbers and a fixed batch, so that an interrupted run goes on with the same captions.
+    """
+
+    Options = LlavaOptions
+    presets = (
+        {
+            "when": {"fidelity": "official"},
+            "set": {"prompt": OFFICIAL_PROMPT, "class_name": "full"},
+            "source": "VLCP's released captioning script: no space between the sentences, full synonym string",
+        },
+    )
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return which weights these are, in place of a local path."""
+        return {"model": model_identity(ctx.options.model, ctx.options.revision, offline=ctx.machine.offline)}
+
+    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
+        """Return one answer per image, going on after those already kept in the running step's folder.
+
+        Raises:
+            ModelError: the model is not there and cannot be fetched; the message says which files to put where.
+        """
+        options: LlavaOptions = ctx.options
+        kept = ctx.checkpoint.dir / PARTIAL if ctx.checkpoint else None
+        captions = _resume(kept, split.ids, options.batch_size)
+        if len(captions) == len(split):
+            return captions
+        model, processor = load(options, ctx.machine.device, offline=ctx.machine.offline)
+        # Small images are enlarged by the processor, as in the official script; photographs are read at its size.
+        side = size if size < 128 else crop_size(processor)
+        with ctx.progress("captions", len(split)) as advance:
+            for start in range(len(captions), len(split), options.batch_size):
+                rows = range(start, min(start + options.batch_size, len(split)))
+                names = [named(class_names[split.labels[row]], options.class_name) for row in rows]
+                questions = [options.prompt.replace("{class_name}", name) for name in names]
+                seeds = [derive_seed(options.seed, "llava", row) for row in rows]
+                answers = answer(model, processor, split.images.batch(rows, side), questions, seeds, options)
+                captions += [clean(text) for text in answers]
+                if kept:
+                    with kept.open("a", encoding="utf-8") as file:
+                        file.write(lines(split.ids[start : len(captions)], captions[start:]))
+                advance(len(captions), len(split))
+        return captions
+
+
+def named(name: str, which: str) -> str:
+    """Return the first of a class's comma-separated synonyms, or all of them."""
+    return name if which == "full" else name.split(",")[0].strip()
+
+
+def clean(text: str) -> str:
+    """Strip double quotes and ``'s``, as the released script does, and line breaks, which JSON lines cannot hold."""
+    return re.sub(r"\s+", " ", text.replace('"', "").replace("'s", "")).strip()
+
+
+def load(options: LlavaOptions, device: str, *, offline: bool) -> tuple[Any, Any]:
+    """Return the model in evaluation mode and its processor.
+
+    Raises:
+        ModelError: they are not there and cannot be fetched.
+    """
+    import torch
+    from transformers import AutoProcessor, LlavaForConditionalGeneration
+
+    kind = options.dtype if options.dtype != "auto" else "fp16" if device.startswith("cuda") else "fp32"
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[kind]
+    source, fixed = _source(options.model, options.revision, offline=offline)
+    try:
+        processor = AutoProcessor.from_pretrained(source, **fixed)
+        model = LlavaForConditionalGeneration.from_pretrained(source, dtype=dtype, **fixed)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unavailable(options.model, str(error).splitlines()[0]) from error
+    processor.tokenizer.padding_side = "left"  # answers must follow their questions directly
+    return model.to(device).eval(), processor
+
+
+def answer(
+    model: Any, processor: Any, images: Any, questions: Sequence[str], seeds: Sequence[int], options: LlavaOptions
+) -> list[str]:
+    """Return one answer per image, uint8 [n, S, S, C], and question; answer i depends on ``seeds[i]`` only."""
+    import torch
+    from transformers import LogitsProcessorList
+
+    from ddbench.images import to_pil
+
+    prompts = [_conversation(processor, question) for question in questions]
+    pictures = [to_pil(image).convert("RGB") for image in images]
+    inputs = processor(images=pictures, text=prompts, padding=True, return_tensors="pt")
+    inputs = inputs.to(model.device, model.dtype)  # the tokens stay integers
+    with torch.inference_mode():
+        tokens = model.generate(
+            **inputs,
+            max_new_tokens=options.max_new_tokens,
+            num_beams=1,
+            # Sampling happens in the processor below, with a random stream per image.
+            do_sample=False,
+            temperature=None,
+            top_p=None,
+            top_k=None,
+            logits_processor=LogitsProcessorList([_sampler(options.temperature, seeds)]),
+        )
+    new = tokens[:, inputs["input_ids"].shape[1] :]
+    return [str(text) for text in processor.batch_decode(new, skip_special_tokens=True)]
+
+
+def _sampler(temperature: float, seeds: Sequence[int]) -> Any:
+    """Turn the choice of the largest score into a draw at ``temperature``, by Gumbel noise from one stream per row."""
+    import torch
+    from transformers import LogitsProcessor
+
+    class Sampler(LogitsProcessor):
+        def __init__(self) -> None:
+            self.streams = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+        def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+            if not temperature:
+                return scores
+            uniform = torch.stack([torch.rand(scores.shape[1], generator=stream) for stream in self.streams])
+            noise = -torch.log(-torch.log(uniform.clamp(1e-10, 1 - 1e-7)))
+            return scores.float() / temperature + noise.to(scores.device)
+
+    return Sampler()
+
+
+def _conversation(processor: Any, question: str) -> str:
+    turn = {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": question}]}
+    return str(processor.apply_chat_template([turn], add_generation_prompt=True))
+
+
+def crop_size(processor: Any) -> int:
+    """Return the side of the images that the vision tower sees."""
+    crop = processor.image_processor.crop_size
+    return int(crop["height"] if isinstance(crop, dict) else crop.height)
+
+
+def model_identity(model: str, revision: str | None, *, offline: bool) -> dict[str, Any]:
+    """Return which weights a model name means: the hub's commit, or names, sizes and ends of a local folder's files.
+
+    Raises:
+        ModelError: it is neither there nor on the hub.
+    """
+    from ddbench import digest_bytes
+
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
+        return {"folder": folder.resolve().name, "files": [[p.name, digest_bytes(*_ends(p))] for p in files]}
+    source, fixed = _source(model, revision, offline=offline)
+    from huggingface_hub import hf_hub_download
+
+    try:
+        path = Path(hf_hub_download(source, "config.json", **fixed))
+    except (OSError, ValueError) as error:
+        raise _unavailable(model, str(error).splitlines()[0]) from error
+    return {"hub": model, "commit": path.parent.name}
+
+
+def _ends(path: Path, length: int = 1 << 20) -> tuple[bytes, bytes, bytes]:
+    """First and last megabyte and the size: reading all of a 14 GB model would take longer than it is worth."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        first = file.read(length)
+        file.seek(max(0, size - length))
+        return first, file.read(), str(size).encode()
+
+
+def _source(model: str, revision: str | None, *, offline: bool) -> tuple[str, dict[str, Any]]:
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        _check_folder(folder)
+        return str(folder), {"local_files_only": True}
+    if model.startswith(("/", ".", "~")) or model.count("/") != 1:
+        raise _unavailable(model, "there is no such folder")
+    return model, {"revision": revision, "local_files_only": offline}
+
+
+def _check_folder(folder: Path) -> None:
+    missing = [name for name in NEEDED if not any(folder.glob(name))]
+    # Newer releases keep the image processor's settings in processor_config.json.
+    if "preprocessor_config.json" in missing and (folder / "processor_config.json").is_file():
+        missing.remove("preprocessor_config.json")
+    if missing:
+        raise _unavailable(str(folder), f"the folder has no {', '.join(missing)}")
+
+
+def _unavailable(model: str, reason: str) -> ModelError:
+    return ModelError(
+        f"Cannot load the captioning model {model!r}: {reason}.",
+        hint=(
+            "It must be a folder in transformers' LLaVA format: config.json, generation_config.json, tokenizer.json,"
+            " tokenizer_config.json, preprocessor_config.json, processor_config.json, chat_template.json and"
+            " model-*.safetensors with their index (14 GB for llava-hf/llava-1.5-7b-hf). On a machine with network:"
+            " hf download llava-hf/llava-1.5-7b-hf --local-dir FOLDER; copy FOLDER here and pass"
+            " -o captioner.model=FOLDER. Without it: -o method.captioner=attributes, or 'file' for captions you have."
+        ),
+    )
+
+
+def _resume(kept: Path | None, ids: Sequence[str], batch_size: int) -> list[str]:
+    """Return the captions of an interrupted run up to the last whole batch, and cut the file back to them."""
+    if kept is None or not kept.exists():
+        return []
+    entries = read_metadata(kept, partial=True)
+    whole = len(entries) if len(entries) == len(ids) else len(entries) // batch_size * batch_size
+    entries = entries[:whole]
+    if [name for name, _ in entries] != list(ids[:whole]):
+        entries = []
+    kept.write_text(lines(*zip(*entries, strict=True)) if entries else "", "utf-8")
+    return [text for _, text in entries]

@@ -15,11 +15,11 @@ from ddbench.distilled import LoadedSet
 from ddbench.errors import UsageError, unknown
 from ddbench.importing import import_folder
 from ddbench.options import Preset
+from ddbench.pipeline import Distilled, distil, prepare_evaluator, prepare_method
+from ddbench.pipeline import evaluate as _evaluate
+from ddbench.pipeline import load_dataset as _load_dataset
 from ddbench.plugins import Plugins, load_plugins
 from ddbench.records import Record
-from ddbench.run import Distilled, distil, prepare_evaluator, prepare_method
-from ddbench.run import evaluate as _evaluate
-from ddbench.run import load_dataset as _load_dataset
 from ddbench.ui import Reporter
 
 #: Short names of option scopes.
@@ -264,15 +264,28 @@ def default_dataset(plugins: Plugins) -> str:
 
 
 def _scoped(options: Options, plugins: Plugins) -> dict[str, dict[str, Any]]:
+    """Name every scope by kind (``method``) or by kind and plugin (``method/vlcp``)."""
     scoped: dict[str, dict[str, Any]] = {}
-    names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
     for scope, values in options.items():
         full = SCOPE_ALIASES.get(scope, scope)
-        kind, slash, name = full.partition("/")
-        if full not in plugins.entries and full not in names and not (slash and name in plugins.entries.get(kind, {})):
-            raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
+        if full not in plugins.entries:
+            full = _plugin_scope(full, plugins)
         scoped.setdefault(full, {}).update(values)
     return scoped
+
+
+def _plugin_scope(scope: str, plugins: Plugins) -> str:
+    kind, slash, name = scope.partition("/")
+    kinds = [SCOPE_ALIASES.get(kind, kind)] if slash else list(plugins.entries)
+    wanted = name if slash else scope
+    found = [k for k in kinds if {wanted, wanted + ":"} & plugins.entries.get(k, {}).keys()]
+    if len(found) == 1:
+        return f"{found[0]}/{wanted}"
+    if found:
+        choices = " or ".join(f"{k}/{wanted}" for k in found)
+        raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Say {choices}.")
+    names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
+    raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
 
 
 def _keep(record: Record, registry: Path, reporter: Reporter) -> Record:
@@ -280,10 +293,15 @@ def _keep(record: Record, registry: Path, reporter: Reporter) -> Record:
     path = registry / "results" / record.relative_path()
     if path.exists():
         old = records.read(path)
-        count = len(record.result.values)
-        same = old.result.last[:count] == record.result.last and old.distilled.digest == record.distilled.digest
-        if same and len(old.result.values) >= count and old.computed_digest() == old.digest:
-            return old if len(old.result.values) > count else record
+        count, had = len(record.result.values), len(old.result.values)
+        shared = min(count, had)
+        same = (
+            old.result.last[:shared] == record.result.last[:shared]
+            and old.distilled.digest == record.distilled.digest
+            and old.computed_digest() == old.digest
+        )
+        if same and had >= count:
+            return old if had > count else record
         if not same:
             reporter.warn(
                 f"{path.name}: the recorded result ({old.mean:.2%}) is replaced by {record.mean:.2%}; it was made by"

@@ -200,7 +200,7 @@ class Context:
         """
         kind, name = entry.spec.kind, entry.spec.name.rstrip(":")
         chosen: dict[str, Any] = {}
-        for scope in (kind, name, f"{kind}/{name}"):
+        for scope in (kind, f"{kind}/{name}"):
             chosen |= self.explicit.get(scope, {})
         resolved = resolve(type(plugin), f"{kind}/{name}", self.situation(), self.preset, chosen)
         return replace(self, resolved=resolved)

@@ -11,8 +11,8 @@ from ddbench import distilled as disk
 from ddbench.contracts import Budget, Dataset, DistilledSet
 from ddbench.errors import DataError, did_you_mean
 from ddbench.images import FileImages
+from ddbench.pipeline import Distilled
 from ddbench.records import PluginPart
-from ddbench.run import Distilled
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

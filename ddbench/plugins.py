@@ -176,7 +176,7 @@ def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
     plugins = _installed()
     if not (files := list(files)):
         return plugins
-    with_files = Plugins(plugins.manager, {k: dict(v) for k, v in plugins.entries.items()}, list(plugins.owners))
+    with_files = Plugins(_manager(), {k: dict(v) for k, v in plugins.entries.items()}, list(plugins.owners))
     with_files.failures = list(plugins.failures)
     for file in files:
         path = Path(file)
@@ -186,9 +186,7 @@ def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
 
 @cache
 def _installed() -> Plugins:
-    manager = pluggy.PluginManager(GROUP)
-    manager.add_hookspecs(hookspecs)
-    plugins = Plugins(manager)
+    plugins = Plugins(_manager())
     for point in sorted(entry_points(group=GROUP), key=lambda p: (_origin(p) != "built-in", p.name)):
         owner = Owner(point.name, _origin(point))
         try:
@@ -198,6 +196,12 @@ def _installed() -> Plugins:
                 raise
             plugins.failures.append(Failure(owner, str(error)))
     return plugins
+
+
+def _manager() -> pluggy.PluginManager:
+    manager = pluggy.PluginManager(GROUP)
+    manager.add_hookspecs(hookspecs)
+    return manager
 
 
 def _origin(point: EntryPoint) -> str:

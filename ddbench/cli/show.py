@@ -119,7 +119,7 @@ def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
 
 def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
     """Put the data set into the context, or say which rules could not be asked without it."""
-    from ddbench.run import load_dataset
+    from ddbench.pipeline import load_dataset
 
     try:
         return replace(ctx, _dataset=load_dataset(ctx, name)), []

@@ -108,7 +108,7 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
         "method": {"name": plugin.name, "version": plugin.version, "options": plugin.options},
         "ipc": ctx.ipc,
         "seed": ctx.base_seed,
-        "others": _other_options(ctx, entry),
+        "others": _other_options(ctx),
         "numerics": ctx.machine.numerics(),
         "format": disk.FORMAT,
     }
@@ -217,7 +217,7 @@ def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protoco
         network=ctx.network,
         evaluation_seed=ctx.base_seed,
         preset=str(ctx.preset),
-        other_options={scope: dict(values) for scope, values in _scopes(ctx).items()},
+        other_options=_other_options(ctx),
     )
     settings = json.loads(json.dumps(dict(protocol.settings)))
     selection = settings.get("selection", "last")
@@ -307,22 +307,13 @@ def _cost(done: Done) -> dict[str, Any]:
     return {"step": done.name, "key": done.key[:20], "seconds": done.seconds, **done.marker["costs"]}
 
 
-def _scopes(ctx: Context) -> dict[str, Mapping[str, Any]]:
+def _other_options(ctx: Context) -> dict[str, dict[str, Any]]:
     """Options set for plugins that are neither the method, the evaluator nor the data set (captioners, networks)."""
     return {
-        scope: values
+        scope: dict(values)
         for scope, values in ctx.explicit.items()
-        if values and (scope in ("captioner", "network") or _kind_of(ctx, scope) in ("captioner", "network"))
+        if values and scope.partition("/")[0] in ("captioner", "network")
     }
-
-
-def _other_options(ctx: Context, entry: Entry) -> dict[str, Any]:
-    return {scope: dict(values) for scope, values in _scopes(ctx).items()}
-
-
-def _kind_of(ctx: Context, scope: str) -> str:
-    name = scope.rpartition("/")[2]
-    return next((kind for kind in ("captioner", "network") if name in ctx.plugins.entries[kind]), "")
 
 
 def _check_dataset(dataset: Any, entry: Entry) -> None:

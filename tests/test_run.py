@@ -1,0 +1,218 @@
+"""The main way with a toy plugin: cells, records, reuse, extension, seeds, import of folders."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ddbench
+from ddbench import records
+from ddbench.errors import DataError, PluginError, RecordError, UsageError
+from ddbench.ui import Reporter
+
+PLUGIN = Path(__file__).with_name("toy_plugin.py")
+
+
+class Log(Reporter):
+    def __init__(self):
+        self.lines = []
+        self.warnings = []
+
+    def log(self, message):
+        self.lines.append(message)
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def run(tmp_path):
+    def call(method="toy", evaluator="nearest-mean", **arguments):
+        settings = {"dataset": "toy", "ipc": 2, "plugins": [PLUGIN], "registry": tmp_path / "registry"} | arguments
+        return ddbench.run(method, evaluator, **settings)
+
+    return call
+
+
+def test_a_cell_becomes_a_complete_record(run, tmp_path):
+    (record,) = run(options={"method": {"noise": "2"}})
+    path = tmp_path / "registry" / "results" / record.relative_path()
+    assert records.read(path) == record
+    assert record.computed_digest() == record.digest
+    assert record.cell.method.options == {"noise": 2.0, "fail": False}
+    assert record.shrunk == [("method.noise", 4.0, 2.0)]
+    assert len(record.result.values) == 2
+    assert record.result.values == record.result.last
+    assert record.result.correct_bits(1).mean() == pytest.approx(record.result.last[1])
+    assert record.cell.dataset["class_names"] == ["dark", "grey", "light"]
+    assert record.distilled.count == 6
+    assert record.costs.bytes_images > 0
+    assert str(tmp_path) not in path.read_text()
+
+
+def test_the_same_command_gives_the_same_digest_and_reuses_everything(run, monkeypatch, tmp_path):
+    (first,) = run()
+    log = Log()
+    (again,) = run(reporter=log)
+    assert again.digest == first.digest
+    assert all("reused" in line for line in log.lines)
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "other"))
+    (elsewhere,) = run(registry=tmp_path / "registry2")
+    assert elsewhere.digest == first.digest
+
+
+def test_more_repeats_extend_a_record_and_fewer_do_not_shorten_it(run):
+    (two,) = run(repeats=2)
+    (four,) = run(repeats=4)
+    (one,) = run(repeats=1)
+    assert four.result.values[:2] == two.result.values
+    assert one.result.values == four.result.values
+    assert four.key == two.key
+
+
+def test_several_evaluators_and_networks_share_one_distilled_set(run):
+    found = run(network="convnet-3,mlp", seed=[0, 1])
+    assert len(found) == 4
+    assert len({record.distilled.digest for record in found}) == 2
+    assert len({record.key for record in found}) == 4
+
+
+def test_seeds_are_two_axes(run):
+    (a,) = run(seed=0)
+    (b,) = run(seed=1)
+    (c,) = run(seed=0, evaluation_seed=7)
+    assert a.distilled.digest != b.distilled.digest
+    assert a.distilled.digest == c.distilled.digest
+    assert a.result.values != c.result.values
+
+
+def test_force_works_again(run):
+    (first,) = run()
+    log = Log()
+    (second,) = run(force=True, reporter=log)
+    assert second.digest == first.digest
+    assert not any("reused" in line for line in log.lines)
+
+
+def test_a_changed_result_replaces_the_record_with_a_warning(run, tmp_path):
+    (record,) = run()
+    path = tmp_path / "registry" / "results" / record.relative_path()
+    content = json.loads(path.read_text())
+    content["result"]["last"][0] = content["result"]["values"][0] = 0.5
+    path.write_text(json.dumps(content))
+    log = Log()
+    run(reporter=log)
+    assert "replaced" in log.warnings[0]
+    assert records.read(path) == record
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"method": "toi"}, "Did you mean 'toy'"),
+        ({"evaluator": "nearest"}, "Unknown evaluator"),
+        ({"dataset": "toys"}, "Did you mean 'toy'"),
+        ({"network": "convnet-33"}, "Unknown network"),
+        ({"ipc": 21}, "IPC 21 is larger than class 'dark'"),
+        ({"ipc": 0}, "at least 1"),
+        ({"repeats": 0}, "repeat"),
+        ({"options": {"method": {"nois": "1"}}}, "Did you mean 'noise'"),
+        ({"options": {"methd": {"noise": "1"}}}, "Did you mean 'method'"),
+        ({"preset": "papre"}, "Did you mean 'paper'"),
+    ],
+)
+def test_mistakes_are_found_before_anything_runs(run, arguments, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        run(**arguments)
+    assert not (tmp_path / "registry").exists()
+    assert not list((tmp_path / "home").glob("distilled/*"))
+
+
+def test_options_can_be_set_by_plugin_name(run):
+    (record,) = run(options={"method/toy": {"noise": "3"}, "nearest-mean": {"pixels": "0.5"}})
+    assert record.cell.method.explicit == {"noise": 3.0}
+    assert record.cell.evaluator.explicit == {"pixels": 0.5}
+    with pytest.raises(UsageError, match="could be several"):
+        run(options={"toy": {"noise": "3"}})
+
+
+def test_a_failing_method_is_named_and_can_be_run_again(run):
+    with pytest.raises(PluginError, match=r"method 'toy'.*ZeroDivisionError: on purpose"):
+        run(options={"method": {"fail": "true"}})
+    assert run()[0].result.values
+
+
+def test_records_of_another_schema_are_refused(run, tmp_path):
+    (record,) = run()
+    path = tmp_path / "registry" / "results" / record.relative_path()
+    path.write_text(path.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    with pytest.raises(RecordError, match="version 99"):
+        records.read(path)
+
+
+def test_a_distilled_set_can_be_read_without_its_maker(tmp_path):
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
+    loaded = ddbench.load(made.path)
+    assert loaded.images.shape == (6, 8, 8, 1)
+    assert loaded.class_ids == ("a", "b", "c")
+    assert len(loaded.torch_dataset()) == 6
+    assert sorted(p.name for p in made.path.iterdir()) == ["distilled.json", "images", "preview.png"]
+    assert len(list((made.path / "images" / "0001_b").glob("*.png"))) == 2
+    with pytest.raises(UsageError, match="exists already"):
+        ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
+
+
+def test_a_changed_image_is_noticed(tmp_path):
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path)
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(next(made.path.glob("images/*/*.png")))
+    with pytest.raises(RecordError, match="changed after"):
+        ddbench.load(made.path)
+
+
+def _evaluate(folder, tmp_path, **arguments):
+    settings = {"dataset": "toy", "plugins": [PLUGIN], "registry": tmp_path / "registry"} | arguments
+    return ddbench.evaluate(folder, "nearest-mean", **settings)
+
+
+def test_evaluating_a_saved_set_equals_the_run(run, tmp_path):
+    (record,) = run()
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
+    (again,) = _evaluate(made.path, tmp_path)
+    assert again.result.values == record.result.values
+    assert again.distilled.digest == record.distilled.digest
+    assert again.cell.method.name == "toy"
+
+
+def test_a_foreign_class_tree_is_matched_by_name_and_not_by_position(run, tmp_path):
+    (record,) = run()
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
+    tree = tmp_path / "tree"
+    for image, label in zip(made.images, made.labels, strict=True):
+        folder = tree / {0: "dark", 1: "grey", 2: "light"}[int(label)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image[..., 0]).save(folder / f"{len(list(folder.iterdir()))}.png")
+    (foreign,) = _evaluate(tree, tmp_path, name="theirs")
+    assert foreign.cell.method.name == "theirs"
+    assert foreign.result.values == record.result.values
+    (tree / "grey").rename(tree / "gray")
+    with pytest.raises(DataError, match=r"'gray' is no class of toy.*Did you mean 'grey'"):
+        _evaluate(tree, tmp_path)
+
+
+def test_an_unbalanced_tree_is_refused(tmp_path):
+    for name, count in (("a", 1), ("b", 2), ("c", 1)):
+        (tmp_path / "tree" / name).mkdir(parents=True)
+        for i in range(count):
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "tree" / name / f"{i}.png")
+    with pytest.raises(DataError, match="1 to 2 images per class"):
+        _evaluate(tmp_path / "tree", tmp_path)
+
+
+def test_an_empty_folder_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="neither"):
+        _evaluate(tmp_path / "empty", tmp_path)

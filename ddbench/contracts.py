@@ -14,6 +14,7 @@ import numpy as np
 
 from ddbench.errors import PluginError, UsageError
 from ddbench.images import ImageSource
+from ddbench.keys import canonical, digest
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +30,19 @@ PIXEL_SPACES = ("rgb_uint8", "unit", "normalized", "zca")
 
 @dataclass(frozen=True)
 class Split:
-    """One split: images, labels int64 [N], and a stable id per image (its file name or index)."""
+    """One split: images, labels int64 [N], and a stable id per image (its file name or index).
+
+    Raises:
+        TypeError: labels of another type or shape.
+    """
 
     images: ImageSource
     labels: NDArray[np.int64]
     ids: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.labels, np.ndarray) or self.labels.dtype != np.int64 or self.labels.ndim != 1:
+            raise TypeError(f"the labels of a split must be a NumPy array int64 [N], not {describe(self.labels)}")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -149,7 +158,7 @@ class DistilledSet:
         Raises:
             PluginError: shape, dtype, label range, count, order or NaN; the message names the method and the mistake.
         """
-        images, labels = np.asarray(self.images), np.asarray(self.labels)
+        images, labels = self.images, self.labels
 
         def broken(what: str, hint: str = "") -> PluginError:
             return PluginError(
@@ -158,6 +167,9 @@ class DistilledSet:
 
         if self.space not in PIXEL_SPACES:
             raise broken(f"the unknown pixel space {self.space!r}", f"Known: {', '.join(PIXEL_SPACES)}.")
+        for name, array in (("images", images), ("labels", labels), ("soft_labels", self.soft_labels)):
+            if not isinstance(array, np.ndarray) and not (array is None and name == "soft_labels"):
+                raise broken(f"{name} of type {type(array).__name__} instead of a NumPy array")
         if images.ndim != 4 or images.shape[-1] != dataset.channels:
             raise broken(f"images of shape {list(images.shape)} instead of [N, H, W, {dataset.channels}]")
         if images.shape[1] != images.shape[2]:
@@ -167,8 +179,8 @@ class DistilledSet:
             raise broken(f"{images.dtype} images instead of {wanted} (space {self.space})")
         if images.dtype != np.uint8 and not np.isfinite(images).all():
             raise broken("NaN or infinite pixels")
-        if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
-            raise broken(f"labels of shape {list(labels.shape)} and type {labels.dtype} instead of int64 [N]")
+        if labels.ndim != 1 or labels.dtype != np.int64:
+            raise broken(f"labels {describe(labels)} instead of int64 [N]")
         if len(labels) != len(images):
             raise broken(f"{len(images)} images but {len(labels)} labels")
         if len(labels) and (labels.min() < 0 or labels.max() >= dataset.num_classes):
@@ -177,6 +189,10 @@ class DistilledSet:
         if budget.ipc is not None and (counts != budget.ipc).any():
             worst = int(np.argmax(counts != budget.ipc))
             raise broken(f"{counts[worst]} images of class {dataset.class_names[worst]!r} instead of {budget.ipc}")
+        if self.whole and len(images) != len(dataset.train):
+            raise broken(f"{len(images)} images as the whole training set, which has {len(dataset.train)}")
+        if 0 in counts:
+            raise broken(f"no image of class {dataset.class_names[int(np.argmin(counts))]!r}")
         if not self.whole and (np.diff(labels) < 0).any():
             raise broken("labels that are not in class order", "Return the images sorted by label.")
         for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
@@ -187,6 +203,15 @@ class DistilledSet:
                 raise broken(f"soft labels of shape {list(self.soft_labels.shape)}")
             if not np.isfinite(self.soft_labels).all():
                 raise broken("NaN or infinite soft labels")
+            if self.soft_labels.min() < 0 or (abs(self.soft_labels.sum(1) - 1) > 0.01).any():
+                raise broken("soft labels that are not probabilities", "Apply the softmax to logits.")
+        if self.prompts is not None and not all(isinstance(prompt, str) for prompt in self.prompts):
+            raise broken("prompts that are not text")
+        if self.learning_rate is not None and not (isinstance(self.learning_rate, float) and self.learning_rate > 0):
+            raise broken(f"the learning rate {self.learning_rate!r}", "It must be a float above zero, or None.")
+        for name, value in self.extra.items():
+            if mistake := not_plain(value):
+                raise broken(f"an extra {name!r} that is not plain data: {mistake}", PLAIN)
 
 
 @dataclass(frozen=True)
@@ -197,16 +222,22 @@ class Protocol:
         settings: network, teacher and its accuracy, label type, epochs, batch, optimiser, schedule, augmentation,
             temperature, selection rule, …
         extension: why this is not the published protocol (such cells never share a column with published ones), or "".
+
+    Raises:
+        TypeError: a setting that is not plain data.
     """
 
     settings: Mapping[str, Any]
     extension: str = ""
 
+    def __post_init__(self) -> None:
+        for name, value in self.settings.items():
+            if mistake := not_plain(value):
+                raise TypeError(f"the protocol's setting {name!r} is not plain data: {mistake}")
+
     @property
     def digest(self) -> str:
         """Digest of all settings: results are comparable only when it is the same."""
-        from ddbench.keys import digest
-
         return digest({"settings": self.settings, "extension": self.extension})[:16]
 
 
@@ -231,12 +262,21 @@ class Score:
         """Name the first contract violation.
 
         Raises:
-            PluginError: an accuracy outside [0, 1], or correctness of the wrong shape or disagreeing with the accuracy.
+            PluginError: an accuracy outside [0, 1], a figure that is no number, or correctness of the wrong shape or
+                disagreeing with the accuracy.
         """
-        for name, value in (("last", self.last), ("best", self.best)):
-            if value is not None and not 0 <= value <= 1:
+        accuracies = [("last", self.last), *([] if self.best is None else [("best", self.best)])]
+        for name, value in [*accuracies, *((f"curve[{epoch}]", value) for epoch, value in self.curve)]:
+            if not isinstance(value, float | int | np.floating) or not 0 <= value <= 1:
                 raise PluginError(
-                    f"Evaluator {who} returned {name}={value}.", hint="Accuracies are fractions in [0, 1], not percent."
+                    f"Evaluator {who} returned {name}={value!r}.",
+                    hint="Accuracies are fractions in [0, 1], not percent.",
+                )
+        for name, value in self.metrics.items():
+            if not isinstance(value, float | int | np.number) or not np.isfinite(value):
+                raise PluginError(
+                    f"Evaluator {who} returned the metric {name}={value!r}, which is not a finite number.",
+                    hint="Leave out what could not be measured.",
                 )
         correct = np.asarray(self.correct)
         if correct.dtype != np.bool_ or correct.shape != (len(dataset.test),):
@@ -344,6 +384,24 @@ def check_ipc(dataset: Dataset, ipc: int) -> None:
             f" which has {counts[smallest]} training images.",
             hint=f"Choose an IPC of at most {counts[smallest]}.",
         )
+
+
+#: The hint for values that cannot go into a key or a record.
+PLAIN = "Plain data: text, finite numbers, booleans, None, lists and tables of these; no NumPy arrays or scalars."
+
+
+def not_plain(value: Any) -> str:
+    """Return why a value cannot go into a key or a record, or an empty string."""
+    try:
+        canonical(value)
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def describe(value: Any) -> str:
+    """Return type and shape of what was meant to be an array: ``float64 [10, 2]`` or ``list``."""
+    return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
 
 
 def describe_path(path: Path) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import inspect
 import os
+import re
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -25,6 +27,10 @@ from ddbench.specs import SPECS, Spec
 GROUP = "ddbench"
 #: Set to "raise" to turn a broken installed plugin into an error (for plugin authors).
 ERRORS_VARIABLE = "DDBENCH_PLUGIN_ERRORS"
+#: Names are written in comma lists, in ``scope.key=value`` and, up to a colon, before an argument.
+NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*:?")
+#: What a plugin may raise and ddbench survives: anything but a wish to stop; ``sys.exit()`` in a script is not one.
+FAILURES = (Exception, SystemExit)
 
 
 @dataclass(frozen=True)
@@ -106,7 +112,10 @@ class Plugins:
             PluginError: a misspelt hook, something that is not a spec, or a name that is taken; it names the owner.
         """
         self._check_hooks(module, owner)
-        name = self.manager.register(module)
+        try:
+            name = self.manager.register(module, name=f"{owner} #{len(self.owners)}")
+        except (pluggy.PluginValidationError, ValueError) as error:
+            raise PluginError(f"Plugin {owner} cannot be registered: {error}") from error
         try:
             offered = self._offered(module, owner)
         except PluginError:
@@ -140,7 +149,7 @@ class Plugins:
                 continue
             try:
                 specs = list(function())
-            except Exception as error:  # a plugin may fail in any way; it is named and left out
+            except FAILURES as error:
                 raise PluginError(f"Plugin {owner}: {hook} failed: {type(error).__name__}: {error}") from error
             for spec in specs:
                 self._check_spec(spec, spec_type, hook, owner, offered)
@@ -155,9 +164,10 @@ class Plugins:
     def _check_spec(self, spec: Any, spec_type: type[Spec], hook: str, owner: Owner, offered: list[Spec]) -> None:
         if not isinstance(spec, spec_type):
             raise PluginError(f"Plugin {owner}: {hook} returned {spec!r}, not a {spec_type.__name__}.")
-        if not spec.name or spec.name != spec.name.lower() or "/" in spec.name or " " in spec.name:
+        if not isinstance(spec.name, str) or not NAME.fullmatch(spec.name):
             raise PluginError(
-                f"Plugin {owner}: {spec.kind} name {spec.name!r} must be lower case, without spaces or slashes."
+                f"Plugin {owner}: {spec.kind} name {spec.name!r} must be lower case: letters, digits, dashes, and"
+                " a colon at the end if it takes an argument."
             )
         taken = self.entries[spec.kind].get(spec.name)
         if taken is not None or any(s.kind == spec.kind and s.name == spec.name for s in offered):
@@ -178,8 +188,7 @@ def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
         return plugins
     with_files = Plugins(_manager(), {k: dict(v) for k, v in plugins.entries.items()}, list(plugins.owners))
     with_files.failures = list(plugins.failures)
-    for file in files:
-        path = Path(file)
+    for path in {Path(file).expanduser().resolve(): Path(file).expanduser() for file in files}.values():
         with_files.add(_module_from_file(path), Owner(path.name, "file"))
     return with_files
 
@@ -213,22 +222,26 @@ def _origin(point: EntryPoint) -> str:
 def _load(point: EntryPoint, owner: Owner) -> Any:
     try:
         return point.load()
-    except Exception as error:  # whatever a plugin raises on import, ddbench goes on without it
+    except FAILURES as error:
         raise PluginError(f"Plugin {owner} cannot be imported: {type(error).__name__}: {error}") from error
 
 
 def _module_from_file(path: Path) -> ModuleType:
     if not path.is_file():
         raise PluginError(f"Plugin file {str(path)!r} does not exist.", hint="Write one with `ddbench new-plugin`.")
-    name = f"ddbench_file_plugin_{path.stem}"
+    # Files of one name in two folders are two modules.
+    name = f"ddbench_file_plugin_{path.stem}_{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
     module_spec = importlib.util.spec_from_file_location(name, path)
     if module_spec is None or module_spec.loader is None:
-        raise PluginError(f"Plugin file {str(path)!r} is not a Python file.")
+        raise PluginError(f"Plugin file {path.name} is not a Python file.", hint="Its name must end in .py.")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
         module_spec.loader.exec_module(module)
-    except Exception as error:
+    except FAILURES as error:
         del sys.modules[name]
-        raise PluginError(f"Plugin file {path.name} cannot be imported: {type(error).__name__}: {error}") from error
+        raise PluginError(
+            f"Plugin file {path.name} cannot be imported: {type(error).__name__}: {error}",
+            hint="Run with --traceback to see where.",
+        ) from error
     return module

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -112,6 +113,11 @@ class Context:
     def home(self) -> Path:
         """The artifact folder."""
         return self.store.root
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds of work that a kill may cost: ``DDBENCH_CHECKPOINT_SECONDS``, 20 by default."""
+        return float(os.environ.get("DDBENCH_CHECKPOINT_SECONDS", "20"))
 
     # Randomness ---------------------------------------------------------------------------------------------------
 

@@ -267,6 +267,7 @@ def _build(
                 precision=machine.precision,
                 device=machine.device,
                 checkpoint=step,
+                checkpoint_seconds=ctx.checkpoint_seconds,
                 progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
             )
         epochs = recipe.epochs

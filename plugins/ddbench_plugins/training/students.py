@@ -120,7 +120,7 @@ def train_student(
             precision=machine.precision,
             device=machine.device,
             checkpoint=ctx.checkpoint,
-            checkpoint_seconds=20.0,
+            checkpoint_seconds=ctx.checkpoint_seconds,
             progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
             **recipe,
         )

@@ -59,6 +59,7 @@ def train_teacher(
     compile: Compile = "auto",
     device: torch.device | str = "cpu",
     checkpoint: Checkpoint | None = None,
+    checkpoint_seconds: float = 60.0,
     progress: Progress | None = None,
 ) -> Teacher:
     """Train ``network`` in place on hard labels; with a test set, measure it there once, after the last epoch.
@@ -86,6 +87,7 @@ def train_teacher(
         compile=compile,
         device=device,
         checkpoint=checkpoint,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
     )
     network.eval()

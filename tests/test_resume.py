@@ -1,0 +1,92 @@
+"""A killed run continues from its last finished step or checkpoint and ends with the digest of an undisturbed one."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+RUN = [sys.executable, "-m", "ddbench", "run", "--ipc", "2", "--repeats", "2", "--registry", "registry"]
+SHORT = ["-m", "random", "-e", "rded", "-o", "eval.epochs=60"]
+GENERATIVE = [
+    *("-m", "vlcp", "-e", "rded", "-o", "eval.epochs=20"),
+    *("-o", "method.epochs=1", "-o", "method.steps=10"),
+]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    return {**os.environ, "DDBENCH_HOME": str(folder / "home"), "DDBENCH_CHECKPOINT_SECONDS": "0.2"}
+
+
+def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = signal.SIGKILL) -> str:
+    """Run to the end, or until a line of the log says ``kill_after``; return the log."""
+    folder.mkdir(exist_ok=True)
+    process = subprocess.Popen(
+        [*RUN, *arguments],
+        cwd=folder,
+        env=_environment(folder),
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    log = []
+    assert process.stderr is not None
+    for line in process.stderr:
+        log.append(line)
+        if kill_after and kill_after in line:
+            time.sleep(0.7)  # into the step that follows
+            process.send_signal(sign)
+            kill_after = ""
+    process.wait()
+    text = "".join(log)
+    if sign == signal.SIGINT and "stopped" in text:
+        assert process.returncode == 130
+        assert "again" in text
+    return text
+
+
+def _digest(folder: Path) -> tuple[str, list[float]]:
+    (path,) = (folder / "registry").rglob("*.json")
+    record = json.loads(path.read_text())
+    return record["digest"], record["result"]["values"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    found = {}
+
+    def digest(name: str, arguments: list[str]) -> tuple[str, list[float]]:
+        if name not in found:
+            folder = tmp_path_factory.mktemp(name)
+            log = _run(folder, arguments)
+            assert (folder / "registry").exists(), log
+            found[name] = _digest(folder)
+        return found[name]
+
+    return digest
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("moment", ["• teacher", "• student"])
+def test_a_killed_evaluation_ends_with_the_same_digest(tmp_path, undisturbed, moment, sign):
+    wanted = undisturbed("random", SHORT)
+    _run(tmp_path / "run", SHORT, kill_after=moment, sign=sign)
+    assert not (tmp_path / "run" / "registry").exists()
+    _run(tmp_path / "run", SHORT)
+    assert _digest(tmp_path / "run") == wanted
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["• captions", "• finetuned", "• latents", "• synthesis", "• acceptance"])
+def test_a_killed_distillation_ends_with_the_same_digest(tmp_path, undisturbed, moment):
+    wanted = undisturbed("vlcp", GENERATIVE)
+    _run(tmp_path / "run", GENERATIVE, kill_after=moment)
+    log = _run(tmp_path / "run", GENERATIVE)
+    assert _digest(tmp_path / "run") == wanted, log

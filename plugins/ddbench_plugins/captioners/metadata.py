@@ -1,4 +1,4 @@
-"""Captions on disk: ``metadata.jsonl``, a line ``{"file_name": …, "text": …}`` per image, as image-folder loaders read."""
+"""Captions on disk: ``metadata.jsonl``, lines of ``{"file_name": …, "text": …}`` as image-folder loaders read them."""
 
 from __future__ import annotations
 

@@ -1,0 +1,165 @@
+"""The diffusion model VLCP starts from: Stable Diffusion, or a small one trained on the data set."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddbench import ModelError, derive_seed
+
+if TYPE_CHECKING:
+    from ddbench import Context, Step
+    from ddbench_plugins.diffusion.small import SmallPreset
+    from ddbench_plugins.methods.vlcp.options import VLCPOptions
+
+VERSION = 1
+ASSETS = Path(__file__).parents[2] / "diffusion" / "assets"
+#: Data sets whose small model ships with ddbench, by fingerprint.
+SHIPPED = {"8209629dc6fd0f17c74839bf48db95f7b9c0862061cb0dc255b8b94a78814b34": "digits"}
+
+
+@dataclass
+class Backbone:
+    """A diffusion model that is loaded when it is first needed.
+
+    Attributes:
+        source: folder or hub id.
+        revision: of a hub id.
+        about: what a record says of it.
+    """
+
+    ctx: Context
+    source: str
+    revision: str | None
+    about: dict[str, Any]
+    _facts: dict[str, Any] = field(default_factory=dict)
+
+    def load(self, dtype: str = "fp32") -> Any:
+        """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
+
+        Raises:
+            ModelError: it is not there and cannot be fetched.
+        """
+        from ddbench_plugins.diffusion.backbone import BackboneUnavailableError, load_pipeline
+
+        machine = self.ctx.machine
+        try:
+            return load_pipeline(self.source, self.revision, machine.device, dtype, machine.offline)
+        except BackboneUnavailableError as error:
+            raise ModelError(
+                str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
+            ) from error
+
+    def digest(self) -> str:
+        """Return the digest of the weights, the same wherever they were loaded from."""
+        return str(self._look()["digest"])
+
+    def resolution(self) -> int:
+        """Return the side of the images that the model was built for."""
+        return int(self._look()["resolution"])
+
+    def parameters(self) -> int:
+        """Return the number of weights of the U-Net."""
+        return int(self._look()["parameters"])
+
+    def _look(self) -> dict[str, Any]:
+        if not self._facts:
+            from ddbench_plugins.diffusion import backbone
+
+            pipeline = self.load()
+            self._facts = {
+                "digest": backbone.digest(pipeline),
+                "resolution": backbone.resolution(pipeline),
+                "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
+            }
+        return self._facts
+
+    @property
+    def compute_dtype(self) -> str:
+        """Precision of encoding and synthesis: the run's on a GPU, fp32 on a CPU."""
+        return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
+
+
+def base_model(ctx: Context, options: VLCPOptions) -> Backbone:
+    """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs."""
+    if options.backbone != "small":
+        folder = Path(options.backbone).expanduser()
+        about = {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
+        return Backbone(ctx, options.backbone, options.revision, about)
+    preset = small_preset(ctx, options)
+    shipped = shipped_model(ctx, preset)
+    if shipped:
+        ctx.log(f"✓ small diffusion model: shipped with ddbench ({shipped.name})")
+        return Backbone(ctx, str(shipped), None, {"model": "small", "preset": preset.describe(), "shipped": True})
+    folder = train_small(ctx, preset)
+    return Backbone(ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": False})
+
+
+def small_preset(ctx: Context, options: VLCPOptions) -> SmallPreset:
+    """Return the sizes and lengths of the small model for this data set."""
+    from ddbench_plugins.diffusion.small import PRESETS
+
+    size = ctx.dataset.image_size
+    name = options.small_preset
+    if name == "auto":
+        name = "digits" if size <= 16 else "cifar10" if size <= 32 else "imagenette64"
+    changes: dict[str, Any] = {"flip": ctx.dataset.flip}
+    if options.small_vae_steps:
+        changes["vae_steps"] = options.small_vae_steps
+    if options.small_unet_steps:
+        changes["unet_steps"] = options.small_unet_steps
+    return replace(PRESETS[name], **changes)
+
+
+def shipped_model(ctx: Context, preset: SmallPreset) -> Path | None:
+    """Return the folder of the small model that ships with ddbench, if it was trained on this data with this preset."""
+    from ddbench_plugins.diffusion.small import PRESETS
+
+    name = SHIPPED.get(ctx.dataset.fingerprint)
+    folder = ASSETS / str(name)
+    return folder if name and preset == PRESETS[name] and folder.is_dir() else None
+
+
+def train_small(ctx: Context, preset: SmallPreset) -> Path:
+    """Return the folder of the small model trained on the data set; its prompts name the class only.
+
+    The words of measured captions make its vocabulary, whichever captioner a run uses.
+    """
+    data = ctx.dataset
+    captioner = ctx.plugins.get("captioner", "attributes").spec
+    inputs = {
+        "version": VERSION,
+        "dataset": data.fingerprint,
+        "class_names": list(data.class_names),
+        "preset": asdict(preset),
+        "vocabulary": captioner.cache_version,
+        "seed": derive_seed(0, "small diffusion model"),
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        from ddbench_plugins.diffusion.train_small import train_small_pipeline
+        from ddbench_plugins.methods.vlcp.captions import caption_training_images
+        from ddbench_plugins.training.memory import tune_allocator
+
+        tune_allocator()
+        words = caption_training_images(ctx, "attributes").texts
+        images = data.train.images.batch(range(len(data.train)), preset.resolution)
+        with ctx.progress("small diffusion model") as advance:
+            report = train_small_pipeline(
+                images,
+                data.train.labels,
+                data.class_names,
+                words,
+                preset,
+                step.dir,
+                seed=inputs["seed"],
+                device=ctx.machine.device,
+                precision=ctx.machine.precision,
+                progress=advance,
+                checkpoint=step,
+            )
+        step.info.update(report)
+
+    return ctx.step("small-diffusion", inputs, build).dir

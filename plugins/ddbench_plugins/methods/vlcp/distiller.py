@@ -1,0 +1,56 @@
+"""VLCP: captions, fine-tuned diffusion model, image and text prototypes, synthesis (Zou et al., ICCV 2025)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ddbench import DistilledSet, Distiller, UsageError
+from ddbench_plugins.methods.vlcp.options import VLCPOptions
+
+if TYPE_CHECKING:
+    from ddbench import Context
+
+
+class VLCP(Distiller):
+    """Dataset distillation via vision-language category prototypes.
+
+    Every stage is a cached step: captions are shared by all seeds, everything up to the latents by all IPCs.
+    """
+
+    Options = VLCPOptions
+    presets = "presets.toml"
+
+    def distill(self, ctx: Context) -> DistilledSet:
+        """Return ``ctx.ipc`` generated images per class, with their text prototypes as prompts."""
+        from ddbench_plugins.methods.vlcp import report, stages
+        from ddbench_plugins.methods.vlcp.backbone import base_model
+        from ddbench_plugins.methods.vlcp.captions import caption_information, caption_training_images
+
+        options: VLCPOptions = ctx.options
+        data = ctx.dataset
+        if ctx.ipc is None:
+            raise UsageError("VLCP needs a number of images per class.", hint="Give it with --ipc.")
+        size = options.size or data.image_size
+        with_text = options.text == "prototype"
+        captions = caption_training_images(ctx, options.captioner) if with_text or options.finetune else None
+        base = base_model(ctx, options)
+        resolution = options.resolution or base.resolution()
+        latents = stages.class_latents(ctx, base, resolution)
+        found = stages.find_prototypes(ctx, latents, captions if with_text else None, ctx.ipc)
+        model = base
+        if options.finetune and captions is not None:
+            model = stages.finetuned_model(ctx, base, captions, resolution)
+        done = stages.synthesise(ctx, model, "synthesis", found, found.prompts, size)
+        images = stages.read_images(done)
+        if data.channels == 1:
+            images = report.grey(images)
+        extra: dict[str, Any] = {
+            "backbone": model.about,
+            "captioner": captions.captioner if captions else None,
+            "inliers": list(found.inliers),
+        }
+        if captions:
+            extra["caption_information"] = caption_information(ctx, captions)
+        if options.acceptance == "always" or (options.acceptance == "small" and options.backbone == "small"):
+            extra["acceptance"] = report.acceptance(ctx, model, found, images, size)
+        return DistilledSet(images=images, labels=found.labels, prompts=found.prompts, extra=extra)

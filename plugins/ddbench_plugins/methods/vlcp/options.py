@@ -1,0 +1,85 @@
+"""Every option of VLCP. Defaults are those of the cpu scale; ``presets.toml`` holds the paper's values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ddbench import Options
+
+
+class VLCPOptions(Options):
+    """Options of the method ``vlcp``."""
+
+    # Models
+    backbone: str = Field(
+        "small",
+        description="diffusion model: 'small' (trained on the data set), a hub id, or a folder in diffusers' layout",
+    )
+    revision: str | None = Field(None, description="commit, tag or branch of a hub model")
+    small_preset: Literal["auto", "digits", "cifar10", "imagenette64"] = Field(
+        "auto", description="size of the small model; 'auto' goes by the data set's image size"
+    )
+    small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
+    small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")
+    captioner: str = Field("attributes", description="which captioner describes the training images")
+    resolution: int | None = Field(
+        None, ge=8, description="side at which images are encoded and generated; None is the model's own"
+    )
+
+    # Fine-tuning
+    finetune: bool = Field(True, description="fine-tune the U-Net on (image, caption) pairs")
+    finetune_resolution: int | None = Field(None, ge=8, description="side of the training images; None is the model's")
+    finetune_epochs: int = Field(8, ge=1, description="passes over the training images")
+    finetune_batch_size: int = Field(32, ge=1, description="images per step and device")
+    finetune_accumulate: int = Field(1, ge=1, description="batches per optimiser step")
+    finetune_learning_rate: float = Field(1e-4, gt=0, description="constant learning rate of AdamW")
+    finetune_weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")
+    finetune_clip_norm: float = Field(1.0, gt=0, description="largest gradient norm")
+    finetune_ema_decay: float = Field(0.9999, ge=0, le=1, description="decay of the averaged weights")
+    finetune_flip: bool = Field(True, description="random horizontal flips, where a mirrored image keeps its label")
+    gradient_checkpointing: bool | None = Field(
+        None, description="save memory by computing activations twice; None: for U-Nets of over 100 million weights"
+    )
+    cache_latents: bool | None = Field(
+        None, description="encode every training image once instead of at every step; None: where that takes under 2 GB"
+    )
+
+    # Prototypes
+    latent: Literal["sample", "mode"] = Field(
+        "sample", description="draw latents from the autoencoder's posterior (seeded), or take its mode"
+    )
+    contamination: float = Field(0.0, ge=0, le=0.5, description="share of outliers removed from each class (α)")
+    neighbours: int = Field(10, ge=1, description="neighbours of the Local Outlier Factor")
+    text: Literal["prototype", "label"] = Field(
+        "prototype", description="prompt of a cluster: its text prototype, or the class's name"
+    )
+    beta: float = Field(0.7, gt=0, description="words in at least this share of a class's captions are dropped (β)")
+    top_k: int = Field(30, ge=1, description="words in a cluster's vocabulary (k)")
+    matching: Literal["word", "substring"] = Field(
+        "word", description="compare whole words whatever their case, or substrings as the released code does"
+    )
+    stop_words: str = Field(
+        "sklearn", description="'sklearn' (its English list), 'none', or a text file (the released code uses NLTK's)"
+    )
+
+    # Synthesis
+    strength: float = Field(0.7, gt=0, le=1, description="how far towards noise a prototype is taken (s)")
+    guidance_scale: float = Field(10.0, ge=1, description="classifier-free guidance (g)")
+    steps: int = Field(50, ge=1, description="inference steps for strength 1")
+    negative_prompt: str = Field("cartoon, anime, painting", description="what guidance leads away from")
+    pad_prompts: bool = Field(
+        True, description="fill the last window of a long prompt; the released code leaves it short"
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="images encoded or generated at a time; None: 64 up to 64 pixels, 8 above"
+    )
+    size: int | None = Field(None, ge=8, description="side of the distilled images; None is the data set's")
+
+    # Acceptance
+    acceptance: Literal["small", "always", "never"] = Field(
+        "small", description="when the distilled images are checked: for small models only, always, or never"
+    )
+    acceptance_network: str = Field("convnet-3-bn", description="network, trained on real images, that recognises them")
+    acceptance_images: int = Field(100, ge=1, description="most images of the test that swaps the prompts")

@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from ddbench_plugins.diffusion.backbone import BackboneUnavailableError, digest, load_pipeline, resolution
+from ddbench_plugins.diffusion.backbone import (
+    BackboneUnavailableError,
+    digest,
+    load_pipeline,
+    resolution,
+    save_pipeline,
+)
 
 from ddbench.testing.diffusion import tiny_pipeline
 
@@ -58,3 +64,12 @@ def test_options_are_checked(tiny_folder: Path) -> None:
         load_pipeline(tiny_folder, dtype="int8")
     with pytest.raises(ValueError, match="attention"):
         load_pipeline(tiny_folder, attention="flash")
+
+
+def test_saving_again_gives_equal_files(tiny_folder: Path, tmp_path: Path) -> None:
+    save_pipeline(load_pipeline(tiny_folder), tmp_path / "one")
+    save_pipeline(load_pipeline(tmp_path / "one"), tmp_path / "two")
+    one = {path.relative_to(tmp_path / "one"): path.read_bytes() for path in (tmp_path / "one").rglob("*.*")}
+    two = {path.relative_to(tmp_path / "two"): path.read_bytes() for path in (tmp_path / "two").rglob("*.*")}
+    assert one == two
+    assert not any(str(tmp_path).encode() in content for content in one.values())

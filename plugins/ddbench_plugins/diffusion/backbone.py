@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,15 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
         StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False).save_pretrained(folder)
     # Recent releases of transformers write tokenizer.json only; earlier ones look for CLIP's own two files.
     pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
+    for part in PARTS:
+        _forget_origin(folder / part / "config.json")
+
+
+def _forget_origin(config: Path) -> None:
+    """Drop the note of the folder a component was loaded from: equal models shall have equal files."""
+    values = json.loads(config.read_text(encoding="utf-8"))
+    values.pop("_name_or_path", None)
+    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 @contextmanager

@@ -55,9 +55,10 @@ PRESETS: dict[str, SmallPreset] = {
     "digits": SmallPreset(
         resolution=16,
         vae_channels=(16, 32, 32),
-        vae_steps=900,
-        unet_channels=(64, 96),
-        unet_steps=1800,
+        vae_steps=1200,
+        unet_channels=(48, 64),
+        unet_attention=(False, True),
+        unet_steps=1500,
         flip=False,
         groups=8,
     ),
@@ -66,7 +67,8 @@ PRESETS: dict[str, SmallPreset] = {
         vae_channels=(32, 64, 64),
         vae_steps=3000,
         unet_channels=(64, 128),
-        unet_steps=6000,
+        unet_attention=(False, True),
+        unet_steps=7000,
     ),
     "imagenette64": SmallPreset(
         resolution=64,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ def command(**values: Any) -> None:
     """
     from ddbench import api
 
+    started = time.time()
     datasets = values["dataset"] or [""]
     if len(datasets) > 1:
         raise UsageError("A distilled set belongs to one data set.", hint="Name just one with --dataset.")
@@ -53,4 +55,4 @@ def command(**values: Any) -> None:
         registry=values["registry"],
         **common.common_arguments(values),
     )
-    show(found, Path(values["registry"]))
+    show(found, Path(values["registry"]), started)

@@ -47,9 +47,9 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
             hint="Make some with `ddbench run`, or name another folder with --registry.",
         )
     boards = pages.boards(found, pages.declared(folder), only=board)
-    rendered = pages.render(boards)
+    rendered = pages.render(boards) if boards else {}
     if board:
-        rendered.pop(pages.INDEX)
+        rendered.pop(pages.INDEX, None)
     if check:
         if differing := pages.changes(folder, rendered, complete=not board):
             for line in differing:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,6 +47,7 @@ def command(**values: Any) -> None:
     """
     from ddbench import api
 
+    started = time.time()
     shared = common.common_arguments(values)
     found: list[Record] = []
     for dataset in values["dataset"] or [""]:
@@ -60,11 +63,11 @@ def command(**values: Any) -> None:
             registry=values["registry"],
             **shared,
         )
-    show(found, Path(values["registry"]))
+    show(found, Path(values["registry"]), started)
 
 
-def show(found: list[Record], registry: Path) -> None:
-    """Print the table of these records, where they are, and where the images are."""
+def show(found: list[Record], registry: Path, started: float) -> None:
+    """Print the table of these records, where they are, where the images are, and what was there before the start."""
     from ddbench.leaderboard import build
     from ddbench.reports import pages, terminal
 
@@ -75,6 +78,22 @@ def show(found: list[Record], registry: Path) -> None:
     for folder in dict.fromkeys(map(images_folder, found)):
         if folder is not None:
             click.echo(f"images  {folder}")
+    if text := reused(found, started):
+        click.echo(f"reused  {text}")
+
+
+def reused(found: list[Record], started: float) -> str:
+    """Return how many steps of each kind were finished before ``started`` (seconds since the epoch), or ""."""
+    from ddbench.store import MARKER, home
+
+    steps = {(step["step"], step["key"]) for record in found for step in record.costs.steps}
+    old: Counter[str] = Counter()
+    for name, key in steps:
+        marker = home() / name / key / MARKER
+        if marker.exists() and marker.stat().st_mtime < started:
+            old[name] += 1
+    total = Counter(name for name, _ in steps)
+    return ", ".join(f"{name} {count} of {total[name]}" for name, count in sorted(old.items()))
 
 
 def images_folder(record: Record) -> Path | None:

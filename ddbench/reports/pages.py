@@ -124,7 +124,7 @@ def render(content: Sequence[Board]) -> dict[str, str]:
     intro = (
         "Every number was measured by ddbench and comes from a record in the registry; runs can be repeated from it."
     )
-    listed = markdown.grid(["Board", "Evaluators", "Methods"], rows) if rows else "There are no records yet."
+    listed = markdown.grid(["Board", "Evaluators", "Methods"], rows)
     pages = {f"{board.name}.md": markdown.board(board) for board in content}
     return {INDEX: f"{markdown.MARK}\n\n# Leaderboards\n\n{intro}\n\n{listed}\n", **pages}
 

@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +50,23 @@ def test_run_passes_everything_on_and_shows_the_table(here, monkeypatch):
     assert "registry/results/digits/vlcp/" in result.stdout
 
 
+def test_what_was_there_before_the_start_is_called_reused(tmp_path, monkeypatch):
+    from ddbench.cli.run import reused
+    from ddbench.store import Store
+
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path))
+    store = Store(tmp_path)
+    steps = [store.build("student", {"repeat": repeat}, lambda step: None) for repeat in range(2)]
+    used = [{"step": "student", "key": step.key[:20]} for step in steps]
+    record = make()
+    record = record.model_copy(update={"costs": record.costs.model_copy(update={"steps": used})})
+    marker = steps[0].dir / "step.json"
+    now = marker.stat().st_mtime
+    os.utime(marker, (now - 100, now - 100))
+    assert reused([record], now - 50) == "student 1 of 2"
+    assert reused([record], now - 200) == ""
+
+
 def test_several_data_sets_are_run_in_turn(here, monkeypatch):
     seen = []
     monkeypatch.setattr(api, "run", lambda *_, dataset, **__: seen.append(dataset) or [make()])
@@ -84,6 +102,7 @@ def test_show_summarises_records_and_their_difference(here):
 
 
 def test_leaderboard_prints_writes_and_checks(here):
+    assert invoke("leaderboard", "--check").exit_code == 0  # nothing recorded, nothing to compare
     for method in ("random", "vlcp"):
         records.write(make(method, (0.5,)), here / "registry")
     assert invoke("leaderboard", "--check").exit_code == 1

@@ -126,6 +126,7 @@ def get_teacher(
     *,
     repeat: int = 0,
     floor: bool = True,
+    shipped: bool = True,
 ) -> Observer:
     """Return a network trained on the whole training set by the data set's recipe, from the cache where it is there.
 
@@ -135,6 +136,7 @@ def get_teacher(
         file: safetensors file with trained weights to use instead; a ``.json`` beside it may name ``class_ids``.
         repeat: which independently trained network; teachers are number 0.
         floor: refuse a network below the recipe's floor.
+        shipped: take the weights that come with ddbench where there are any, instead of training.
 
     Raises:
         TeacherError: its accuracy is below the floor, or it was trained for another class order.
@@ -143,7 +145,8 @@ def get_teacher(
     data = ctx.dataset
     mean, std = constants(data, normalisation)
     recipe = recipe_for(data.name, network)
-    source = _source(ctx, network, normalisation, file, repeat, recipe)
+    shipped = shipped and not repeat and normalisation == "dataset"
+    source = _source(ctx, network, file, repeat, recipe, shipped)
     inputs = {
         "version": VERSION,
         "dataset": data.fingerprint,
@@ -161,8 +164,8 @@ def get_teacher(
     observer = Observer(ctx, network, ctx.step("teacher", inputs, build), mean, std)
     if floor and observer.accuracy < recipe.floor:
         raise TeacherError(
-            f"The {network} teacher of {data.name} reaches {observer.accuracy:.1%} on the test split; its recipe asks for"
-            f" at least {recipe.floor:.0%}.",
+            f"The {network} teacher of {data.name} reaches {observer.accuracy:.1%} on the test split; its recipe asks"
+            f" for at least {recipe.floor:.0%}.",
             hint="Soft labels of a weak or wrongly ordered teacher are misleading. Check the data, choose another"
             " network with -o eval.teacher=…, or give weights with -o eval.teacher_file=….",
         )
@@ -191,9 +194,7 @@ def constants(dataset: Dataset, normalisation: str) -> tuple[tuple[float, ...], 
     return dataset.mean, dataset.std
 
 
-def _source(
-    ctx: Context, network: str, normalisation: str, file: str, repeat: int, recipe: TeacherRecipe
-) -> dict[str, Any]:
+def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherRecipe, shipped: bool) -> dict[str, Any]:
     """Say where the weights come from: a file, the ones that ship with ddbench, or training by the recipe."""
     from ddbench_plugins.training.bundled import find_bundled_teacher, sha256
 
@@ -203,8 +204,8 @@ def _source(
             raise ModelError(f"Teacher file {file} does not exist.", hint="Give a .safetensors file of its state dict.")
         _check_class_order(ctx.dataset, path)
         return {"file": path.name, "sha256": sha256(path)}
-    bundled = find_bundled_teacher(ctx.dataset.name, network) if not repeat and normalisation == "dataset" else None
-    if bundled and tuple(bundled.record["class_names"]) == ctx.dataset.class_names:
+    bundled = find_bundled_teacher(ctx.dataset.name, network) if shipped else None
+    if bundled and tuple(bundled.record["class_ids"]) == ctx.dataset.class_ids:
         return {"bundled": bundled.weights.name, "sha256": bundled.record["sha256"]}
     return {"recipe": recipe.to_dict(), "seed": derive_seed(0, "teacher", repeat)}
 

@@ -1,0 +1,360 @@
+"""Conformance checks for plugin authors: run a plugin on a tiny data set and name what is wrong with it.
+
+    from ddbench.testing.conformance import check_method
+    check_method(MyMethod)
+
+Each check runs the plugin as ``ddbench run`` would, so every contract violation of :mod:`ddbench.contracts` is met, and
+adds what a single run cannot see: hidden randomness, hidden test images, options missing from a protocol.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+
+import numpy as np
+
+from ddbench import pipeline
+from ddbench.context import Context, Machine, load_plugin
+from ddbench.contracts import Dataset, DistilledSet, Split
+from ddbench.distilled import content_digest
+from ddbench.errors import DDBenchError, PluginError, UsageError
+from ddbench.images import ArrayImages
+from ddbench.options import FIDELITIES, SCALES, Preset, resolve
+from ddbench.plugins import Entry, Owner, Plugins, load_plugins
+from ddbench.records import PluginPart, Record
+from ddbench.specs import DatasetSpec, EvaluatorSpec, MethodSpec, Spec
+from ddbench.store import Store
+from ddbench.testing.toy import toy_dataset
+from ddbench.ui import Reporter
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Result = TypeVar("Result")
+
+#: What every protocol says of itself.
+SETTINGS = ("network", "label_type", "selection")
+
+
+def check_method(
+    method: MethodSpec | type,
+    *,
+    options: Mapping[str, Any] | None = None,
+    dataset: Dataset | None = None,
+    ipc: int = 2,
+    plugins: Iterable[str | Path] = (),
+) -> DistilledSet:
+    """Check a distillation method and return what it distilled.
+
+    Args:
+        method: its spec or class.
+        options: values that make it quick.
+        dataset: what to distil; :func:`ddbench.testing.toy.toy_dataset` when None.
+        ipc: images per class.
+        plugins: plugin files it needs.
+
+    Raises:
+        PluginError: a broken contract, randomness that is not the run's, a result that depends on the test images, or
+            seeds that change nothing although the method is not declared ``seeded = False``.
+    """
+    data = dataset or toy_dataset()
+    with _Bench(method, MethodSpec, options, data, plugins) as bench:
+
+        def distil(seed: int, data: Dataset) -> pipeline.Distilled:
+            return bench.run(lambda ctx: pipeline.distil(*pipeline.prepare_method(ctx, bench.name, ipc, seed)), data)
+
+        bench.check_options()
+        first = distil(0, data)
+        if distil(0, data).digest != first.digest:
+            raise bench.broken("gives different sets for the same seed", _RANDOM)
+        if distil(0, _other_test_images(data)).digest != first.digest:
+            raise bench.broken("depends on the test images", "Distil from ctx.dataset.train only.")
+        seeded = load_plugin(bench.entry).seeded
+        if seeded and all(distil(seed, data).digest == first.digest for seed in (1, 2)):
+            raise bench.broken("gives the same set for every seed", "Say so: seeded = False in the class.")
+        return first.content
+
+
+def check_evaluator(
+    evaluator: EvaluatorSpec | type,
+    *,
+    options: Mapping[str, Any] | None = None,
+    dataset: Dataset | None = None,
+    ipc: int = 4,
+    network: str = "",
+    unused: Collection[str] = (),
+    plugins: Iterable[str | Path] = (),
+) -> Record:
+    """Check an evaluation protocol and return the record of two repeats.
+
+    Args:
+        evaluator: its spec or class.
+        options: values that make it quick.
+        dataset: what to evaluate on; :func:`ddbench.testing.toy.toy_dataset` when None.
+        ipc: images per class of the random selection that is evaluated.
+        network: the network under test; the evaluator's choice when empty.
+        unused: options that may be missing from the protocol because they change no number.
+        plugins: plugin files it needs.
+
+    Raises:
+        PluginError: a broken contract, randomness that is not the run's, a protocol without its essentials or blind to
+            an option, or a pixel space that is read wrongly.
+    """
+    data = dataset or toy_dataset()
+    with _Bench(evaluator, EvaluatorSpec, options, data, plugins) as bench:
+
+        def score(space: str) -> Record:
+            def evaluate(ctx: Context) -> Record:
+                found, mine, entry = pipeline.prepare_evaluator(ctx, bench.name, network, ipc)
+                return pipeline.evaluate(found, mine, entry, _selection(data, ipc, space), repeats=2)
+
+            return bench.run(evaluate, data)
+
+        bench.check_options()
+        record = score("rgb_uint8")
+        if missing := [name for name in SETTINGS if name not in record.protocol.settings]:
+            raise bench.broken(f"has a protocol without {', '.join(missing)}", f"Every protocol says {_and(SETTINGS)}.")
+        if score("rgb_uint8").digest != record.digest:
+            raise bench.broken("gives different numbers for the same seed", _RANDOM)
+        _check_protocol_sees_options(bench, data, ipc, network, unused)
+        chance = 1 / data.num_classes
+        for space in ("unit", "normalized"):
+            try:
+                mean = score(space).mean
+            except DDBenchError:
+                continue  # refusing a space with an explanation is fine
+            if mean - chance < (record.mean - chance) / 2:
+                raise bench.broken(
+                    f"reads pixel space {space!r} wrongly: {mean:.0%} instead of {record.mean:.0%} on the same images",
+                    "Look at distilled.space, or refuse the space with a ddbench.DataError.",
+                )
+        return record
+
+
+def check_dataset(
+    dataset: DatasetSpec | type,
+    argument: str = "",
+    *,
+    options: Mapping[str, Any] | None = None,
+    plugins: Iterable[str | Path] = (),
+) -> Dataset:
+    """Check a data set and return it.
+
+    Args:
+        dataset: its spec or class.
+        argument: what follows the colon of a prefix name (``folder:PATH``).
+        options: its options.
+        plugins: plugin files it needs.
+
+    Raises:
+        PluginError: a broken contract, a changing fingerprint, doubled ids, images that depend on how they are asked
+            for, statistics of the wrong scale, or an origin that names a folder of this machine.
+    """
+    with _Bench(dataset, DatasetSpec, options, None, plugins) as bench:
+        bench.check_options()
+        name = bench.name + argument
+
+        def load() -> Dataset:
+            return bench.run(lambda ctx: pipeline.load_dataset(ctx, name), None)
+
+        data = load()
+        if load().fingerprint != data.fingerprint:
+            raise bench.broken("has another fingerprint each time it is loaded", "It must depend on content only.")
+        if isinstance(dataset, Spec) and not bench.name.endswith(":") and data.name != bench.name:
+            raise bench.broken(f"calls itself {data.name!r}", "Dataset.name must be the registered name.")
+        for part, split in (("train", data.train), ("test", data.test)):
+            _check_split(bench, part, split, data)
+        if not all(0 <= value <= 1 for value in data.mean) or not all(0 < value <= 1 for value in data.std):
+            raise bench.broken(
+                f"has mean {data.mean} and std {data.std}", "They are of pixels scaled to [0, 1], and std is above 0."
+            )
+        if re.search(r"(^|\s)(~?/|[A-Za-z]:\\)\S", data.origin):
+            raise bench.broken(
+                f"names a folder of this machine in its origin {data.origin!r}",
+                "Records are shared: name files, not places.",
+            )
+        return data
+
+
+_RANDOM = "Take every random choice from ctx.rng(role), or from a generator seeded with ctx.seed(role)."
+
+
+class _Bench:
+    """A plugin among the installed ones, run with a new artifact folder and other global random states each time."""
+
+    def __init__(
+        self,
+        target: Spec | type,
+        spec_type: type[Spec],
+        options: Mapping[str, Any] | None,
+        dataset: Dataset | None,
+        plugins: Iterable[str | Path],
+    ) -> None:
+        spec = target if isinstance(target, Spec) else spec_type(getattr(target, "__name__", "plugin").lower(), target)
+        if not isinstance(spec, spec_type):
+            raise UsageError(f"{spec!r} is not a {spec_type.__name__}.")
+        known = load_plugins(plugins)
+        self.name, self.dataset = spec.name, dataset
+        self.entry = Entry(spec, Owner(spec.name, "under test"))
+        self.plugins = Plugins(known.manager, {kind: dict(entries) for kind, entries in known.entries.items()})
+        self.plugins.entries[spec.kind][spec.name] = self.entry
+        self.options = {spec.kind: dict(options or {})}
+        self.runs = 0
+
+    def __enter__(self) -> _Bench:
+        self.folder = tempfile.TemporaryDirectory(prefix="ddbench-conformance-")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.folder.cleanup()
+
+    def run(self, work: Callable[[Context], Result], dataset: Dataset | None) -> Result:
+        """Run one piece of work in a context of its own."""
+        self.runs += 1
+        ctx = Context(
+            plugins=self.plugins,
+            store=Store(Path(self.folder.name, str(self.runs))),
+            reporter=Reporter(),
+            machine=Machine(offline=True),
+            explicit=self.options,
+            _dataset=dataset,
+        )
+        with _global_randomness(self.runs):
+            return work(ctx)
+
+    def broken(self, what: str, hint: str) -> PluginError:
+        return PluginError(f"The {self.entry.spec.kind} {self.name!r} {what}.", hint=hint)
+
+    def check_options(self) -> None:
+        """Every option is described, and every preset fits."""
+        plugin = load_plugin(self.entry)
+        for name, field in getattr(plugin.Options, "model_fields", {}).items():
+            if not field.description:
+                raise self.broken(f"does not describe its option {name!r}", "Give it Field(…, description=…).")
+        for scale in SCALES:
+            for fidelity in FIDELITIES:
+                resolve(type(plugin), self.name, {"dataset": "toy", "ipc": 1}, Preset(scale, fidelity), {})
+
+
+@contextlib.contextmanager
+def _global_randomness(seed: int) -> Iterator[None]:
+    """Put every global generator into another state, and back."""
+    torch = sys.modules.get("torch")
+    states = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
+    random.seed(seed)
+    np.random.seed(seed)
+    if torch:
+        torch.manual_seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        if torch:
+            torch.set_rng_state(states[2])
+
+
+def _other_test_images(data: Dataset) -> Dataset:
+    """The same data set with its test images upside down in brightness."""
+    images, labels = data.arrays("test")
+    return replace(data, test=Split(ArrayImages(255 - images), labels, data.test.ids))
+
+
+def _selection(data: Dataset, ipc: int, space: str) -> pipeline.Distilled:
+    """A random selection as if it had been distilled."""
+    rng = np.random.default_rng(0)
+    chosen = np.concatenate([rng.choice(data.train.of_class(c), ipc, replace=False) for c in range(data.num_classes)])
+    images: NDArray[Any] = data.train.images.batch(chosen.tolist(), data.image_size)
+    if space != "rgb_uint8":
+        images = images.astype(np.float32) / 255
+    if space == "normalized":
+        images = (images - np.array(data.mean, np.float32)) / np.array(data.std, np.float32)
+    content = DistilledSet(images, data.train.labels[chosen], space=space)
+    digest = content_digest(content)
+    return pipeline.Distilled(
+        plugin=PluginPart(name="selection", version=1, options={}, explicit={}),
+        content=content,
+        key=digest,
+        digest=digest,
+        ipc=ipc,
+        seed=0,
+        shrunk=(),
+        steps=[],
+        seconds=0.0,
+        bytes={"images": images.nbytes, "labels": content.labels.nbytes},
+        path=Path(),
+    )
+
+
+def _check_protocol_sees_options(bench: _Bench, data: Dataset, ipc: int, network: str, unused: Collection[str]) -> None:
+    """Finished students are found again by the protocol, so an option it does not show would have no effect."""
+    content = _selection(data, ipc, "rgb_uint8").content
+
+    def digest(options: Mapping[str, Any]) -> str:
+        def protocol(ctx: Context) -> str:
+            evaluator, mine, _ = pipeline.prepare_evaluator(ctx, bench.name, network, ipc)
+            return evaluator.protocol(mine, content).digest
+
+        given = bench.options
+        bench.options = {"evaluator": {**given["evaluator"], **options}}
+        try:
+            return str(bench.run(protocol, data))
+        finally:
+            bench.options = given
+
+    usual = digest({})
+    model = load_plugin(bench.entry).Options
+    for name, field in getattr(model, "model_fields", {}).items():
+        value = bench.options["evaluator"].get(name, field.get_default(call_default_factory=True))
+        for other in _others(value, field.annotation):
+            try:
+                seen = digest({name: other}) != usual
+            except DDBenchError:
+                continue  # not a value it takes
+            if not seen and name not in unused:
+                raise bench.broken(
+                    f"has a protocol that does not show its option {name!r}",
+                    "Results with different settings would be taken for each other: add it to Protocol.settings.",
+                )
+            break
+
+
+def _others(value: Any, annotation: Any) -> Sequence[Any]:
+    """Other values an option might take."""
+    if get_origin(annotation) is Literal:
+        return [choice for choice in get_args(annotation) if choice != value]
+    if isinstance(value, bool):
+        return [not value]
+    if isinstance(value, int | float):
+        return [value + 1, value / 2, value - 1]
+    return []
+
+
+def _check_split(bench: _Bench, part: str, split: Split, data: Dataset) -> None:
+    if len(set(split.ids)) != len(split.ids):
+        raise bench.broken(f"has doubled ids in its {part} split", "An id names one image for good.")
+    some = [len(split) - 1, 0]
+    for size in (data.image_size, data.image_size + 3):
+        batch = split.images.batch(some, size)
+        shape = (2, size, size, data.channels)
+        if batch.dtype != np.uint8 or batch.shape != shape:
+            raise bench.broken(
+                f"gives {part} images {batch.dtype} {list(batch.shape)} instead of uint8 {list(shape)}",
+                "See ddbench.ImageSource.",
+            )
+        if any(
+            not np.array_equal(split.images.load(index, size), image) for index, image in zip(some, batch, strict=True)
+        ):
+            raise bench.broken(f"gives other {part} images one by one than in a batch", "See ddbench.ImageSource.")
+
+
+def _and(names: Sequence[str]) -> str:
+    return f"{', '.join(names[:-1])} and {names[-1]}"

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+MEASURED = 5000  # training images, evenly spaced, on which latents and reconstructions are measured
 UNCONDITIONAL = 0.1  # share of prompts replaced by "" for classifier-free guidance
 
 
@@ -60,8 +61,9 @@ def train_small_pipeline(
     ``class_names``. The tokenizer's vocabulary comes from ``vocabulary_texts`` (the captions that a later fine-tuning
     will use, for example), the class names and the prompt templates. Training prompts name the class only.
 
-    Returns the measured numbers: ``reconstruction_mse`` (of [0, 1] pixels, over the training images), ``latent_std``,
-    ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``.
+    Returns the measured numbers: ``reconstruction_mse`` (in units of [0, 1] pixels), ``latent_std``,
+    ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``; the first two
+    on at most 5,000 training images.
     """
     checkpoint = checkpoint or NoCheckpoint()
     if len(images) != len(labels):
@@ -85,6 +87,7 @@ def train_small_pipeline(
         labels,
         PromptSource(class_names, vocabulary_texts, tokenizer),
         preset,
+        scaling_factor=float(vae.config.scaling_factor),
         seed=seed,
         device=device,
         precision=precision,
@@ -145,11 +148,12 @@ def train_vae(
         label="VAE",
     )
     vae.eval().requires_grad_(False)
-    centre_latents(vae, encode_posteriors(vae, pixels, flip=False, device=device)["mean"][0])
-    std = float(encode_posteriors(vae, pixels, flip=False, device=device)["mean"].std())
+    measured = pixels[:: max(1, len(pixels) // MEASURED)]
+    centre_latents(vae, encode_posteriors(vae, measured, flip=False, device=device)["mean"][0])
+    std = float(encode_posteriors(vae, measured, flip=False, device=device)["mean"].std())
     vae.register_to_config(scaling_factor=1.0 / std)
     report = {
-        "reconstruction_mse": reconstruction_mse(vae, pixels, device=device),
+        "reconstruction_mse": reconstruction_mse(vae, measured, device=device),
         "latent_std": std,
         "vae_loss": loss,
         "vae_seconds": time.perf_counter() - began,
@@ -183,10 +187,10 @@ def encode_posteriors(vae: Any, pixels: torch.Tensor, *, flip: bool, device: str
 
 
 @torch.no_grad()
-def reconstruction_mse(vae: Any, pixels: torch.Tensor, *, device: str, limit: int = 5000) -> float:
-    """Mean squared error of [0, 1] pixels after encoding (posterior mean) and decoding, over the first ``limit``."""
+def reconstruction_mse(vae: Any, pixels: torch.Tensor, *, device: str) -> float:
+    """Mean squared error, in units of [0, 1] pixels, after encoding (posterior mean) and decoding."""
     total, count = 0.0, 0
-    for start in range(0, min(limit, len(pixels)), 256):
+    for start in range(0, len(pixels), 256):
         batch = pixels[start : start + 256].to(device)
         decoded = vae.decode(vae.encode(batch).latent_dist.mode()).sample.clamp(-1, 1)
         total += float(((decoded - batch) / 2).pow(2).sum())
@@ -230,6 +234,7 @@ def train_unet(
     source: PromptSource,
     preset: SmallPreset,
     *,
+    scaling_factor: float,
     seed: int,
     device: str,
     precision: str,
@@ -237,14 +242,13 @@ def train_unet(
     checkpoint: Checkpoint | None = None,
     checkpoint_every: int = 0,
 ) -> tuple[Any, Any, dict[str, float]]:
-    """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in posterior samples."""
+    """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in scaled posterior samples."""
     began = time.perf_counter()
     encoder = build_text_encoder(preset, source.tokenizer, stream_seed(seed, "text encoder")).to(device).train()
     unet = build_unet(preset, stream_seed(seed, "unet")).to(device, memory_format=torch.channels_last).train()
     parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
     ema = Ema(parameters, preset.ema_decay)
     scheduler = build_scheduler()
-    scale = 1.0 / float(posterior["mean"][0].std())
     targets = torch.as_tensor(np.asarray(labels), dtype=torch.long)
     means, stds = posterior["mean"], posterior["std"]
 
@@ -253,7 +257,7 @@ def train_unet(
         stream = torch_stream(seed, "unet noise", step)
         views = torch.randint(len(means), (len(rows),), generator=stream)
         latents = means[views, rows]
-        latents = scale * (latents + stds[views, rows] * torch.randn(latents.shape, generator=stream))
+        latents = scaling_factor * (latents + stds[views, rows] * torch.randn(latents.shape, generator=stream))
         noise = torch.randn(latents.shape, generator=stream)
         times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)
         prompts = 1 + targets[rows] * source.per_class

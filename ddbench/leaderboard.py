@@ -92,7 +92,7 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         for cell, (column, _) in zip(row.cells, columns, strict=True)
         if cell and not column.whole
     )
-    runs = min(usual, key=lambda text: (-usual[text], text)) if usual else ""
+    runs = max(usual, key=lambda text: (usual[text], text)) if usual else ""
     everything = [*records, *whole]
     first = everything[0]
     labelled = [(column.label, column.whole, members) for column, members in columns]

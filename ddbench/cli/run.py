@@ -75,9 +75,10 @@ def show(found: list[Record], registry: Path, started: float) -> None:
     click.echo()
     for record in found:
         click.echo(f"record  {registry / 'results' / record.relative_path()}")
-    for folder in dict.fromkeys(map(images_folder, found)):
+    for folder, record in {images_folder(record): record for record in found}.items():
         if folder is not None:
-            click.echo(f"images  {folder}")
+            cell = record.cell
+            click.echo(f"images  {cell.method.name}, IPC {record.budget}, seed {cell.seed}: {folder}")
     if text := reused(found, started):
         click.echo(f"reused  {text}")
 

@@ -136,18 +136,20 @@ def _protocols(rows: Mapping[tuple[str, str], Record]) -> list[str]:
         return []
     settings = [record.protocol.settings for record in rows.values()]
     differing = distinct(settings)
-    own = [_pairs(each) for each in differing]
-    common = {key: value for key, value in flat(settings[0]).items() if key not in differing[0]}
+    # How a teacher came about (teacher.source.recipe.…) is in the records and their digest; a page need not list it.
+    common = {key: v for key, v in flat(settings[0]).items() if key not in differing[0] and key.count(".") < 2}
     found = [f"Protocol: {_pairs(common)}."] if common else []
-    for (where, record), text in zip(rows.items(), own, strict=True):
-        budget, network = where
-        detail = f": {text}" if text else ""
-        found.append(f"IPC {budget}, {network}, protocol {record.protocol.digest[:8]}{detail}.")
+    budgets: dict[tuple[str, str, str], list[str]] = {}
+    for ((budget, network), record), own in zip(rows.items(), differing, strict=True):
+        budgets.setdefault((network, record.protocol.digest[:8], _pairs(own)), []).append(budget)
+    for (network, digest, own_text), several in budgets.items():
+        detail = f", {own_text}" if own_text else ""
+        found.append(f"IPC {', '.join(several)} on {network}: protocol {digest}{detail}.")
     return found
 
 
 def _pairs(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{key}={value_text(value)}" for key, value in sorted(settings.items()))
+    return "; ".join(f"{key}={value_text(value)}" for key, value in sorted(settings.items()))
 
 
 def _shrunk(records: Iterable[Record], scope: str) -> str:

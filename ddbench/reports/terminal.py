@@ -30,7 +30,8 @@ def show(board: Board, file: TextIO | None = None) -> None:
             console.width = max(100, console.measure(grid, options=unlimited).maximum)
         console.print(Text(f"{content.dataset}: {content.title}", style="bold"))
         console.print(grid)
-        for name, text in facts(content)[2:]:
+        gains = [("Gains", f"over {content.gain_over} in points, behind the deviation")] * bool(content.gain_over)
+        for name, text in [*facts(content)[2:], *gains]:
             console.print(Padding(Text.assemble((f"{name}: ", "bold"), text), (0, 0, 0, 2)))
         for note in content.notes:
             console.print(Padding(Text(f"· {note}", style="dim"), (0, 0, 0, 2)))

@@ -29,12 +29,21 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class File:
-    """One image file: its label, its stable id ``<class folder>/<path in it>``, where it is, and its size in bytes."""
+    """One image file.
+
+    Attributes:
+        label: class index.
+        id: ``<class folder>/<path in it>``, the same wherever the tree is.
+        path: where it is.
+        size: in bytes.
+        changed: time of the last change, in nanoseconds; only says whether to read it again.
+    """
 
     label: int
     id: str
     path: Path
     size: int
+    changed: int
 
 
 def class_folders(folder: Path) -> list[str]:
@@ -60,9 +69,9 @@ def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str) -
     others: list[str] = []
     for label, name in enumerate(classes):
         before = len(files)
-        for identity, path, size in sorted(_walk(str(folder / name), name)):
+        for identity, path, size, changed in sorted(_walk(str(folder / name), name)):
             if os.path.splitext(identity)[1].lower() in SUFFIXES:  # noqa: PTH122 (ten times as fast as pathlib)
-                files.append(File(label, identity, Path(path), size))
+                files.append(File(label, identity, Path(path), size, changed))
             else:
                 others.append(identity)
         if len(files) == before:
@@ -76,8 +85,8 @@ def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str) -
     return files
 
 
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, str, int]]:
-    """Yield id, path and size (-1 for a dead link) of every file below a folder, except hidden ones."""
+def _walk(folder: str, prefix: str) -> Iterator[tuple[str, str, int, int]]:
+    """Yield id, path, size (-1 for a dead link) and time of change of every file below a folder, except hidden ones."""
     with os.scandir(folder) as entries:
         for entry in entries:
             identity = f"{prefix}/{entry.name}"
@@ -87,9 +96,10 @@ def _walk(folder: str, prefix: str) -> Iterator[tuple[str, str, int]]:
                 yield from _walk(entry.path, identity)
                 continue
             try:
-                yield identity, entry.path, entry.stat().st_size
+                about = entry.stat()
+                yield identity, entry.path, about.st_size, about.st_mtime_ns
             except OSError:
-                yield identity, entry.path, -1
+                yield identity, entry.path, -1, 0
 
 
 def complain(who: str, problems: Sequence[str]) -> None:
@@ -114,6 +124,7 @@ class TreeImages(ddbench.FileImages):
         self.files = list(files)
         self.who = who
         self.listing = ddbench.digest([[file.id, file.size] for file in files])
+        self.content = self._content()
         self._steps: dict[int, ddbench.Done] = {}
         self._arrays: dict[int, ddbench.ArrayImages] = {}
 
@@ -136,7 +147,8 @@ class TreeImages(ddbench.FileImages):
         if len(self) * size * size * self.channels > ARRAY_LIMIT:
             return None
         if size not in self._steps:
-            inputs = {"version": VERSION, "files": self.listing, "size": size, "channels": self.channels}
+            files = {"files": self.listing, "content": self.content}
+            inputs = {"version": VERSION, **files, "size": size, "channels": self.channels}
             done = self.ctx.step("images", inputs, lambda step: self._decode(step, size))
             self._steps[size] = done
             self._arrays[size] = ddbench.ArrayImages(np.load(done.dir / "images.npy", mmap_mode="r"))
@@ -150,7 +162,15 @@ class TreeImages(ddbench.FileImages):
         """Return the digest of the files' bytes, or None if they are too large to read them all."""
         if sum(file.size for file in self.files) > CONTENT_LIMIT:
             return None
-        return ddbench.digest([ddbench.digest_bytes(path.read_bytes()) for path in self.paths])
+
+        def read(step: ddbench.Step) -> None:
+            step.info["content"] = ddbench.digest([ddbench.digest_bytes(path.read_bytes()) for path in self.paths])
+
+        # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
+        changed = ddbench.digest([file.changed for file in self.files])
+        inputs = {"version": VERSION, "files": self.listing, "changed": changed}
+        content: str = self.ctx.store.build("image-files", inputs, read).info["content"]
+        return content
 
     def _decode(self, step: ddbench.Step, size: int) -> None:
         path = step.dir / "images.npy"
@@ -176,7 +196,7 @@ class TreeImages(ddbench.FileImages):
             path.unlink(missing_ok=True)
             raise
         step.info["mean"], step.info["std"] = (list(values) for values in measure(array))
-        step.info["pixels"], step.info["files"] = pixels_digest(array), self._content()
+        step.info["pixels"] = pixels_digest(array)
 
 
 def split_of(images: TreeImages) -> ddbench.Split:
@@ -224,10 +244,7 @@ def from_trees(
                 "class_ids": list(class_ids),
                 "image_size": image_size,
                 "counts": [split.counts(len(class_ids)) for split in splits],
-                "content": [
-                    [images.listing, done.info["files"] if done else None]
-                    for images, done in zip((train, test), kept, strict=True)
-                ],
+                "content": [[images.listing, images.content] for images in (train, test)],
             }
         ),
         origin=origin,

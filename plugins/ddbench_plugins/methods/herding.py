@@ -8,7 +8,7 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.methods.selection import as_rows, dot, select_by_features, squared_norms
+from ddbench_plugins.methods.selection import FEATURE_PRESETS, as_rows, dot, select_by_features, squared_norms
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,6 +23,9 @@ class Herding(ddbench.Distiller):
         network: str = Field(
             "convnet-3-bn", description="Network whose features are used; trained on all training images."
         )
+
+    presets = FEATURE_PRESETS
+    seeded = False  # the network is trained with a seed of its own, and shared by all runs
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Select ``ctx.ipc`` images per class."""

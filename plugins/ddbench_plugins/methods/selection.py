@@ -12,6 +12,15 @@ import ddbench
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: IDC's ``coreset.py`` uses the features of ResNetAP-10 for ImageNet subsets and of ConvNet-3 for small images.
+FEATURE_PRESETS = (
+    {
+        "when": {"scale": "paper", "dataset": "imagenette"},
+        "set": {"network": "resnet-ap-10"},
+        "source": "Kim et al. 2022 (IDC), coreset.py",
+    },
+)
+
 #: Chooses ``ipc`` of the n images of a class: gets the label and the images' positions, returns indices into them.
 Choice = Callable[[int, "NDArray[np.int64]"], "NDArray[np.int64]"]
 
@@ -46,16 +55,17 @@ def select_by_features(
         network: whose features: those that its classifier sees.
         order: gets float32 [n, d] and the number to choose, returns indices.
     """
-    from ddbench_plugins.training.teachers import get_teacher
+    from ddbench_plugins.training.observers import get_teacher
 
     dataset, budget = ctx.dataset, ipc_of(ctx)
-    teacher = get_teacher(ctx, network)
+    # A weak network makes a weak selection, not a misleading label, so there is no floor; its accuracy is recorded.
+    teacher = get_teacher(ctx, network, floor=False)
 
     def choose(label: int, members: NDArray[np.int64]) -> NDArray[np.int64]:
         images = dataset.train.images.batch(members.tolist(), dataset.image_size)
         return order(teacher.features(images), budget)
 
-    return select(ctx, choose, {"teacher": teacher.digest})
+    return select(ctx, choose, {"teacher": teacher.describe()})
 
 
 def ipc_of(ctx: ddbench.Context) -> int:

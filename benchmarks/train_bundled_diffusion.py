@@ -17,14 +17,14 @@ from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.diffusion.backbone import load_pipeline, save_pipeline
 from ddbench_plugins.diffusion.small import PRESETS
 from ddbench_plugins.diffusion.train_small import train_small_pipeline
-from ddbench_plugins.training.memory import tune_allocator
+from ddbench_plugins.training.memory import keep_freed_memory
 
 ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "assets" / "digits"
 
 
 def main(folder: Path) -> None:
     """Train on the digits' training part and save the model in half precision with its measured numbers."""
-    tune_allocator()
+    keep_freed_memory()
     images, labels = read_digits()
     train, _ = stratified(labels, tuple(f"{i:05d}" for i in range(len(labels))), fraction=0.2, seed=0)
     shown, labels = enlarge(images)[train], labels[train]

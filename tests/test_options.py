@@ -82,7 +82,7 @@ def test_presets_combine_two_axes(text, scale, fidelity):
 
 @pytest.mark.parametrize("text", ["papr", "cpu+paper", "sane+official"])
 def test_a_wrong_preset_is_refused(text):
-    with pytest.raises(UsageError, match="(?i)preset"):
+    with pytest.raises(UsageError, match=r"(?i)preset"):
         Preset.parse(text)
 
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 from ddbench_plugins.networks import convnet
-from ddbench_plugins.training import runtime
+from ddbench_plugins.training import memory, runtime
 
 
 def network(norm="instance"):
@@ -61,7 +61,7 @@ def test_the_allocator_hint_is_optional(monkeypatch, error):
     def missing(_name):
         raise error
 
-    runtime.keep_freed_memory.cache_clear()
-    monkeypatch.setattr(runtime.ctypes, "CDLL", missing)
-    assert runtime.keep_freed_memory() is False
-    runtime.keep_freed_memory.cache_clear()
+    memory.keep_freed_memory.cache_clear()
+    monkeypatch.setattr(memory.ctypes, "CDLL", missing)
+    assert memory.keep_freed_memory() is False
+    memory.keep_freed_memory.cache_clear()

@@ -77,8 +77,8 @@ class Minimax(Evaluator):
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student on hard labels and test it."""
         from ddbench_plugins.training import optimisers, schedules, students
-        from ddbench_plugins.training.steps import hard_label_step
         from ddbench_plugins.training.observers import get_teacher
+        from ddbench_plugins.training.steps import hard_label_step
 
         if distilled.whole:
             return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()

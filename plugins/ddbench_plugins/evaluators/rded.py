@@ -83,8 +83,8 @@ class Rded(Evaluator):
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
         from ddbench_plugins.training import augment, optimisers, schedules, students
-        from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
         from ddbench_plugins.training.observers import constants, get_teacher
+        from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
 
         options: RdedOptions = ctx.options
         if distilled.whole:
@@ -125,7 +125,7 @@ class Rded(Evaluator):
 
 
 def batch_size(given: int | None, ipc: int, num_classes: int) -> int:
-    """Images per step: 10, 50, 100 at IPC 1, 10, 50, twice that from 100 classes on, at most the set (RDED argument.py).
+    """Images per step: 10, 50, 100 at IPC 1, 10, 50; twice that from 100 classes; at most the set (RDED argument.py).
 
     Between those IPCs, which the released code refuses, the value of the next smaller one is used.
     """

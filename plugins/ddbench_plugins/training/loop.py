@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.runtime import (
     Compile,
     Precision,
     autocast,
     compile_if_worth_it,
-    keep_freed_memory,
     resolve_precision,
 )
 from ddbench_plugins.training.schedules import constant

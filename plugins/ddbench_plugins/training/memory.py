@@ -1,24 +1,21 @@
-"""Memory allocation settings that make CPU training faster."""
+"""The memory allocator of long CPU runs."""
 
 from __future__ import annotations
 
 import ctypes
-import sys
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
+import functools
 
 
-def tune_allocator() -> bool:
-    """Let glibc keep freed memory instead of returning it to the system; True where that was possible.
+@functools.cache
+def keep_freed_memory() -> bool:
+    """Tell glibc to keep large freed blocks instead of returning them to the kernel after every layer.
 
-    By default every large tensor is mapped and unmapped anew, and the page faults cost a training step on the CPU a
-    good part of its time. Does nothing outside Linux with glibc.
+    Training a small ConvNet on a CPU spends up to half its time on page faults without this. Returns whether it was
+    applied; elsewhere than glibc nothing happens.
     """
-    if not sys.platform.startswith("linux"):
-        return False
+    trim_threshold, top_pad, mmap_max = -1, -2, -4
     try:
-        mallopt = ctypes.CDLL("libc.so.6").mallopt
-    except (OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+    except (OSError, AttributeError, TypeError):
         return False
-    settings = ((_M_MMAP_MAX, 0), (_M_TRIM_THRESHOLD, 1 << 30), (_M_TOP_PAD, 64 << 20))
-    return all(mallopt(name, value) == 1 for name, value in settings)
+    return all((mallopt(mmap_max, 0), mallopt(trim_threshold, 2**31 - 1), mallopt(top_pad, 512 * 2**20)))

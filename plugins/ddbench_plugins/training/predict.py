@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
-from ddbench_plugins.training.runtime import Precision, autocast, keep_freed_memory
+from ddbench_plugins.training.memory import keep_freed_memory
+from ddbench_plugins.training.runtime import Precision, autocast
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor, nn

@@ -65,7 +65,7 @@ RECIPES: dict[tuple[str, str], TeacherRecipe] = {
 
 
 def recipe_for(dataset: str, network: str) -> TeacherRecipe:
-    """Recipe of a data set for a network name such as "convnet-3-bn": its own, its family's, the data set's, or generic."""
+    """Recipe of a data set for a network such as "convnet-3-bn": its own, its family's, the data set's, or generic."""
     family = network.rstrip("-bng").rstrip("0123456789").rstrip("-")
     for name in (network, family, ""):
         if (dataset, name) in RECIPES:

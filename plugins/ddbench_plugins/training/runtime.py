@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
-import functools
 import shutil
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -24,21 +22,6 @@ Compile = Literal["auto", "never", "always"]
 
 _CPU_FLOPS = 3e11  # what two modest cores reach with these networks in bfloat16; only a scale for "is it worth it"
 _COMPILE_SECONDS = 30.0
-
-
-@functools.cache
-def keep_freed_memory() -> bool:
-    """Tell glibc to keep large freed blocks instead of returning them to the kernel after every layer.
-
-    Training a small ConvNet on a CPU spends up to half its time on page faults without this. Returns whether it was
-    applied; elsewhere than glibc nothing happens.
-    """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (OSError, AttributeError, TypeError):
-        return False
-    return all((mallopt(mmap_max, 0), mallopt(trim_threshold, 2**31 - 1), mallopt(top_pad, 512 * 2**20)))
 
 
 def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16"]:

@@ -141,9 +141,9 @@ def train_small(ctx: Context, preset: SmallPreset) -> Path:
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.train_small import train_small_pipeline
         from ddbench_plugins.methods.vlcp.captions import caption_training_images
-        from ddbench_plugins.training.memory import tune_allocator
+        from ddbench_plugins.training.memory import keep_freed_memory
 
-        tune_allocator()
+        keep_freed_memory()
         words = caption_training_images(ctx, "attributes").texts
         images = data.train.images.batch(range(len(data.train)), preset.resolution)
         with ctx.progress("small diffusion model") as advance:

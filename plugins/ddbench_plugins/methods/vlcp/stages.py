@@ -92,9 +92,9 @@ def _finetune(
     ctx: Context, step: Step, base: Backbone, captions: Captions, settings: FinetuneSettings, seed: int
 ) -> None:
     from ddbench_plugins.diffusion.finetune import finetune
-    from ddbench_plugins.training.memory import tune_allocator
+    from ddbench_plugins.training.memory import keep_freed_memory
 
-    tune_allocator()
+    keep_freed_memory()
     split = ctx.dataset.train
     images: Any = Resized(split.images, settings.resolution)
     if settings.cache_latents:
@@ -290,9 +290,9 @@ def synthesise(ctx: Context, model: Backbone, name: str, found: Prototypes, prom
 
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.synthesize import synthesize
-        from ddbench_plugins.training.memory import tune_allocator
+        from ddbench_plugins.training.memory import keep_freed_memory
 
-        tune_allocator()
+        keep_freed_memory()
         pipeline = model.load(model.compute_dtype)
         with ctx.progress(name, len(prompts)) as advance:
             for start in range(0, len(prompts), CHUNK):

@@ -9,36 +9,27 @@ adds what a single run cannot see: hidden randomness, hidden test images, option
 
 from __future__ import annotations
 
-import contextlib
-import random
 import re
-import sys
-import tempfile
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
 
 from ddbench import pipeline
-from ddbench.context import Context, Machine, load_plugin
+from ddbench.context import Context, load_plugin
 from ddbench.contracts import Dataset, DistilledSet, Split
 from ddbench.distilled import content_digest
-from ddbench.errors import DDBenchError, PluginError, UsageError
+from ddbench.errors import DDBenchError
 from ddbench.images import ArrayImages
-from ddbench.options import FIDELITIES, SCALES, Preset, resolve
-from ddbench.plugins import Entry, Owner, Plugins, load_plugins
 from ddbench.records import PluginPart, Record
 from ddbench.specs import DatasetSpec, EvaluatorSpec, MethodSpec, Spec
-from ddbench.store import Store
+from ddbench.testing.bench import Bench
 from ddbench.testing.toy import toy_dataset
-from ddbench.ui import Reporter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-Result = TypeVar("Result")
 
 #: What every protocol says of itself.
 SETTINGS = ("network", "label_type", "selection")
@@ -66,7 +57,7 @@ def check_method(
             seeds that change nothing although the method is not declared ``seeded = False``.
     """
     data = dataset or toy_dataset()
-    with _Bench(method, MethodSpec, options, data, plugins) as bench:
+    with Bench(method, MethodSpec, options, data, plugins) as bench:
 
         def distil(seed: int, data: Dataset) -> pipeline.Distilled:
             return bench.run(lambda ctx: pipeline.distil(*pipeline.prepare_method(ctx, bench.name, ipc, seed)), data)
@@ -109,7 +100,7 @@ def check_evaluator(
             an option, or a pixel space that is read wrongly.
     """
     data = dataset or toy_dataset()
-    with _Bench(evaluator, EvaluatorSpec, options, data, plugins) as bench:
+    with Bench(evaluator, EvaluatorSpec, options, data, plugins) as bench:
 
         def score(space: str) -> Record:
             def evaluate(ctx: Context) -> Record:
@@ -158,7 +149,7 @@ def check_dataset(
         PluginError: a broken contract, a changing fingerprint, doubled ids, images that depend on how they are asked
             for, statistics of the wrong scale, or an origin that names a folder of this machine.
     """
-    with _Bench(dataset, DatasetSpec, options, None, plugins) as bench:
+    with Bench(dataset, DatasetSpec, options, None, plugins) as bench:
         bench.check_options()
         name = bench.name + argument
 
@@ -185,81 +176,6 @@ def check_dataset(
 
 
 _RANDOM = "Take every random choice from ctx.rng(role), or from a generator seeded with ctx.seed(role)."
-
-
-class _Bench:
-    """A plugin among the installed ones, run with a new artifact folder and other global random states each time."""
-
-    def __init__(
-        self,
-        target: Spec | type,
-        spec_type: type[Spec],
-        options: Mapping[str, Any] | None,
-        dataset: Dataset | None,
-        plugins: Iterable[str | Path],
-    ) -> None:
-        spec = target if isinstance(target, Spec) else spec_type(getattr(target, "__name__", "plugin").lower(), target)
-        if not isinstance(spec, spec_type):
-            raise UsageError(f"{spec!r} is not a {spec_type.__name__}.")
-        known = load_plugins(plugins)
-        self.name, self.dataset = spec.name, dataset
-        self.entry = Entry(spec, Owner(spec.name, "under test"))
-        self.plugins = Plugins(known.manager, {kind: dict(entries) for kind, entries in known.entries.items()})
-        self.plugins.entries[spec.kind][spec.name] = self.entry
-        self.options = {spec.kind: dict(options or {})}
-        self.runs = 0
-
-    def __enter__(self) -> _Bench:
-        self.folder = tempfile.TemporaryDirectory(prefix="ddbench-conformance-")
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.folder.cleanup()
-
-    def run(self, work: Callable[[Context], Result], dataset: Dataset | None) -> Result:
-        """Run one piece of work in a context of its own."""
-        self.runs += 1
-        ctx = Context(
-            plugins=self.plugins,
-            store=Store(Path(self.folder.name, str(self.runs))),
-            reporter=Reporter(),
-            machine=Machine(offline=True),
-            explicit=self.options,
-            _dataset=dataset,
-        )
-        with _global_randomness(self.runs):
-            return work(ctx)
-
-    def broken(self, what: str, hint: str) -> PluginError:
-        return PluginError(f"The {self.entry.spec.kind} {self.name!r} {what}.", hint=hint)
-
-    def check_options(self) -> None:
-        """Every option is described, and every preset fits."""
-        plugin = load_plugin(self.entry)
-        for name, field in getattr(plugin.Options, "model_fields", {}).items():
-            if not field.description:
-                raise self.broken(f"does not describe its option {name!r}", "Give it Field(…, description=…).")
-        for scale in SCALES:
-            for fidelity in FIDELITIES:
-                resolve(type(plugin), self.name, {"dataset": "toy", "ipc": 1}, Preset(scale, fidelity), {})
-
-
-@contextlib.contextmanager
-def _global_randomness(seed: int) -> Iterator[None]:
-    """Put every global generator into another state, and back."""
-    torch = sys.modules.get("torch")
-    states = random.getstate(), np.random.get_state(), torch.get_rng_state() if torch else None
-    random.seed(seed)
-    np.random.seed(seed)
-    if torch:
-        torch.manual_seed(seed)
-    try:
-        yield
-    finally:
-        random.setstate(states[0])
-        np.random.set_state(states[1])
-        if torch:
-            torch.set_rng_state(states[2])
 
 
 def _other_test_images(data: Dataset) -> Dataset:
@@ -294,7 +210,7 @@ def _selection(data: Dataset, ipc: int, space: str) -> pipeline.Distilled:
     )
 
 
-def _check_protocol_sees_options(bench: _Bench, data: Dataset, ipc: int, network: str, unused: Collection[str]) -> None:
+def _check_protocol_sees_options(bench: Bench, data: Dataset, ipc: int, network: str, unused: Collection[str]) -> None:
     """Finished students are found again by the protocol, so an option it does not show would have no effect."""
     content = _selection(data, ipc, "rgb_uint8").content
 
@@ -338,7 +254,7 @@ def _others(value: Any, annotation: Any) -> Sequence[Any]:
     return []
 
 
-def _check_split(bench: _Bench, part: str, split: Split, data: Dataset) -> None:
+def _check_split(bench: Bench, part: str, split: Split, data: Dataset) -> None:
     if len(set(split.ids)) != len(split.ids):
         raise bench.broken(f"has doubled ids in its {part} split", "An id names one image for good.")
     some = [len(split) - 1, 0]

@@ -131,6 +131,16 @@ def test_an_empty_and_a_corrupt_image_are_named_and_nothing_is_kept(load, tree, 
     assert len(load(f"folder:{tree}").train) == 5
 
 
+def test_a_header_that_claims_a_vast_size_is_named(load, tree):
+    path = tree / "train" / "b" / "2.bmp"
+    Image.new("RGB", (8, 8)).save(path)
+    raw = bytearray(path.read_bytes())
+    raw[18:26] = (200_000).to_bytes(4, "little") * 2  # width and height
+    path.write_bytes(raw)
+    with pytest.raises(ddbench.DataError, match=r"image b/2.bmp cannot be read \(Image size"):
+        load(f"folder:{tree}")
+
+
 def test_a_dead_link_is_named(load, tree):
     (tree / "train" / "b" / "7.png").symlink_to(tree / "gone.png")
     with pytest.raises(ddbench.DataError, match=r"image b/7.png is not readable"):

@@ -158,7 +158,7 @@ def probe(files: list[File]) -> tuple[int, int]:
             with Image.open(files[index].path) as image:
                 sides.add(image.size)
                 modes.add(image.mode)
-        except (OSError, SyntaxError, ValueError):
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             continue
     width, height = sides.pop() if len(sides) == 1 else (0, 1)
     side = width if width == height and 4 <= width <= NATIVE_LIMIT else DEFAULT_SIZE

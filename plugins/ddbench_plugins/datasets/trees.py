@@ -173,6 +173,8 @@ class TreeImages(ddbench.FileImages):
         return content
 
     def _decode(self, step: ddbench.Step, size: int) -> None:
+        from PIL.Image import DecompressionBombError
+
         path = step.dir / "images.npy"
         shape = (len(self), size, size, self.channels)
         problems: list[str] = []
@@ -182,8 +184,8 @@ class TreeImages(ddbench.FileImages):
             def decode(index: int) -> None:
                 try:
                     array[index] = super(TreeImages, self).load(index, size)
-                except DataError as error:
-                    problems.append(f"{self.files[index].id} cannot be read ({error.__cause__})")
+                except (DataError, DecompressionBombError) as error:  # the latter: a damaged header claims a vast size
+                    problems.append(f"{self.files[index].id} cannot be read ({error.__cause__ or error})")
 
             with ThreadPoolExecutor(4) as pool, self.ctx.progress(f"decoding {self.who}", len(self)) as advance:
                 for start in range(0, len(self), 256):

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class KMeans(ddbench.Distiller):
-    """k-means over the pixels of each class, with ``ctx.ipc`` clusters (Wang et al. 2018, ``utils/baselines.py``)."""
+    """k-means over the pixels of each class, with ``ctx.ipc`` clusters (Wang et al. 2018, ``utils/baselines.py``).
+
+    The means are the default because they are the published baseline and the stronger one: judged by a small MLP on
+    a held-out part of the training split, they beat the nearest real images on digits and CIFAR-10 at IPC 1 and 10.
+    """
 
     class Options(ddbench.Options):
         """Options of k-means."""

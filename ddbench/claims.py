@@ -1,0 +1,295 @@
+"""Published claims: numbers of papers with their sources, kept apart from everything that ddbench measured itself.
+
+``registry/published/published.csv`` has one number per line, ``sources.md`` the sources its ``source`` column names, and
+``aliases.toml`` what published names of networks and evaluators mean in ddbench.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddbench.errors import RecordError
+from ddbench.store import write_atomic
+
+FOLDER, FILE, SOURCES, ALIASES = "published", "published.csv", "sources.md", "aliases.toml"
+#: Whose number it is (explained in sources.md).
+KINDS = ("own", "own-quoted", "other", "baseline", "full", "benchmark", "third-party")
+#: Metrics that are accuracies in percent; others are scores in points and may be negative.
+ACCURACIES = ("top1", "top1_avg_over_aug", "top1_avg_transfer")
+METRICS = (*ACCURACIES, "hlr", "ior")
+UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One published number.
+
+    Attributes:
+        ipc: images per class; None for the whole data set.
+        mean, std: as printed (text), in percent or points; ``std`` is "" where the source gives none.
+        kind: whose number it is, one of :data:`KINDS`.
+        source, table: a key of sources.md, and the place in it.
+    """
+
+    dataset: str
+    ipc: int | None
+    method: str
+    evaluator: str
+    network: str
+    label_type: str
+    metric: str
+    mean: str
+    std: str
+    kind: str
+    source: str
+    table: str
+    note: str
+
+    @property
+    def value(self) -> float:
+        """The mean as a number."""
+        return float(self.mean)
+
+    @property
+    def deviation(self) -> float | None:
+        """The deviation as a number, where there is one."""
+        return float(self.std) if self.std else None
+
+    @property
+    def text(self) -> str:
+        """Mean ± deviation as printed."""
+        return f"{self.mean} ± {self.std}" if self.std else self.mean
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What may be claimed only once."""
+        where = (self.dataset, self.ipc, self.method, self.evaluator, self.network, self.label_type)
+        return (*where, self.metric, self.source, self.table)
+
+
+COLUMNS = tuple(field.name for field in fields(Claim))
+
+
+def path(registry: Path) -> Path:
+    """Return where a registry keeps its claims."""
+    return registry / FOLDER / FILE
+
+
+def read(registry: Path) -> list[Claim]:
+    """Read a registry's claims in file order; none where it has no such file.
+
+    Raises:
+        RecordError: anything :func:`check` finds, with the line.
+    """
+    claims, problems = check(registry)
+    if problems:
+        shown = "\n".join(f"  {problem}" for problem in problems[:10])
+        raise RecordError(f"{len(problems)} problems in {FOLDER}/{FILE}:\n{shown}")
+    return claims
+
+
+def check(registry: Path) -> tuple[list[Claim], list[str]]:
+    """Return the good claims of a registry, and what is wrong with the others, by line."""
+    file = path(registry)
+    if not file.exists():
+        return [], []
+    try:
+        text = file.read_text("utf-8")
+        known = sources(registry)
+        aliases(registry)
+    except (OSError, UnicodeDecodeError) as error:
+        return [], [f"cannot be read: {error}"]
+    except RecordError as error:
+        return [], [str(error)]
+    return parse(text, known)
+
+
+def parse(text: str, known: Collection[str]) -> tuple[list[Claim], list[str]]:
+    """Read CSV text.
+
+    Args:
+        text: with the columns :data:`COLUMNS`.
+        known: the keys of sources that may be named.
+
+    Returns:
+        Good claims, and what is wrong with the others, by line.
+    """
+    reader = csv.reader(io.StringIO(text))
+    header = next(reader, [])
+    if tuple(header) != COLUMNS:
+        return [], [f"line 1: the columns must be {','.join(COLUMNS)}"]
+    found: list[Claim] = []
+    problems: list[str] = []
+    seen: dict[tuple[object, ...], int] = {}
+    for cells in reader:
+        line = f"line {reader.line_num}"
+        if len(cells) != len(COLUMNS):
+            problems.append(f"{line}: {len(cells)} cells, not {len(COLUMNS)}")
+            continue
+        row = dict(zip(COLUMNS, cells, strict=True))
+        if wrong := _flaw(row, known):
+            problems.append(f"{line}: {wrong}")
+            continue
+        claim = Claim(**{**row, "ipc": None if row["ipc"] == "full" else int(row["ipc"])})  # type: ignore[arg-type]
+        if claim.place in seen:
+            problems.append(f"{line}: claims the same cell as line {seen[claim.place]}")
+            continue
+        seen[claim.place] = reader.line_num
+        found.append(claim)
+    return found, problems
+
+
+def _flaw(row: Mapping[str, str], known: Collection[str]) -> str:
+    """Return what is wrong with a line, or ""."""
+    for name in COLUMNS:
+        if not row[name] and name not in ("std", "note"):
+            return f"{name} is empty"
+        if row[name] != row[name].strip() or not row[name].isprintable():
+            return f"{name} has spaces around it or characters that do not print"
+    if row["ipc"] != "full" and not (row["ipc"].isascii() and row["ipc"].isdigit() and int(row["ipc"])):
+        return f"ipc {row['ipc']!r} is neither a number of images nor 'full'"
+    for name, choices in (("kind", KINDS), ("metric", METRICS), ("source", known)):
+        if row[name] not in choices:
+            return f"{name} {row[name]!r} is not known" + (f" ({SOURCES} does not list it)" if name == "source" else "")
+    low = 0.0 if row["metric"] in ACCURACIES else -100.0
+    for name, least in (("mean", low), ("std", 0.0)):
+        number = _number(row[name] or "0")
+        if number is None or not least <= number <= 100:
+            return f"{name} {row[name]!r} is no number from {least:g} to 100"
+    return ""
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and set(text) <= set("-.0123456789") else None
+
+
+def sources(registry: Path) -> dict[str, str]:
+    """Return key → citation from the table of sources.md.
+
+    Raises:
+        RecordError: a key that is listed twice.
+    """
+    file = registry / FOLDER / SOURCES
+    if not file.exists():
+        return {}
+    _, _, table = file.read_text("utf-8").partition("\n| key |")
+    found: dict[str, str] = {}
+    for line in table.splitlines()[2:]:
+        if not line.startswith("|"):
+            break
+        key, citation = (cell.strip() for cell in line.split("|")[1:3])
+        if key in found:
+            raise RecordError(f"{SOURCES} lists {key!r} twice.")
+        found[key] = citation
+    return found
+
+
+def select(claims: Iterable[Claim], **filters: Collection[Any]) -> list[Claim]:
+    """Return the claims that match every filter (field name → values); an empty filter lets everything through."""
+    wanted = {name: set(values) for name, values in filters.items() if values}
+    return [claim for claim in claims if all(getattr(claim, name) in values for name, values in wanted.items())]
+
+
+def dump(claims: Iterable[Claim]) -> str:
+    """Return claims as CSV text, in the order given."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for claim in claims:
+        cells = [getattr(claim, name) for name in COLUMNS]
+        writer.writerow(["full" if cell is None else cell for cell in cells])
+    return text.getvalue()
+
+
+def add(registry: Path, text: str) -> tuple[int, list[str]]:
+    """Append the new claims of a CSV text to a registry.
+
+    Returns:
+        How many were added, and what was refused: faulty lines, and cells already claimed with another number.
+
+    Raises:
+        RecordError: the registry's own claims are faulty.
+    """
+    had = read(registry)
+    given, problems = parse(text, sources(registry))
+    known = {claim.place: claim for claim in had}
+    new = [claim for claim in given if claim.place not in known]
+    for claim in given:
+        old = known.get(claim.place)
+        if old is not None and old.text != claim.text:
+            cell = f"{claim.dataset} ipc {claim.ipc or 'full'} {claim.method} {claim.network}"
+            problems.append(f"{claim.source} {claim.table}, {cell}: {old.text} is already there, not {claim.text}")
+    if new:
+        write_atomic(path(registry), dump([*had, *new]))
+    return len(new), problems
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkAlias(_Part):
+    """A published network name and ddbench's; empty lists mean any."""
+
+    published: str
+    ddbench: str
+    evaluator: tuple[str, ...] = ()
+    dataset: tuple[str, ...] = ()
+
+
+class EvaluatorAlias(_Part):
+    """A published protocol that is one of ddbench's evaluators with certain options."""
+
+    published: str
+    ddbench: str
+    options: dict[str, Any] = {}
+
+
+class Aliases(_Part):
+    """The content of aliases.toml."""
+
+    network: tuple[NetworkAlias, ...] = ()
+    evaluator: tuple[EvaluatorAlias, ...] = ()
+
+    def network_of(self, claim: Claim) -> str:
+        """Return ddbench's name of a claim's network."""
+        for alias in self.network:
+            fits = (alias.evaluator, claim.evaluator), (alias.dataset, claim.dataset)
+            if alias.published == claim.network and all(not names or name in names for names, name in fits):
+                return alias.ddbench
+        return claim.network
+
+    def protocol_of(self, evaluator: str, options: Mapping[str, Any]) -> str:
+        """Return the published name of an evaluator with its options."""
+        for alias in self.evaluator:
+            if alias.ddbench == evaluator and all(options.get(key) == value for key, value in alias.options.items()):
+                return alias.published
+        return evaluator
+
+
+def aliases(registry: Path) -> Aliases:
+    """Read ``aliases.toml``; empty where there is none.
+
+    Raises:
+        RecordError: not TOML, or keys that are not known.
+    """
+    file = registry / FOLDER / ALIASES
+    if not file.exists():
+        return Aliases()
+    try:
+        return Aliases.model_validate(tomllib.loads(file.read_text("utf-8")))
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        raise RecordError(f"{ALIASES} does not fit its schema: {error}") from error

@@ -115,7 +115,7 @@ class Plugins:
         try:
             name = self.manager.register(module, name=f"{owner} #{len(self.owners)}")
         except (pluggy.PluginValidationError, ValueError) as error:
-            raise PluginError(f"Plugin {owner} cannot be registered: {error}") from error
+            raise PluginError(f"Plugin {owner} cannot be registered: {' '.join(str(error).split())}") from error
         try:
             offered = self._offered(module, owner)
         except PluginError:
@@ -163,7 +163,7 @@ class Plugins:
 
     def _check_spec(self, spec: Any, spec_type: type[Spec], hook: str, owner: Owner, offered: list[Spec]) -> None:
         if not isinstance(spec, spec_type):
-            raise PluginError(f"Plugin {owner}: {hook} returned {spec!r}, not a {spec_type.__name__}.")
+            raise PluginError(f"Plugin {owner}: {hook} returned {spec!r} instead of {spec_type.__name__}.")
         if not isinstance(spec.name, str) or not NAME.fullmatch(spec.name):
             raise PluginError(
                 f"Plugin {owner}: {spec.kind} name {spec.name!r} must be lower case: letters, digits, dashes, and"

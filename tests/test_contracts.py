@@ -1,0 +1,203 @@
+"""Every contract violation is named: distilled sets, scores, protocols, data sets, budgets."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ddbench
+from ddbench import pipeline
+from ddbench.context import Context
+from ddbench.contracts import Budget, Dataset, DistilledSet, Protocol, Score, Split, check_ipc
+from ddbench.errors import PluginError, UsageError
+from ddbench.images import ArrayImages
+from ddbench.plugins import load_plugins
+from ddbench.testing import conformance
+from ddbench.testing.toy import toy_dataset
+
+DATA = toy_dataset()
+IMAGES = np.zeros((6, 8, 8, 1), np.uint8)
+FLOATS = IMAGES.astype(np.float32)
+LABELS = np.repeat(np.arange(3, dtype=np.int64), 2)
+GOOD = DistilledSet(IMAGES, LABELS)
+SOFT = np.full((6, 3), 1 / 3, np.float32)
+
+
+def with_nan(array):
+    array = array.copy()
+    array.flat[5] = np.nan
+    return array
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {},
+        {"images": FLOATS, "space": "unit"},
+        {"images": FLOATS, "space": "normalized"},
+        {"images": np.zeros((6, 20, 20, 1), np.uint8)},
+        {"soft_labels": SOFT, "learning_rate": 0.01, "prompts": ("a",) * 6, "source_ids": ("b",) * 6},
+        {"extra": {"acceptance": {"recognised": 0.9, "list": [1, "x", None]}}},
+    ],
+)
+def test_good_sets_pass(change):
+    replace(GOOD, **change).check(DATA, Budget(2), "mine")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"space": "rgb"}, "the unknown pixel space 'rgb'"),
+        ({"images": IMAGES.tolist()}, "images of type list instead of a NumPy array"),
+        ({"images": IMAGES[..., 0]}, r"images of shape \[6, 8, 8\] instead of \[N, H, W, 1\]"),
+        ({"images": IMAGES.repeat(3, 3)}, r"images of shape \[6, 8, 8, 3\]"),
+        ({"images": IMAGES.transpose(0, 3, 1, 2)}, r"images of shape \[6, 1, 8, 8\]"),
+        ({"images": IMAGES[:, :4]}, "images of 4×8 pixels instead of square ones"),
+        ({"images": FLOATS}, r"float32 images instead of uint8 \(space rgb_uint8\)"),
+        ({"space": "unit"}, r"uint8 images instead of float32 \(space unit\)"),
+        ({"images": FLOATS.astype(np.float64), "space": "unit"}, "float64 images instead of float32"),
+        ({"images": with_nan(FLOATS), "space": "normalized"}, "NaN or infinite pixels"),
+        ({"images": FLOATS + np.inf, "space": "zca"}, "NaN or infinite pixels"),
+        ({"labels": LABELS.tolist()}, "labels of type list instead of a NumPy array"),
+        ({"labels": LABELS.astype(np.float32)}, r"labels float32 \[6\] instead of int64 \[N\]"),
+        ({"labels": LABELS.astype(np.int32)}, r"labels int32 \[6\] instead of int64 \[N\]"),
+        ({"labels": LABELS[:, None]}, r"labels int64 \[6, 1\] instead of"),
+        ({"labels": LABELS[:5]}, "6 images but 5 labels"),
+        ({"labels": LABELS + 1}, r"labels from 1 to 3 outside 0…2"),
+        ({"labels": LABELS - 1}, r"labels from -1 to 1 outside 0…2"),
+        ({"labels": np.array([0, 0, 0, 1, 1, 2])}, "3 images of class 'rows' instead of 2"),
+        ({"images": IMAGES[:4], "labels": LABELS[:4]}, "0 images of class 'checks' instead of 2"),
+        ({"images": IMAGES[:0], "labels": LABELS[:0]}, "0 images of class 'rows' instead of 2"),
+        ({"labels": LABELS[::-1].copy()}, "labels that are not in class order"),
+        ({"labels": np.tile(np.arange(3), 2)}, "labels that are not in class order"),
+        ({"source_ids": ("a",)}, "1 source_ids for 6 images"),
+        ({"prompts": ("a",) * 7}, "7 prompts for 6 images"),
+        ({"prompts": (1,) * 6}, "prompts that are not text"),
+        ({"soft_labels": SOFT[:, :2]}, r"soft labels of shape \[6, 2\]"),
+        ({"soft_labels": SOFT.tolist()}, "soft_labels of type list"),
+        ({"soft_labels": with_nan(SOFT)}, "NaN or infinite soft labels"),
+        ({"soft_labels": SOFT * 5}, "soft labels that are not probabilities"),
+        ({"learning_rate": math.nan}, "the learning rate nan"),
+        ({"learning_rate": -0.1}, "the learning rate -0.1"),
+        ({"extra": {"mean": np.zeros(3)}}, "an extra 'mean' that is not plain data: ndarray"),
+        ({"extra": {"loss": math.nan}}, "an extra 'loss' that is not plain data"),
+        ({"whole": True}, "6 images as the whole training set, which has 36"),
+    ],
+)
+def test_broken_sets_are_named(change, words):
+    with pytest.raises(PluginError, match=f"Method mine returned a distilled set with {words}"):
+        replace(GOOD, **change).check(DATA, Budget(2), "mine")
+
+
+def test_a_set_without_a_budget_still_has_every_class():
+    with pytest.raises(PluginError, match="no image of class 'checks'"):
+        DistilledSet(IMAGES[:4], LABELS[:4]).check(DATA, Budget(None), "mine")
+
+
+CORRECT = np.arange(60) < 30
+
+
+def test_a_good_score_passes():
+    Score(0.5, CORRECT, best=0.6, curve=[(1, 0.4), (2, 0.5)], metrics={"loss": 3.5}).check(DATA, "mine")
+
+
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        (Score(50.0, CORRECT), "last=50.0"),
+        (Score(math.nan, CORRECT), "last=nan"),
+        (Score("0.5", CORRECT), "last='0.5'"),
+        (Score(None, CORRECT), "last=None"),
+        (Score(0.5, CORRECT, best=-0.1), "best=-0.1"),
+        (Score(0.5, CORRECT, curve=[(1, 50.0)]), r"curve\[1\]=50.0"),
+        (Score(0.5, CORRECT, metrics={"loss": math.inf}), "metric loss=inf"),
+        (Score(0.5, CORRECT, metrics={"loss": "low"}), "metric loss='low'"),
+        (Score(0.5, CORRECT[:40]), r"correctness of bool \[40\] instead of bool \[60\]"),
+        (Score(0.5, CORRECT.astype(int)), "correctness of int64"),
+        (Score(0.6, CORRECT), "reports last=0.6000 but its per-image correctness averages 0.5000"),
+    ],
+)
+def test_broken_scores_are_named(score, words):
+    with pytest.raises(PluginError, match=f"Evaluator mine .*{words}"):
+        score.check(DATA, "mine")
+
+
+def test_percent_is_explained():
+    with pytest.raises(PluginError) as caught:
+        Score(50.0, CORRECT).check(DATA, "mine")
+    assert "not percent" in caught.value.hint
+
+
+@pytest.mark.parametrize("value", [np.float32(0.1), np.zeros(2), math.nan, {1: 2}, object()])
+def test_a_protocol_is_plain_data(value):
+    with pytest.raises(TypeError, match="the protocol's setting 'lr' is not plain data"):
+        Protocol({"network": "x", "lr": value})
+
+
+def test_the_protocol_digest_covers_settings_and_extension():
+    one = Protocol({"epochs": 300, "lr": 1.0})
+    assert one.digest == Protocol({"lr": 1, "epochs": 300}).digest
+    assert one.digest != Protocol({"epochs": 301, "lr": 1.0}).digest
+    assert one.digest != Protocol({"epochs": 300, "lr": 1.0}, extension="small images").digest
+
+
+@pytest.mark.parametrize("labels", [LABELS.tolist(), LABELS.astype(np.int32), LABELS.astype(float), LABELS[:, None]])
+def test_labels_of_a_split_are_int64(labels):
+    with pytest.raises(TypeError, match="must be a NumPy array int64"):
+        Split(ArrayImages(IMAGES), labels, ("a",) * 6)
+
+
+def bad_split(data: Dataset, **changes):
+    return replace(data, train=replace(data.train, **changes))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda d: d.describe(), "returned dict, not a ddbench.Dataset"),
+        (lambda d: replace(d, class_ids=("a", "b")), "3 class names but 2 distinct class ids"),
+        (lambda d: replace(d, class_ids=("a", "a", "b")), "3 class names but 2 distinct class ids"),
+        (lambda d: replace(d, mean=(0.5,) * 3), "1 channels but a mean of 3 values"),
+        (lambda d: bad_split(d, ids=d.train.ids[1:]), "train split has 36 images, 36 labels and 35 ids"),
+        (lambda d: bad_split(d, labels=d.train.labels[1:]), "train split has 36 images, 35 labels"),
+        (lambda d: bad_split(d, labels=d.train.labels + 1), "train split has labels outside 0…2"),
+        (lambda d: bad_split(d, labels=d.train.labels - 1), "train split has labels outside 0…2"),
+        (lambda d: bad_split(d, labels=d.train.labels // 2), "train split has no image of class 'checks'"),
+        (lambda d: bad_split(d, labels=d.train.labels * 1.0), "failed: TypeError: the labels of a split"),
+        (lambda d: 1 / 0, "failed: ZeroDivisionError"),
+    ],
+)
+def test_broken_data_sets_are_named(change, words, ctx):
+    class Mine(ddbench.DatasetLoader):
+        def load(self, ctx: Context, argument: str) -> Dataset:
+            return change(toy_dataset())
+
+    with pytest.raises(PluginError, match=words) as caught:
+        conformance.check_dataset(ddbench.DatasetSpec("toy", Mine))
+    assert "'toy'" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("ipc", "words"), [(0, "at least 1, not 0"), (13, "IPC 13 is larger than class 'rows' of toy")]
+)
+def test_budgets_fit_the_smallest_class(ipc, words):
+    with pytest.raises(UsageError, match=words):
+        check_ipc(DATA, ipc)
+    check_ipc(DATA, 12)
+
+
+def test_a_label_type_is_kept_through_the_disk(ctx):
+    """A set that passes the check is read back with the digest it was written with."""
+
+    class Mine(ddbench.Distiller):
+        def distill(self, ctx: Context) -> DistilledSet:
+            return replace(GOOD, soft_labels=SOFT.astype(np.float64), learning_rate=0.1, prompts=("ä",) * 6)
+
+    plugins = load_plugins()
+    entry = replace(plugins.get("method", "random"), spec=ddbench.MethodSpec("mine", Mine))
+    made = pipeline.distil(Mine(), replace(ctx, _dataset=DATA, ipc=2), entry)
+    assert made.content.prompts == ("ä",) * 6
+    assert made.content.learning_rate == 0.1

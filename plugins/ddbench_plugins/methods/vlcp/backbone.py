@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 VERSION = 1
-ASSETS = Path(__file__).parents[2] / "diffusion" / "assets"
 #: Data sets whose small model ships with ddbench, by fingerprint.
 SHIPPED = {"8209629dc6fd0f17c74839bf48db95f7b9c0862061cb0dc255b8b94a78814b34": "digits"}
 
@@ -114,11 +113,11 @@ def small_preset(ctx: Context, options: VLCPOptions) -> SmallPreset:
 
 def shipped_model(ctx: Context, preset: SmallPreset) -> Path | None:
     """Return the folder of the small model that ships with ddbench, if it was trained on this data with this preset."""
+    from ddbench_plugins.diffusion.bundled import bundled_model
     from ddbench_plugins.diffusion.small import PRESETS
 
     name = SHIPPED.get(ctx.dataset.fingerprint)
-    folder = ASSETS / str(name)
-    return folder if name and preset == PRESETS[name] and folder.is_dir() else None
+    return bundled_model(name) if name and preset == PRESETS[name] else None
 
 
 def train_small(ctx: Context, preset: SmallPreset) -> Path:

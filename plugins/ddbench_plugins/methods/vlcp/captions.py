@@ -108,6 +108,6 @@ def bag_of_words(texts: Sequence[str], labels: np.ndarray, class_names: Sequence
     if len(set(answers[~held_out])) < 2:
         return {**report, "accuracy": 1.0, "words": len(counter.vocabulary_)}
     test = counter.transform([text for text, out in zip(cleaned, held_out, strict=True) if out])
-    model = LogisticRegression(max_iter=200).fit(train, answers[~held_out])
+    model = LogisticRegression(max_iter=1000).fit(train, answers[~held_out])
     accuracy = float(model.score(test, answers[held_out]))
     return {**report, "accuracy": accuracy, "words": len(counter.vocabulary_)}

@@ -1,0 +1,124 @@
+"""Captioning with a tiny random LLaVA in the hub's format."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ddbench_plugins.captioners import llava
+from ddbench_plugins.captioners.llava import OFFICIAL_PROMPT, Llava, LlavaOptions
+from ddbench_plugins.captioners.metadata import PARTIAL, read_metadata
+
+import ddbench
+from ddbench.options import Preset, Resolved, resolve
+from ddbench.testing.llava import tiny_llava
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    folder = tiny_llava(tmp_path_factory.mktemp("llava"))
+    assert sum(path.stat().st_size for path in folder.iterdir()) < 5 << 20
+    return folder
+
+
+@pytest.fixture
+def offline(ctx):
+    return replace(ctx, machine=ddbench.Machine("cpu", "fp32", offline=True))
+
+
+def options(model, **changes):
+    return LlavaOptions(**{"model": str(model), "max_new_tokens": 8, "batch_size": 2, **changes})
+
+
+def split():
+    images = np.random.default_rng(0).integers(0, 256, (5, 32, 32, 3), np.uint8)
+    return ddbench.Split(ddbench.ArrayImages(images), np.array([0, 0, 1, 1, 1]), tuple("abcde"))
+
+
+def ask(ctx, chosen, checkpoint=None):
+    mine = replace(ctx, resolved=Resolved(chosen), checkpoint=checkpoint)
+    return Llava().caption(mine, split(), ["dog, domestic dog", "cat"], 32)
+
+
+def test_answers_repeat_and_differ_between_images_and_seeds(offline, model):
+    first = ask(offline, options(model))
+    assert len(first) == 5 and all(isinstance(text, str) for text in first)
+    assert first == ask(offline, options(model))
+    assert len(set(first)) > 1
+    assert first != ask(offline, options(model, seed=1))
+
+
+def test_an_answer_does_not_depend_on_its_neighbours(offline, model):
+    chosen = options(model)
+    network, processor = llava.load(chosen, "cpu", offline=True)
+    images = split().images.batch(range(4), 32)
+    questions = ["the red dog"] * 4
+    together = llava.answer(network, processor, images, questions, [1, 2, 3, 4], chosen)
+    assert llava.answer(network, processor, images[2:], questions[2:], [3, 4], chosen) == together[2:]
+    assert llava.answer(network, processor, images[:1], questions[:1], [1], chosen) == together[:1]
+
+
+def test_greedy_answers_need_no_seed(offline, model):
+    assert ask(offline, options(model, temperature=0)) == ask(offline, options(model, temperature=0, seed=1))
+
+
+@pytest.mark.parametrize("cut", [0, 7])
+def test_an_interrupted_run_goes_on_with_the_same_captions(offline, model, tmp_path, monkeypatch, cut):
+    whole = ask(offline, options(model))
+    step = ddbench.Step("captions", "key", tmp_path)
+    asked = []
+    answer = llava.answer
+
+    def interrupted(*arguments):
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        asked.append(arguments)
+        return answer(*arguments)
+
+    monkeypatch.setattr(llava, "answer", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        ask(offline, options(model), step)
+    kept = tmp_path / PARTIAL
+    assert len(read_metadata(kept)) == 4
+    kept.write_text(kept.read_text("utf-8")[: -cut or None], "utf-8")  # a kill in the middle of a line
+    monkeypatch.setattr(llava, "answer", answer)
+    assert ask(offline, options(model), step) == whole
+    assert [text for _, text in read_metadata(kept)] == whole
+
+
+def test_official_fidelity_asks_as_the_released_script():
+    sane = resolve(Llava, "captioner/llava", {}, Preset(), {}).values
+    official = resolve(Llava, "captioner/llava", {}, Preset(fidelity="official"), {}).values
+    assert "image. Include" in sane.prompt and sane.class_name == "first"
+    assert official.prompt == OFFICIAL_PROMPT and "image.Include" in OFFICIAL_PROMPT
+    assert official.class_name == "full"
+    assert llava.named("English springer, English springer spaniel", "first") == "English springer"
+    assert llava.named("English springer, English springer spaniel", "full").endswith("spaniel")
+
+
+def test_quotes_are_stripped():
+    assert llava.clean(' The "dog"\'s coat\nis red. ') == "The dog coat is red."
+
+
+def test_what_is_missing_is_explained(offline, tmp_path, model):
+    with pytest.raises(ddbench.ModelError, match=r"no config.json.*safetensors") as found:
+        ask(offline, options(tmp_path))
+    assert "--local-dir" in found.value.hint
+    with pytest.raises(ddbench.ModelError, match="no such folder"):
+        ask(offline, options(tmp_path / "nowhere"))
+    with pytest.raises(ddbench.ModelError, match="llava-hf/llava-1.5-7b-hf") as found:
+        ask(offline, LlavaOptions())
+    assert "captioner=attributes" in found.value.hint
+
+
+def test_identity_follows_the_weights(offline, tmp_path, model):
+    other = tiny_llava(tmp_path / model.name, seed=1)
+    mine, theirs = (
+        Llava().identity(replace(offline, resolved=Resolved(options(folder)))) for folder in (model, other)
+    )
+    assert mine["model"]["folder"] == theirs["model"]["folder"]
+    assert mine != theirs
+    assert str(model.parent) not in str(mine)
+    with pytest.raises(ddbench.ModelError):
+        Llava().identity(replace(offline, resolved=Resolved(LlavaOptions())))

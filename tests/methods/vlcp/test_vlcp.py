@@ -1,0 +1,219 @@
+"""VLCP end to end with a tiny random diffusion model, its cached steps, and going on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ddbench_plugins.methods.vlcp import backbone, report, stages
+from ddbench_plugins.methods.vlcp.captions import bag_of_words
+from ddbench_plugins.methods.vlcp.distiller import VLCP
+from ddbench_plugins.methods.vlcp.options import VLCPOptions
+
+import ddbench
+from ddbench.contracts import Budget
+from ddbench.options import Resolved
+from ddbench.store import Store
+from ddbench.testing.diffusion import tiny_pipeline
+from ddbench.testing.toy import toy_dataset
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return tiny_pipeline(tmp_path_factory.mktemp("diffusion") / "tiny")
+
+
+@pytest.fixture
+def run(ctx, model, tmp_path):
+    """Distil the toy data set; keyword arguments are options, or change IPC, seed, home or channels."""
+
+    def distil(*, ipc=2, seed=0, home="home", channels=3, **options):
+        chosen = {
+            "backbone": str(model),
+            "finetune_epochs": 1,
+            "finetune_batch_size": 4,
+            "steps": 3,
+            "acceptance": "never",
+            **options,
+        }
+        mine = replace(
+            ctx,
+            store=Store(tmp_path / home),
+            machine=ddbench.Machine("cpu", "fp32", offline=True),
+            ipc=ipc,
+            base_seed=seed,
+            ledger=[],
+            resolved=Resolved(VLCPOptions(**chosen)),
+            _dataset=toy_dataset(channels=channels),
+        )
+        result = VLCP().distill(mine)
+        result.check(mine.dataset, Budget(ipc), "vlcp")
+        return result, {entry["step"]: entry["key"] for entry in mine.ledger}
+
+    return distil
+
+
+def test_the_set_holds_generated_images_with_their_text_prototypes(run):
+    result, steps = run()
+    assert result.images.shape == (6, 8, 8, 3)
+    assert result.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    for prompt, name in zip(result.prompts, ("rows", "rows", "columns", "columns", "checks", "checks"), strict=True):
+        assert prompt.startswith(f"The {name} in the image is a ")
+    assert list(steps) == [
+        *("captions", "latents", "prototypes", "finetuned", "synthesis", "caption-information"),
+    ]
+    assert result.extra["captioner"] == "attributes"
+    assert result.extra["inliers"] == [12, 12, 12]
+    assert result.extra["backbone"]["model"] == "tiny"
+    json.dumps(result.extra, allow_nan=False)
+    again, _ = run(home="another")
+    assert np.array_equal(result.images, again.images)
+
+
+def test_steps_are_shared_as_far_as_they_can_be(run):
+    _, first = run()
+    _, more = run(ipc=3)
+    _, other = run(seed=1)
+    assert {name for name in first if first[name] == more[name]} == {
+        *("captions", "latents", "finetuned", "caption-information"),
+    }
+    assert {name for name in first if first[name] == other[name]} == {"captions", "caption-information"}
+    _, text = run(beta=0.9, guidance_scale=5)
+    assert {name for name in first if first[name] != text[name]} == {"prototypes", "synthesis"}
+
+
+def test_grey_data_get_grey_images(run):
+    result, _ = run(channels=1, finetune=False)
+    assert result.images.shape == (6, 8, 8, 1)
+
+
+def test_labels_as_prompts_without_fine_tuning_need_no_captions(run):
+    result, steps = run(text="label", finetune=False, size=12)
+    assert result.prompts == ("rows", "rows", "columns", "columns", "checks", "checks")
+    assert result.images.shape == (6, 12, 12, 3)
+    assert "captions" not in steps and "finetuned" not in steps
+    assert result.extra["captioner"] is None
+
+
+def test_outliers_are_left_out(run):
+    result, _ = run(contamination=0.25, finetune=False)
+    assert result.extra["inliers"] == [9, 9, 9]
+
+
+def test_acceptance_compares_with_real_images(run, monkeypatch):
+    monkeypatch.setattr("ddbench_plugins.training.observers.get_teacher", lambda ctx, network, floor: Brightness())
+    result, steps = run(acceptance="always", finetune=False)
+    found = result.extra["acceptance"]
+    assert found["recognition"]["count"] == 6
+    assert set(found["prompt_swap"]) == {"moved", "stayed", "reverse"}
+    assert found["nearest"]["held_out_median"] > 0
+    assert "synthesis-plain" not in steps
+    few, steps = run(acceptance="always", finetune=False, acceptance_images=3)
+    assert few.extra["acceptance"]["recognition"]["count"] == 6
+    assert "synthesis-plain" in steps
+
+
+class Brightness:
+    """Stands for a trained network."""
+
+    digest = "0"
+
+    def predict(self, images):
+        return (images.mean((1, 2, 3)) // 86).astype(int)
+
+    def describe(self):
+        return {"network": "brightness"}
+
+
+@pytest.mark.parametrize("after", [1, 4])
+def test_an_interrupted_run_goes_on_to_the_same_images(run, monkeypatch, after):
+    monkeypatch.setattr(stages, "CHUNK", 2)
+    whole, _ = run(home="whole", ipc=4)
+    save, kept = stages.save_array, []
+
+    def interrupted(path, array):
+        if len(kept) == after:
+            raise KeyboardInterrupt
+        kept.append(path.name)
+        save(path, array)
+
+    monkeypatch.setattr(stages, "save_array", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(ipc=4)
+    monkeypatch.setattr(stages, "save_array", save)
+    resumed, _ = run(ipc=4)
+    assert np.array_equal(whole.images, resumed.images) and whole.prompts == resumed.prompts
+
+
+def test_interrupted_fine_tuning_goes_on_to_the_same_weights(run, monkeypatch, tmp_path):
+    whole, steps = run(home="whole", finetune_epochs=30)
+    save, calls = ddbench.Step.save, []
+
+    def interrupted(self, state):
+        save(self, state)
+        if self.name == "finetuned":
+            calls.append(self)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(ddbench.Step, "save", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        run(finetune_epochs=30)
+    assert (tmp_path / "home" / "finetuned" / (steps["finetuned"] + ".partial") / "checkpoint.pt").exists()
+    monkeypatch.setattr(ddbench.Step, "save", save)
+    resumed, _ = run(finetune_epochs=30)
+    assert np.array_equal(whole.images, resumed.images)
+
+
+def test_a_missing_model_is_explained(run):
+    with pytest.raises(ddbench.ModelError, match="benjamin-paine/stable-diffusion-v1-5") as found:
+        run(backbone="benjamin-paine/stable-diffusion-v1-5")
+    assert "backbone=small" in found.value.hint
+
+
+def test_bad_stop_words_are_explained(run):
+    with pytest.raises(ddbench.UsageError, match="Stop words cannot be read from 'nowhere.txt'"):
+        run(stop_words="nowhere.txt", finetune=False)
+
+
+def test_the_shipped_model_is_that_of_the_digits(ctx, digits):
+    mine = replace(ctx, _dataset=digits)
+    preset = backbone.small_preset(mine, VLCPOptions())
+    assert backbone.shipped_model(mine, preset).name == "digits"
+    assert backbone.shipped_model(mine, replace(preset, unet_steps=1)) is None
+    other = replace(ctx, _dataset=toy_dataset())
+    assert backbone.shipped_model(other, preset) is None
+
+
+def test_a_small_model_is_trained_where_none_ships(run):
+    result, steps = run(backbone="small", small_vae_steps=2, small_unet_steps=2, finetune=False)
+    assert "small-diffusion" in steps and result.extra["backbone"]["shipped"] is False
+    other_seed, more = run(backbone="small", small_vae_steps=2, small_unet_steps=2, finetune=False, seed=1)
+    assert steps["small-diffusion"] == more["small-diffusion"]
+    assert not np.array_equal(result.images, other_seed.images)
+
+
+def test_a_bag_of_words_without_class_names():
+    texts = ["a red apple", "a green pear"] * 20
+    labels = np.array([0, 1] * 20)
+    told = bag_of_words(texts, labels, ("apple", "pear"))
+    assert told["accuracy"] == 1 and told["words"] == 2 and told["train"] + told["held_out"] == 40
+    silent = bag_of_words(["the apple", "the pear"] * 20, labels, ("apple", "pear"))
+    assert silent["accuracy"] == silent["chance"] == 0.5 and silent["words"] == 0
+
+
+def test_prompts_are_swapped_with_the_next_class():
+    labels = np.repeat(np.arange(3), 2)
+    assert report.next_class(labels, 3).tolist() == [2, 3, 4, 5, 0, 1]
+    assert report.spread(labels, 3, 100).tolist() == [0, 1, 2, 3, 4, 5]
+    assert report.spread(labels, 3, 3).tolist() == [0, 2, 4]
+
+
+def test_resizing_is_bicubic():
+    images = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
+    from PIL import Image
+
+    bicubic = np.asarray(Image.fromarray(images[0]).resize((4, 4), Image.Resampling.BICUBIC))
+    assert np.array_equal(stages.resized(images, 4)[0], bicubic)
+    assert stages.resized(images, 8) is images

@@ -1,7 +1,7 @@
 """Published claims: numbers of papers with their sources, kept apart from everything that ddbench measured itself.
 
-``registry/published/published.csv`` has one number per line, ``sources.md`` the sources its ``source`` column names, and
-``aliases.toml`` what published names of networks and evaluators mean in ddbench.
+``registry/published/published.csv`` has one number per line, ``sources.md`` the sources that its ``source`` column
+names, and ``aliases.toml`` what published names of networks and evaluators mean in ddbench.
 """
 
 from __future__ import annotations

@@ -10,13 +10,16 @@ from __future__ import annotations
 import string
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddbench.keys import canonical
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import DECIMALS, Board, Column, Entry, Row, Table
+from ddbench.stats import difference, holm
+
+HEADLINE = "top1"
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,35 @@ class Layout:
     Attributes:
         first: methods that come first, in this order (the baselines); the others follow by name.
         gain_over: the method whose mean is subtracted for gains, or "".
+        networks: networks that come first among the rows of a budget, in this order; the others follow by name.
+        names: how methods and networks are called in the table, where it is not by their name.
+        metric: ``top1`` (the headline), ``last``, ``best``, or a further metric of the evaluator.
     """
 
     first: tuple[str, ...] = ()
     gain_over: str = ""
+    networks: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    metric: str = HEADLINE
+
+    def called(self, name: str) -> str:
+        """Return what a method or network is called."""
+        return self.names.get(name, name)
+
+    def network_rank(self, network: str) -> tuple[int, str]:
+        """Return the place of a network among the rows of a budget."""
+        return (self.networks.index(network) if network in self.networks else len(self.networks), network)
+
+
+def values(record: Record, metric: str = HEADLINE) -> list[float]:
+    """Return one value per trained network; none where the record lacks the metric."""
+    result = record.result
+    if metric in (HEADLINE, result.metric):
+        return result.values
+    if metric == "last":
+        return result.last
+    found = result.best if metric == "best" else [repeat.get(metric) for repeat in result.metrics]
+    return [] if None in found else [value for value in found if value is not None]
 
 
 Variant = tuple[str, ...]
@@ -47,7 +75,9 @@ def build(records: Iterable[Record], layout: Layout | None = None, *, name: str 
     """
     groups: dict[Variant, list[Record]] = defaultdict(list)
     whole: dict[Variant, list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r.relative_path().as_posix(), r.key)):
+    layout = layout or Layout()
+    usable = (record for record in records if values(record, layout.metric))
+    for record in sorted(usable, key=lambda r: (r.relative_path().as_posix(), r.key)):
         # The reference recipe of the whole set has its own extension, so it joins every variant it belongs to.
         (whole if record.cell.ipc is None else groups)[_variant(record)[:-1]].append(record)
     tables = []
@@ -56,7 +86,7 @@ def build(records: Iterable[Record], layout: Layout | None = None, *, name: str 
         for record in groups.get(variant, []):
             split[record.protocol.extension].append(record)
         for extension in sorted(split) or [""]:
-            tables.append(_table(split.get(extension, []), whole.get(variant, []), layout or Layout()))
+            tables.append(_table(split.get(extension, []), whole.get(variant, []), layout))
     return Board(name, title, tuple(tables))
 
 
@@ -80,9 +110,9 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
     keys = {(r.cell.ipc, r.cell.network, r.protocol.digest) for r in records}
     covered = {network for _, network, _ in keys}
     keys |= {(None, r.cell.network, "") for r in whole if r.cell.network not in covered}
-    ordered = sorted(keys, key=lambda key: (key[0] is None, key[0] or 0, key[1], key[2]))
+    ordered = sorted(keys, key=lambda key: (key[0] is None, key[0] or 0, layout.network_rank(key[1]), key[2]))
     marks = _marks(ordered)
-    rows = tuple(
+    rows = _sure_gains(
         _row(key, marks.get(key, ""), [members for _, members in columns], layout, [c.method for c, _ in columns])
         for key in ordered
     )
@@ -90,7 +120,7 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         cell.runs
         for row in rows
         for cell, (column, _) in zip(row.cells, columns, strict=True)
-        if cell and not column.whole
+        if isinstance(cell, Entry) and not column.whole
     )
     runs = max(usual, key=lambda text: (usual[text], text)) if usual else ""
     everything = [*records, *whole]
@@ -104,11 +134,13 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         preset=first.cell.preset,
         title=notes.title(first),
         facts=notes.facts(records or whole),
-        columns=tuple(column for column, _ in columns),
-        rows=rows,
+        columns=tuple(replace(column, label=_called(column, layout)) for column, _ in columns),
+        rows=tuple(replace(row, network=layout.called(row.network)) for row in rows),
         runs=runs,
         notes=notes.notes(labelled, protocols),
-        gain_over=layout.gain_over if any(cell and cell.gain is not None for row in rows for cell in row.cells) else "",
+        gain_over=layout.gain_over
+        if any(isinstance(cell, Entry) and cell.gain is not None for row in rows for cell in row.cells)
+        else "",
     )
 
 
@@ -182,6 +214,11 @@ def _labels(parts: Sequence[list[Record]]) -> list[str]:
     return labels
 
 
+def _called(column: Column, layout: Layout) -> str:
+    """Put the name a method is called by in front of its options."""
+    return layout.called(column.method) + column.label.removeprefix(column.method)
+
+
 def _row(key: RowKey, mark: str, columns: Sequence[list[Record]], layout: Layout, methods: Sequence[str]) -> Row:
     ipc, network, protocol = key
     cells: list[Entry | None] = []
@@ -195,23 +232,73 @@ def _row(key: RowKey, mark: str, columns: Sequence[list[Record]], layout: Layout
         ]
         if chosen and not whole:
             ranked.append(len(cells))
-        cells.append(_entry(chosen) if chosen else None)
-    shown = {place: round(100 * cell.mean, DECIMALS) for place in ranked if (cell := cells[place])}
-    best = sorted(set(shown.values()), reverse=True)
-    base = next((cells[p] for p in ranked if methods[p] == layout.gain_over), None)
-    for place, value in shown.items():
-        cell = cells[place]
-        if cell is None:
-            continue
-        rank = 0 if len(shown) < 2 else 1 if value == best[0] else 2 if len(shown) > 2 and value == best[1] else 0
-        gain = cell.mean - base.mean if base is not None and methods[place] != layout.gain_over else None
-        cells[place] = replace(cell, rank=rank, gain=gain)
+        cells.append(entry(chosen, layout.metric) if chosen else None)
+    found = {place: cell for place in ranked if (cell := cells[place])}
+    ranks = ranking({place: round(100 * cell.mean, DECIMALS) for place, cell in found.items()})
+    tests = _versus_best(found, ranks)
+    base = next((found[p] for p in ranked if methods[p] == layout.gain_over), None)
+    for place, cell in found.items():
+        other = base if methods[place] != layout.gain_over else None
+        cells[place] = replace(
+            cell,
+            rank=ranks[place],
+            versus_best=tests.get(place),
+            ranked=len(found) > 1,
+            gain=None if other is None else cell.mean - other.mean,
+            gain_p=None if other is None else difference(cell.groups, other.groups).p_value,
+        )
     return Row(ipc, network, protocol, mark, tuple(cells))
 
 
-def _entry(records: Sequence[Record]) -> Entry:
-    per_set: dict[str, int] = defaultdict(int)
+def ranking(shown: Mapping[int, float]) -> dict[int, int]:
+    """Return place → 1 for the best, 2 for the second of three or more, else 0; nothing is best of itself."""
+    best = sorted(set(shown.values()), reverse=True)
+    second = best[1] if len(shown) > 2 and len(best) > 1 else None
+    return {
+        place: 0 if len(shown) < 2 else 1 if value == best[0] else 2 if value == second else 0
+        for place, value in shown.items()
+    }
+
+
+def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int]) -> dict[int, float]:
+    """Return Holm's p value of every entry below the best of its row that can be tested."""
+    best = max(cells, key=lambda place: cells[place].mean, default=None)
+    if best is None:
+        return {}
+    tests = {
+        place: p
+        for place, cell in cells.items()
+        if ranks[place] != 1 and (p := difference(cells[best].groups, cell.groups).p_value) is not None
+    }
+    return dict(zip(tests, holm(list(tests.values())), strict=True))
+
+
+def _sure_gains(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Correct the p values of gains over the rows of each column."""
+    found = list(rows)
+    table = [list(row.cells) for row in found]
+    for place in range(len(table[0]) if table else 0):
+        tested = {
+            number: cell.gain_p
+            for number, cells in enumerate(table)
+            if isinstance(cell := cells[place], Entry) and cell.gain_p is not None
+        }
+        for number, p in zip(tested, holm(list(tested.values())), strict=True):
+            cell = table[number][place]
+            if isinstance(cell, Entry):
+                table[number][place] = replace(cell, gain_p=p)
+    return tuple(replace(row, cells=tuple(cells)) for row, cells in zip(found, table, strict=True))
+
+
+def entry(records: Sequence[Record], metric: str = HEADLINE) -> Entry:
+    """Pool the runs of one method in one row."""
+    groups: dict[str, list[float]] = defaultdict(list)
     for record in records:
-        per_set[record.distilled.digest] += len(record.result.values)
-    values = tuple(value for record in records for value in record.result.values)
-    return Entry(values, len(per_set), (min(per_set.values()), max(per_set.values())))
+        groups[record.distilled.digest] += values(record, metric)
+    sizes = [len(group) for group in groups.values()]
+    return Entry(
+        values=tuple(value for record in records for value in values(record, metric)),
+        sets=len(groups),
+        repeats=(min(sizes), max(sizes)),
+        groups=tuple(tuple(group) for group in groups.values()),
+    )

@@ -158,7 +158,7 @@ def test_csv_and_json():
     assert len(lines) == 3
     row = lines[1]
     assert row.startswith("digits,f1f1") and row.endswith(",1,2")
-    assert lines[2].endswith("vlcp,0.700000,0.000000,,,1,1")
+    assert lines[2].endswith("vlcp,measured,0.700000,0.000000,,,1,1")
     assert json.loads(data.to_json(boards))[0]["tables"][0]["rows"][0]["cells"][0]["values"] == [0.5, 0.6]
 
 

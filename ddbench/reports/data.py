@@ -8,8 +8,8 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
-from ddbench.reports.board import Board
-from ddbench.stats import confidence_interval
+from ddbench.reports.board import Board, Entry, Quoted, Table
+from ddbench.stats import two_level_interval
 
 COLUMNS = (
     "dataset",
@@ -19,6 +19,7 @@ COLUMNS = (
     "network",
     "ipc",
     "method",
+    "kind",
     "mean",
     "std",
     "ci95_low",
@@ -26,24 +27,28 @@ COLUMNS = (
     "sets",
     "runs",
 )
+#: First characters that spreadsheets take for a formula.
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(boards: Sequence[Board]) -> str:
-    """Return one line per cell; accuracies are fractions, the interval is Student's t over all runs (empty for one)."""
+    """Return one line per cell of the boards' tables; of boards without tables, one line per line of their grids.
+
+    Accuracies are fractions; the interval is Student's t over distilled sets (over networks where there is one set;
+    empty for one run). ``kind`` is ``measured``, or whose claim it is (sources.md of the published claims).
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for board in boards:
-        for table in board.tables:
-            for row in table.rows:
-                for column, cell in zip(table.columns, row.cells, strict=True):
-                    if cell is None:
-                        continue
-                    low, high = confidence_interval(cell.values) or ("", "")
-                    numbers = [_number(value) for value in (cell.mean, cell.std, low, high)]
-                    ipc = "full" if row.ipc is None else row.ipc
-                    where = [table.dataset, table.fingerprint, table.title, row.protocol, row.network, ipc]
-                    writer.writerow([*where, column.label, *numbers, cell.sets, len(cell.values)])
+    tables = [table for board in boards for table in board.tables]
+    if tables or not any(board.grids for board in boards):
+        writer.writerow(COLUMNS)
+        for table in tables:
+            writer.writerows(_lines(table))
+        return text.getvalue()
+    for plain in (plain for board in boards for plain in board.grids):
+        writer.writerow(plain.heads())
+        for row in plain.rows:
+            writer.writerow([safe(value) if isinstance(value, str) else value for value in row])
     return text.getvalue()
 
 
@@ -52,5 +57,30 @@ def to_json(boards: Sequence[Board]) -> str:
     return json.dumps([asdict(board) for board in boards], indent=1, ensure_ascii=False) + "\n"
 
 
-def _number(value: float | str) -> str:
-    return value if isinstance(value, str) else f"{value:.6f}"
+def safe(text: str) -> str:
+    """Keep a name of a plugin or file from being read as a formula by a spreadsheet."""
+    return f"'{text}" if text.startswith(FORMULA) else text
+
+
+def _lines(table: Table) -> list[list[str | int]]:
+    lines: list[list[str | int]] = []
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if cell is None:
+                continue
+            ipc = "full" if row.ipc is None or column.whole else row.ipc
+            where = [safe(table.dataset), table.fingerprint, safe(table.title), row.protocol, safe(row.network), ipc]
+            lines.append([*where, safe(column.label), *_numbers(cell)])
+    return lines
+
+
+def _numbers(cell: Entry | Quoted) -> list[str | int]:
+    if isinstance(cell, Quoted):
+        std = None if cell.std is None else cell.std / 100
+        return [cell.kind, _number(cell.mean / 100), _number(std), *[""] * 4]
+    low, high = two_level_interval(cell.groups) or (None, None)
+    return ["measured", *map(_number, (cell.mean, cell.std, low, high)), cell.sets, len(cell.values)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from ddbench.reports.board import DECIMALS, Board, Entry, Table
+from ddbench.reports.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Table, shown
 from ddbench.reports.markdown import facts
 
 if TYPE_CHECKING:
@@ -21,20 +21,28 @@ def show(board: Board, file: TextIO | None = None) -> None:
 
     file = file or sys.stdout
     console = Console(file=file, highlight=False, soft_wrap=False)
-    for number, content in enumerate(board.tables):
+    shown_here: list[Table | Grid] = [*board.tables, *board.grids]
+    for number, content in enumerate(shown_here):
         if number:
             console.print()
-        grid = _grid(content)
+        grid = _grid(content) if isinstance(content, Table) else _plain(content)
         if not console.is_terminal:
             unlimited = console.options.update(max_width=10_000)
             console.width = max(100, console.measure(grid, options=unlimited).maximum)
-        console.print(Text(f"{content.dataset}: {content.title}", style="bold"))
+        heading = f"{content.dataset}: {content.title}" if isinstance(content, Table) else content.title
+        console.print(Text(heading, style="bold"))
         console.print(grid)
-        gains = [("Gains", f"over {content.gain_over} in points, behind the deviation")] * bool(content.gain_over)
-        for name, text in [*facts(content)[2:], *gains]:
+        for name, text in _facts(content) if isinstance(content, Table) else []:
             console.print(Padding(Text.assemble((f"{name}: ", "bold"), text), (0, 0, 0, 2)))
-        for note in content.notes:
+        legend = content.legend if isinstance(content, Table) else ()
+        for note in (*legend, *content.notes):
             console.print(Padding(Text(f"· {note}", style="dim"), (0, 0, 0, 2)))
+
+
+def _facts(content: Table) -> list[tuple[str, str]]:
+    sure = f"; {SURE_TEXT}" if content.has_sure_gain else ""
+    gains = [("Gains", f"over {content.gain_over} in points, behind the deviation{sure}")] * bool(content.gain_over)
+    return [*facts(content)[1 if content.claimed else 2 :], *gains]
 
 
 def _grid(content: Table) -> RichTable:
@@ -48,18 +56,31 @@ def _grid(content: Table) -> RichTable:
     for column in content.columns:
         grid.add_column(Text(column.label), justify="right")
     for row in content.rows:
-        grid.add_row(row.budget, row.network, *(_cell(cell, content.runs) for cell in row.cells))
+        grid.add_row(row.budget, Text(row.network), *(_cell(cell, content.runs) for cell in row.cells))
     return grid
 
 
-def _cell(cell: Entry | None, usual: str) -> Text:
+def _plain(content: Grid) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head, right in zip(content.heads(), content.numeric(), strict=True):
+        grid.add_column(Text(head), justify="right" if right else "left")
+    for row in content.texts():
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+def _cell(cell: Entry | Quoted | None, usual: str) -> Text:
     from rich.text import Text
 
     if cell is None:
         return Text("–", style="dim")
-    text = Text(cell.text, style={1: "bold green", 2: "underline"}.get(cell.rank, ""))
-    if cell.runs != usual:
-        text.append(f" ({cell.runs})", style="dim not bold not underline")
-    if cell.gain is not None:
-        text.append(f" {100 * cell.gain:+.{DECIMALS}f}", style="dim not bold not underline")
+    seen = shown(cell, usual)
+    text = Text(seen.text, style={1: "bold green", 2: "underline"}.get(seen.rank, ""))
+    for more in (TIED * seen.tied, f"({seen.runs})" * bool(seen.runs), seen.gain):
+        if more:
+            text.append(f" {more}", style="dim not bold not underline")
     return text

@@ -69,7 +69,7 @@ class Dataset:
         train, test: the splits; the test split is for evaluation only.
         fingerprint: digest of class ids, per-class counts and content; part of every key and record.
         origin: one sentence saying which files and which split these are; stored in every record.
-        family: what the data set's tables are keyed by, when it is a variant of a known one.
+        flip: whether a mirrored image keeps its label (a digit does not).
     """
 
     name: str
@@ -82,7 +82,7 @@ class Dataset:
     test: Split
     fingerprint: str
     origin: str
-    flip: bool = True  # whether a mirrored image keeps its label (digits do not)
+    flip: bool = True
 
     @property
     def num_classes(self) -> int:
@@ -303,6 +303,10 @@ class Plugin:
     Options: ClassVar[type[Options] | None] = None
     presets: ClassVar[str | Sequence[Mapping[str, Any]]] = ()
 
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""
+        return {}
+
 
 class Distiller(Plugin, ABC):
     """A distillation method.
@@ -358,10 +362,6 @@ class Captioner(Plugin, ABC):
     Attributes:
         deterministic: whether the same image always gets the same caption.
     """
-
-    def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return what captions depend on beyond the options (a model's digest, a file's content); part of their key."""
-        return {}
 
     @abstractmethod
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:

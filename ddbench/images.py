@@ -106,7 +106,7 @@ class FileImages(ImageSource):
                 # JPEG can decode at a fraction of its size, which is most of the work for small targets.
                 image.draft("RGB" if self.channels == 3 else "L", (2 * size, 2 * size))
                 return fit(image, size, self.channels)
-        except (OSError, SyntaxError, ValueError) as error:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(
                 f"Image {path.parent.name}/{path.name} cannot be read: {error}",
                 hint="Replace or remove this file, then run the command again.",

@@ -102,10 +102,11 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple
 def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False) -> Distilled:
     """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
     plugin = plugin_part(ctx, entry)
-    shrunk = tuple((f"method.{name}", paper, used) for name, paper, used in ctx.resolved.shrunk)
+    shrunk = _shrunk("method", ctx)
     inputs = {
         "dataset": data_key(ctx.dataset),
-        "method": {"name": plugin.name, "version": plugin.version, "options": plugin.options},
+        "method": {"name": plugin.name, "version": plugin.version, "options": ctx.resolved.dump()},
+        "identity": dict(method.identity(ctx)),
         "ipc": ctx.ipc,
         "seed": ctx.base_seed,
         "others": _other_options(ctx),
@@ -217,7 +218,7 @@ def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protoco
         network=ctx.network,
         evaluation_seed=ctx.base_seed,
         preset=str(ctx.preset),
-        other_options=_other_options(ctx),
+        other_options={scope: without_folders(values) for scope, values in _other_options(ctx).items()},
     )
     settings = json.loads(json.dumps(dict(protocol.settings)))
     selection = settings.get("selection", "last")
@@ -243,7 +244,7 @@ def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protoco
         extra=dict(made.content.extra),
     )
     protocol_part = ProtocolPart(settings=settings, extension=protocol.extension, digest=protocol.digest)
-    shrunk = [*made.shrunk, *((f"eval.{name}", paper, used) for name, paper, used in ctx.resolved.shrunk)]
+    shrunk = [*made.shrunk, *_shrunk("eval", ctx)]
     steps = [*made.steps, *(entry for entry in ctx.ledger if entry["key"] not in {s["key"] for s in made.steps})]
     peaks = [value for entry in steps for name, value in entry.items() if name.startswith("peak_")]
     costs = Costs(
@@ -278,9 +279,17 @@ def plugin_part(ctx: Context, entry: Entry) -> PluginPart:
     return PluginPart(
         name=entry.spec.name,
         version=entry.spec.cache_version,
-        options=ctx.resolved.dump(),
-        explicit=ctx.resolved.explicit,
+        options=without_folders(ctx.resolved.dump()),
+        explicit=without_folders(ctx.resolved.explicit),
     )
+
+
+def without_folders(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options with absolute paths cut to their last part: a record says nothing about the machine."""
+    return {
+        name: Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
+        for name, value in options.items()
+    }
 
 
 @contextlib.contextmanager
@@ -305,6 +314,13 @@ def _out_of_memory(error: Exception) -> bool:
 
 def _cost(done: Done) -> dict[str, Any]:
     return {"step": done.name, "key": done.key[:20], "seconds": done.seconds, **done.marker["costs"]}
+
+
+def _shrunk(scope: str, ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
+    """What differs from the paper's scale, by scope and option, without folders of this machine."""
+    return tuple(
+        (f"{scope}.{name}", paper, without_folders({name: used})[name]) for name, paper, used in ctx.resolved.shrunk
+    )
 
 
 def _other_options(ctx: Context) -> dict[str, dict[str, Any]]:

@@ -205,7 +205,8 @@ def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherR
         _check_class_order(ctx.dataset, path)
         return {"file": path.name, "sha256": sha256(path)}
     bundled = find_bundled_teacher(ctx.dataset.name, network) if shipped else None
-    if bundled and tuple(bundled.record["class_ids"]) == ctx.dataset.class_ids:
+    # Of the very same split: on another one it would have seen test images.
+    if bundled and bundled.record["fingerprint"] == ctx.dataset.fingerprint:
         return {"bundled": bundled.weights.name, "sha256": bundled.record["sha256"]}
     return {"recipe": recipe.to_dict(), "seed": derive_seed(0, "teacher", repeat)}
 

@@ -114,9 +114,7 @@ def test_what_is_missing_is_explained(offline, tmp_path, model):
 
 def test_identity_follows_the_weights(offline, tmp_path, model):
     other = tiny_llava(tmp_path / model.name, seed=1)
-    mine, theirs = (
-        Llava().identity(replace(offline, resolved=Resolved(options(folder)))) for folder in (model, other)
-    )
+    mine, theirs = (Llava().identity(replace(offline, resolved=Resolved(options(folder)))) for folder in (model, other))
     assert mine["model"]["folder"] == theirs["model"]["folder"]
     assert mine != theirs
     assert str(model.parent) not in str(mine)

@@ -58,6 +58,7 @@ def test_as_many_clusters_as_images():
     assert np.array_equal(found.centres, latents) and found.members.tolist() == [0, 1, 2]
 
 
+@pytest.mark.filterwarnings("ignore:Number of distinct clusters")
 def test_too_few_images_are_refused():
     with pytest.raises(ddbench.UsageError, match="'tench' has 2 images left for 3 clusters"):
         cluster(blobs(1)[:2], 3, 0, "tench")

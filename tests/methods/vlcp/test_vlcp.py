@@ -148,7 +148,7 @@ def test_an_interrupted_run_goes_on_to_the_same_images(run, monkeypatch, after):
 
 
 def test_interrupted_fine_tuning_goes_on_to_the_same_weights(run, monkeypatch, tmp_path):
-    whole, steps = run(home="whole", finetune_epochs=30)
+    whole, steps = run(home="whole", finetune_epochs=12)
     save, calls = ddbench.Step.save, []
 
     def interrupted(self, state):
@@ -159,10 +159,10 @@ def test_interrupted_fine_tuning_goes_on_to_the_same_weights(run, monkeypatch, t
 
     monkeypatch.setattr(ddbench.Step, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        run(finetune_epochs=30)
+        run(finetune_epochs=12)
     assert (tmp_path / "home" / "finetuned" / (steps["finetuned"] + ".partial") / "checkpoint.pt").exists()
     monkeypatch.setattr(ddbench.Step, "save", save)
-    resumed, _ = run(finetune_epochs=30)
+    resumed, _ = run(finetune_epochs=12)
     assert np.array_equal(whole.images, resumed.images)
 
 

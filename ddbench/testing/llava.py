@@ -8,6 +8,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from transformers import PreTrainedTokenizerFast
+
 #: LLaVA v1's conversation, as the hub's llava-1.5 models carry it.
 TEMPLATE = (
     "{% for message in messages %}{{ message['role'].upper() }}: "
@@ -75,7 +77,7 @@ def tiny_llava(folder: Path, seed: int = 0, words: Sequence[str] = WORDS, image_
     return folder
 
 
-def _tokenizer(words: Sequence[str]) -> object:
+def _tokenizer(words: Sequence[str]) -> PreTrainedTokenizerFast:
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 

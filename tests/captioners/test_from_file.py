@@ -34,7 +34,7 @@ def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
     write_metadata(path, ["a", "b"], ["one", "two"])
     path.write_text(path.read_text()[:-5])
     assert read_metadata(path, partial=True) == [("a", "one")]
-    with pytest.raises(ddbench.DataError, match="Line 2 of metadata.jsonl"):
+    with pytest.raises(ddbench.DataError, match=r"Line 2 of metadata\.jsonl"):
         read_metadata(path)
 
 

@@ -107,7 +107,7 @@ def test_what_is_missing_is_explained(offline, tmp_path, model):
     assert "--local-dir" in found.value.hint
     with pytest.raises(ddbench.ModelError, match="no such folder"):
         ask(offline, options(tmp_path / "nowhere"))
-    with pytest.raises(ddbench.ModelError, match="llava-hf/llava-1.5-7b-hf") as found:
+    with pytest.raises(ddbench.ModelError, match=r"llava-hf/llava-1\.5-7b-hf") as found:
         ask(offline, LlavaOptions())
     assert "captioner=attributes" in found.value.hint
 

@@ -107,7 +107,7 @@ def test_stop_word_lists(tmp_path):
     assert stop_words(str(tmp_path / "stop.txt")) == {"foo", "bar"}
 
 
-words = st.sampled_from("red blue small tail fur dog part art The a".split())
+words = st.sampled_from(["red", "blue", "small", "tail", "fur", "dog", "part", "art", "The", "a"])
 captions_of = st.lists(st.lists(words, min_size=0, max_size=6).map(" ".join), min_size=1, max_size=12)
 
 

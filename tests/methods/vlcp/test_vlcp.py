@@ -173,7 +173,7 @@ def test_a_missing_model_is_explained(run):
 
 
 def test_bad_stop_words_are_explained(run):
-    with pytest.raises(ddbench.UsageError, match="Stop words cannot be read from 'nowhere.txt'"):
+    with pytest.raises(ddbench.UsageError, match=r"Stop words cannot be read from 'nowhere\.txt'"):
         run(stop_words="nowhere.txt", finetune=False)
 
 

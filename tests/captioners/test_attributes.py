@@ -107,7 +107,7 @@ def test_captions_are_deterministic_independent_of_the_batch_and_within_the_voca
 def test_the_vocabulary_is_small_and_free_of_stop_words_where_they_would_matter():
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    frames = set(["the", "in", "is", "a", "and", "on", "it", "has", "near", "of", "with", "its", "from", "to"])
+    frames = {"the", "in", "is", "a", "and", "on", "it", "has", "near", "of", "with", "its", "from", "to"}
     assert len(vocabulary()) < 300
     assert set(vocabulary()) & ENGLISH_STOP_WORDS <= frames
 

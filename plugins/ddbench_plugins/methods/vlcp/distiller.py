@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbench import DistilledSet, Distiller, UsageError
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench import Context
 
 
@@ -19,6 +22,19 @@ class VLCP(Distiller):
 
     Options = VLCPOptions
     presets = "presets.toml"
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return what the captioner reads, and the state of a backbone in a local folder."""
+        options: VLCPOptions = ctx.options
+        facts: dict[str, Any] = {}
+        if options.text == "prototype" or options.finetune:
+            captioner, mine, entry = ctx.use("captioner", options.captioner)
+            facts["captioner"] = {"version": entry.spec.cache_version, **captioner.identity(mine)}
+        folder = Path(options.backbone).expanduser()
+        if options.backbone != "small" and folder.is_dir():
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
+            facts["backbone"] = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
+        return facts
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their text prototypes as prompts."""

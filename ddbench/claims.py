@@ -193,7 +193,7 @@ def sources(registry: Path) -> dict[str, str]:
         key, citation = (cell.strip() for cell in line.split("|")[1:3])
         if key in found:
             raise RecordError(f"{SOURCES} lists {key!r} twice.")
-        found[key] = citation
+        found[key] = citation.replace("*", "")
     return found
 
 
@@ -278,6 +278,10 @@ class Aliases(_Part):
             if alias.ddbench == evaluator and all(options.get(key) == value for key, value in alias.options.items()):
                 return alias.published
         return evaluator
+
+    def options_of(self, protocol: str) -> dict[str, Any]:
+        """Return the options that make an evaluator a published protocol."""
+        return next((alias.options for alias in self.evaluator if alias.published == protocol), {})
 
 
 def aliases(registry: Path) -> Aliases:

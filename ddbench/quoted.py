@@ -51,7 +51,7 @@ def _table(claims: Sequence[Claim], layout: Layout, citations: Mapping[str, str]
         fingerprint="",
         evaluator=first.evaluator,
         preset="",
-        title=f"{first.source}, {first.table}: {first.dataset}" if by_source else f"claimed under {protocol}",
+        title=f"{first.source}, {first.table}" if by_source else f"claimed under {protocol}",
         facts=(
             ("Data set", first.dataset),
             ("Protocol", protocol if first.evaluator != "unknown" else f"not stated, {first.label_type} labels"),

@@ -1,18 +1,21 @@
-"""A folder of records: reading it in a fixed order, choosing from it, finding edited or misplaced ones."""
+"""A folder of records: reading it in a fixed order, choosing from it, finding edited, doubled or misplaced ones."""
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from ddbench.errors import DDBenchError, RecordError
-from ddbench.keys import digest
-from ddbench.records import Record, read
+from ddbench.keys import canonical, digest
+from ddbench.records import Cell, Record, read
 
 RESULTS = "results"
+#: What of the environment changes results in the last digits, and is part of a record's key.
+NUMERICS = ("device", "precision")
+#: What every record says about its data set.
+DATASET_FACTS = ("fingerprint", "image_size", "channels", "num_classes", "class_ids", "train_images", "test_images")
 
 
 @dataclass(frozen=True)
@@ -68,8 +71,29 @@ def select(
 
 def verify(registry: Path) -> list[Problem]:
     """Return everything that is wrong in a registry: unreadable, edited, inconsistent, misplaced or doubled records."""
+    return load(registry)[1]
+
+
+def load(registry: Path) -> tuple[list[Record], list[Problem]]:
+    """Read a registry in path order: the good records, and what is wrong with the others.
+
+    Of records that hold the same cell or the same result, the first in its proper place counts as good.
+    """
+    good: dict[str, Record] = {}
     problems: list[Problem] = []
-    seen: dict[str, list[str]] = defaultdict(list)
+    results: dict[str, str] = {}
+    misplaced: list[tuple[str, Record, str]] = []
+
+    def keep(where: str, record: Record) -> None:
+        for name, seen in (("cell", cells), ("result", results)):
+            mark = record.key if name == "cell" else _result_mark(record)
+            if mark in seen:
+                problems.append(Problem(where, f"is the same {name} as {seen[mark]}"))
+                return
+        cells[record.key] = results[_result_mark(record)] = where
+        good[where] = record
+
+    cells: dict[str, str] = {}
     for path in paths(registry):
         where = path.relative_to(registry).as_posix()
         try:
@@ -77,14 +101,41 @@ def verify(registry: Path) -> list[Problem]:
         except RecordError as error:
             problems.append(Problem(where, str(error)))
             continue
-        problems.extend(Problem(where, message) for message in flaws(record))
+        if found := flaws(record):
+            problems.extend(Problem(where, message) for message in found)
+            continue
         expected = (Path(RESULTS) / record.relative_path()).as_posix()
-        if where != expected:
-            problems.append(Problem(where, f"belongs at {expected}"))
-        seen[record.key].append(where)
-    for places in seen.values():
-        problems.extend(Problem(place, f"is the same cell as {places[0]}") for place in places[1:])
-    return problems
+        if where == expected:
+            keep(where, record)
+        else:
+            misplaced.append((where, record, expected))
+    for where, record, expected in misplaced:
+        problems.append(Problem(where, f"belongs at {expected}"))
+        if record.key in cells:
+            problems.append(Problem(where, f"is the same cell as {cells[record.key]}"))
+    return list(good.values()), sorted(problems, key=lambda problem: problem.path)
+
+
+def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
+    """Return the key of a cell on a kind of machine; presets only name options, which count themselves."""
+    return digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": dict(numerics)})
+
+
+def _result_mark(record: Record) -> str:
+    """What no two records share unless one is a copy: the networks' answers on the same distilled set."""
+    result = record.result
+    return canonical(
+        [
+            record.distilled.digest,
+            record.protocol.digest,
+            record.cell.evaluator.name,
+            record.cell.network,
+            record.cell.evaluation_seed,
+            record.cell.other_options,
+            result.last,
+            result.correct,
+        ]
+    )
 
 
 def require_valid(registry: Path) -> None:
@@ -106,11 +157,32 @@ def require_valid(registry: Path) -> None:
 def flaws(record: Record) -> list[str]:
     """Return what is wrong inside one record."""
     found: list[str] = []
-    if record.computed_digest() != record.digest:
-        found.append("its content does not match its digest: it was edited after it was written")
-    protocol = record.protocol
-    if digest({"settings": protocol.settings, "extension": protocol.extension})[:16] != protocol.digest:
-        found.append("its protocol does not match the protocol's digest")
+    cell, protocol = record.cell, record.protocol
+    names = {
+        "data set": cell.dataset.get("name"),
+        "method": cell.method.name,
+        "evaluator": cell.evaluator.name,
+        "network": cell.network,
+    }
+    for kind, name in names.items():
+        if not (isinstance(name, str) and name and name.isprintable()):
+            found.append(f"its {kind} has no printable name")
+    missing = [name for name in DATASET_FACTS if name not in cell.dataset]
+    if missing:
+        found.append(f"its data set lacks {', '.join(missing)}")
+    if found:
+        return found
+    try:
+        if record.computed_digest() != record.digest:
+            found.append("its content does not match its digest: it was edited after it was written")
+        if digest({"settings": protocol.settings, "extension": protocol.extension})[:16] != protocol.digest:
+            found.append("its protocol does not match the protocol's digest")
+        numerics = {name: str(record.environment.get(name, "")) for name in NUMERICS}
+        if record_key(cell, numerics) != record.key:
+            found.append("its key does not fit its cell and machine")
+        canonical([record.costs.model_dump(mode="json"), record.environment])
+    except ValueError as error:
+        return [f"a number in it is not finite: {error}"]
     return found + _result_flaws(record)
 
 
@@ -120,6 +192,8 @@ def _result_flaws(record: Record) -> list[str]:
     lists = {name: len(getattr(result, name)) for name in ("last", "best", "curves", "metrics", "correct")}
     if not count:
         return ["it holds no value"]
+    if result.test_images < 1:
+        return ["it was tested on no image"]
     if any(length != count for length in lists.values()):
         return [f"it holds {count} values but " + ", ".join(f"{n} {name}" for name, n in lists.items() if n != count)]
     found: list[str] = []

@@ -19,6 +19,7 @@ from ddbench.records import (
     pack_bits,
     result_digest,
 )
+from ddbench.registry import record_key
 
 TEST_IMAGES = 200
 
@@ -100,7 +101,7 @@ def make(
     )
     changes = list(shrunk)
     return Record(
-        key=digest({"cell": cell.model_dump(mode="json"), "protocol": protocol.digest}),
+        key=record_key(cell, {"device": "cpu", "precision": "fp32"}),
         digest=result_digest(cell, protocol, distilled, result, changes),
         cell=cell,
         protocol=protocol,
@@ -108,5 +109,5 @@ def make(
         result=result,
         shrunk=changes,
         costs=costs,
-        environment={"ddbench": "0.1.0", "command": f"ddbench run -m {method}"},
+        environment={"ddbench": "0.1.0", "command": f"ddbench run -m {method}", "device": "cpu", "precision": "fp32"},
     )

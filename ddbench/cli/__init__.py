@@ -20,6 +20,8 @@ COMMANDS = {
     "list": ("listing", "What there is: methods, evaluators, data sets, networks, captioners."),
     "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
+    "compare": ("compare", "Whether two methods differ: effect, interval, p, and when there are too few runs to say."),
+    "registry": ("registry", "Verify, import and export records and published claims."),
     "gallery": ("gallery", "Distilled images side by side, as one picture."),
     "plugins": ("plugins", "Which plugins are installed, and which were left out and why."),
     "new-plugin": ("new_plugin", "Write a working plugin of your own, with its test."),

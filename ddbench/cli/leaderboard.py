@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ddbench.cli import common
-from ddbench.errors import UsageError
+from ddbench.errors import RecordError, UsageError
+
+if TYPE_CHECKING:
+    from ddbench.reports.board import Board
 
 
 @click.command("leaderboard")
@@ -19,7 +24,7 @@ from ddbench.errors import UsageError
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["table", "markdown", "csv", "json"]),
+    type=click.Choice(["table", "markdown", "csv", "json", "latex", "html"]),
     default="table",
     show_default=True,
     help="What to print.",
@@ -27,43 +32,63 @@ from ddbench.errors import UsageError
 def command(registry: str, out: str, board: str, check: bool, form: str) -> None:
     """Compare what was recorded: print the tables and write them as Markdown pages.
 
-    Pages depend on the records alone, so they can be checked in and verified. Records that were edited are refused.
+    Pages depend on the registry and boards.toml alone, so they can be checked in and verified. Faulty or edited records
+    and claims are left out and named, and the command then ends with exit code 8.
 
     \b
     Examples:
       ddbench leaderboard
       ddbench leaderboard --check
       ddbench leaderboard --board digits --format csv > digits.csv
+      ddbench leaderboard --board table2 --format latex > table2.tex
     """
-    from ddbench import registry as records
-    from ddbench.reports import data, markdown, pages, terminal
+    from ddbench.reports import boards as making
+    from ddbench.reports import pages
 
-    folder, source = Path(out), Path(registry)
-    records.require_valid(source)
-    found = records.read_all(source)
-    if not found and not check:
+    folder = Path(out)
+    content = making.read_registry(Path(registry))
+    if not content.records and not content.published.claims and not content.problems and not check:
         raise UsageError(
             f"There are no records in {registry}.",
             hint="Make some with `ddbench run`, or name another folder with --registry.",
         )
-    boards = pages.boards(found, pages.declared(folder), only=board)
+    boards = making.boards(content.records, pages.declared(folder), only=board, claims=content.published)
     rendered = pages.render(boards) if boards else {}
     if board:
         rendered.pop(pages.INDEX, None)
+    for problem in content.problems:
+        click.echo(f"left out {problem}", err=True)
     if check:
-        if differing := pages.changes(folder, rendered, complete=not board):
-            for line in differing:
-                click.echo(line, err=True)
+        differing = pages.changes(folder, rendered, complete=not board)
+        for line in differing:
+            click.echo(line, err=True)
+        if differing:
             click.echo("  → Run `ddbench leaderboard` and commit the pages.", err=True)
+        if differing or content.problems:
             sys.exit(1)
         click.echo(f"{len(rendered)} pages are up to date.")
         return
+    _print(boards, form)
+    for name in pages.write(folder, rendered, complete=not board):
+        click.echo(f"wrote   {folder / name}", err=True)
+    if content.problems:
+        click.echo("  → `ddbench registry verify` lists what is wrong; nothing else is affected.", err=True)
+        sys.exit(RecordError.exit_code)
+
+
+def _print(boards: list[Board], form: str) -> None:
+    from ddbench.reports import data, html, latex, markdown, terminal
+
     if form == "table":
         for each in boards:
             terminal.show(each)
             click.echo()
-    else:
-        writers = {"markdown": lambda b: "\n".join(map(markdown.board, b)), "csv": data.to_csv, "json": data.to_json}
-        click.echo(writers[form](boards), nl=False)
-    for name in pages.write(folder, rendered, complete=not board):
-        click.echo(f"wrote   {folder / name}", err=True)
+        return
+    writers: dict[str, Callable[[list[Board]], str]] = {
+        "markdown": lambda each: "\n".join(map(markdown.board, each)),
+        "csv": data.to_csv,
+        "json": data.to_json,
+        "latex": lambda each: "\n".join(map(latex.board, each)),
+        "html": lambda each: "\n".join(map(html.board_html, each)),
+    }
+    click.echo(writers[form](boards), nl=False)

@@ -1,0 +1,68 @@
+"""`ddbench compare`: whether two methods differ, and whether there are runs enough to say."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ddbench.cli import common
+from ddbench.errors import RecordError, UsageError
+
+
+@click.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+@common.registry_option
+@click.option("-d", "--dataset", type=common.names, metavar=common.NAMES, default=None, help="Only these data sets.")
+@click.option("-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, default=None, help="… evaluators.")
+@click.option("-n", "--network", type=common.names, metavar=common.NAMES, default=None, help="… networks.")
+@click.option("--ipc", type=common.numbers, metavar=common.NUMBERS, default=None, help="… budgets.")
+def command(
+    first: str,
+    second: str,
+    registry: str,
+    dataset: list[str] | None,
+    evaluator: list[str] | None,
+    network: list[str] | None,
+    ipc: list[int] | None,
+) -> None:
+    """Compare two methods in every setting that both were measured in, or two records.
+
+    A and B are methods (vlcp), methods with options as tables name them ("vlcp (strength=0.6)"), or record files. Each
+    comparison says the effect in points, its 95 % interval, p (also corrected by Holm over the settings), how many
+    distilled sets and networks stand behind it, and when these are too few to say anything.
+
+    \b
+    Examples:
+      ddbench compare vlcp random
+      ddbench compare vlcp random -d cifar10 --ipc 10
+      ddbench compare RECORD RECORD
+    """
+    from ddbench import records
+    from ddbench.registry import flaws, load, select
+    from ddbench.reports import comparing
+
+    problems: list[str] = []
+    if first.endswith(".json") or second.endswith(".json"):
+        pair = [records.read(Path(name)) for name in (first, second)]
+        for name, record in zip((first, second), pair, strict=True):
+            if wrong := flaws(record):
+                raise RecordError(f"{name}: {'; '.join(wrong)}", hint="A faulty record cannot be compared.")
+        settings = [comparing.of_records(*pair)]
+    else:
+        found, left_out = load(Path(registry))
+        problems = [f"left out {problem}" for problem in left_out]
+        chosen = select(found, dataset=dataset or (), evaluator=evaluator or (), network=network or (), ipc=ipc or ())
+        settings = comparing.settings(chosen, first, second)
+    for line in problems:
+        click.echo(line, err=True)
+    if not settings:
+        raise UsageError(
+            f"{first} and {second} were not measured under one protocol on one data set.",
+            hint="`ddbench leaderboard` shows what was measured; `ddbench run` makes what is missing.",
+        )
+    click.echo("\n".join(comparing.lines(settings, first, second)))
+    if problems:
+        sys.exit(RecordError.exit_code)

@@ -1,0 +1,114 @@
+"""`ddbench registry`: check a folder of records, bring records in, give records out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ddbench.cli import common
+from ddbench.errors import RecordError
+
+
+@click.group("registry")
+def command() -> None:
+    """Check, import and export records and published claims."""
+
+
+@command.command("verify")
+@common.registry_option
+def verify(registry: str) -> None:
+    """Recompute keys and digests; find faulty, edited, doubled and misplaced records, and faulty claims.
+
+    Ends with exit code 8 when anything is wrong.
+    """
+    from ddbench.reports.boards import read_registry
+
+    content = read_registry(Path(registry))
+    for problem in content.problems:
+        click.echo(str(problem), err=True)
+    count = f"{len(content.records)} records and {len(content.published.claims)} claims in order"
+    if content.problems:
+        files = len({problem.path for problem in content.problems})
+        click.echo(f"{count}; {len(content.problems)} problems in {files} file{'s' * (files > 1)}.", err=True)
+        click.echo("  → Run these cells again, or move the files out of the registry.", err=True)
+        sys.exit(RecordError.exit_code)
+    click.echo(f"{count}.")
+
+
+@command.command("import")
+@click.argument("source", type=click.Path(exists=True))
+@common.registry_option
+@click.option("--replace", is_flag=True, help="Let a contradicting record take the place of ours.")
+def bring_in(source: str, registry: str, replace: bool) -> None:
+    """Bring in records of another registry, a folder or a file; or published claims from a CSV file.
+
+    Nothing is overwritten silently: a record with more repeats of the same runs extends ours, a contradicting one is
+    refused unless --replace is given. Faulty ones are refused by name, and the command then ends with exit code 8.
+
+    \b
+    Examples:
+      ddbench registry import ../other/registry
+      ddbench registry import claims.csv
+    """
+    from ddbench import claims, exchange
+
+    path = Path(source)
+    if path.suffix.lower() == ".csv":
+        try:
+            text = path.read_text("utf-8")
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{path.name} is not UTF-8 text: {error}") from error
+        with exchange.locked(Path(registry)):
+            added, wrong = claims.add(Path(registry), text)
+        for line in wrong:
+            click.echo(f"refused {line}", err=True)
+        click.echo(f"{added} claims added")
+        sys.exit(RecordError.exit_code if wrong else 0)
+    report = exchange.bring_in(path, Path(registry), replace=replace)
+    for problem in report.refused:
+        click.echo(f"refused {problem}", err=True)
+    for name in report.replaced:
+        click.echo(f"replaced {name}", err=True)
+    click.echo(
+        f"{len(report.added)} added, {len(report.extended)} extended, {len(report.replaced)} replaced,"
+        f" {len(report.same)} there already, {len(report.refused)} refused"
+    )
+    sys.exit(RecordError.exit_code if report.refused else 0)
+
+
+@command.command("export")
+@click.argument("target", type=click.Path())
+@common.registry_option
+@click.option("-d", "--dataset", type=common.names, metavar=common.NAMES, default=None)
+@click.option("-m", "--method", type=common.names, metavar=common.NAMES, default=None)
+@click.option("-e", "--evaluator", type=common.names, metavar=common.NAMES, default=None)
+@click.option("-n", "--network", type=common.names, metavar=common.NAMES, default=None)
+@click.option("--ipc", type=common.numbers, metavar=common.NUMBERS, default=None)
+def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) -> None:
+    """Write records to a new folder, or to a new CSV file with one line per trained network (TARGET ends in .csv).
+
+    Faulty records are left out and named, and the command then ends with exit code 8.
+    """
+    from ddbench import exchange
+    from ddbench.registry import load, select
+
+    found, problems = load(Path(registry))
+    chosen = select(found, ipc=ipc or (), **{name: values or () for name, values in filters.items()})
+    path = Path(target)
+    count = exchange.to_csv_file(chosen, path) if path.suffix == ".csv" else exchange.to_folder(chosen, path)
+    for problem in problems:
+        click.echo(f"left out {problem}", err=True)
+    click.echo(f"{count} records → {target}")
+    sys.exit(RecordError.exit_code if problems else 0)
+
+
+@command.command("schema")
+def schema() -> None:
+    """Print the JSON schema of a record."""
+    from ddbench.records import Record
+
+    click.echo(json.dumps(Record.model_json_schema(), indent=1, ensure_ascii=False))

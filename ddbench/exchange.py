@@ -1,0 +1,205 @@
+"""Records between registries: writing without loss, import from and export to another folder or CSV."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import io
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ddbench import records
+from ddbench.errors import RecordError, StorageError, UsageError
+from ddbench.records import Record
+from ddbench.registry import RESULTS, Problem, flaws, paths
+from ddbench.reports.data import safe
+from ddbench.store import explained, write_atomic
+
+LOCK = ".lock"
+#: Seconds to wait for another process that writes to the same registry.
+PATIENCE = 60.0
+CSV_COLUMNS = (
+    *("dataset", "fingerprint", "ipc", "method", "method_options", "seed", "evaluator", "evaluator_options"),
+    *("network", "preset", "protocol", "extension", "label_type", "selection", "repeat", "value", "last", "best"),
+    *("distill_seconds", "evaluate_seconds", "bytes_images", "bytes_labels", "shrunk", "key", "digest"),
+)
+
+
+@dataclass
+class Report:
+    """What an import did, by paths below ``registry/results``."""
+
+    added: list[str] = field(default_factory=list)
+    extended: list[str] = field(default_factory=list)
+    replaced: list[str] = field(default_factory=list)
+    same: list[str] = field(default_factory=list)
+    refused: list[Problem] = field(default_factory=list)
+
+
+@contextlib.contextmanager
+def locked(registry: Path) -> Iterator[None]:
+    """Let one process at a time read and write a registry's records.
+
+    Raises:
+        StorageError: the folder cannot be written, or another process holds it for a minute.
+    """
+    import filelock
+
+    with explained(registry):
+        registry.mkdir(parents=True, exist_ok=True)
+        try:
+            lock = filelock.FileLock(registry / LOCK, timeout=PATIENCE)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise StorageError(
+                f"Another process has been writing to {registry.name} for {PATIENCE:.0f} s.", hint="Try again later."
+            ) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
+    """Write a record, unless the registry already has the same result or one with more repeats; safe among processes.
+
+    Args:
+        record: freshly made.
+        registry: its folder.
+        warn: told when another result of the same cell is replaced.
+
+    Returns:
+        What the registry holds now.
+    """
+    with locked(registry):
+        path = registry / RESULTS / record.relative_path()
+        if path.exists():
+            old = records.read(path)
+            if extends(old, record):
+                return old if len(old.result.values) > len(record.result.values) else record
+            if not extends(record, old):
+                warn(
+                    f"{path.name}: the recorded result ({old.mean:.2%}) is replaced by {record.mean:.2%};"
+                    f" it was made by ddbench {old.environment.get('ddbench')} on {old.environment.get('processor')}."
+                )
+        records.write(record, registry)
+    return record
+
+
+def extends(longer: Record, shorter: Record) -> bool:
+    """Return whether a record holds the runs of another, and perhaps more."""
+    count = len(shorter.result.last)
+    return (
+        longer.distilled.digest == shorter.distilled.digest
+        and longer.protocol.digest == shorter.protocol.digest
+        and longer.result.last[:count] == shorter.result.last
+        and longer.result.correct[:count] == shorter.result.correct
+        and longer.computed_digest() == longer.digest
+    )
+
+
+def bring_in(source: Path, registry: Path, *, replace: bool = False) -> Report:
+    """Copy records of another registry, a folder of records or one record; faulty and contradicting ones are refused.
+
+    Args:
+        source: a registry (with ``results/``), any folder of records, or a file.
+        registry: where they go.
+        replace: let a contradicting record take the place of ours.
+
+    Raises:
+        UsageError: nothing there.
+    """
+    files = [source] if source.is_file() else paths(source) or sorted(source.glob("**/*.json"))
+    if not files:
+        raise UsageError(f"{source} holds no record.", hint="Name a registry, a folder of records or a record.")
+    report = Report()
+    with locked(registry):
+        for file in files:
+            where = file.name if source.is_file() else file.relative_to(source).as_posix()
+            try:
+                record = records.read(file)
+            except RecordError as error:
+                report.refused.append(Problem(where, str(error)))
+                continue
+            if wrong := flaws(record):
+                report.refused.append(Problem(where, "; ".join(wrong)))
+                continue
+            _bring(record, where, registry, report, replace)
+    return report
+
+
+def _bring(record: Record, where: str, registry: Path, report: Report, replace: bool) -> None:
+    name = record.relative_path().as_posix()
+    path = registry / RESULTS / name
+    if not path.exists():
+        records.write(record, registry)
+        report.added.append(name)
+        return
+    try:
+        old = records.read(path)
+    except RecordError as error:
+        report.refused.append(Problem(where, f"ours at {name} is faulty: {error}"))
+        return
+    if extends(old, record):
+        report.same.append(name)
+    elif extends(record, old):
+        records.write(record, registry)
+        report.extended.append(name)
+    elif replace:
+        records.write(record, registry)
+        report.replaced.append(name)
+    else:
+        message = f"contradicts ours at {name}: {record.mean:.2%} there, {old.mean:.2%} here"
+        report.refused.append(Problem(where, message))
+
+
+def to_folder(found: Iterable[Record], folder: Path) -> int:
+    """Write records as a registry of its own and return their number.
+
+    Raises:
+        UsageError: the folder holds records already.
+    """
+    if paths(folder):
+        raise UsageError(f"{folder} holds records already.", hint="Choose a new folder, or `registry import` there.")
+    return len([records.write(record, folder) for record in found])
+
+
+def to_csv_file(found: Iterable[Record], path: Path) -> int:
+    """Write one line per trained network to a file that does not exist yet, and return the number of records.
+
+    Raises:
+        UsageError: the file exists.
+    """
+    if path.exists():
+        raise UsageError(f"{path} exists already.", hint="Choose another name; ddbench never overwrites a file.")
+    listed = list(found)
+    write_atomic(path, to_csv(listed))
+    return len(listed)
+
+
+def to_csv(found: Iterable[Record]) -> str:
+    """Return one line per trained network; accuracies are fractions, options JSON."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_COLUMNS)
+    for record in found:
+        cell, result, costs = record.cell, record.result, record.costs
+        for repeat, value in enumerate(result.values):
+            best = result.best[repeat]
+            row = (
+                *(cell.dataset["name"], cell.dataset["fingerprint"], record.budget),
+                *(cell.method.name, _json(cell.method.options), cell.seed),
+                *(cell.evaluator.name, _json(cell.evaluator.options), cell.network, cell.preset),
+                *(record.protocol.digest, record.protocol.extension, record.protocol.settings.get("label_type", "")),
+                *(result.selection, repeat, value, result.last[repeat], "" if best is None else best),
+                *(costs.distill_seconds, costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels),
+                *(_json([list(change) for change in record.shrunk]), record.key, record.digest),
+            )
+            writer.writerow([safe(item) if isinstance(item, str) else item for item in row])
+    return text.getvalue()
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False)

@@ -1,0 +1,152 @@
+"""Boards from what a registry holds and boards.toml declares; pure functions but for reading the registry."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ddbench import claims as published
+from ddbench import quoted, reproduced
+from ddbench.claims import Aliases, Claim
+from ddbench.errors import UsageError, unknown
+from ddbench.keys import canonical
+from ddbench.leaderboard import build
+from ddbench.records import Record, slug
+from ddbench.registry import Problem, load, select
+from ddbench.reports import long
+from ddbench.reports.board import Board
+from ddbench.reports.declared import FILE, Declared, Page, layout
+
+#: Name of the page that lists the others.
+INDEX = "README.md"
+
+
+@dataclass(frozen=True)
+class Published:
+    """The claims of a registry with what is needed to show them."""
+
+    claims: tuple[Claim, ...] = ()
+    citations: Mapping[str, str] = field(default_factory=dict)
+    aliases: Aliases = field(default_factory=Aliases)
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a registry holds: good records and claims, and what is wrong with the others."""
+
+    records: tuple[Record, ...]
+    published: Published
+    problems: tuple[Problem, ...]
+
+
+def read_registry(registry: Path) -> Content:
+    """Read everything boards are made of; faulty records and claims are left out and listed, the others unaffected."""
+    records, problems = load(registry)
+    claims, wrong = published.check(registry)
+    problems += [Problem(f"{published.FOLDER}/{published.FILE}", message) for message in wrong]
+    if not claims:
+        return Content(tuple(records), Published(), tuple(problems))
+    found = Published(tuple(claims), published.sources(registry), published.aliases(registry))
+    return Content(tuple(records), found, tuple(problems))
+
+
+def boards(
+    records: Sequence[Record], content: Declared, only: str = "", claims: Published | None = None
+) -> list[Board]:
+    """Return one board per data set, by name, then the declared ones; empty boards are left out.
+
+    Args:
+        records: of a registry.
+        content: of boards.toml.
+        only: the name of the one board wanted.
+        claims: published ones.
+
+    Raises:
+        UsageError: no board of that name, or two boards of one name.
+    """
+    names = sorted({str(record.cell.dataset["name"]) for record in records})
+    pages = [Page(name=slug(name), title=f"Data set {name}", dataset=(name,)) for name in names]
+    own = {page.name for page in pages}
+    pages += content.board
+    known = [page.name for page in pages]
+    for name in known:
+        if known.count(name) > 1 or slug(name) != name or name.lower() == Path(INDEX).stem.lower():
+            raise UsageError(f"The board name {name!r} is taken or no file name.", hint=f"Rename it in {FILE}.")
+    if only and only not in known:
+        raise unknown("board", only, known)
+    claims = claims or Published()
+    found = []
+    for page in pages:
+        if only in ("", page.name):
+            made = _board(page, _chosen(records, page), content, claims, beside=page.name in own)
+            if made.tables or any(plain.rows for plain in made.grids):
+                found.append(made)
+    return found
+
+
+def _board(page: Page, records: Sequence[Record], content: Declared, claims: Published, *, beside: bool) -> Board:
+    arranged = replace(
+        layout(content),
+        first=page.method or content.columns.first,
+        networks=page.network,
+        names=page.names,
+        metric=page.metric,
+    )
+    if page.style == "long":
+        plain = long.grid(records, arranged, page.title)
+        return Board(page.name, page.title, (), (plain,))
+    if page.style == "reproduced":
+        pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
+        return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title),))
+    measured = build(records, arranged, name=page.name, title=page.title).tables
+    if page.source or page.kind:
+        shown = _claimed(page, claims)
+        return Board(page.name, page.title, (*quoted.tables(shown, arranged, claims.citations), *measured))
+    if beside and content.claims.kind:
+        protocols = {claims.aliases.protocol_of(r.cell.evaluator.name, r.cell.evaluator.options) for r in records}
+        shown = published.select(
+            claims.claims, dataset=page.dataset, kind=content.claims.kind, evaluator=protocols, metric=("top1",)
+        )
+        measured += quoted.tables(shown, arranged, claims.citations, by_source=False)
+    return Board(page.name, page.title, measured)
+
+
+def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> list[Claim]:
+    """Return the claims a page shows; the whole data set belongs to every budget and choice of methods."""
+    found = published.select(
+        claims.claims,
+        dataset=page.dataset,
+        evaluator=page.evaluator,
+        source=page.source,
+        table=page.table,
+        kind=page.kind,
+    )
+    budgets, methods, networks = set(page.ipc), set(page.method), set(page.network)
+    return [
+        claim
+        for claim in found
+        if (not networks or (aliases.network_of(claim) if aliases else claim.network) in networks)
+        and (claim.ipc is None or not budgets or claim.ipc in budgets)
+        and (claim.ipc is None or not methods or claim.method in methods)
+    ]
+
+
+def _chosen(records: Sequence[Record], page: Page) -> list[Record]:
+    # The whole training set belongs to every budget and stands beside any choice of methods.
+    ipc: tuple[int | None, ...] = (*page.ipc, None) if page.ipc else ()
+    found = select(records, dataset=page.dataset, evaluator=page.evaluator, network=page.network, ipc=ipc)
+    found = [r for r in found if not page.method or r.cell.ipc is None or r.cell.method.name in page.method]
+    if page.protocol:
+        found = [r for r in found if r.cell.ipc is None or r.protocol.digest.startswith(page.protocol)]
+    return _with_seeds(found, page.minimum_seeds) if page.minimum_seeds > 1 else found
+
+
+def _with_seeds(records: Sequence[Record], minimum: int) -> list[Record]:
+    """Keep cells with enough distilled sets; the whole training set is one by nature."""
+    sets: dict[str, set[str]] = defaultdict(set)
+    keys = [canonical([r.cell.model_dump(mode="json", exclude={"seed"}), r.protocol.digest]) for r in records]
+    for key, record in zip(keys, records, strict=True):
+        sets[key].add(record.distilled.digest)
+    return [r for key, r in zip(keys, records, strict=True) if r.cell.ipc is None or len(sets[key]) >= minimum]

@@ -1,0 +1,91 @@
+"""What boards.toml declares: the order of columns, which claims stand beside, and further boards."""
+
+from __future__ import annotations
+
+import importlib.resources
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from ddbench.errors import UsageError
+from ddbench.leaderboard import HEADLINE, Layout
+
+FILE = "boards.toml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(_Part):
+    """The order of columns and the baseline of gains."""
+
+    first: tuple[str, ...] = ()
+    gain_over: str = ""
+
+
+class Claims(_Part):
+    """Which published claims stand below the measured tables of a data set's page; none where ``kind`` is empty."""
+
+    kind: tuple[str, ...] = ()
+
+
+class Page(_Part):
+    """A page declared in boards.toml; empty filters include everything.
+
+    ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell) or ``reproduced`` (claimed beside ours).
+    Published claims are shown where ``source`` or ``kind`` names some. The order of ``method`` and ``network`` is the
+    order of columns and rows.
+    """
+
+    name: str
+    title: str
+    style: Literal["paper", "long", "reproduced"] = "paper"
+    dataset: tuple[str, ...] = ()
+    evaluator: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    ipc: tuple[int, ...] = ()
+    protocol: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    metric: str = HEADLINE
+    minimum_seeds: int = 1
+    names: dict[str, str] = {}
+
+
+class Declared(_Part):
+    """The content of boards.toml."""
+
+    columns: Columns = Columns()
+    claims: Claims = Claims()
+    board: tuple[Page, ...] = ()
+
+
+def declared(folder: Path) -> Declared:
+    """Read ``boards.toml`` of a leaderboard folder, or ddbench's own where there is none.
+
+    Raises:
+        UsageError: not TOML, or a key that is not known.
+    """
+    path = folder / FILE
+    try:
+        if path.exists():
+            text = path.read_text("utf-8")
+        else:
+            text = importlib.resources.files("ddbench.reports").joinpath(FILE).read_text("utf-8")
+        return Declared.model_validate(tomllib.loads(text))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{FILE}: {where}: {first['msg']}", hint="See docs/leaderboards.md.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{FILE} is not valid TOML: {error}") from error
+
+
+def layout(content: Declared) -> Layout:
+    """Return how tables are arranged."""
+    return Layout(content.columns.first, content.columns.gain_over)

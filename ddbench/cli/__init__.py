@@ -22,6 +22,7 @@ COMMANDS = {
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
     "compare": ("compare", "Whether two methods differ: effect, interval, p, and when there are too few runs to say."),
     "registry": ("registry", "Verify, import and export records and published claims."),
+    "site": ("site", "The registry as one web page: boards, plots, every method and record."),
     "gallery": ("gallery", "Distilled images side by side, as one picture."),
     "plugins": ("plugins", "Which plugins are installed, and which were left out and why."),
     "new-plugin": ("new_plugin", "Write a working plugin of your own, with its test."),

@@ -52,7 +52,7 @@ def contact_sheet(
         raise UsageError("A contact sheet needs at least one distilled set.")
     if titles is not None and len(titles) != len(sets):
         raise UsageError(f"{len(titles)} titles were given for {len(sets)} sets.")
-    shown = _spread(len(class_names), max_classes)
+    shown = spread(len(class_names), max_classes)
     groups = [_Group.of(item, shown, per_class, statistics) for item in sets]
     canvas = _Canvas()
     label_width = max(canvas.width(_short(class_names[label])) for label in shown) + MARGIN
@@ -110,7 +110,7 @@ def prompt_sheet(
             "This distilled set has no prompts to show.",
             hint="Only text-guided methods (such as vlcp) keep one text per image; use the ordinary gallery.",
         )
-    shown = _spread(len(class_names), max_classes)
+    shown = spread(len(class_names), max_classes)
     group = _Group.of(distilled, shown, per_class, statistics)
     canvas = _Canvas()
     rows = [
@@ -215,7 +215,7 @@ def _scale(side: int) -> float:
     return max(1, -(-SMALLEST // side))
 
 
-def _spread(count: int, most: int) -> list[int]:
+def spread(count: int, most: int) -> list[int]:
     """Return at most ``most`` of ``range(count)``, evenly spread."""
     return list(range(count)) if count <= most else [number * count // most for number in range(most)]
 

@@ -1,0 +1,49 @@
+"""`ddbench site`: the registry as one web page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ddbench.cli import common
+
+
+@click.command("site")
+@common.registry_option
+@click.option("--out", default="site", show_default=True, metavar="DIR", help="Folder of the page.")
+@click.option(
+    "--leaderboards", default="leaderboards", show_default=True, metavar="DIR", help="Folder of boards.toml (if any)."
+)
+@click.option("--strict", is_flag=True, help="Fail if anything in the registry had to be left out.")
+@common.plugin_option
+def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: tuple[str, ...]) -> None:
+    """Build one self-contained page: boards, plots, and a view of every method and record.
+
+    Open the file in a browser; it needs no server and no network. Records with anything wrong in them are left out and
+    named. Contact sheets come from registry/images, or from the distilled sets on this machine.
+
+    \b
+    Examples:
+      ddbench site
+      ddbench gallery --keep && ddbench site      with pictures that can be committed
+    """
+    from ddbench.errors import RecordError
+    from ddbench.plugins import load_plugins
+    from ddbench.site.build import FILE, build
+    from ddbench.store import write_atomic
+
+    loaded = load_plugins(plugins)
+    common.warn_failures(loaded)
+    built = build(Path(registry), Path(leaderboards), loaded)
+    for problem in built.problems:
+        click.echo(f"warning: {problem}", err=True)
+    if strict and built.problems:
+        raise RecordError(
+            f"{len(built.problems)} problems in {registry}.", hint="`ddbench registry verify` lists them."
+        )
+    path = Path(out) / FILE
+    write_atomic(path, built.html)
+    size: Any = len(built.html.encode()) / 1e6
+    click.echo(f"{path}  {built.records} records, {built.claims} claims, {built.sheets} contact sheets, {size:.1f} MB")

@@ -1,0 +1,1 @@
+"""The web page of a registry: one file with everything in it, which asks no network for anything."""

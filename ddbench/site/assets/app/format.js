@@ -1,0 +1,53 @@
+// Numbers as people read them.
+
+function percent(value) {
+  return value === null || value === undefined ? "–" : value.toFixed(1);
+}
+
+function signed(value) {
+  return value === null || value === undefined ? "–" : (value >= 0 ? "+" : "−") + Math.abs(value).toFixed(1);
+}
+
+function accuracyText(row) {
+  if (row.text) return row.text.replace(" ± ", " ± ");
+  return row.std === null ? percent(row.mean) : `${percent(row.mean)} ± ${percent(row.std)}`;
+}
+
+function seconds(value) {
+  if (value === null || value === undefined) return "–";
+  if (value < 1) return `${Number(value.toPrecision(2))} s`;
+  if (value < 10) return `${value.toFixed(1)} s`;
+  if (value < 120) return `${Math.round(value)} s`;
+  if (value < 7200) return `${Math.round(value / 60)} min`;
+  return `${(value / 3600).toFixed(1)} h`;
+}
+
+function bytes(value) {
+  if (value === null || value === undefined) return "–";
+  for (const unit of ["B", "kB", "MB"]) {
+    if (value < 1000) return `${Number(value.toPrecision(3))} ${unit}`;
+    value /= 1000;
+  }
+  return `${Number(value.toPrecision(3))} GB`;
+}
+
+function count(number, word, words) {
+  return `${number.toLocaleString("en")} ${number === 1 ? word : words || word + "s"}`;
+}
+
+const METRICS = {
+  top1_avg_over_aug: "mean over augmentations",
+  top1_avg_transfer: "mean over networks",
+  hlr: "HLR, points",
+  ior: "IOR, points",
+};
+
+const WHOSE = {
+  own: "the method’s own claim",
+  "own-quoted": "own claim, read in another paper",
+  other: "in another paper’s table",
+  baseline: "baseline",
+  full: "whole data set",
+  benchmark: "independent benchmark",
+  "third-party": "run again by a third party",
+};

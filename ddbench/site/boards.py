@@ -1,0 +1,65 @@
+"""Comparison tables as plain data for the page: what every cell says, its mark, and the number it is sorted by."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ddbench.reports import markdown
+from ddbench.reports.board import TIED, Board, Entry, Grid, Quoted, Table, Value, shown
+
+
+def plain(boards: Sequence[Board]) -> list[dict[str, Any]]:
+    """Return boards as plain data; empty ones are left out."""
+    found = []
+    for board in boards:
+        tables = [*map(_table, board.tables), *map(_grid, board.grids)]
+        if tables:
+            found.append({"name": board.name, "title": board.title, "tables": tables})
+    return found
+
+
+def _table(table: Table) -> dict[str, Any]:
+    head = [("IPC", False), ("Network", False), *((column.label, True) for column in table.columns)]
+    rows = []
+    for row in table.rows:
+        budget = {"t": row.budget, "o": 1e9 if row.ipc is None else row.ipc}
+        rows.append([budget, {"t": row.network}, *(_cell(cell, table.runs) for cell in row.cells)])
+    gain = [f"Small figures: gain over {table.gain_over}, in points."] * bool(table.gain_over)
+    return {
+        "title": table.title,
+        "claimed": table.claimed,
+        "facts": [list(fact) for fact in markdown.facts(table)],
+        "head": [{"t": text, "n": number} for text, number in head],
+        "rows": rows,
+        "notes": [*gain, *table.legend, *table.notes],
+    }
+
+
+def _cell(cell: Entry | Quoted | None, usual: str) -> dict[str, Any]:
+    seen = shown(cell, usual)
+    found: dict[str, Any] = {"t": seen.text}
+    if cell is not None:
+        found["o"] = round(cell.mean, 6)
+    if seen.rank:
+        found["r"] = seen.rank
+    if seen.tied:
+        found["m"] = TIED
+    if small := " ".join(filter(None, (seen.gain, f"({seen.runs})" if seen.runs else ""))):
+        found["x"] = small
+    return found
+
+
+def _grid(grid: Grid) -> dict[str, Any]:
+    numeric = grid.numeric()
+    rows = [
+        [_plain_cell(text, value) for text, value in zip(texts, values, strict=True)]
+        for texts, values in zip(grid.texts(), grid.rows, strict=True)
+    ]
+    head = [{"t": text, "n": number} for text, number in zip(grid.heads(), numeric, strict=True)]
+    found = {"title": grid.title, "claimed": False, "facts": [], "head": head, "rows": rows, "notes": list(grid.notes)}
+    return found | {"plot": "pairs"} if {"Claimed", "Ours"} <= {heading.name for heading in grid.headings} else found
+
+
+def _plain_cell(text: str, value: Value) -> dict[str, Any]:
+    return {"t": text, "o": value} if isinstance(value, (int, float)) else {"t": text}

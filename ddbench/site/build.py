@@ -1,0 +1,86 @@
+"""A registry → the page: read what is good, name what is not, and put everything into one file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddbench import reproduced
+from ddbench.records import Record
+from ddbench.reports import boards as making
+from ddbench.reports import sheets
+from ddbench.reports.declared import declared
+from ddbench.site import boards, page
+from ddbench.site.data import page_data
+
+if TYPE_CHECKING:
+    from ddbench.plugins import Plugins
+
+FILE = "index.html"
+#: Bytes of all contact sheets in the page at most; sets of the first seeds come first.
+MOST_IMAGES = 12_000_000
+
+
+@dataclass(frozen=True)
+class Built:
+    """The page and what was left out of it."""
+
+    html: str
+    records: int
+    claims: int
+    sheets: int
+    problems: tuple[str, ...]
+
+
+def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) -> Built:
+    """Make the page of a registry; records, claims and pictures with anything wrong in them are left out and named.
+
+    Args:
+        registry: folder of records and claims.
+        leaderboards: folder whose ``boards.toml`` declares the boards.
+        plugins: installed plugins, for the summaries and papers of methods.
+
+    Raises:
+        UsageError: boards.toml is faulty.
+    """
+    content = making.read_registry(registry)
+    records, published = content.records, content.published
+    problems = [str(problem) for problem in content.problems]
+    found, faulty = sheets.collect(records, registry)
+    problems += faulty
+    chosen = _affordable(records, found)
+    if left := len(found) - len(chosen):
+        problems.append(f"{left} contact sheets were left out to keep the page small; the first seeds have theirs.")
+    arrangement = declared(leaderboards)
+    data = page_data(
+        records,
+        published.claims,
+        sources=published.citations,
+        sheets=chosen,
+        boards=boards.plain(making.boards(records, arrangement, claims=published)),
+        pairs=reproduced.pairs(records, published.claims, published.aliases),
+        methods={} if plugins is None else _methods(plugins),
+        baseline=arrangement.columns.gain_over or "random",
+        problems=problems,
+    )
+    return Built(page.render(data), len(records), len(published.claims), len(chosen), tuple(problems))
+
+
+def _affordable(records: Sequence[Record], found: dict[str, sheets.Sheet]) -> dict[str, sheets.Sheet]:
+    chosen: dict[str, sheets.Sheet] = {}
+    room = MOST_IMAGES
+    for record in sorted(records, key=lambda r: (r.cell.seed, r.relative_path().as_posix())):
+        sheet = found.get(record.distilled.digest)
+        if sheet is not None and record.distilled.digest not in chosen and len(sheet.image) <= room:
+            chosen[record.distilled.digest] = sheet
+            room -= len(sheet.image)
+    return chosen
+
+
+def _methods(plugins: Plugins) -> dict[str, dict[str, str]]:
+    return {
+        name: {"summary": entry.spec.summary, "paper": entry.spec.paper, "bibtex": entry.spec.bibtex}
+        for name, entry in sorted(plugins.entries["method"].items())
+    }

@@ -73,10 +73,11 @@ PRESETS: dict[str, SmallPreset] = {
     "imagenette64": SmallPreset(
         resolution=64,
         vae_channels=(32, 64, 64),
-        vae_steps=900,
-        unet_channels=(64, 128, 128),
+        vae_steps=1200,
+        vae_batch=16,
+        unet_channels=(48, 96, 128),
         unet_attention=(False, True, True),
-        unet_steps=1200,
+        unet_steps=1100,
     ),
 }
 

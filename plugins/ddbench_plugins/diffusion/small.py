@@ -68,7 +68,7 @@ PRESETS: dict[str, SmallPreset] = {
         vae_steps=3000,
         unet_channels=(64, 128),
         unet_attention=(False, True),
-        unet_steps=7000,
+        unet_steps=4500,
     ),
     "imagenette64": SmallPreset(
         resolution=64,

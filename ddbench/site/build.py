@@ -11,7 +11,7 @@ from ddbench import reproduced
 from ddbench.records import Record
 from ddbench.reports import boards as making
 from ddbench.reports import sheets
-from ddbench.reports.declared import declared
+from ddbench.reports.declared import Declared, declared
 from ddbench.site import boards, page
 from ddbench.site.data import page_data
 
@@ -59,13 +59,18 @@ def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) ->
         published.claims,
         sources=published.citations,
         sheets=chosen,
-        boards=boards.plain(making.boards(records, arrangement, claims=published)),
+        boards=boards.plain(making.boards(records, _compact(arrangement), claims=published)),
         pairs=reproduced.pairs(records, published.claims, published.aliases),
         methods={} if plugins is None else _methods(plugins),
         baseline=arrangement.columns.gain_over or "random",
         problems=problems,
     )
     return Built(page.render(data), len(records), len(published.claims), len(chosen), tuple(problems))
+
+
+def _compact(content: Declared) -> Declared:
+    """Leave out the long boards: the page's table of results is one, with filters."""
+    return content.model_copy(update={"board": tuple(page for page in content.board if page.style != "long")})
 
 
 def _affordable(records: Sequence[Record], found: dict[str, sheets.Sheet]) -> dict[str, sheets.Sheet]:

@@ -19,19 +19,35 @@ function boardsView(name) {
   );
 }
 
+const BOARD_ROWS = 100;
+
 function boardTable(content, index) {
   const head = content.head.map((column) => el("th", { scope: "col", class: column.n ? "num" : "text" }, column.t));
-  const rows = content.rows.map((cells) =>
-    el(
-      "tr",
-      null,
-      cells.map((cell, place) => el(place ? "td" : "th", { scope: place ? null : "row", class: content.head[place].n ? "num" : "text", "data-order": cell.o ?? cell.t }, boardCell(cell))),
-    ),
-  );
   const id = `board-${index}`;
-  const table = el("table", { class: "board" }, el("caption", { class: "unseen" }, content.title), el("thead", null, el("tr", null, head)), el("tbody", null, rows));
+  const table = el("table", { class: "board" }, el("caption", { class: "unseen" }, content.title), el("thead", null, el("tr", null, head)));
   const holder = scroller(content.title, table);
-  new DataTable(table, { paging: false, info: false, searching: false, autoWidth: false, orderClasses: false, order: [], layout: { topStart: null, topEnd: null, bottomStart: null, bottomEnd: null }, columnDefs: content.head.map((column, target) => ({ target, type: column.n || target === 0 ? "num" : "string", orderSequence: column.n ? ["desc", "asc"] : ["asc", "desc"] })) });
+  const long = content.rows.length > BOARD_ROWS;
+  new DataTable(table, {
+    data: content.rows,
+    columns: content.head.map((column, place) => ({
+      data: place,
+      type: column.n || place === 0 ? "num" : "string",
+      className: column.n ? "num" : "text",
+      cellType: place ? "td" : "th",
+      createdCell: (cell) => place || cell.setAttribute("scope", "row"),
+      orderSequence: column.n ? ["desc", "asc"] : ["asc", "desc"],
+      render: (cell, type) => (type === "display" ? el("span", null, boardCell(cell)) : (cell.o ?? (column.n ? NOTHING : cell.t))),
+    })),
+    paging: long,
+    pageLength: BOARD_ROWS,
+    info: long,
+    searching: false,
+    autoWidth: false,
+    deferRender: true,
+    orderClasses: false,
+    order: [],
+    layout: { topStart: null, topEnd: null, bottomStart: long ? "info" : null, bottomEnd: long ? "paging" : null },
+  });
   return el(
     "section",
     { class: "block", "aria-labelledby": id },

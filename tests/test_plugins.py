@@ -50,7 +50,7 @@ BROKEN = [
     ),
     ("hook raises", "@hookimpl\ndef ddbench_methods(): return {}['x']", "ddbench_methods failed: KeyError: 'x'"),
     ("hook exits", "@hookimpl\ndef ddbench_methods(): raise SystemExit(3)", "ddbench_methods failed: SystemExit: 3"),
-    ("no spec", "@hookimpl\ndef ddbench_methods(): return [int]", "returned <class 'int'>, instead of MethodSpec"),
+    ("no spec", "@hookimpl\ndef ddbench_methods(): return [int]", "returned <class 'int'> instead of MethodSpec"),
     ("other kind", "@hookimpl\ndef ddbench_methods(): return [NetworkSpec('n', int)]", "instead of MethodSpec"),
     ("upper case", "@hookimpl\ndef ddbench_methods(): return [MethodSpec('Mine', int)]", "'Mine' must be lower case"),
     ("space", "@hookimpl\ndef ddbench_methods(): return [MethodSpec('my method', int)]", "must be lower case"),

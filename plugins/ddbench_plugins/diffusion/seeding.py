@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -27,6 +28,9 @@ def batch_indices(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
     if count < 1:
         raise ValueError("there is nothing to draw batches from")
     positions = range(step * batch, (step + 1) * batch)
-    epochs = sorted({position // count for position in positions})
-    orders = {epoch: torch.randperm(count, generator=torch_stream(seed, "order", epoch)) for epoch in epochs}
-    return torch.stack([orders[position // count][position % count] for position in positions])
+    return torch.stack([_order(count, seed, position // count)[position % count] for position in positions])
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> torch.Tensor:
+    return torch.randperm(count, generator=torch_stream(seed, "order", epoch))

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 
 

@@ -77,7 +77,7 @@ def build(records: Iterable[Record], layout: Layout | None = None, *, name: str 
     whole: dict[Variant, list[Record]] = defaultdict(list)
     layout = layout or Layout()
     usable = (record for record in records if values(record, layout.metric))
-    for record in sorted(usable, key=lambda r: (r.relative_path().as_posix(), r.key)):
+    for record in in_order(usable):
         # The reference recipe of the whole set has its own extension, so it joins every variant it belongs to.
         (whole if record.cell.ipc is None else groups)[_variant(record)[:-1]].append(record)
     tables = []
@@ -88,6 +88,17 @@ def build(records: Iterable[Record], layout: Layout | None = None, *, name: str 
         for extension in sorted(split) or [""]:
             tables.append(_table(split.get(extension, []), whole.get(variant, []), layout))
     return Board(name, title, tuple(tables))
+
+
+def in_order(records: Iterable[Record]) -> list[Record]:
+    """Sort records, so that what is made of them does not depend on the order in which they were read."""
+
+    def place(record: Record) -> tuple[object, ...]:
+        cell = record.cell
+        budget = -1 if cell.ipc is None else cell.ipc
+        return str(cell.dataset["name"]), cell.method.name, budget, cell.seed, record.key
+
+    return sorted(records, key=place)
 
 
 def _variant(record: Record) -> Variant:
@@ -183,10 +194,12 @@ def _column_key(record: Record) -> ColumnKey:
 
 def _split_conflicts(members: list[Record]) -> list[list[Record]]:
     """Split a column where one row would mix results of different options (a default that was changed in between)."""
-    options: dict[tuple[object, ...], set[str]] = defaultdict(set)
+    options: dict[tuple[object, ...], dict[str, Any]] = {}
     for r in members:
-        options[r.cell.ipc, r.cell.network, r.protocol.digest].add(canonical(r.cell.method.options))
-    if all(len(found) == 1 for found in options.values()):
+        own = r.cell.method.options
+        if options.setdefault((r.cell.ipc, r.cell.network, r.protocol.digest), own) != own:
+            break
+    else:
         return [members]
     parts: dict[str, list[Record]] = defaultdict(list)
     for record in members:

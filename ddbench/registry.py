@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -79,19 +80,10 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
 
     Of records that hold the same cell or the same result, the first in its proper place counts as good.
     """
-    good: dict[str, Record] = {}
+    good: list[Record] = []
     problems: list[Problem] = []
-    results: dict[str, str] = {}
+    results: dict[tuple[object, ...], str] = {}
     misplaced: list[tuple[str, Record, str]] = []
-
-    def keep(where: str, record: Record) -> None:
-        for name, seen in (("cell", cells), ("result", results)):
-            mark = record.key if name == "cell" else _result_mark(record)
-            if mark in seen:
-                problems.append(Problem(where, f"is the same {name} as {seen[mark]}"))
-                return
-        cells[record.key] = results[_result_mark(record)] = where
-        good[where] = record
 
     cells: dict[str, str] = {}
     for path in paths(registry):
@@ -105,15 +97,20 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
             problems.extend(Problem(where, message) for message in found)
             continue
         expected = (Path(RESULTS) / record.relative_path()).as_posix()
-        if where == expected:
-            keep(where, record)
-        else:
+        if where != expected:
             misplaced.append((where, record, expected))
+        elif same := cells.get(record.key):
+            problems.append(Problem(where, f"is the same cell as {same}"))
+        elif same := results.get(mark := _result_mark(record)):
+            problems.append(Problem(where, f"is the same result as {same}"))
+        else:
+            cells[record.key] = results[mark] = where
+            good.append(record)
     for where, record, expected in misplaced:
         problems.append(Problem(where, f"belongs at {expected}"))
         if record.key in cells:
             problems.append(Problem(where, f"is the same cell as {cells[record.key]}"))
-    return list(good.values()), sorted(problems, key=lambda problem: problem.path)
+    return good, sorted(problems, key=lambda problem: problem.path)
 
 
 def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
@@ -121,21 +118,12 @@ def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
     return digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": dict(numerics)})
 
 
-def _result_mark(record: Record) -> str:
+def _result_mark(record: Record) -> tuple[object, ...]:
     """What no two records share unless one is a copy: the networks' answers on the same distilled set."""
     result = record.result
-    return canonical(
-        [
-            record.distilled.digest,
-            record.protocol.digest,
-            record.cell.evaluator.name,
-            record.cell.network,
-            record.cell.evaluation_seed,
-            record.cell.other_options,
-            result.last,
-            result.correct,
-        ]
-    )
+    cell = record.cell
+    made = record.distilled.digest, record.protocol.digest, canonical(cell.other_options)
+    return (*made, cell.evaluator.name, cell.network, cell.evaluation_seed, *result.last, *result.correct)
 
 
 def require_valid(registry: Path) -> None:
@@ -180,8 +168,8 @@ def flaws(record: Record) -> list[str]:
         numerics = {name: str(record.environment.get(name, "")) for name in NUMERICS}
         if record_key(cell, numerics) != record.key:
             found.append("its key does not fit its cell and machine")
-        canonical([record.costs.model_dump(mode="json"), record.environment])
-    except ValueError as error:
+        json.dumps([record.costs.model_dump(), record.environment], allow_nan=False)
+    except (ValueError, TypeError) as error:
         return [f"a number in it is not finite: {error}"]
     return found + _result_flaws(record)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ddbench.claims import UNKNOWN, Aliases, Claim
 from ddbench.keys import canonical
-from ddbench.leaderboard import entry
+from ddbench.leaderboard import entry, in_order
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import POINTS, Entry, Grid, Heading
@@ -23,8 +23,8 @@ FEWEST, TOLERANCE = 3, 1.0
 RULE = (
     f"Verdict: reproduced where the difference is at most {TOLERANCE:g} point or twice the root of the summed squares"
     " of both deviations (ours taken for a claim without one), else higher or lower. There is no verdict where"
-    " something was shrunk, where options were set by hand, where the source does not state its protocol, and for fewer than"
-    f" {FEWEST} networks."
+    " something was shrunk, where options were set by hand, where the source does not state its protocol, and for"
+    f" fewer than {FEWEST} networks."
 )
 
 
@@ -78,15 +78,14 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
     """Return every published top-1 cell with each variant of it that was measured, in the order of the claims."""
     names = aliases or Aliases()
     groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in sorted(records, key=lambda r: (r.relative_path().as_posix(), r.key)):
-        if record.protocol.extension and record.cell.ipc is not None:
-            continue
-        groups[_place(record)][_variant(record)].append(record)
+    wanted = [(claim, _claimed_place(claim, names)) for claim in claims if claim.metric == "top1"]
+    places = {place for _, place in wanted}
+    for record in in_order(records):
+        extended = record.protocol.extension and record.cell.ipc is not None
+        if not extended and (place := _place(record)) in places:
+            groups[place][_variant(record)].append(record)
     found: list[Pair] = []
-    for claim in claims:
-        if claim.metric != "top1":
-            continue
-        place = (claim.dataset, claim.ipc, claim.method, names.network_of(claim))
+    for claim, place in wanted:
         for _, members in sorted(groups.get(place, {}).items()):
             if _agrees(claim, members[0], names):
                 found.append(_pair(claim, members, names))
@@ -136,6 +135,10 @@ def _line(pair: Pair) -> tuple[str | float | int | None, ...]:
 def _place(record: Record) -> tuple[object, ...]:
     cell = record.cell
     return cell.dataset["name"], cell.ipc, cell.method.name, cell.network
+
+
+def _claimed_place(claim: Claim, names: Aliases) -> tuple[object, ...]:
+    return claim.dataset, claim.ipc, claim.method, names.network_of(claim)
 
 
 def _variant(record: Record) -> str:

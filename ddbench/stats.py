@@ -42,7 +42,7 @@ def population_std(values: Sequence[float]) -> float:
     """
     if not values:
         raise ValueError("the deviation of no values is undefined")
-    return statistics.pstdev(values)
+    return math.sqrt(_squares(values) / len(values))
 
 
 def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
@@ -58,7 +58,7 @@ def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[f
     if len(values) < 2:
         return None
     centre = mean(values)
-    half = _t_quantile((1 + level) / 2, len(values) - 1) * statistics.stdev(values) / math.sqrt(len(values))
+    half = _t_quantile((1 + level) / 2, len(values) - 1) * math.sqrt(_variance(values) / len(values))
     return centre - half, centre + half
 
 
@@ -138,7 +138,7 @@ def difference(first: Groups, second: Groups) -> Difference:
     effect, n = mean(a) - mean(b), (len(a), len(b))
     if min(n) < 2:
         return Difference(effect, None, None, None, unit, n)
-    error, freedom = _welch(statistics.variance(a), n[0], statistics.variance(b), n[1])
+    error, freedom = _welch(_variance(a), n[0], _variance(b), n[1])
     half = _t_quantile(1 - LEVEL / 2, freedom) * error
     return Difference(effect, effect - half, effect + half, _t_test(effect, error, freedom), unit, n)
 
@@ -211,7 +211,7 @@ def detectable(first: Groups, second: Groups) -> float | None:
     a, b = unit_one[1], unit_two[1]
     if min(len(a), len(b)) < 2:
         return None
-    error, freedom = _welch(statistics.variance(a), len(a), statistics.variance(b), len(b))
+    error, freedom = _welch(_variance(a), len(a), _variance(b), len(b))
     return (_t_quantile(1 - LEVEL / 2, freedom) + _t_quantile(0.8, freedom)) * error
 
 
@@ -231,6 +231,16 @@ def _per_image(blocks: Sequence[NDArray[np.bool_]], unit: str) -> NDArray[np.flo
     if unit == "sets":
         return np.stack([block.mean(axis=0) for block in blocks])
     return np.concatenate(list(blocks)).astype(np.float64)
+
+
+def _squares(values: Sequence[float]) -> float:
+    """Return the sum of squared deviations from the mean (a hundred times faster than the exact one of statistics)."""
+    centre = statistics.fmean(values)
+    return math.fsum((value - centre) ** 2 for value in values)
+
+
+def _variance(values: Sequence[float]) -> float:
+    return _squares(values) / (len(values) - 1)
 
 
 def _welch(variance_a: float, count_a: int, variance_b: float, count_b: int) -> tuple[float, float]:

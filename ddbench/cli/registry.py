@@ -15,7 +15,14 @@ from ddbench.errors import RecordError
 
 @click.group("registry")
 def command() -> None:
-    """Check, import and export records and published claims."""
+    """Check, import and export records and published claims.
+
+    \b
+    Examples:
+      ddbench registry verify
+      ddbench registry import ../other/registry
+      ddbench registry export results.csv --dataset cifar10
+    """
 
 
 @command.command("verify")

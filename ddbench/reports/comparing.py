@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench.errors import UsageError, unknown
-from ddbench.leaderboard import entry
+from ddbench.leaderboard import entry, in_order
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import Entry
@@ -52,7 +52,7 @@ def settings(records: Iterable[Record], first: str, second: str) -> list[Setting
     """
     groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     labels: set[str] = set()
-    for record in sorted(records, key=lambda r: (r.relative_path().as_posix(), r.key)):
+    for record in in_order(records):
         label = _label(record)
         labels |= {label, record.cell.method.name}
         groups[_setting(record)][label].append(record)

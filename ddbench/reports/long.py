@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from ddbench.keys import canonical
-from ddbench.leaderboard import Layout, entry, values
+from ddbench.leaderboard import Layout, entry, in_order, values
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import POINTS, Grid, Heading, Value
@@ -39,7 +39,7 @@ NOTES = (
 def grid(records: Iterable[Record], layout: Layout, title: str) -> Grid:
     """Return one line per data set, budget, method, evaluator, network and protocol, in that order."""
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    for record in sorted(records, key=lambda r: (r.relative_path().as_posix(), r.key)):
+    for record in in_order(records):
         if values(record, layout.metric):
             groups[(*_setting(record), *_method(record))].append(record)
     bases: dict[tuple[str, ...], list[Record]] = defaultdict(list)

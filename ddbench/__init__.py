@@ -31,6 +31,7 @@ _HOME_OF = {
     "Split": "ddbench.contracts",
     "DistilledSet": "ddbench.contracts",
     "Protocol": "ddbench.contracts",
+    "Embedding": "ddbench.embedding",
     "Score": "ddbench.contracts",
     "check_ipc": "ddbench.contracts",
     "ImageSource": "ddbench.images",

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddbench.context import Context
+    from ddbench.embedding import Embedding
     from ddbench.options import Options
 
 #: How the pixels of a distilled set are to be read. The wrong space silently gives chance accuracy.
@@ -322,6 +323,10 @@ class Distiller(Plugin, ABC):
     @abstractmethod
     def distill(self, ctx: Context) -> DistilledSet:
         """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
+
+    def embedding(self, ctx: Context, label: int) -> Embedding | None:
+        """Return what the method saw of one class, for ``ddbench tsne``, or None; the steps it needs are cached."""
+        return None
 
 
 class Evaluator(Plugin, ABC):

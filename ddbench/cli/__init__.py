@@ -24,6 +24,8 @@ COMMANDS = {
     "registry": ("registry", "Verify, import and export records and published claims."),
     "site": ("site", "The registry as one web page: boards, plots, every method and record."),
     "gallery": ("gallery", "Distilled images side by side, as one picture."),
+    "tsne": ("tsne", "One class's images with the prototypes found among them, as one picture."),
+    "curves": ("curves", "Training curves of records, as one picture."),
     "plugins": ("plugins", "Which plugins are installed, and which were left out and why."),
     "new-plugin": ("new_plugin", "Write a working plugin of your own, with its test."),
 }

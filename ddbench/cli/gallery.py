@@ -1,7 +1,9 @@
-"""`ddbench gallery`: distilled images side by side."""
+"""`ddbench gallery`: distilled images side by side, and the small sheets that are published with records."""
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +14,14 @@ from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
     from ddbench.distilled import LoadedSet
+    from ddbench.records import Record
 
 
 @click.command("gallery")
-@click.argument("what", nargs=-1, required=True, metavar="FOLDER | RECORD | METHOD …")
+@click.argument("what", nargs=-1, metavar="[FOLDER | RECORD | METHOD …]")
+@click.option("--registry", default=None, metavar="DIR", help="Draw what the records of a registry were measured on.")
+@click.option("-m", "--method", type=common.names, metavar=common.NAMES, default=None, help="Methods of the registry.")
+@click.option("--keep", is_flag=True, help="Store small sheets in REGISTRY/images, for the web page.")
 @click.option("--out", default="gallery.png", show_default=True, metavar="FILE.png", help="The picture.")
 @click.option("--per-class", type=click.IntRange(1), default=None, help="Images per class (10; 1 with --prompts).")
 @click.option("--classes", type=click.IntRange(1), default=None, help="Classes at most (40; 10 with --prompts).")
@@ -30,36 +36,54 @@ if TYPE_CHECKING:
 def command(what: tuple[str, ...], **values: Any) -> None:
     """Draw the contact sheets of several distilled sets side by side, one row per class.
 
-    Each is the folder of a distilled set, a record, or a method, which is distilled first if it was not yet.
+    Each is the folder of a distilled set, a record, or a method, which is distilled first if it was not yet. With
+    --registry it is whatever was measured: the sets on this machine, or the sheets kept beside the records.
 
     \b
     Examples:
       ddbench gallery random herding vlcp --ipc 10
       ddbench gallery distilled/a distilled/b --out compare.png
       ddbench gallery vlcp --prompts --out prompts.png
+      ddbench gallery --registry registry --method random,vlcp --ipc 10
+      ddbench gallery --keep
     """
-    from ddbench.reports import gallery
-
-    sets = [each for name in what for each in _sets(name, values)]
-    first = sets[0]
-    for other in sets[1:]:
-        if other.class_ids != first.class_ids:
+    # Records are chosen by what the user said, not by the defaults of distilling.
+    said = {name: values[name] for name in ("dataset", "method", "ipc", "seed") if _given(name)}
+    if values["keep"]:
+        if what:
             raise UsageError(
-                "These distilled sets have different classes and cannot share a picture.",
-                hint="Draw them one by one, or name one --dataset.",
+                "--keep takes its records from --registry.", hint="Choose with --method, --dataset, --ipc."
             )
+        _keep(Path(values["registry"] or "registry"), said)
+        return
+    if values["registry"]:
+        sets = _chosen(Path(values["registry"]), said)
+        sets += [each for name in what for each in _sets(name, values)]
+    else:
+        sets = [each for name in [*what, *(values["method"] or [])] for each in _sets(name, values)]
+    if not sets:
+        raise UsageError("Nothing to draw.", hint="Name methods, records or folders, or a --registry.")
+    _draw(_same_classes(sets), values)
+
+
+def _given(name: str) -> bool:
+    return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
+
+
+def _draw(sets: list[LoadedSet], values: dict[str, Any]) -> None:
+    from ddbench.reports import gallery
+    from ddbench.store import explained
+
     contents = [each.distilled for each in sets]
     limits = {"per_class": values["per_class"], "max_classes": values["classes"]}
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     if values["prompts"]:
         if len(sets) > 1:
             raise UsageError("--prompts shows one distilled set at a time.")
-        picture = gallery.prompt_sheet(contents[0], first.class_names, **given)
+        picture = gallery.prompt_sheet(contents[0], sets[0].class_names, **given)
     else:
-        picture = gallery.contact_sheet(contents, first.class_names, _titles(sets), **given)
+        picture = gallery.contact_sheet(contents, sets[0].class_names, _titles(sets), **given)
     out = Path(values["out"])
-    from ddbench.store import explained
-
     with explained(out.parent):
         out.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -77,16 +101,9 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
     if (path / FILE).exists():
         return [load(path)]
     if path.is_file() or name.endswith(".json"):
-        from ddbench.cli.run import images_folder
         from ddbench.records import read
 
-        folder = images_folder(read(path))
-        if folder is None:
-            raise UsageError(
-                f"The images of {path.name} are not on this machine.",
-                hint="Run the command that the record names; it makes the same images again.",
-            )
-        return [load(folder)]
+        return [_of_record(read(path), path.absolute().parents[3])]
     datasets = values["dataset"] or [""]
     if len(datasets) > 1:
         raise UsageError("A gallery shows one data set.", hint="Name just one with --dataset.")
@@ -97,6 +114,123 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
         seed=values["seed"],
         **common.common_arguments(values),
     )
+
+
+def _of_record(record: Record, registry: Path) -> LoadedSet:
+    """Return what a record was measured on: all its images where this machine has them, else what its sheet shows."""
+    from ddbench.reports import sheets
+
+    if loaded := sheets.stored(record):
+        return loaded
+    if sheet := sheets.kept(registry, record.distilled.digest):
+        return _shown(sheet, record)
+    raise UsageError(
+        f"The images of {record.relative_path().name} are not on this machine.",
+        hint="Run the command that the record names; it makes the same images again.",
+    )
+
+
+def _shown(sheet: Any, record: Record) -> LoadedSet:
+    from ddbench.distilled import LoadedSet
+    from ddbench.reports import sheets
+
+    content, names = sheets.as_set(sheet)
+    cell = record.cell
+    about = {"method": {"name": cell.method.name}, "ipc": cell.ipc, "seed": cell.seed, "sheet": True}
+    return LoadedSet(content, names, names, about, Path())
+
+
+def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
+    """Bring whole sets to the classes that kept sheets show, where the two are mixed.
+
+    Raises:
+        UsageError: sets of different classes.
+    """
+    if any("sheet" in each.about for each in sets) and not all("sheet" in each.about for each in sets):
+        from ddbench.reports import sheets
+
+        small = []
+        for each in sets:
+            if "sheet" in each.about:
+                small.append(each)
+                continue
+            content, names = sheets.as_set(sheets.make(each))
+            small.append(replace(each, distilled=content, class_names=names, class_ids=names))
+        sets = small
+    for other in sets[1:]:
+        if other.class_ids != sets[0].class_ids:
+            raise UsageError(
+                "These distilled sets have different classes and cannot share a picture.",
+                hint="Draw them one by one, or name one --dataset.",
+            )
+    return sets
+
+
+def _records(registry: Path, said: dict[str, Any]) -> list[Record]:
+    from ddbench import registry as folder
+
+    good, problems = folder.load(registry)
+    for problem in problems:
+        click.echo(f"left out {problem}", err=True)
+    found = [
+        record
+        for record in folder.select(
+            good, dataset=said.get("dataset") or (), method=said.get("method") or (), ipc=said.get("ipc") or ()
+        )
+        if not record.distilled.whole and record.cell.seed in (said.get("seed") or [record.cell.seed])
+    ]
+    if not found:
+        raise UsageError(f"No record in {registry} fits.", hint="`ddbench leaderboard` shows what there is.")
+    return found
+
+
+def _chosen(registry: Path, said: dict[str, Any]) -> list[LoadedSet]:
+    """Return one set per method, at the budget that most methods share, of the first seed, unless the user chose."""
+    from ddbench.reports import notes
+
+    found = _records(registry, said)
+    if len({record.cell.dataset["name"] for record in found}) > 1:
+        raise UsageError("A gallery shows one data set.", hint="Name one with --dataset.")
+
+    def label(record: Record) -> str:
+        return notes.label(record.cell.method.name, record.cell.method.explicit)
+
+    if "ipc" not in said:
+        shared = Counter(ipc for ipc, _ in {(record.cell.ipc or 0, label(record)) for record in found})
+        best = max(shared, key=lambda ipc: (shared[ipc], ipc))
+        found = [record for record in found if record.cell.ipc == best]
+    order = {name: place for place, name in enumerate(said.get("method") or [])}
+    found.sort(key=lambda r: (order.get(r.cell.method.name, 0), label(r), r.cell.ipc or 0, r.cell.seed, r.key))
+    sets: dict[tuple[Any, ...], LoadedSet] = {}
+    for record in found:
+        place = (label(record), record.cell.ipc, record.cell.seed if "seed" in said else 0)
+        if place not in sets:
+            drawn = _of_record(record, registry)
+            sets[place] = replace(drawn, about={**drawn.about, "method": {"name": label(record)}})
+    return list(sets.values())
+
+
+def _keep(registry: Path, said: dict[str, Any]) -> None:
+    from ddbench.reports import sheets
+
+    new = there = 0
+    missing: list[str] = []
+    seen: set[str] = set()
+    for record in _records(registry, said):
+        digest = record.distilled.digest
+        if digest in seen:
+            continue
+        seen.add(digest)
+        if sheets.kept(registry, digest):
+            there += 1
+        elif loaded := sheets.stored(record):
+            sheets.keep(sheets.make(loaded), registry)
+            new += 1
+        else:
+            missing.append(record.relative_path().as_posix())
+    click.echo(f"{registry / sheets.FOLDER}  {new} sheets stored, {there} were there")
+    for path in missing:
+        click.echo(f"the images of {path} are not on this machine", err=True)
 
 
 def _titles(sets: list[LoadedSet]) -> list[str]:

@@ -247,7 +247,7 @@ def _encode(picture: Image.Image) -> tuple[str, bytes]:
     if len(data) <= TARGET_BYTES:
         return "PNG", data
     for quality in (85, 70, 55):
-        data = encoded("WEBP", quality=quality, method=6)
+        data = encoded("WEBP", quality=quality, method=4)
         if len(data) <= TARGET_BYTES:
             break
     return "WEBP", data

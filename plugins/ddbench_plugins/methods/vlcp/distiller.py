@@ -11,7 +11,7 @@ from ddbench_plugins.methods.vlcp.options import VLCPOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddbench import Context
+    from ddbench import Context, Embedding
 
 
 class VLCP(Distiller):
@@ -70,3 +70,26 @@ class VLCP(Distiller):
         if options.acceptance == "always" or (options.acceptance == "small" and options.backbone == "small"):
             extra["acceptance"] = report.acceptance(ctx, model, found, images, size)
         return DistilledSet(images=images, labels=found.labels, prompts=found.prompts, extra=extra)
+
+    def embedding(self, ctx: Context, label: int) -> Embedding:
+        """Return one class's latents with its prototypes, with and without outlier removal."""
+        import numpy as np
+
+        from ddbench import Embedding, derive_seed
+        from ddbench_plugins.methods.vlcp import prototypes, stages
+        from ddbench_plugins.methods.vlcp.backbone import base_model
+
+        options: VLCPOptions = ctx.options
+        base = base_model(ctx, options)
+        latents = stages.class_latents(ctx, base, options.resolution or base.resolution())
+        points = np.load(latents.dir / f"{label:05d}.npy", allow_pickle=False).astype(np.float32)
+        kept = prototypes.inliers(points, options.contamination, options.neighbours)
+        name, seed = ctx.dataset.class_names[label], derive_seed(ctx.seed("vlcp clusters"), label)
+        found = prototypes.cluster(points[kept], ctx.ipc or 1, seed, name)
+        clusters = np.full(len(points), -1, np.int64)
+        clusters[kept] = found.members
+        before = None
+        if len(kept) < len(points):
+            everything = prototypes.cluster(points, ctx.ipc or 1, seed, name)
+            before = (everything.members, everything.centres)
+        return Embedding("latents", points, clusters >= 0, clusters, found.centres, before)

@@ -1,0 +1,108 @@
+"""`ddbench tsne`: one class's images and the prototypes a method found among them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+from ddbench.cli import common
+from ddbench.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from ddbench.contracts import Dataset
+    from ddbench.embedding import Embedding
+    from ddbench.pipeline import Distilled
+
+
+@click.command("tsne")
+@click.argument("what", metavar="METHOD | RECORD")
+@click.option("--class", "class_name", default="", metavar="NAME", help="The class (default: the first).")
+@click.option("--out", default="tsne.png", show_default=True, metavar="FILE", help="The picture: .png, .svg or .pdf.")
+@click.option("-d", "--dataset", default="", metavar="NAME", help="Data set (default: the embedded one).")
+@click.option("--ipc", type=click.IntRange(1), default=10, show_default=True, help="Images per class.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Distillation seed.")
+@common.preset_option
+@common.set_option
+@common.plugin_option
+@common.machine_options
+def command(what: str, class_name: str, out: str, **values: Any) -> None:
+    """Draw one class's latents or features with the prototypes found in them, before and after outlier removal.
+
+    Steps that are finished are reused, and no more of the distillation is done than the picture needs. A method that
+    says nothing about what it saw is drawn in pixels: the class's training images with its distilled ones.
+
+    \b
+    Examples:
+      ddbench tsne vlcp --class three --ipc 10
+      ddbench tsne registry/results/digits/vlcp/ipc10-seed0-….json --class three --out tsne.pdf
+    """
+    from ddbench.reports import figures, tsne
+
+    content, title, seed = _embedding(what, class_name, values)
+    figures.save(tsne.draw(content, title, seed), Path(out))
+    click.echo(out)
+
+
+def _embedding(what: str, class_name: str, values: dict[str, Any]) -> tuple[Embedding, str, int]:
+    from ddbench import api, pipeline
+
+    wanted = {"method": what, **{name: values[name] for name in ("dataset", "ipc", "seed", "preset")}}
+    shared = common.common_arguments(values)
+    options: Mapping[str, Any] = shared.pop("options")
+    force = shared.pop("force")
+    if what.endswith(".json"):
+        wanted, options = _cell(Path(what))
+    shared["preset"] = wanted["preset"]
+    ctx = api.context(options=options, **shared)
+    data = pipeline.load_dataset(ctx, wanted["dataset"] or api.default_dataset(ctx.plugins))
+    label = _label(data, class_name)
+    ctx = replace(ctx, _dataset=data)
+    method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
+    with pipeline.plugin_errors(entry):
+        found = method.embedding(mine, label)
+    if found is None:
+        found = _pixels(data, pipeline.distil(method, mine, entry, force=force), label)
+    budget = "" if mine.ipc is None else f", IPC {mine.ipc}"
+    return found, f"{wanted['method']} on {data.name}{budget}: {data.class_names[label]}", wanted["seed"]
+
+
+def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a record's distilled set was made from, with every option that the method had."""
+    from ddbench.records import read
+
+    cell = read(path).cell
+    if cell.ipc is None:
+        raise UsageError("The whole training set has no prototypes.")
+    wanted = {"method": cell.method.name, "dataset": cell.dataset["name"], "ipc": cell.ipc, "seed": cell.seed}
+    return {**wanted, "preset": cell.preset}, {"method": cell.method.explicit, **cell.other_options}
+
+
+def _label(data: Dataset, class_name: str) -> int:
+    if not class_name:
+        return 0
+    for names in (data.class_names, data.class_ids):
+        if class_name in names:
+            return names.index(class_name)
+    raise unknown("class", class_name, data.class_names)
+
+
+def _pixels(data: Dataset, made: Distilled, label: int) -> Embedding:
+    from ddbench.embedding import Embedding
+
+    content = made.content
+    if content.space != "rgb_uint8" or content.whole:
+        raise UsageError(
+            f"{made.plugin.name} does not say what it saw, and its images (space {content.space}) are no pixels.",
+            hint="Choose a method that offers an embedding, such as one with prototypes.",
+        )
+    rows = data.train.of_class(label)
+    points = data.train.images.batch(rows.tolist(), content.images.shape[1]).astype(np.float32) / 255
+    own = content.images[content.labels == label].astype(np.float32) / 255
+    distances = [((points - one) ** 2).reshape(len(points), -1).sum(1) for one in own]
+    nearest = np.argmin(np.stack(distances), 0).astype(np.int64)
+    return Embedding("pixels", points, np.ones(len(points), bool), nearest, own)

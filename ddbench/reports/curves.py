@@ -1,0 +1,77 @@
+"""Training curves of records: test accuracy over epochs, one line per record, one thin line per network."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ddbench.errors import UsageError
+from ddbench.records import Record
+from ddbench.reports import notes
+from ddbench.reports.figures import COLOURS, figure
+
+
+def draw(records: Sequence[Record]) -> Any:
+    """Return a matplotlib figure of the mean over networks, with every network thin behind it.
+
+    Raises:
+        UsageError: no record was tested more than once in training.
+    """
+    curved = [record for record in records if any(len(curve) > 1 for curve in record.result.curves)]
+    if not curved:
+        raise UsageError(
+            "These records hold no training curves: their networks were tested once, at the end.",
+            hint="`ddbench show evaluator/NAME` says whether an evaluator can test more often.",
+        )
+    drawn, (axes,) = figure(width=6.4)
+    for number, (record, label) in enumerate(zip(curved, labels(curved), strict=True)):
+        colour = COLOURS[number % len(COLOURS)]
+        for curve in record.result.curves:
+            axes.plot(*_xy(curve), color=colour, alpha=0.3, linewidth=0.8)
+        axes.plot(*mean_curve(record), color=colour, linewidth=2, label=label, linestyle=_dash(number))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("test accuracy, %")
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, framealpha=0.85)
+    names = {str(record.cell.dataset["name"]) for record in curved}
+    if len(names) == 1:
+        axes.set_title(names.pop(), fontsize=11)
+    return drawn
+
+
+def mean_curve(record: Record) -> tuple[list[int], list[float]]:
+    """Return the epochs at which every network was tested, and the mean accuracy there in percent."""
+    found = [dict(curve) for curve in record.result.curves if curve]
+    epochs = sorted(set.intersection(*(set(curve) for curve in found)))
+    return epochs, [100 * float(np.mean([curve[epoch] for curve in found])) for epoch in epochs]
+
+
+def labels(records: Sequence[Record]) -> list[str]:
+    """Name records by method, and by whatever else differs among them."""
+    details = notes.distinct(
+        [
+            {
+                "IPC": record.budget,
+                "evaluator": notes.label(record.cell.evaluator.name, record.cell.evaluator.explicit),
+                "network": record.cell.network,
+                "seed": record.cell.seed,
+                "data set": record.cell.dataset["name"],
+            }
+            for record in records
+        ]
+    )
+    names = [notes.label(record.cell.method.name, record.cell.method.explicit) for record in records]
+    return [
+        ", ".join([name, *(f"{key} {notes.value_text(value)}" for key, value in detail.items())])
+        for name, detail in zip(names, details, strict=True)
+    ]
+
+
+def _xy(curve: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
+    return [epoch for epoch, _ in curve], [100 * value for _, value in curve]
+
+
+def _dash(number: int) -> str:
+    return ("-", "--", ":", "-.")[number // len(COLOURS) % 4]

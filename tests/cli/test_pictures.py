@@ -1,0 +1,71 @@
+"""gallery, tsne, curves and site from the command line."""
+
+import shutil
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from ddbench import api, cli
+from ddbench.distilled import FILE
+from ddbench.store import home
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.group, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """Records of real distilled sets, whose numbers are made up."""
+    from records import make
+
+    from ddbench import records
+
+    monkeypatch.chdir(tmp_path)
+    for method in ("random", "k-means"):
+        (made,) = api.distill(method, ipc=2)
+        record = make(method, (0.5,), ipc=2, dataset=dict(made.about["dataset"]))
+        part = record.distilled.model_copy(update={"key": made.path.name, "digest": made.about["digest"]})
+        record = record.model_copy(update={"distilled": part})
+        records.write(record.model_copy(update={"digest": record.computed_digest()}), tmp_path / "registry")
+    return tmp_path / "registry"
+
+
+def test_sheets_are_kept_and_drawn_where_the_images_are_gone(registry):
+    assert "2 sheets stored, 0 were there" in invoke("gallery", "--keep").output
+    assert "0 sheets stored, 2 were there" in invoke("gallery", "--keep").output
+    invoke("gallery", "--registry", registry, "--out", "all.png")
+    shutil.rmtree(home() / "distilled")
+    invoke("gallery", "--registry", registry, "--method", "random,k-means", "--out", "kept.png")
+    with Image.open("all.png") as whole, Image.open("kept.png") as kept:
+        assert whole.size == kept.size and not (np.asarray(whole) == np.asarray(kept)).all()  # the order was asked for
+    record = next(registry.glob("results/*/random/*.json"))
+    invoke("gallery", record, "--out", "one.png")
+    built = invoke("site", "--strict")
+    assert "2 records" in built.output and "2 contact sheets" in built.output
+    html = (registry.parent / "site" / "index.html").read_text()
+    assert html.count("data:image/png;base64,") == 2
+    assert str(registry) not in html and str(home()) not in html
+
+
+def test_a_set_that_was_changed_is_not_taken_for_the_measured_one(registry):
+    folder = next((home() / "distilled").glob(f"*/{FILE}")).parent
+    Image.new("L", (16, 16)).save(next(folder.glob("images/*/0000.png")))
+    result = CliRunner().invoke(cli.group, ["site"], catch_exceptions=False)
+    assert "were changed after they were distilled" in result.output and "1 contact sheets" in result.output
+
+
+def test_tsne_in_pixels_for_methods_that_say_nothing(registry):
+    assert invoke("tsne", "random", "--ipc", "2", "--class", "three", "--out", "t.png").output.endswith("t.png\n")
+    with Image.open("t.png") as picture:
+        assert picture.width > 500
+    from ddbench.errors import UsageError
+
+    with pytest.raises(UsageError, match="Did you mean 'three'"):
+        invoke("tsne", "random", "--class", "thre")
+    with pytest.raises(UsageError, match="no training curves"):
+        invoke("curves", next(registry.glob("results/*/random/*.json")))
+    with pytest.raises(UsageError, match="Nothing to draw"):
+        invoke("gallery")

@@ -1,0 +1,68 @@
+import numpy as np
+import pytest
+from records import make
+
+from ddbench.embedding import Embedding
+from ddbench.errors import UsageError
+from ddbench.reports import curves, figures, tsne
+
+
+def blobs(outliers=3):
+    rng = np.random.default_rng(0)
+    centres = np.array([[0.0, 0, 0], [9, 0, 0], [0, 9, 0]])
+    points = np.concatenate([centre + rng.normal(size=(15, 3)) for centre in centres])
+    clusters = np.repeat(np.arange(3), 15)
+    inliers = np.ones(45, bool)
+    inliers[:outliers] = False
+    before = (2 - clusters, centres[::-1]) if outliers else None
+    return Embedding("latents", points, inliers, np.where(inliers, clusters, -1), centres, before)
+
+
+def test_positions_keep_clusters_together_and_repeat():
+    content = blobs()
+    points, centres = tsne.positions([content.points, content.centres], seed=0)
+    again, _ = tsne.positions([content.points, content.centres], seed=0)
+    assert (points == again).all()
+    distances = np.linalg.norm(points[:, None] - centres[None], axis=-1)
+    assert (distances.argmin(1) == np.repeat(np.arange(3), 15)).mean() > 0.9
+
+
+def test_panels_show_before_and_after(tmp_path):
+    drawn = tsne.draw(blobs(), "a class")
+    titles = [axes.get_title() for axes in drawn.axes]
+    assert titles == ["before: all 45 images", "after outlier removal: 42 images"]
+    assert drawn.axes[0].get_xlim() == drawn.axes[1].get_xlim()
+    assert "outliers (3)" in [text.get_text() for text in drawn.axes[0].get_legend().get_texts()]
+    assert len(tsne.draw(blobs(outliers=0), "a class").axes) == 1
+    for name in ("a.png", "a.svg", "a.pdf"):
+        figures.save(drawn, tmp_path / "new" / name)
+        assert (tmp_path / "new" / name).stat().st_size > 1000
+    figures.save(tsne.draw(blobs(), "a class"), tmp_path / "again.png")
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "new" / "a.png").read_bytes()
+    with pytest.raises(UsageError, match=r"a\.gif"):
+        figures.save(drawn, tmp_path / "a.gif")
+
+
+def test_prototypes_before_have_the_colour_of_their_counterpart_after():
+    centres = np.array([[0.0, 0], [5, 5], [9, 0]])
+    assert tsne._matched(centres[[2, 0, 1]] + 0.1, centres).tolist() == [2, 0, 1]
+
+
+def test_too_few_points_are_refused():
+    with pytest.raises(UsageError, match="too few"):
+        tsne.positions([np.zeros((3, 2))], 0)
+
+
+def test_curves_are_named_by_what_differs():
+    def curved(method, ipc, *found):
+        record = make(method, tuple(curve[-1][1] for curve in found), ipc=ipc)
+        return record.model_copy(update={"result": record.result.model_copy(update={"curves": list(map(list, found))})})
+
+    one = curved("random", 10, [(1, 0.1), (2, 0.2), (3, 0.3)], [(1, 0.3), (3, 0.5)])
+    two = curved("vlcp", 50, [(1, 0.2), (3, 0.6)])
+    assert curves.mean_curve(one) == ([1, 3], [pytest.approx(20), pytest.approx(40)])
+    assert curves.labels([one, two]) == ["random, IPC 10", "vlcp, IPC 50"]
+    axes = curves.draw([one, two]).axes[0]
+    assert len(axes.lines) == 5 and axes.get_title() == "digits"
+    with pytest.raises(UsageError, match="no training curves"):
+        curves.draw([make("random")])

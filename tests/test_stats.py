@@ -1,7 +1,17 @@
 import numpy as np
 import pytest
 
-from ddbench.stats import confidence_interval, mcnemar, mean, population_std
+from ddbench.stats import (
+    bootstrap,
+    confidence_interval,
+    detectable,
+    difference,
+    holm,
+    mcnemar,
+    mean,
+    population_std,
+    two_level_interval,
+)
 
 
 def test_mean_and_population_deviation():
@@ -51,3 +61,89 @@ def test_exact_mcnemar(only_first, only_second, p_value):
 def test_mcnemar_needs_the_same_images():
     with pytest.raises(ValueError, match="paired"):
         mcnemar(np.ones(3, bool), np.ones(4, bool))
+
+
+# Welch's t test, the first example of the encyclopaedia article of that name: t = -2.46, 25.0 degrees, p = 0.021
+FIRST = [27.5, 21.0, 19.0, 23.6, 17.0, 17.9, 16.9, 20.1, 21.9, 22.6, 23.1, 19.6, 19.0, 21.7, 21.4]
+SECOND = [27.1, 22.0, 20.8, 23.4, 23.4, 23.5, 25.8, 22.0, 24.8, 20.2, 21.9, 22.1, 22.9, 20.5, 24.4]
+
+
+def test_welchs_test_of_textbook_data():
+    found = difference([FIRST], [SECOND])
+    assert found.unit == "networks" and found.n == (15, 15)
+    assert found.p_value == pytest.approx(0.021, abs=5e-4)
+    assert found.effect == pytest.approx(-2.1667, abs=1e-4)
+    assert found.low < found.effect < found.high < 0
+    as_sets = difference([[value] for value in FIRST], [[value] for value in SECOND])
+    assert as_sets.unit == "sets" and as_sets.p_value == found.p_value
+
+
+def test_sets_are_compared_by_their_means_and_never_by_their_networks():
+    one, two = [[0.5, 0.52], [0.6, 0.62]], [[0.4, 0.42], [0.7, 0.72]]
+    by_means = difference([[0.51], [0.61]], [[0.41], [0.71]])
+    assert difference(one, two).p_value == pytest.approx(by_means.p_value)
+    assert two_level_interval(one) == pytest.approx(confidence_interval([0.51, 0.61]))
+    assert two_level_interval([[0.5, 0.6, 0.7]]) == confidence_interval([0.5, 0.6, 0.7])
+    assert two_level_interval([[0.5]]) is None
+
+
+def test_a_single_set_is_compared_by_networks_and_a_single_network_not_at_all():
+    assert difference([[0.5, 0.6]], [[0.4, 0.5], [0.4, 0.6]]).unit == "networks"
+    alone = difference([[0.5]], [[0.4, 0.5]])
+    assert alone.p_value is None and alone.low is None and alone.effect == pytest.approx(0.05)
+    assert difference([[0.5, 0.5]], [[0.5, 0.5]]).p_value == 1.0
+    assert difference([[0.6, 0.6]], [[0.5, 0.5]]).p_value == 0.0
+
+
+def test_holms_correction_of_textbook_values():
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+
+
+def test_detectable_difference_grows_with_noise_and_shrinks_with_sets():
+    def least(spread, sets):
+        return detectable(*[[[0.5 + spread * (-1) ** n] for n in range(sets)]] * 2)
+
+    assert least(0.01, 3) < least(0.02, 3) and least(0.01, 8) < least(0.01, 3)
+    assert detectable([[0.5]], [[0.4]]) is None
+
+
+def study(shift, trials=1000, between=0.5, within=1.0, seed=0):
+    """Percent accuracies [trials, methods, sets, repeats] of two methods, 3 sets × 5 repeats."""
+    rng = np.random.default_rng(seed)
+    runs = rng.normal(60, between, (trials, 2, 3, 1)) + rng.normal(0, within, (trials, 2, 3, 5))
+    runs[:, 0] += shift
+    return runs.tolist()
+
+
+@pytest.mark.parametrize(("between", "within"), [(0.5, 1.0), (1.0, 0.5), (0.1, 1.0), (2.0, 2.0)])
+def test_equal_methods_are_seldom_told_apart(between, within):
+    apart = sum(difference(*trial).p_value < 0.05 for trial in study(0.0, between=between, within=within))
+    assert apart <= 70
+
+
+def test_methods_three_points_apart_are_mostly_told_apart():
+    assert sum(difference(*trial).p_value < 0.05 for trial in study(3.0)) >= 800
+
+
+def answers(rng, shift, sets=3, networks=2, images=400):
+    """Which images networks of two methods get right; both find the same images hard."""
+    hard = rng.normal(0, 1, images)
+    level = rng.normal(0, 0.05, (2, sets, 1, 1)) + np.array([shift, 0.0]).reshape(2, 1, 1, 1)
+    right = rng.normal(0, 1, (2, sets, networks, images)) + level > hard
+    return list(right[0]), list(right[1])
+
+
+def test_bootstrap_over_images_and_sets():
+    rng = np.random.default_rng(0)
+    equal = [bootstrap(*answers(rng, 0.0), draws=200, seed=n).p_value < 0.05 for n in range(100)]
+    assert sum(equal) <= 7
+    apart = [bootstrap(*answers(rng, 0.6), draws=200, seed=n) for n in range(20)]
+    assert sum(found.p_value < 0.05 for found in apart) >= 16
+    assert all(found.low < found.effect < found.high for found in apart)
+    one, two = answers(rng, 0.0)
+    assert bootstrap(one, two, draws=50) == bootstrap(one, two, draws=50)
+    assert bootstrap(one[:1], two).unit == "networks"
+    assert bootstrap([one[0][:1]], two).p_value is None
+    with pytest.raises(ValueError, match="same test images"):
+        bootstrap(one, [block[:, :-1] for block in two])

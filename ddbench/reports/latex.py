@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ddbench.reports.board import Board, Entry, Grid, Quoted, Table, shown
 from ddbench.reports.markdown import facts
 
-MARK = "% Written by `ddbench leaderboard --format latex`. Needs \\usepackage{booktabs}."
+MARK = "% Written by `ddbench leaderboard --format latex`. Needs the packages booktabs and graphicx, and T1 fonts."
 SPECIAL = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",

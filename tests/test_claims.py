@@ -1,0 +1,105 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from ddbench import claims
+from ddbench.errors import RecordError
+
+REGISTRY = Path(__file__).parent.parent / "registry"
+ROW = "cifar10,10,vlcp,rded,modified-resnet-18,soft,top1,39.0,0.6,own,paper2025,Table 1,a note"
+SOURCES = (
+    "# Sources\n\n| key | citation | where read |\n|---|---|---|\n| paper2025 | A. Author, *A Paper* | Table 1 |\n"
+)
+
+
+def read(*rows, known=("paper2025",)):
+    return claims.parse("\n".join([",".join(claims.COLUMNS), *rows]) + "\n", known)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / claims.FOLDER).mkdir()
+    (tmp_path / claims.FOLDER / claims.SOURCES).write_text(SOURCES)
+    claims.path(tmp_path).write_text(",".join(claims.COLUMNS) + f"\n{ROW}\n")
+    return tmp_path
+
+
+def test_the_shipped_claims_are_in_order_and_name_their_sources():
+    found = claims.read(REGISTRY)
+    assert len(found) == 1836
+    assert {claim.source for claim in found} == set(claims.sources(REGISTRY))
+    assert claims.dump(found) == claims.path(REGISTRY).read_text("utf-8")
+    assert {claim.kind for claim in found} == set(claims.KINDS)
+
+
+def test_the_shipped_files_name_no_folder_of_a_machine():
+    for file in (REGISTRY / claims.FOLDER).iterdir():
+        assert not re.search(r"/(work|tmp|home|root)/|index id|read_file", file.read_text("utf-8")), file.name
+
+
+def test_a_claim_keeps_what_was_printed():
+    (claim,), problems = read(ROW.replace("39.0", "39.00"))
+    assert not problems
+    assert claim.text == "39.00 ± 0.6" and claim.value == 39 and claim.deviation == 0.6 and claim.ipc == 10
+    (alone,), _ = read(ROW.replace("0.6,own", ",own").replace(",10,", ",full,"))
+    assert alone.text == "39.0" and alone.deviation is None and alone.ipc is None
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("39.0", "nan", "mean 'nan'"),
+        ("39.0", "inf", "mean 'inf'"),
+        ("39.0", "139.0", "from 0 to 100"),
+        ("39.0", "", "mean is empty"),
+        ("0.6", "-1", "std '-1'"),
+        (",10,", ",0,", "neither a number of images"),
+        ("own", "mine", "kind 'mine'"),
+        ("paper2025", "elsewhere", "sources.md does not list it"),
+        ("vlcp", " vlcp", "spaces"),
+        (",a note", "", "12 cells"),
+    ],
+)
+def test_faulty_lines_are_named_and_leave_the_others(old, new, message):
+    found, problems = read(
+        ROW, ROW.replace("vlcp", "other").replace(old, new) if old != "vlcp" else ROW.replace(old, new)
+    )
+    assert len(found) == 1
+    assert len(problems) == 1 and problems[0].startswith("line 3") and message in problems[0]
+
+
+def test_a_cell_is_claimed_once_per_table_of_a_source():
+    found, problems = read(ROW, ROW.replace("39.0", "40.0"))
+    assert len(found) == 1 and "same cell as line 2" in problems[0]
+
+
+def test_adding_refuses_contradictions_and_keeps_what_is_there(folder):
+    new = ROW.replace("Table 1", "Table 2")
+    text = ",".join(claims.COLUMNS) + "\n" + "\n".join([ROW, ROW.replace("39.0", "45.0"), new]) + "\n"
+    added, problems = claims.add(folder, text)
+    assert added == 1 and len(problems) == 1
+    assert [claim.table for claim in claims.read(folder)] == ["Table 1", "Table 2"]
+    _, problems = claims.add(folder, text.replace(ROW + "\n", "").replace(new + "\n", ""))
+    assert "39.0 ± 0.6 is already there, not 45.0 ± 0.6" in problems[0]
+
+
+def test_faulty_claims_are_refused_as_a_whole_when_read_strictly(folder):
+    claims.path(folder).write_text("dataset,ipc\n")
+    with pytest.raises(RecordError, match="columns must be"):
+        claims.read(folder)
+    assert claims.read(folder / "absent") == []
+
+
+def test_aliases_say_what_published_names_mean():
+    names = claims.aliases(REGISTRY)
+    rded = [claim for claim in claims.read(REGISTRY) if claim.evaluator == "rded" and claim.network == "convnet-3"]
+    assert {names.network_of(claim) for claim in rded} == {"convnet-3-bn"}
+    assert names.protocol_of("dc", {"augment": "dsa"}) == "dsa"
+    assert names.protocol_of("dc", {"augment": "plain"}) == "dc"
+
+
+def test_faulty_aliases_are_refused(folder):
+    (folder / claims.FOLDER / claims.ALIASES).write_text("[[network]]\npublished = 1\n")
+    with pytest.raises(RecordError, match="aliases"):
+        claims.read(folder)

@@ -1,12 +1,16 @@
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from records import dataset_facts, make
 
+from ddbench.claims import Claim
 from ddbench.errors import UsageError
 from ddbench.leaderboard import Layout, build
-from ddbench.reports import data, markdown, pages, terminal
+from ddbench.reports import data, html, latex, markdown, pages, terminal
+from ddbench.reports.boards import Published
+from ddbench.reports.declared import Claims, Columns, Declared, Page
 
 LAYOUT = Layout(first=("random", "herding"), gain_over="random")
 
@@ -210,3 +214,74 @@ def test_boards_are_declared_as_data(tmp_path):
     (tmp_path / "boards.toml").write_text("[colums]\n")
     with pytest.raises(UsageError, match="colums"):
         pages.declared(tmp_path)
+
+
+def many(method, values, sets=3, **how):
+    return [make(method, values, seed=seed, **how) for seed in range(sets)]
+
+
+def test_methods_that_a_test_does_not_tell_from_the_best_are_marked():
+    def spread(method, centre):
+        return [make(method, (centre + 0.01 * seed, centre), seed=seed) for seed in range(3)]
+
+    table = only(spread("a", 0.70) + spread("b", 0.705) + spread("c", 0.5) + [make("d", (0.6,))])
+    a, b, c, d = table.rows[0].cells
+    assert (a.tied, b.tied, c.tied, d.tied) == (True, False, False, False)
+    assert b.rank == 1 and a.rank == 2 and d.versus_best is None
+    text = markdown.board(build(spread("a", 0.70) + spread("b", 0.705), LAYOUT, name="d", title="D"))
+    assert "<sup>≈</sup> |" in text and "≈ not distinguishable" in text
+    assert any("single run" in line for line in table.legend)
+    assert only([make("a", (0.7,)), make("b", (0.6,))]).legend == ()
+
+
+def test_gains_that_hold_a_test_are_marked():
+    table = only([r for m, v in (("random", 0.5), ("vlcp", 0.6)) for r in many(m, (v, v + 0.005))])
+    assert table.rows[0].cells[1].gain_p < 0.05
+    assert markdown.gains(table).endswith("| +10.0\\* |")
+
+
+def test_names_from_plugins_and_files_are_harmless_everywhere():
+    record = make("<script>alert(1)</script>", (0.5,), dataset=dataset_facts("a\\b_{c}%$#&~^"))
+    board = build([record], LAYOUT, name="x", title="<b>T</b>")
+    assert "<script" not in html.board_html(board) and "&lt;script&gt;" in html.board_html(board)
+    assert "<script" not in markdown.board(board).replace("\\<script", "")
+    assert r"\textbackslash{}b\_\{c\}\%\$\#\&\textasciitilde{}\textasciicircum{}" in latex.board(board)
+
+
+def test_the_long_style_has_one_line_per_cell_with_costs_and_gain():
+    content = Declared(columns=Columns(gain_over="random"), board=(Page(name="long", title="All", style="long"),))
+    (board,) = pages.boards(many("vlcp", (0.6, 0.7)) + many("random", (0.5, 0.5)), content, only="long")
+    (grid,) = board.grids
+    lines = [dict(zip(grid.heads(), row, strict=True)) for row in grid.texts()]
+    assert [line["Method"] for line in lines] == ["random", "vlcp"]
+    assert lines[1]["Gain (points)"] == "+15.0" and lines[0]["Gain (points)"] == "–"
+    assert lines[1]["Images (kB)"] == "5.0" and lines[1]["Evaluate (s)"] == "2.0" and lines[1]["Runs"] == "3×2"
+    text = data.to_csv([board])
+    assert text.startswith("Data set,IPC,Method") and len(text.splitlines()) == 3
+
+
+def test_boards_choose_protocols_seeds_and_metrics():
+    records = [*many("vlcp", (0.6,)), make("random", (0.5,))]
+    protocol = records[0].protocol.digest
+
+    def board(**how):
+        content = Declared(board=(Page(name="own", title="Own", **how),))
+        return pages.boards(records, content, only="own")
+
+    assert labels(board(minimum_seeds=3)[0].tables[0]) == ["vlcp"]
+    assert board(protocol=("0000",)) == []
+    assert len(labels(board(protocol=(protocol[:8],))[0].tables[0])) == 2
+    assert board(metric="no-such-metric") == [] and board(metric="last") != [] and board(metric="best") == []
+    with pytest.raises(UsageError, match="no-such-board"):
+        pages.boards(records, Declared(), only="no-such-board")
+
+
+def test_claims_stand_beside_and_never_among_measured_numbers():
+    claim = Claim("digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "61.0", "", "own", "paper", "T1", "")
+    content = Declared(claims=Claims(kind=("own",)))
+    found = Published((claim, replace(claim, kind="other", table="T2"), replace(claim, evaluator="idc")))
+    (board,) = pages.boards([make("vlcp", (0.6,))], content, claims=found)
+    measured, claimed = board.tables
+    assert not measured.claimed and claimed.claimed
+    assert labels(claimed) == ["vlcp [paper]"] and claimed.rows[0].cells[0].text == "61.0"
+    assert ",own,0.610000,,,,," in data.to_csv([board])

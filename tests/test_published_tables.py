@@ -6,9 +6,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from records import make
 
-from ddbench.reports import boards, html, latex, markdown
-from ddbench.reports.board import Quoted
+from ddbench.leaderboard import Layout, build
+from ddbench.reports import boards, html, latex, long, markdown
+from ddbench.reports.board import Board, Quoted
 from ddbench.reports.declared import declared
 
 ROOT = Path(__file__).parent.parent
@@ -99,9 +101,19 @@ def test_the_committed_pages_are_up_to_date(content, name):
     assert page.read_text("utf-8") == markdown.board(board(content, name))
 
 
+SIGNS = "\\#$%&_{}~^<>|\"`'±×→≈…–é中*[]"
+HOSTILE = [make(name, (0.5, 0.6), seed=s) for name in (SIGNS, "random") for s in range(3)]
+
+
+def many_signs():
+    return build(HOSTILE, Layout(gain_over="random"), name="signs", title=SIGNS)
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 def test_the_tables_compile(content, tmp_path):
     found = [board(content, name) for name in ("table2", "table3")]
+    hostile = many_signs()
+    found += [hostile, Board("long", "Long", (), (long.grid(HOSTILE, Layout(), hostile.title),))]
     (tmp_path / "tables.tex").write_text(latex.document(found), "utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)

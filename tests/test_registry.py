@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 
 import pytest
 from records import make
@@ -80,3 +81,43 @@ def test_misplaced_doubled_and_unreadable_records_are_found(folder):
     assert any("broken.json" in message for message in messages)
     assert any("copy.json: belongs at results/digits/random" in message for message in messages)
     assert any("same cell" in message for message in messages)
+
+
+def test_a_faulty_record_is_named_and_leaves_the_others(folder):
+    first, second, third, _ = registry.paths(folder)
+    first.write_text(first.read_text().replace('"last": [\n   0.5', '"last": [\n   NaN'))
+    second.write_text(second.read_text().replace('"schema_version": 1', '"schema_version": 99'))
+    third.write_text("[]")
+    good, problems = registry.load(folder)
+    assert len(good) == 1 and good[0].cell.method.name == "vlcp"
+    messages = {Path(problem.path).name: problem.message for problem in problems}
+    assert "not finite" in messages[first.name] or "outside" in messages[first.name]
+    assert "schema version 99" in messages[second.name]
+    assert len(messages) >= 2 and all(problem.path.startswith("results/") for problem in problems)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["cell"]["method"].update(name="a\x1b[31mb"), "no printable name"),
+        (lambda c: c["cell"]["dataset"].pop("fingerprint"), "lacks fingerprint"),
+        (lambda c: c["environment"].update(device="cuda"), "key does not fit"),
+        (lambda c: c["costs"].update(distill_seconds=float("nan")), "not finite"),
+        (lambda c: c.update(key="0" * 64), "key does not fit"),
+    ],
+)
+def test_keys_names_and_costs_are_checked(folder, change, message):
+    assert any(message in found for found in edit(folder, change))
+
+
+def test_a_copied_result_is_found_even_under_another_seed(folder):
+    record = registry.read_all(folder)[0]
+    cell = record.cell.model_copy(update={"seed": 7})
+    numerics = {name: record.environment[name] for name in registry.NUMERICS}
+    parts = (cell, record.protocol, record.distilled, record.result, record.shrunk)
+    copy = record.model_copy(
+        update={"cell": cell, "key": registry.record_key(cell, numerics), "digest": records.result_digest(*parts)}
+    )
+    records.write(copy, folder)
+    (problem,) = registry.verify(folder)
+    assert "same result as results/digits/random/ipc1-seed0" in problem.message and "seed7" in problem.path

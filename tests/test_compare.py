@@ -1,0 +1,62 @@
+import pytest
+from records import dataset_facts, make
+
+from ddbench import cli, records
+from ddbench.errors import UsageError
+from ddbench.reports import comparing
+
+
+def text(found, first="vlcp", second="random"):
+    return "\n".join(comparing.lines(comparing.settings(found, first, second), first, second))
+
+
+def many(method, values, **how):
+    return [make(method, values, seed=seed, **how) for seed in range(3)]
+
+
+def test_effect_interval_p_and_n_are_said():
+    found = text(many("vlcp", (0.7, 0.71)) + [make("random", (0.5, 0.51), seed=s) for s in range(2)])
+    assert "effect +20.0, 95 % interval +20.0 to +20.0, p < 0.001" in found
+    assert "they differ (n = 3 and 2 distilled sets)" in found
+    assert "bootstrap" in found and "McNemar" in found
+
+
+def test_equal_methods_are_not_called_equal():
+    found = text([make(m, (0.5 + 0.01 * s, 0.52), seed=s) for m in ("vlcp", "random") for s in range(3)])
+    assert "not distinguishable" in found and "does not mean that they are equal" in found
+    assert "seen in four of five trials" in found
+
+
+def test_too_few_runs_are_said():
+    one = text([make("vlcp", (0.7,)), make("random", (0.5,))])
+    assert "too few runs to say anything" in one and "95 %" not in one
+    single = text([make("vlcp", (0.7, 0.72, 0.71)), make("random", (0.5, 0.51, 0.53))])
+    assert "one distilled set only: nothing is said about other distillation seeds" in single
+
+
+def test_settings_are_apart_and_p_values_corrected():
+    found = [r for ipc in (1, 10) for m in ("vlcp", "random") for r in many(m, (0.5, 0.505 + 0.01 * ipc), ipc=ipc)]
+    found += many("vlcp", (0.5,), dataset=dataset_facts("cifar10"))
+    shown = text(found)
+    assert shown.count("effect") == 2 and "corrected over 2 settings" in shown
+
+
+def test_names_are_explained():
+    found = [make("vlcp", (0.5,), explicit={"k": k}) for k in (1, 2)] + [make("random")]
+    with pytest.raises(UsageError, match="Did you mean 'random'"):
+        comparing.settings(found, "vlcp (k=1)", "randm")
+    with pytest.raises(UsageError, match="several variants"):
+        comparing.settings(found, "vlcp", "random")
+    assert len(comparing.settings(found, "vlcp (k=1)", "random")) == 1
+
+
+def test_the_command(tmp_path, capsys):
+    places = [records.write(record, tmp_path) for record in (make("vlcp", (0.7, 0.8)), make("random", (0.5, 0.6)))]
+    for arguments in (["vlcp", "random", "--registry", str(tmp_path)], list(map(str, places))):
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["compare", *arguments])
+        assert stop.value.code == 0
+        assert "effect +20.0" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["compare", "vlcp", "random", "--registry", str(tmp_path), "--ipc", "50"])
+    assert stop.value.code == 2

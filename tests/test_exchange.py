@@ -1,0 +1,154 @@
+import json
+import multiprocessing
+import shutil
+from pathlib import Path
+
+import pytest
+from records import make
+
+from ddbench import cli, exchange, records, registry
+from ddbench.errors import UsageError
+from ddbench.records import Record
+
+ROOT = Path(__file__).parent.parent
+
+
+def command(capsys, *arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([str(argument) for argument in arguments])
+    out = capsys.readouterr()
+    return stop.value.code, out.out, out.err
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    folder = tmp_path / "theirs"
+    for method in ("vlcp", "random"):
+        records.write(make(method, (0.5, 0.6)), folder)
+    return folder
+
+
+@pytest.fixture
+def ours(tmp_path):
+    return tmp_path / "ours"
+
+
+def write_many(folder, method, turns):
+    for repeats in turns:
+        record = make(method, [0.5 + 0.005 * n for n in range(repeats)])
+        exchange.keep(record, Path(folder), lambda message: None)
+        exchange.keep(make(method, (0.5,), ipc=repeats), Path(folder), lambda message: None)
+
+
+def test_two_processes_writing_at_once_lose_nothing(ours):
+    context = multiprocessing.get_context("spawn")
+    turns = ([5, 1, 8, 2], [3, 7, 4, 6])
+    workers = [context.Process(target=write_many, args=(str(ours), "vlcp", turn)) for turn in turns]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+        assert worker.exitcode == 0
+    assert registry.verify(ours) == []
+    found = registry.read_all(ours)
+    assert {record.cell.ipc for record in found} == {1, 2, 3, 4, 5, 6, 7, 8, 10}
+    assert max(len(record.result.values) for record in found if record.cell.ipc == 10) == 8
+
+
+def test_keeping_never_shortens_and_says_what_it_replaces(ours):
+    said = []
+    exchange.keep(make("vlcp", (0.5, 0.6)), ours, said.append)
+    assert len(exchange.keep(make("vlcp", (0.5,)), ours, said.append).result.values) == 2
+    exchange.keep(make("vlcp", (0.5, 0.6, 0.7)), ours, said.append)
+    assert not said and len(registry.read_all(ours)[0].result.values) == 3
+    exchange.keep(make("vlcp", (0.8,)), ours, said.append)
+    assert len(said) == 1 and "is replaced" in said[0]
+
+
+def test_import_adds_extends_and_never_overwrites_silently(ours, theirs):
+    first = exchange.bring_in(theirs, ours)
+    assert len(first.added) == 2 and not first.refused
+    assert len(exchange.bring_in(theirs, ours).same) == 2
+    records.write(make("vlcp", (0.5, 0.6, 0.7)), theirs)
+    records.write(make("random", (0.9, 0.6)), theirs)
+    report = exchange.bring_in(theirs, ours)
+    assert len(report.extended) == 1 and len(report.refused) == 1
+    assert "contradicts ours" in report.refused[0].message and "75.00% there, 55.00% here" in report.refused[0].message
+    assert len(exchange.bring_in(theirs, ours, replace=True).replaced) == 1
+    assert registry.verify(ours) == []
+
+
+def test_import_refuses_faulty_records_by_name(ours, theirs, capsys):
+    path = registry.paths(theirs)[0]
+    content = json.loads(path.read_text())
+    content["result"]["values"] = content["result"]["last"] = [0.9, 0.9]
+    path.write_text(json.dumps(content))
+    code, out, err = command(capsys, "registry", "import", theirs, "--registry", ours)
+    assert code == 8
+    assert path.name in err and "edited" in err
+    assert "1 added" in out and "1 refused" in out
+    assert registry.verify(ours) == []
+
+
+def test_a_record_by_pull_request(ours, theirs, capsys):
+    """The documented path: import, verify, leaderboard, check."""
+    out = ours.parent / "boards"
+    assert command(capsys, "registry", "import", theirs, "--registry", ours)[0] == 0
+    code, text, _ = command(capsys, "registry", "verify", "--registry", ours)
+    assert code == 0 and text == "2 records and 0 claims in order.\n"
+    assert command(capsys, "leaderboard", "--registry", ours, "--out", out)[0] == 0
+    assert command(capsys, "leaderboard", "--registry", ours, "--out", out, "--check")[0] == 0
+    path = registry.paths(ours)[0]
+    path.write_text(path.read_text().replace("0.6", "0.7"))
+    code, _, err = command(capsys, "registry", "verify", "--registry", ours)
+    assert code == 8 and path.name in err and "edited" in err
+    code, _, err = command(capsys, "leaderboard", "--registry", ours, "--out", out, "--check")
+    assert code == 1 and "digits.md is out of date" in err and path.name in err
+    code, text, err = command(capsys, "leaderboard", "--registry", ours, "--out", out)
+    assert code == 8 and "55.0 ± 5.0" in text and path.name in err
+
+
+def test_export_and_back(ours, theirs, tmp_path, capsys):
+    code, out, _ = command(capsys, "registry", "export", ours, "--registry", theirs, "--method", "vlcp")
+    assert code == 0 and out.startswith("1 records")
+    assert [record.cell.method.name for record in registry.read_all(ours)] == ["vlcp"]
+    with pytest.raises(UsageError, match="holds records already"):
+        exchange.to_folder(registry.read_all(theirs), ours)
+    target = tmp_path / "all.csv"
+    assert command(capsys, "registry", "export", target, "--registry", theirs)[0] == 0
+    lines = target.read_text().splitlines()
+    assert lines[0].startswith("dataset,fingerprint,ipc,method") and len(lines) == 5
+    assert command(capsys, "registry", "export", target, "--registry", theirs)[0] == 2
+
+
+def test_csv_carries_no_formula():
+    text = exchange.to_csv([make("=cmd()", (0.5,))])
+    assert ",'=cmd()," in text
+
+
+def test_claims_come_in_from_csv(ours, tmp_path, capsys):
+    shutil.copytree(ROOT / "registry" / "published", ours / "published")
+    file = ours / "published" / "published.csv"
+    lines = file.read_text().splitlines()
+    file.write_text("\n".join(lines[:-2]) + "\n")
+    given = tmp_path / "new.csv"
+    given.write_text("\n".join([lines[0], *lines[-3:], lines[-1].replace("top1", "top9")]) + "\n")
+    code, out, err = command(capsys, "registry", "import", given, "--registry", ours)
+    assert code == 8 and out == "2 claims added\n"
+    assert "refused line 5: metric 'top9' is not known" in err
+    assert len(file.read_text().splitlines()) == len(lines)
+
+
+def test_the_documented_schema_is_the_records_own():
+    text = (ROOT / "docs" / "record.schema.json").read_text("utf-8")
+    assert json.loads(text) == Record.model_json_schema(), "run: ddbench registry schema > docs/record.schema.json"
+
+
+@pytest.mark.slow
+def test_ten_thousand_records(tmp_path):
+    """A generous limit for a busy machine; benchmarks/boards.py says what it takes on an idle one."""
+    import runpy
+
+    bench = runpy.run_path(str(ROOT / "benchmarks" / "boards.py"))
+    bench["fill"](tmp_path, 10_000)
+    assert sum(bench["measure"](tmp_path, ROOT / "leaderboards").values()) < 30

@@ -69,3 +69,12 @@ def test_tsne_in_pixels_for_methods_that_say_nothing(registry):
         invoke("curves", next(registry.glob("results/*/random/*.json")))
     with pytest.raises(UsageError, match="Nothing to draw"):
         invoke("gallery")
+
+
+@pytest.mark.slow
+def test_tsne_of_latents_before_and_after_outlier_removal(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    invoke("tsne", "vlcp", "--ipc", "3", "--class", "three", "-o", "method.contamination=0.1", "--out", "t.png", "-q")
+    assert {path.name for path in home().iterdir()} == {"latents"}  # nothing else was needed
+    with Image.open("t.png") as two:
+        assert two.width > 1400

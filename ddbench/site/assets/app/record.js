@@ -44,7 +44,7 @@ function recordView(key) {
       "div",
       { class: "columns" },
       el("div", { class: "stack" }, section("Method", facts("Options of the method", optionPairs(record.method))), section("Data and identity", facts("Data set, seeds and digests", identityPairs(record)))),
-      el("div", { class: "stack" }, section("Protocol", facts("Settings of the protocol", Object.entries(record.protocol.settings)), el("p", null, el("a", { href: `#/?${new URLSearchParams({ digest: record.protocol.digest, kind: "measured" })}` }, `Everything measured under this protocol (${record.protocol.digest.slice(0, 8)})`))), section("Cost and machine", facts("Seconds by step, memory, software", costPairs(record)))),
+      el("div", { class: "stack" }, section("Protocol", protocolFacts(record.protocol.settings), el("p", null, el("a", { href: `#/?${new URLSearchParams({ digest: record.protocol.digest, kind: "measured" })}` }, `Everything measured under this protocol (${record.protocol.digest.slice(0, 8)})`))), section("Cost and machine", facts("Seconds by step, memory, software", costPairs(record)))),
     ),
     Object.keys(record.extra).length > 0 && el("details", { class: "block more" }, el("summary", null, "What the method reports"), facts("Figures stored with the distilled set", Object.entries(record.extra))),
   );
@@ -59,6 +59,16 @@ function optionPairs(plugin) {
   const pairs = Object.entries(plugin.options).map(([name, value]) => [name, name in plugin.explicit ? el("span", null, valueText(value), el("span", { class: "tag" }, "set")) : value]);
   for (const [name, value] of Object.entries(plugin.other || {})) pairs.push([name, value]);
   return pairs.length ? pairs : [["options", "this method has none"]];
+}
+
+// How a teacher came about is part of the protocol, but not what most readers look for.
+function protocolFacts(settings) {
+  const entries = Object.entries(settings);
+  const deep = entries.filter(([name]) => name.split(".").length > 2);
+  return [
+    facts("Settings of the protocol", entries.filter((entry) => !deep.includes(entry))),
+    deep.length > 0 && el("details", { class: "deep" }, el("summary", null, `${count(deep.length, "setting")} of its parts`), facts("Nested settings", deep)),
+  ];
 }
 
 function identityPairs(record) {

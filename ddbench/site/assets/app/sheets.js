@@ -4,6 +4,7 @@ const sheetOf = (record) => DATA.sheets[record.set.digest];
 
 function sideOf(sheet, most) {
   const native = Math.max(...sheet.tile);
+  if (innerWidth <= 820) return Math.min(most, Math.floor((innerWidth - 120) / Math.min(sheet.columns, 10))); // the whole row fits a phone
   return native >= most ? most : native * Math.max(1, Math.floor(most / native));
 }
 
@@ -11,7 +12,7 @@ function sheetFigure(record, { most = 48, columns = Infinity, caption } = {}) {
   const sheet = sheetOf(record);
   const side = sideOf(sheet, most);
   const rows = sheet.classes.length;
-  if (sheet.columns <= 2 && columns === Infinity) return fewTiles(record, sheet, side);
+  if (sheet.columns <= 2 && columns === Infinity) return fewTiles(record, sheet, 64);
   const shown = Math.min(columns, sheet.columns);
   const image = el("img", {
     src: sheet.image,
@@ -21,7 +22,7 @@ function sheetFigure(record, { most = 48, columns = Infinity, caption } = {}) {
     height: side * rows,
   });
   const labels = el("ul", { class: "classes", "aria-hidden": "true", style: { "grid-auto-rows": `${side}px` } }, sheet.classes.map(([name]) => el("li", { title: name }, name)));
-  const frameElement = el("div", { class: "window", style: { width: `${side * shown}px`, height: `${side * rows}px` } }, image);
+  const frameElement = el("div", { class: "window", style: { "--side": `${side}px`, width: `${side * shown}px`, height: `${side * rows}px` } }, image);
   const partial = rows < sheet.num_classes ? `${rows} of ${sheet.num_classes.toLocaleString("en")} classes are shown.` : "";
   return el("figure", { class: "sheet" }, el("div", { class: "sheet-body" }, labels, frameElement), (caption || partial) && el("figcaption", null, caption, caption && partial && " ", partial));
 }
@@ -51,7 +52,7 @@ function tile(sheet, row, column, side) {
 function promptList(record) {
   const sheet = sheetOf(record);
   if (!sheet || !sheet.classes.some(([, , prompts]) => prompts.length)) return null;
-  const side = sideOf(sheet, 64);
+  const side = 64;
   return sheet.classes.map(([name, , prompts], row) =>
     el(
       "details",

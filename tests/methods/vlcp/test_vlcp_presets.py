@@ -46,6 +46,11 @@ def test_the_released_code_differs():
     assert options("digits", "official").backbone == "small"
 
 
+def test_large_data_sets_are_seen_less_often_on_a_cpu():
+    assert options("digits", "cpu").finetune_epochs == 8
+    assert options("cifar10", "cpu").finetune_epochs == 1
+
+
 def test_every_rule_names_its_source():
     assert all(rule["source"] for rule in load_presets(VLCP))
 

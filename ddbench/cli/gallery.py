@@ -62,7 +62,7 @@ def command(what: tuple[str, ...], **values: Any) -> None:
     else:
         sets = [each for name in [*what, *(values["method"] or [])] for each in _sets(name, values)]
     if not sets:
-        raise UsageError("Nothing to draw.", hint="Name methods, records or folders, or a --registry.")
+        raise click.UsageError("Missing argument: what to draw (methods, records or folders, or a --registry).")
     _draw(_same_classes(sets), values)
 
 

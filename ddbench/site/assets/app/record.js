@@ -26,7 +26,7 @@ function recordView(key) {
       { class: "stats" },
       card("Accuracy", `${percent(mean)} ± ${percent(std)} %`, `${selectionText(record.selection)}; ${count(values.length, "network")}: ${values.map(percent).join(", ")}`),
       card(`Gain over ${DATA.baseline}`, row.gain === null ? "–" : `${signed(row.gain)} points`, row.records.length > 1 ? "all seeds together" : null),
-      card("Time to distil", seconds(record.costs.distil), `${seconds(record.costs.evaluate)} to evaluate`),
+      card("Time to distil", seconds(record.costs.distil), `${reusedText(record)}${seconds(record.costs.evaluate)} to evaluate`),
       card("Stored", bytes(record.costs.images + record.costs.labels), `${bytes(record.costs.images)} of images, ${bytes(record.costs.labels)} of labels`),
     ),
     others.length > 0 && el("p", { class: "seeds" }, "Other seeds: ", others.map((other, i) => [i ? ", " : "", link(["record", other.key], `seed ${other.seed}`)])),
@@ -48,6 +48,13 @@ function recordView(key) {
     ),
     Object.keys(record.extra).length > 0 && el("details", { class: "block more" }, el("summary", null, "What the method reports"), facts("Figures stored with the distilled set", Object.entries(record.extra))),
   );
+}
+
+// Steps that another run had finished already are not in the time of this one.
+function reusedText(record) {
+  const end = record.steps.findIndex(([name]) => name === "distilled");
+  const total = record.steps.slice(0, Math.max(end, 0)).reduce((sum, [, time]) => sum + time, 0);
+  return total > record.costs.distil ? `some steps were there already, ${seconds(total)} in all; ` : "";
 }
 
 function selectionText(selection) {

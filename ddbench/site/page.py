@@ -33,6 +33,7 @@ APP = (
 
 def render(data: Mapping[str, Any], title: str = "Dataset distillation, compared") -> str:
     """Return the page as HTML text; the same data gives the same page."""
+    licences = {name.removesuffix(".min.js"): _licence(name) for name in VENDOR}
     scripts = [_asset("vendor", name) for name in VENDOR]
     scripts.append("(() => {\n'use strict';\n" + "\n".join(_asset("app", name) for name in APP) + "\n})();")
     digests = " ".join(f"'sha256-{_sha256(script)}'" for script in scripts)
@@ -44,7 +45,7 @@ def render(data: Mapping[str, Any], title: str = "Dataset distillation, compared
         "@POLICY@": html.escape(policy, quote=False).replace('"', "&quot;"),
         "@TITLE@": html.escape(title),
         "@STYLE@": _asset("app", "page.css"),
-        "@DATA@": embed(data),
+        "@DATA@": embed({**data, "licences": licences}),
         "@SCRIPTS@": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
     text = _asset("app", "page.html")
@@ -70,6 +71,10 @@ def embed(data: Any) -> str:
 
 def _sha256(script: str) -> str:
     return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+
+
+def _licence(name: str) -> str:
+    return _asset("vendor", name.removesuffix(".min.js") + ".LICENSE.txt")
 
 
 def _asset(*parts: str) -> str:

@@ -167,5 +167,6 @@ function aboutView() {
     DATA.problems.length > 0 && el("ul", null, DATA.problems.map((text) => el("li", null, text))),
     el("h2", null, "Made with"),
     el("p", null, "DataTables (MIT licence), D3 and Observable Plot (ISC licence), bundled in this file."),
+    Object.entries(DATA.licences).map(([name, text]) => el("details", { class: "deep" }, el("summary", null, `Licence of ${name}`), el("pre", { tabindex: "0", "aria-label": `Licence of ${name}` }, text))),
   );
 }

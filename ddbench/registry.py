@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddbench.errors import DDBenchError, RecordError
+from ddbench.errors import RecordError
 from ddbench.keys import canonical, digest
 from ddbench.records import Cell, Record, read
 
@@ -90,7 +91,7 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
         where = path.relative_to(registry).as_posix()
         try:
             record = read(path)
-        except RecordError as error:
+        except (RecordError, RecursionError) as error:
             problems.append(Problem(where, str(error)))
             continue
         if found := flaws(record):
@@ -190,10 +191,16 @@ def _result_flaws(record: Record) -> list[str]:
         found.append("an accuracy lies outside [0, 1]")
     if result.selection == "last" and result.values != result.last:
         found.append("its selection is 'last' but its values are not the last accuracies")
+    packed = 4 * math.ceil(math.ceil(result.test_images / 8) / 3)  # base64 of one bit per image
     for repeat, last in enumerate(result.last):
+        if len(result.correct[repeat]) != packed:
+            found.append(f"the per-image correctness of repeat {repeat} cannot be read: it is not of every test image")
+            continue
         try:
-            measured = float(result.correct_bits(repeat).mean())
-        except (ValueError, DDBenchError) as error:
+            # Counting bits is ten times faster than unpacking them, and padding bits that are set are found as well.
+            bits = base64.b64decode(result.correct[repeat], validate=True)
+            measured = int.from_bytes(bits, "big").bit_count() / result.test_images
+        except ValueError as error:
             found.append(f"the per-image correctness of repeat {repeat} cannot be read: {error}")
             continue
         if not abs(measured - last) <= 1e-6:

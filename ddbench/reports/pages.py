@@ -27,7 +27,7 @@ def render(content: Sequence[Board]) -> dict[str, str]:
         "Measured numbers come from records in the registry, and every run can be repeated from its record. Claims are"
         " numbers that others published, with their sources; the two never share a table."
     )
-    listed = markdown.grid(["Board", "Evaluators", "Methods"], rows)
+    listed = markdown.grid(["Board", "Evaluators", "Methods"], rows, (False, False, False))
     pages = {f"{board.name}.md": markdown.board(board) for board in content}
     return {INDEX: f"{markdown.MARK}\n\n# Leaderboards\n\n{intro}\n\n{listed}\n", **pages}
 

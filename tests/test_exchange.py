@@ -152,3 +152,14 @@ def test_ten_thousand_records(tmp_path):
     bench = runpy.run_path(str(ROOT / "benchmarks" / "boards.py"))
     bench["fill"](tmp_path, 10_000)
     assert sum(bench["measure"](tmp_path, ROOT / "leaderboards").values()) < 30
+
+
+def test_records_of_the_pipeline_pass_every_check(tmp_path):
+    """The registry recomputes keys by the same rule as the pipeline, which writes them."""
+    import ddbench
+
+    plugin = Path(__file__).with_name("toy_plugin.py")
+    settings = {"dataset": "toy", "ipc": 2, "plugins": [plugin], "registry": tmp_path / "registry"}
+    ddbench.run("toy", "nearest-mean", **settings)
+    assert len(registry.read_all(tmp_path / "registry")) == 1
+    assert registry.verify(tmp_path / "registry") == []

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format types docs leaderboards clean
+.PHONY: help demo test test-fast lint format leaderboards site clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,6 +39,10 @@ format: $(READY) ## rewrite the code in the project's style
 
 leaderboards: $(READY) ## make the tables from the records
 	$(BIN)/ddbench leaderboard --registry registry --out leaderboards
+
+site: $(READY) ## the registry as one web page, with its contact sheets
+	$(BIN)/ddbench gallery --keep --registry registry
+	$(BIN)/ddbench site --registry registry --out site
 
 clean: ## remove what the demo made; the environment and the artifact cache stay
 	rm -rf demo

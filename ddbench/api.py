@@ -13,6 +13,7 @@ from ddbench.context import Context, Machine, new_store
 from ddbench.contracts import Dataset
 from ddbench.distilled import LoadedSet
 from ddbench.errors import UsageError, unknown
+from ddbench.exchange import keep
 from ddbench.importing import import_folder
 from ddbench.options import Preset
 from ddbench.pipeline import Distilled, distil, prepare_evaluator, prepare_method
@@ -101,7 +102,7 @@ def run(
                 )
                 count = repeats or evaluator.default_repeats
                 record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
-                found.append(_keep(record, Path(registry), ctx.reporter))
+                found.append(keep(record, Path(registry), ctx.reporter.warn))
     return found
 
 
@@ -191,7 +192,7 @@ def evaluate(
             evaluator, mine, entry = prepare_evaluator(replace(ctx, base_seed=evaluation_seed), one, net, made.ipc)
             count = repeats or evaluator.default_repeats
             record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
-            found.append(_keep(record, Path(registry), ctx.reporter))
+            found.append(keep(record, Path(registry), ctx.reporter.warn))
     return found
 
 
@@ -286,29 +287,6 @@ def _plugin_scope(scope: str, plugins: Plugins) -> str:
         raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Say {choices}.")
     names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
     raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
-
-
-def _keep(record: Record, registry: Path, reporter: Reporter) -> Record:
-    """Write a record, unless the registry already has the same result or one with more repeats."""
-    path = registry / "results" / record.relative_path()
-    if path.exists():
-        old = records.read(path)
-        count, had = len(record.result.values), len(old.result.values)
-        shared = min(count, had)
-        same = (
-            old.result.last[:shared] == record.result.last[:shared]
-            and old.distilled.digest == record.distilled.digest
-            and old.computed_digest() == old.digest
-        )
-        if same and had >= count:
-            return old if had > count else record
-        if not same:
-            reporter.warn(
-                f"{path.name}: the recorded result ({old.mean:.2%}) is replaced by {record.mean:.2%}; it was made by"
-                f" ddbench {old.environment.get('ddbench')} on {old.environment.get('processor')}."
-            )
-    records.write(record, registry)
-    return record
 
 
 def _set_folder(out: Path, dataset: Dataset, method: str, ipc: int | None, seed: int) -> Path:

@@ -139,8 +139,8 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
         ipc=ctx.ipc,
         seed=ctx.base_seed,
         shrunk=shrunk,
-        steps=[*done.info["steps"], _cost(done)],
-        seconds=done.seconds,
+        steps=(steps := [*done.info["steps"], done.cost()]),
+        seconds=sum(step["seconds"] for step in steps),
         bytes=done.info["bytes"],
         path=done.dir,
     )
@@ -250,7 +250,7 @@ def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protoco
     costs = Costs(
         steps=steps,
         distill_seconds=round(made.seconds, 3),
-        evaluate_seconds=round(sum(student.seconds for student in students), 3),
+        evaluate_seconds=round(sum(student.cost()["seconds"] for student in students), 3),
         peak_bytes=max(peaks, default=None),
         bytes_images=made.bytes["images"],
         bytes_labels=made.bytes["labels"],
@@ -310,10 +310,6 @@ def plugin_errors(entry: Entry) -> Any:
 
 def _out_of_memory(error: Exception) -> bool:
     return type(error).__name__ == "OutOfMemoryError"
-
-
-def _cost(done: Done) -> dict[str, Any]:
-    return {"step": done.name, "key": done.key[:20], "seconds": done.seconds, **done.marker["costs"]}
 
 
 def _shrunk(scope: str, ctx: Context) -> tuple[tuple[str, Any, Any], ...]:

@@ -135,6 +135,12 @@ class Done:
         """Seconds of work that building took, over all its sittings."""
         return float(self.marker["seconds"])
 
+    def cost(self) -> dict[str, Any]:
+        """Return what this step cost by itself: steps that were built inside it have bills of their own."""
+        costs = dict(self.marker["costs"])
+        own = max(0.0, self.seconds - costs.pop("inside_seconds", 0.0))
+        return {"step": self.name, "key": self.key[:20], "seconds": round(own, 3), **costs}
+
 
 class Store:
     """Finished steps under one root folder."""

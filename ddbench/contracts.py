@@ -17,8 +17,6 @@ from ddbench.images import ImageSource
 from ddbench.keys import canonical, digest
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from numpy.typing import NDArray
 
     from ddbench.context import Context
@@ -407,8 +405,3 @@ def not_plain(value: Any) -> str:
 def describe(value: Any) -> str:
     """Return type and shape of what was meant to be an array: ``float64 [10, 2]`` or ``list``."""
     return f"{value.dtype} {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
-
-
-def describe_path(path: Path) -> str:
-    """Return the last two parts of a path: enough to recognise it, nothing of the machine."""
-    return "/".join(path.parts[-2:])

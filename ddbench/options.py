@@ -22,7 +22,7 @@ FIDELITIES = ("sane", "official")
 class Options(BaseModel):
     """Base of every plugin's options: typed, immutable, unknown names refused. Describe each field with ``Field``."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
+    model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from ddbench.contracts import (
     Score,
     check_ipc,
 )
-from ddbench.errors import DDBenchError, PluginError
+from ddbench.errors import DDBenchError, PluginError, UsageError
 from ddbench.keys import digest
 from ddbench.plugins import Entry
 from ddbench.records import (
@@ -103,10 +103,12 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
     """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
     plugin = plugin_part(ctx, entry)
     shrunk = _shrunk("method", ctx)
+    with plugin_errors(entry):
+        identity = dict(method.identity(ctx))
     inputs = {
         "dataset": data_key(ctx.dataset),
         "method": {"name": plugin.name, "version": plugin.version, "options": ctx.resolved.dump()},
-        "identity": dict(method.identity(ctx)),
+        "identity": identity,
         "ipc": ctx.ipc,
         "seed": ctx.base_seed,
         "others": _other_options(ctx),
@@ -155,6 +157,8 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
     entry = ctx.plugins.get("evaluator", name)
     evaluator: Evaluator = load_plugin(entry)
     network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
+    if not network:
+        raise UsageError(f"Evaluator {name} has no network of its own.", hint="Name one with --network.")
     ctx.plugins.get("network", network)
     mine = replace(ctx, ipc=ipc, network=network, ledger=[])
     return evaluator, mine.with_options_of(evaluator, entry), entry

@@ -42,7 +42,7 @@ class Spec:
         module, _, attribute = self.target.partition(":")
         try:
             return getattr(importlib.import_module(module), attribute)
-        except (ImportError, AttributeError, SyntaxError) as error:
+        except Exception as error:  # whatever the plugin's module raises on import, it is named
             raise PluginError(
                 f"The {self.kind} {self.name!r} cannot be loaded from {self.target!r}: {error}",
                 hint="Check the plugin's target and that its dependencies are installed.",

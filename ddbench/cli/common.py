@@ -120,7 +120,7 @@ def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
     found: dict[str, dict[str, str]] = {}
     for pair in pairs:
         left, equals, value = pair.partition("=")
-        scope, dot, key = left.strip().partition(".")
+        scope, dot, key = left.strip().rpartition(".")  # a plugin's name may have dots
         if not (equals and dot and scope and key):
             raise UsageError(f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint="For example: -o method.strength=0.6")
         found.setdefault(scope, {})[key.strip()] = value.strip()

@@ -80,7 +80,6 @@ class Context:
         machine: device, precision, offline.
         explicit: options the user set for any plugin, by scope (``method``, ``captioner``, a plugin's name, …).
         ledger: the steps used so far with their costs; ends up in the record.
-        nested: seconds spent in steps inside each step being built, so that no second is billed twice.
         checkpoint: the step that the plugin's result is being built in; ``save``/``load`` survive a kill.
     """
 
@@ -96,7 +95,8 @@ class Context:
     resolved: Resolved = field(default_factory=lambda: Resolved(None))
     ledger: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: Step | None = None
-    nested: list[float] = field(default_factory=list)
+    # Seconds spent in steps inside each step being built, so that no second is billed twice.
+    _nested: list[float] = field(default_factory=list)
     _dataset: Dataset | None = None
 
     @property
@@ -155,17 +155,17 @@ class Context:
             with peak_memory(self.machine.device) as memory:
 
                 def measured(step: Step) -> None:
-                    self.nested.append(0.0)
+                    self._nested.append(0.0)
                     try:
                         builder(step)
                     finally:
-                        inside = self.nested.pop()
+                        inside = self._nested.pop()
                     step.costs.update(memory(), inside_seconds=round(inside, 3))
 
                 done = self.store.build(name, inputs, measured, force=force)
             spent = time.perf_counter() - start
-            if self.nested:
-                self.nested[-1] += spent
+            if self._nested:
+                self._nested[-1] += spent
             self.reporter.log(f"✓ {name}: {spent:.1f} s ({done.key[:8]})")
         entry = done.cost()
         if all(known["key"] != entry["key"] for known in self.ledger):

@@ -166,7 +166,7 @@ def read(path: Path) -> Record:
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # nested too deeply
         raise RecordError(f"{path.name} is not a readable record: {error}") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA:
@@ -201,5 +201,6 @@ def unpack_bits(text: str, count: int) -> NDArray[np.bool_]:
 
 
 def slug(text: str) -> str:
-    """Make a name safe as a file name."""
-    return "".join(c if c.isalnum() or c in "-_.+" else "-" for c in text)
+    """Make a name safe as a file name, which never is the folder itself or the one above."""
+    made = "".join(c if c.isalnum() or c in "-_.+" else "-" for c in text)
+    return made if made.strip(".") else made.replace(".", "-")

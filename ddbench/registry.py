@@ -16,8 +16,18 @@ from ddbench.records import Cell, Record, read
 RESULTS = "results"
 #: What of the environment changes results in the last digits, and is part of a record's key.
 NUMERICS = ("device", "precision")
-#: What every record says about its data set.
-DATASET_FACTS = ("fingerprint", "image_size", "channels", "num_classes", "class_ids", "train_images", "test_images")
+#: What every record says about its data set, and the kind of value.
+DATASET_FACTS: Mapping[str, type] = {
+    "fingerprint": str,
+    "image_size": int,
+    "channels": int,
+    "num_classes": int,
+    "class_ids": list,
+    "train_images": int,
+    "test_images": int,
+}
+#: Bytes of a name at most: a record's file is named after three of them, and a file system takes 255.
+LONGEST_NAME = 80
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,18 @@ def select(
     return [record for record in records if chosen(record)]
 
 
+def read_good(path: Path) -> Record:
+    """Read one record and refuse it if anything is wrong in it.
+
+    Raises:
+        RecordError: unreadable, edited or inconsistent.
+    """
+    record = read(path)
+    if wrong := flaws(record):
+        raise RecordError(f"{path.name}: {'; '.join(wrong)}", hint="A faulty record is never shown or compared.")
+    return record
+
+
 def verify(registry: Path) -> list[Problem]:
     """Return everything that is wrong in a registry: unreadable, edited, inconsistent, misplaced or doubled records."""
     return load(registry)[1]
@@ -91,7 +113,7 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
         where = path.relative_to(registry).as_posix()
         try:
             record = read(path)
-        except (RecordError, RecursionError) as error:
+        except RecordError as error:
             problems.append(Problem(where, str(error)))
             continue
         if found := flaws(record):
@@ -156,9 +178,19 @@ def flaws(record: Record) -> list[str]:
     for kind, name in names.items():
         if not (isinstance(name, str) and name and name.isprintable()):
             found.append(f"its {kind} has no printable name")
+        elif len(name.encode()) > LONGEST_NAME:
+            found.append(f"its {kind} has a name longer than {LONGEST_NAME} bytes")
     missing = [name for name in DATASET_FACTS if name not in cell.dataset]
     if missing:
         found.append(f"its data set lacks {', '.join(missing)}")
+    wrong = [name for name, kind in DATASET_FACTS.items() if not isinstance(cell.dataset.get(name, kind()), kind)]
+    if wrong:
+        found.append(f"its data set says nothing usable as {', '.join(wrong)}")
+    if cell.ipc is not None and cell.ipc < 1:
+        found.append(f"its budget of {cell.ipc} images per class is none")
+    if not set(record.distilled.key + record.distilled.digest) <= set("0123456789abcdef"):
+        found.append("its distilled set's key or digest is not hexadecimal")
+    found += _cost_flaws(record)
     if found:
         return found
     try:
@@ -173,6 +205,15 @@ def flaws(record: Record) -> list[str]:
     except (ValueError, TypeError) as error:
         return [f"a number in it is not finite: {error}"]
     return found + _result_flaws(record)
+
+
+def _cost_flaws(record: Record) -> list[str]:
+    costs = record.costs
+    seconds = [step.get("seconds", 0) for step in costs.steps]
+    if not all(isinstance(value, int | float) for value in seconds):
+        return ["a step's seconds are no number"]
+    amounts = [costs.distill_seconds, costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels, *seconds]
+    return ["a cost is negative"] * any(amount < 0 for amount in [*amounts, costs.peak_bytes or 0])
 
 
 def _result_flaws(record: Record) -> list[str]:
@@ -191,7 +232,7 @@ def _result_flaws(record: Record) -> list[str]:
         found.append("an accuracy lies outside [0, 1]")
     if result.selection == "last" and result.values != result.last:
         found.append("its selection is 'last' but its values are not the last accuracies")
-    packed = 4 * math.ceil(math.ceil(result.test_images / 8) / 3)  # base64 of one bit per image
+    packed = 4 * -(-result.test_images // 24)  # base64 of one bit per image; whole numbers, for these may be huge
     for repeat, last in enumerate(result.last):
         if len(result.correct[repeat]) != packed:
             found.append(f"the per-image correctness of repeat {repeat} cannot be read: it is not of every test image")

@@ -9,7 +9,7 @@ from ddbench.claims import Claim
 from ddbench.errors import UsageError
 from ddbench.leaderboard import Layout, build
 from ddbench.reports import data, html, latex, markdown, pages, terminal
-from ddbench.reports.boards import Published
+from ddbench.reports.boards import Published, boards
 from ddbench.reports.declared import Claims, Columns, Declared, Page
 
 LAYOUT = Layout(first=("random", "herding"), gain_over="random")
@@ -157,13 +157,13 @@ def test_markup_in_names_is_escaped():
 
 
 def test_csv_and_json():
-    boards = [build([make("random", (0.5, 0.6)), make("vlcp", (0.7,))], LAYOUT, name="digits", title="Digits")]
-    lines = data.to_csv(boards).splitlines()
+    made = [build([make("random", (0.5, 0.6)), make("vlcp", (0.7,))], LAYOUT, name="digits", title="Digits")]
+    lines = data.to_csv(made).splitlines()
     assert len(lines) == 3
     row = lines[1]
     assert row.startswith("digits,f1f1") and row.endswith(",1,2")
     assert lines[2].endswith("vlcp,measured,0.700000,0.000000,,,1,1")
-    assert json.loads(data.to_json(boards))[0]["tables"][0]["rows"][0]["cells"][0]["values"] == [0.5, 0.6]
+    assert json.loads(data.to_json(made))[0]["tables"][0]["rows"][0]["cells"][0]["values"] == [0.5, 0.6]
 
 
 def test_the_terminal_shows_the_same_numbers_uncut(capsys):
@@ -285,3 +285,10 @@ def test_claims_stand_beside_and_never_among_measured_numbers():
     assert not measured.claimed and claimed.claimed
     assert labels(claimed) == ["vlcp [paper]"] and claimed.rows[0].cells[0].text == "61.0"
     assert ",own,0.610000,,,,," in data.to_csv([board])
+
+
+def test_a_data_set_named_like_a_page_takes_another_name():
+    names = ["readme", "Table9", "a/b", "a-b"]
+    found = [make(dataset=dataset_facts(name, f"{number}" * 64)) for number, name in enumerate(names)]
+    declared = Declared(board=(Page(name="table9", title="Table 9", dataset=("a-b",)),))
+    assert [board.name for board in boards(found, declared)] == ["Table9-2", "a-b", "a-b-2", "readme-2", "table9"]

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from records import make
+from records import dataset_facts, make
 
 from ddbench import records, registry
 from ddbench.errors import RecordError
@@ -104,6 +104,14 @@ def test_a_faulty_record_is_named_and_leaves_the_others(folder):
         (lambda c: c["environment"].update(device="cuda"), "key does not fit"),
         (lambda c: c["costs"].update(distill_seconds=float("nan")), "not finite"),
         (lambda c: c.update(key="0" * 64), "key does not fit"),
+        (lambda c: c["cell"]["method"].update(name="m" * 300), "longer than"),
+        (lambda c: c["cell"]["dataset"].update(image_size={"a": 1}), "nothing usable as image_size"),
+        (lambda c: c["cell"]["dataset"].update(fingerprint=None), "nothing usable as fingerprint"),
+        (lambda c: c["cell"].update(ipc=-3), "budget of -3"),
+        (lambda c: c["distilled"].update(key="../../elsewhere"), "not hexadecimal"),
+        (lambda c: c["costs"].update(bytes_images=-1), "negative"),
+        (lambda c: c["costs"].update(steps=[{"seconds": "long"}]), "no number"),
+        (lambda c: c["result"].update(test_images=10**400), "not of every test image"),
     ],
 )
 def test_keys_names_and_costs_are_checked(folder, change, message):
@@ -121,3 +129,16 @@ def test_a_copied_result_is_found_even_under_another_seed(folder):
     records.write(copy, folder)
     (problem,) = registry.verify(folder)
     assert "same result as results/digits/random/ipc1-seed0" in problem.message and "seed7" in problem.path
+
+
+def test_a_record_nested_without_end_is_named_and_leaves_the_others(folder):
+    registry.paths(folder)[0].write_text("[" * 200_000)
+    good, (problem,) = registry.load(folder)
+    assert len(good) == 3 and "not a readable record" in problem.message
+
+
+@pytest.mark.parametrize("name", [".", "..", "...", "../../up"])
+def test_no_name_leads_out_of_the_registry(tmp_path, name):
+    path = records.write(make(name, dataset=dataset_facts(name)), tmp_path)
+    assert len(path.resolve().relative_to((tmp_path / "results").resolve()).parts) == 3
+    assert registry.verify(tmp_path) == []

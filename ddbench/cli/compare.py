@@ -40,21 +40,22 @@ def command(
       ddbench compare vlcp random -d cifar10 --ipc 10
       ddbench compare RECORD RECORD
     """
-    from ddbench import records
-    from ddbench.registry import flaws, load, select
+    from ddbench.registry import load, read_good, select
     from ddbench.reports import comparing
 
+    if first == second:
+        raise UsageError(f"A and B are both {first!r}.", hint="Name two methods, or two records.")
     problems: list[str] = []
     if first.endswith(".json") or second.endswith(".json"):
-        pair = [records.read(Path(name)) for name in (first, second)]
-        for name, record in zip((first, second), pair, strict=True):
-            if wrong := flaws(record):
-                raise RecordError(f"{name}: {'; '.join(wrong)}", hint="A faulty record cannot be compared.")
-        settings = [comparing.of_records(*pair)]
+        settings = [comparing.of_records(read_good(Path(first)), read_good(Path(second)))]
     else:
         found, left_out = load(Path(registry))
         problems = [f"left out {problem}" for problem in left_out]
         chosen = select(found, dataset=dataset or (), evaluator=evaluator or (), network=network or (), ipc=ipc or ())
+        if not chosen:
+            raise UsageError(
+                f"No record in {registry} fits.", hint="`ddbench run` makes some; --registry names another folder."
+            )
         settings = comparing.settings(chosen, first, second)
     for line in problems:
         click.echo(line, err=True)

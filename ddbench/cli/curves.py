@@ -18,8 +18,8 @@ def command(what: tuple[str, ...], out: str) -> None:
       ddbench curves registry/results/digits/*/ipc10-seed0-rded-*.json
       ddbench curves RECORD RECORD --out curves.pdf
     """
-    from ddbench.records import read
+    from ddbench.registry import read_good
     from ddbench.reports import curves, figures
 
-    figures.save(curves.draw([read(Path(name)) for name in what]), Path(out))
+    figures.save(curves.draw([read_good(Path(name)) for name in what]), Path(out))
     click.echo(out)

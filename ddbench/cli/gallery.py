@@ -101,9 +101,9 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
     if (path / FILE).exists():
         return [load(path)]
     if path.is_file() or name.endswith(".json"):
-        from ddbench.records import read
+        from ddbench.registry import read_good
 
-        return [_of_record(read(path), path.absolute().parents[3])]
+        return [_of_record(read_good(path), path.absolute().parents[3])]
     datasets = values["dataset"] or [""]
     if len(datasets) > 1:
         raise UsageError("A gallery shows one data set.", hint="Name just one with --dataset.")

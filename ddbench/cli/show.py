@@ -143,14 +143,14 @@ def _is_path(name: str) -> bool:
 def _record(name: str) -> Record | None:
     """Read a record; None for the folder of a distilled set."""
     from ddbench.distilled import FILE
-    from ddbench.records import read
+    from ddbench.registry import read_good
 
     path = Path(name)
     if path.is_dir() and (path / FILE).exists():
         return None
     if not path.is_file():
         raise UsageError(f"{name!r} is neither a record nor a distilled set.", hint="Give records, or names alone.")
-    return read(path)
+    return read_good(path)
 
 
 def _set(name: str) -> list[str]:

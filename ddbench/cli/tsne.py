@@ -73,9 +73,9 @@ def _embedding(what: str, class_name: str, values: dict[str, Any]) -> tuple[Embe
 
 def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return what a record's distilled set was made from, with every option that the method had."""
-    from ddbench.records import read
+    from ddbench.registry import read_good
 
-    cell = read(path).cell
+    cell = read_good(path).cell
     if cell.ipc is None:
         raise UsageError("The whole training set has no prototypes.")
     wanted = {"method": cell.method.name, "dataset": cell.dataset["name"], "ipc": cell.ipc, "seed": cell.seed}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import chain, count
 from pathlib import Path
 
 from ddbench import claims as published
@@ -67,7 +68,8 @@ def boards(
         UsageError: no board of that name, or two boards of one name.
     """
     names = sorted({str(record.cell.dataset["name"]) for record in records})
-    pages = [Page(name=slug(name), title=f"Data set {name}", dataset=(name,)) for name in names]
+    taken = {Path(INDEX).stem.lower(), *(page.name.lower() for page in content.board)}
+    pages = [Page(name=_free(slug(name), taken), title=f"Data set {name}", dataset=(name,)) for name in names]
     own = {page.name for page in pages}
     pages += content.board
     known = [page.name for page in pages]
@@ -83,6 +85,15 @@ def boards(
             made = _board(page, _chosen(records, page), content, claims, beside=page.name in own)
             if made.tables or any(plain.rows for plain in made.grids):
                 found.append(made)
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Take a name for a data set's page that no other page has: no record may stand in the way of a board."""
+    found = next(
+        each for each in chain([name], (f"{name}-{number}" for number in count(2))) if each.lower() not in taken
+    )
+    taken.add(found.lower())
     return found
 
 

@@ -12,6 +12,7 @@ MARK = "% Written by `ddbench leaderboard --format latex`. Needs the packages bo
 SPECIAL = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",
+    "[": "{[}",  # after a line's end it would open an argument
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
     "<": r"\textless{}",

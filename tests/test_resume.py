@@ -34,6 +34,8 @@ def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = s
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
+        # Under nohup or in a background job, tests inherit an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     log = []
     assert process.stderr is not None

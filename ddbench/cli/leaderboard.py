@@ -64,8 +64,10 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
             click.echo(line, err=True)
         if differing:
             click.echo("  → Run `ddbench leaderboard` and commit the pages.", err=True)
-        if differing or content.problems:
+        if differing:
             sys.exit(1)
+        if content.problems:
+            sys.exit(RecordError.exit_code)
         click.echo(f"{len(rendered)} pages are up to date.")
         return
     _print(boards, form)

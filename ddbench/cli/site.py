@@ -43,6 +43,8 @@ def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: t
         raise RecordError(
             f"{len(built.problems)} problems in {registry}.", hint="`ddbench registry verify` lists them."
         )
+    if not built.records and not built.claims:
+        click.echo(f"warning: {registry} holds neither records nor claims; the page is empty.", err=True)
     path = Path(out) / FILE
     write_atomic(path, built.html)
     size: Any = len(built.html.encode()) / 1e6

@@ -17,7 +17,7 @@ def bundled_models() -> list[str]:
 def bundled_model(name: str) -> Path:
     """The pipeline folder of the shipped model for data set ``name``; ValueError if there is none.
 
-    ``benchmarks/train_bundled_diffusion.py`` trains it anew.
+    ``tools/bundle_diffusion.py`` trains it anew.
     """
     if name not in bundled_models():
         raise ValueError(f"no small diffusion model ships for {name!r}; there is one for {bundled_models()}")

@@ -1,6 +1,6 @@
 """Train the small diffusion model of the digits that ships with the package (about three minutes on two CPU cores).
 
-Usage: python benchmarks/train_bundled_diffusion.py [FOLDER]
+Usage: python tools/bundle_diffusion.py [FOLDER]
 """
 
 from __future__ import annotations

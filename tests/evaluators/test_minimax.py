@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from ddbench_plugins.evaluators import minimax
+from ddbench_plugins.training import idc_recipe
 from ddbench_plugins.training.schedules import idc_multi_step
 
 import ddbench
@@ -15,9 +16,9 @@ IPCS = (1, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def test_epoch_rule():
-    assert [minimax.epochs(ipc, 10) for ipc in IPCS] == [3000, 2000, 1500, 1500, 1000, 1000, 500, 300]
-    assert [minimax.epochs(ipc, 100) for ipc in IPCS] == [2000, 1300, 1000, 1000, 600, 600, 300, 200]
-    assert minimax.epochs(70, 10) == 1000
+    assert [idc_recipe.epochs(ipc, 10) for ipc in IPCS] == [3000, 2000, 1500, 1500, 1000, 1000, 500, 300]
+    assert [idc_recipe.epochs(ipc, 100) for ipc in IPCS] == [2000, 1300, 1000, 1000, 600, 600, 300, 200]
+    assert idc_recipe.epochs(70, 10) == 1000
 
 
 def test_learning_rate_of_2000_epochs():
@@ -29,11 +30,11 @@ def test_learning_rate_of_2000_epochs():
 
 def test_a_hundred_tests_including_the_last_epoch_under_the_official_rule():
     for epochs in (3000, 2000, 1500, 1000, 500, 300):
-        tests = minimax.test_epochs(epochs, "best_test", small=False)
+        tests = idc_recipe.test_epochs(epochs, "best_test", 100)
         assert len(tests) == 100
         assert tests[-1] == epochs - 1
-    assert minimax.test_epochs(1000, "best_test", small=True) == [249, 499, 749, 999]
-    assert minimax.test_epochs(1000, "last", small=True) == [999]
+    assert list(idc_recipe.test_epochs(1000, "best_test", 4)) == [249, 499, 749, 999]
+    assert idc_recipe.test_epochs(1000, "last", 4) == [999]
 
 
 def _data(size: int, classes: int, channels: int = 3, flip: bool = True) -> ddbench.Dataset:
@@ -92,6 +93,6 @@ def test_both_chains_keep_the_shape(ctx, augment, channels):
     data = _data(16, 4, channels)
     ctx = replace(ctx, _dataset=data, explicit={"evaluator": {"augment": augment}})
     _, mine, _ = prepare_evaluator(ctx, "minimax", "convnet-3", 1)
-    out = minimax._Rule(mine).chain()(torch.rand(4, channels, 16, 16), torch.Generator().manual_seed(0))
+    out = minimax.recipe(mine).augmentation()(torch.rand(4, channels, 16, 16), torch.Generator().manual_seed(0))
     assert out.shape == (4, channels, 16, 16)
     assert torch.isfinite(out).all()

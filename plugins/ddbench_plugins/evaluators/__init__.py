@@ -31,4 +31,23 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             "You, Yang and Chen, Yiran}, booktitle={CVPR}, year={2024}}",
             label_type="hard",
         ),
+        EvaluatorSpec(
+            "dc",
+            f"{_HERE}.dc:Dc",
+            "hard labels, SGD, 300 epochs plain or 1000 with DSA, ×0.1 once, last accuracy (DC, DSA, DM, MTT)",
+            paper="Zhao et al., Dataset Condensation with Gradient Matching, ICLR 2021",
+            bibtex="@inproceedings{zhao2021dc, title={Dataset Condensation with Gradient Matching}, author={Zhao, Bo "
+            "and Mopuri, Konda Reddy and Bilen, Hakan}, booktitle={ICLR}, year={2021}}",
+            label_type="hard",
+        ),
+        EvaluatorSpec(
+            "idc",
+            f"{_HERE}.idc:Idc",
+            "hard labels, multi-formation, DSA and CutMix, SGD, ×0.2 at 2/3 and 5/6, epochs by data set",
+            paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
+            bibtex="@inproceedings{kim2022idc, title={Dataset Condensation via Efficient Synthetic-Data "
+            "Parameterization}, author={Kim, Jang-Hyun and Kim, Jinuk and Oh, Seong Joon and Yun, Sangdoo and Song, "
+            "Hwanjun and Jeong, Joonhyun and Ha, Jung-Woo and Song, Hyun Oh}, booktitle={ICML}, year={2022}}",
+            label_type="hard",
+        ),
     ]

@@ -1,0 +1,119 @@
+"""The IDC protocol: hard labels, CutMix, multi-formation decoding (Kim et al. 2022, test.py, train.py, argument.py)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
+
+if TYPE_CHECKING:
+    from ddbench_plugins.training.idc_recipe import Recipe
+
+#: What the released code normalises CIFAR-100 with.
+CIFAR10_CONSTANTS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
+DENSENET_EPOCHS = 400
+BATCH_SYN_MAX = 128  # largest number of images per class that the epoch rule sees under "bound"
+
+
+class IdcOptions(Options):
+    """Options of the protocol; what is none follows the protocol's rule for the data set and IPC."""
+
+    factor: int | None = Field(
+        None, ge=1, description="tiles per side of a stored image; what the distilled set says (else 1) when none"
+    )
+    bound: bool = Field(False, description="the epoch rule counts at most 128 images per class (decode type bound)")
+    epochs: int | None = Field(None, ge=1, description="passes over the distilled set; by IPC and classes when none")
+    batch_size: int | None = Field(None, ge=1, description="images per step; 64, or 128 from 100 ImageNet classes on")
+    lr: float | None = Field(None, gt=0, description="SGD's learning rate; 0.01, or 0.1 from 100 ImageNet classes on")
+    weight_decay: float | None = Field(None, ge=0, description="5e-4, or 1e-4 from 100 ImageNet classes on")
+    cutmix: float | None = Field(
+        None, ge=0, le=1, description="share of mixed batches; 1, or 0.5 up to 64 pixels, when none"
+    )
+    cutout: bool | None = Field(
+        None, description="cutout after the other augmentations; by the code's rule (only SVHN at IPC 1) when none"
+    )
+    normalisation: Literal["dataset", "cifar10"] = Field(
+        "dataset", description="constants of the student's inputs; the released code uses CIFAR-10's on CIFAR-100"
+    )
+    selection: Literal["last", "best_test"] = Field(
+        "last", description="headline accuracy: after the last epoch, or the best of four tests"
+    )
+
+
+class Idc(Evaluator):
+    """Hard labels, CutMix-weighted cross-entropy, SGD, ×0.2 at two thirds and five sixths, four tests."""
+
+    Options = IdcOptions
+    presets = "idc.toml"
+    default_repeats = 3
+
+    def network_for(self, dataset: Dataset, scale: str) -> str:
+        """ConvNet-3 up to 64 pixels, ResNetAP-10 above; instance norm in both."""
+        from ddbench_plugins.training.idc_recipe import is_small
+
+        return "convnet-3" if is_small(dataset) else "resnet-ap-10"
+
+    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
+        """Everything the numbers depend on."""
+        if distilled.whole:
+            from ddbench_plugins.training.observers import reference
+
+            return Protocol(reference(ctx, ctx.network))
+        return Protocol(recipe(ctx, distilled).settings(ctx.network))
+
+    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Decode the set, train one student on hard labels and test it."""
+        from ddbench_plugins.training.observers import get_teacher
+
+        if distilled.whole:
+            return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()
+        return recipe(ctx, distilled).train(ctx, distilled, repeat)
+
+
+def recipe(ctx: Context, distilled: DistilledSet) -> Recipe:
+    """Return the options with the protocol's own values filled in for one data set and IPC.
+
+    Raises:
+        UsageError: the set's own factor is no number, or an option does not fit the data set.
+    """
+    from ddbench_plugins.training import idc_recipe
+
+    options: IdcOptions = ctx.options
+    data = ctx.dataset
+    small = idc_recipe.is_small(data)
+    many = data.num_classes >= 100 and not small  # MinimaxDiffusion says >
+    factor = options.factor or int(distilled.extra.get("factor", 1))
+    default_decay = 1e-4 if many else 5e-4
+    if options.normalisation == "cifar10" and data.channels != 3:
+        raise UsageError("normalisation=cifar10 needs colour images.", hint="Use normalisation=dataset.")
+    # The two exceptions of test.py.
+    bare = data.name == "svhn" and ctx.ipc == 1 and factor == 1
+    by_rule = 0.0 if bare or (data.name == "mnist" and factor > 1) else 0.5 if small else 1.0
+    mean, std = CIFAR10_CONSTANTS if options.normalisation == "cifar10" else (data.mean, data.std)
+    return idc_recipe.Recipe(
+        dataset=data,
+        epochs=options.epochs or _epochs(ctx, factor, small),
+        batch_size=options.batch_size or (128 if many else 64),
+        lr=options.lr or (0.1 if many else 0.01),
+        weight_decay=default_decay if options.weight_decay is None else options.weight_decay,
+        cutmix=by_rule if options.cutmix is None else options.cutmix,
+        imagenet=not small,
+        cutout=bare if options.cutout is None else options.cutout,
+        factor=factor,
+        mean=mean,
+        std=std,
+        selection=options.selection,
+        tests=4,
+    )
+
+
+def _epochs(ctx: Context, factor: int, small: bool) -> int:
+    from ddbench_plugins.training.idc_recipe import SMALL_EPOCHS, epochs
+
+    ipc = ctx.ipc or 1
+    if small:
+        return DENSENET_EPOCHS if ctx.network.startswith("densenet") and factor > 1 and ipc >= 50 else SMALL_EPOCHS
+    images = ipc * factor**2
+    return epochs(min(images, BATCH_SYN_MAX) if ctx.options.bound else images, ctx.dataset.num_classes)

@@ -64,8 +64,12 @@ def take_rows_and_columns(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
 
 def random_flip(x: Tensor, generator: Generator, p: float = 0.5) -> Tensor:
     """Mirror each image left-right with probability ``p``."""
-    chosen = (torch.rand(x.shape[0], generator=generator) < p).to(x.device)
-    return torch.where(chosen[:, None, None, None], x.flip(-1), x)
+    return flip(x, torch.rand(x.shape[0], generator=generator) < p)
+
+
+def flip(x: Tensor, chosen: Tensor) -> Tensor:
+    """Mirror the images where ``chosen`` (bool ``[B]``) is true left-right."""
+    return torch.where(chosen.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 
 def shift_with_zeros(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
@@ -147,6 +151,14 @@ def random_resized_crop(
         height = width = torch.full((b,), h)
     else:
         top, left, height, width = draw_resized_crops(b, h, w, generator, scale, ratio)
+    return resized_crop(x, top, left, height, width, size, antialias)
+
+
+def resized_crop(
+    x: Tensor, top: Tensor, left: Tensor, height: Tensor, width: Tensor, size: int, antialias: bool = True
+) -> Tensor:
+    """Cut one box ``[B]`` per image and resize it bilinearly; ``[B, C, H, W] -> [B, C, size, size]``."""
+    b, _, h, w = x.shape
     rows = resize_weights(top, height, h, size, antialias).to(x)
     columns = resize_weights(left, width, w, size, antialias).to(x)
     flat = x.contiguous().view(b, -1, w)  # [B, C·H, W]: one matrix product per image and axis

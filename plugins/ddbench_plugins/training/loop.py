@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 _DROPOUT_STREAM = 1
 
 Progress = Callable[[int, int, dict[str, float]], None]
+Batches = Callable[[int], Iterable[Batch]]
+"""The batches of a 0-based epoch; the same ones whenever they are asked for."""
 
 
 class Checkpoint(Protocol):
@@ -87,6 +89,7 @@ def train(
     schedule_per_step: bool = False,
     restart_optimiser_at: Collection[int] = (),
     augment: Augment | None = None,
+    batches: Batches | None = None,
     step: Step | None = None,
     test: Callable[[nn.Module], float] | None = None,
     test_epochs: Collection[int] = (),
@@ -101,10 +104,11 @@ def train(
 
     ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each
     epoch visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise
-    uint8 images. ``schedule`` maps the epoch (the fractional epoch with ``schedule_per_step``) to a factor of the
-    optimiser's learning rate; ``restart_optimiser_at`` names epochs that begin with a new optimiser. ``step`` defaults
-    to cross-entropy. ``test`` is called after each of ``test_epochs``. ``progress`` gets (epochs done, epochs,
-    figures).
+    uint8 images. ``batches`` makes the batches of an epoch, augmented and labelled, in place of that; they too hold
+    every image once, ``batch_size`` at a time. ``schedule`` maps the epoch (the fractional epoch with
+    ``schedule_per_step``) to a factor of the optimiser's learning rate; ``restart_optimiser_at`` names epochs that
+    begin with a new optimiser. ``step`` defaults to cross-entropy. ``test`` is called after each of ``test_epochs``.
+    ``progress`` gets (epochs done, epochs, figures).
 
     All randomness derives from ``seed`` and the epoch, so a training resumed from ``checkpoint`` ends bit-identically
     on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training, and
@@ -140,6 +144,12 @@ def train(
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
 
     size = min(batch_size, len(images))
+
+    def shuffled(generator: torch.Generator) -> Iterator[Batch]:
+        order = torch.randperm(len(images), generator=generator).to(device)
+        for chosen in order.split(size):
+            yield load_batch(chosen, generator)
+
     started = saved = time.monotonic()
     before = result.seconds
     example = load_batch(torch.arange(size), make_generator(seed)).images
@@ -152,19 +162,18 @@ def train(
         if epoch in restart_optimiser_at:
             current = make_optimiser(network)
         generator = make_generator(seed, epoch)
-        order = torch.randperm(len(images), generator=generator).to(device)
         total = torch.zeros((), device=device)
         with seeded(seed, epoch, _DROPOUT_STREAM):
-            for number, chosen in enumerate(order.split(size)):
+            for number, batch in enumerate(batches(epoch) if batches else shuffled(generator)):
                 _set_learning_rate(current, schedule(epoch + number / steps if schedule_per_step else epoch))
-                batch = load_batch(chosen, generator)
+                count = len(batch.images)
                 with autocast(precision, device):
                     # A compiled graph is for one batch size; the short last batch runs as written.
-                    loss = step(compiled.forward if len(chosen) == size else network, batch, generator)
+                    loss = step(compiled.forward if count == size else network, batch, generator)
                 current.zero_grad()
                 loss.backward()
                 current.step()
-                total += loss.detach() * len(chosen)
+                total += loss.detach() * count
         result.losses.append(total.item() / len(images))
         if not math.isfinite(result.losses[-1]):
             raise FloatingPointError(f"the training loss is not finite in epoch {epoch}")

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
 
+#: (top, bottom, left, right), half-open.
+Box = tuple[int, int, int, int]
+
+
 class Mixed(NamedTuple):
     """A mixed batch."""
 
@@ -32,7 +36,7 @@ def draw_beta(beta: float, generator: Generator) -> float:
             return u / (u + v)
 
 
-def draw_cutmix_box(height: int, width: int, generator: Generator, beta: float = 1.0) -> tuple[int, int, int, int]:
+def draw_cutmix_box(height: int, width: int, generator: Generator, beta: float = 1.0) -> Box:
     """Box (top, bottom, left, right) of CutMix, half-open, clipped to the image; it may be empty.
 
     Sides are ⌊S·√(1−λ)⌋, but the box reaches ⌊side/2⌋ from its centre each way, so odd sides lose a pixel.
@@ -49,15 +53,32 @@ def cutmix(x: Tensor, generator: Generator, beta: float = 1.0) -> Mixed:
 
     ``ratio`` is 1 − box area / image area of the clipped box.
     """
-    top, bottom, left, right = draw_cutmix_box(x.shape[2], x.shape[3], generator, beta)
+    box = draw_cutmix_box(x.shape[2], x.shape[3], generator, beta)
     partners = torch.randperm(x.shape[0], generator=generator).to(x.device)
-    mixed = x.clone()
-    mixed[:, :, top:bottom, left:right] = x[partners, :, top:bottom, left:right]
-    return Mixed(mixed, partners, 1 - (bottom - top) * (right - left) / (x.shape[2] * x.shape[3]))
+    return Mixed(paste(x, partners, box), partners, ratio_of(box, x.shape[2], x.shape[3]))
 
 
 def mixup(x: Tensor, generator: Generator, alpha: float = 0.8) -> Mixed:
     """λ·x + (1−λ)·x_permuted, λ ~ Beta(alpha, alpha)."""
     weight = draw_beta(alpha, generator)
     partners = torch.randperm(x.shape[0], generator=generator).to(x.device)
-    return Mixed(torch.lerp(x[partners], x, weight), partners, weight)
+    return Mixed(blend(x, partners, weight), partners, weight)
+
+
+def ratio_of(box: Box, height: int, width: int) -> float:
+    """Share of the image that a box leaves: 1 − box area / image area."""
+    top, bottom, left, right = box
+    return 1 - (bottom - top) * (right - left) / (height * width)
+
+
+def paste(x: Tensor, partners: Tensor, box: Box) -> Tensor:
+    """Copy ``box`` of image ``partners[i]`` into image i, for every i; ``x`` stays as it is."""
+    top, bottom, left, right = box
+    mixed = x.clone()
+    mixed[:, :, top:bottom, left:right] = x[partners, :, top:bottom, left:right]
+    return mixed
+
+
+def blend(x: Tensor, partners: Tensor, weight: float) -> Tensor:
+    """``weight`` of image i and the rest of image ``partners[i]``, for every i."""
+    return torch.lerp(x[partners], x, weight)

@@ -83,6 +83,21 @@ def soft_label_step(
     return step
 
 
+def given_label_step(loss: Loss, *, part_size: int | None = None) -> Step:
+    """The labels come with the batch, finished: ``loss(student_logits, labels)``.
+
+    ``part_size`` splits each batch and averages the losses of its parts, as gradient accumulation does: batch norm
+    then sees one part at a time (SRe2L train_FKD.py).
+    """
+
+    def step(forward: Forward, batch: Batch, generator: Generator) -> Tensor:
+        size = part_size or len(batch.images)
+        parts = zip(batch.images.split(size), batch.labels.split(size), strict=True)
+        return torch.stack([loss(forward(images), labels) for images, labels in parts]).mean()
+
+    return step
+
+
 def update_batchnorm_twice(network: nn.Module) -> None:
     """Make every batch norm update its running statistics as two forward passes over the same batch would.
 

@@ -1,0 +1,302 @@
+"""Soft labels of a teacher on augmented batches: computed when met, or stored beforehand and replayed (FKD).
+
+SRe2L and D4M relabel a distilled set once: for every epoch and batch they keep the augmentation and the teacher's
+logits, and every student replays both (SRe2L relabel/utils_fkd.py). A stored folder holds ``soft_labels.json`` and
+``epochs-<first>.safetensors`` shards; docs/evaluators/fkd.md says how to read them without ddbench.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from ddbench import DataError, digest_bytes, write_atomic
+from ddbench_plugins.training.runtime import autocast
+from ddbench_plugins.training.steps import Batch
+from ddbench_plugins.training.views import View, ViewRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from torch import Tensor, nn
+
+    from ddbench import Context, Step
+    from ddbench_plugins.training.loop import Batches
+    from ddbench_plugins.training.runtime import Precision
+
+ABOUT = "soft_labels.json"
+FORMAT = 1
+#: Raise when labels change for the same inputs.
+VERSION = 1
+#: Augmented images per shard, about: what a kill can cost.
+SHARD_VIEWS = 10_000
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which labels: those of ``epochs`` epochs of augmented batches.
+
+    Attributes:
+        recipe: how batches are augmented.
+        epochs, batch_size: how often the set is visited, and in batches of how many images.
+        seed: of order and augmentation; with the epoch it determines every batch.
+        top_k: keep only that many largest logits of each image, fewer than there are classes; None keeps all.
+        temperature: for which the rest of a top-k label is right; part of the labels with ``top_k`` only.
+    """
+
+    recipe: ViewRecipe
+    epochs: int
+    batch_size: int
+    seed: int
+    top_k: int | None = None
+    temperature: float = 1.0
+
+    def views(self, images: Tensor, epoch: int) -> Iterator[View]:
+        """Draw the views of a 0-based epoch over ``images`` ``[N, C, S, S]``."""
+        return self.recipe.epoch(len(images), images.shape[-1], self.batch_size, self.seed, epoch)
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the labels depend on, as plain data."""
+        return {
+            "recipe": self.recipe.to_dict(),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+            "top_k": self.top_k,
+            "temperature": self.temperature if self.top_k else None,
+        }
+
+
+def online_batches(images: Tensor, teacher: nn.Module, plan: Plan, precision: Precision = "auto") -> Batches:
+    """Batches that the teacher labels as they are met; it runs in the mode it is in.
+
+    ``images`` ``[N, C, S, S]`` on the teacher's device. Labels are float32 logits ``[B, K]``; with ``top_k``, what
+    would be left of them after storing.
+    """
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        for view in plan.views(images, epoch):
+            x, logits = _label(images, teacher, plan, view, precision)
+            if plan.top_k:
+                logits = restore(*compress(logits, plan.top_k, plan.temperature), logits.shape[1])
+            yield Batch(x, logits, view.indices)
+
+    return batches
+
+
+def _label(images: Tensor, teacher: nn.Module, plan: Plan, view: View, precision: Precision) -> tuple[Tensor, Tensor]:
+    x = plan.recipe.render(images, view)
+    with torch.no_grad(), autocast(precision, x.device):
+        return x, teacher(x).float()
+
+
+# Top-k labels -------------------------------------------------------------------------------------------------------
+
+
+def compress(logits: Tensor, k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the k largest logits ``[B, k]``, their classes ``[B, k]``, and one logit ``[B]`` for all other classes.
+
+    The last is T·log(mean of exp(z/T) over the others): at temperature T the kept classes keep their probabilities
+    exactly, and the others share what is left equally (FKD's marginal smoothing, Shen and Xing, ECCV 2022).
+    """
+    values, classes = logits.topk(k, dim=1)
+    others = logits.scatter(1, classes, -math.inf) / temperature
+    rest = (others.logsumexp(1) - math.log(logits.shape[1] - k)) * temperature
+    return values, classes, rest
+
+
+def restore(values: Tensor, classes: Tensor, rest: Tensor, num_classes: int) -> Tensor:
+    """Logits ``[B, K]`` of a compressed label."""
+    return rest[:, None].repeat(1, num_classes).scatter(1, classes, values)
+
+
+# Building -----------------------------------------------------------------------------------------------------------
+
+
+def stored_labels(
+    ctx: Context, images: Tensor, plan: Plan, teacher: dict[str, Any], module: Callable[[], nn.Module]
+) -> SoftLabels:
+    """Return the stored labels of a distilled set, labelling it where that has not been done yet.
+
+    The step ``soft-labels`` does not depend on the student, so all networks and repeats share it.
+
+    Args:
+        images: ``[N, C, S, S]`` on the run's device.
+        teacher: plain data that determines the teacher and its mode.
+        module: gives the teacher when it is needed, in the mode it is to label in.
+    """
+    raw = images.cpu().contiguous()
+    inputs = {
+        "version": VERSION,
+        "images": {"shape": list(raw.shape), "dtype": str(raw.dtype), "content": digest_bytes(raw.numpy().data)},
+        "teacher": teacher,
+        "plan": plan.describe(),
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        with ctx.progress("soft labels", plan.epochs) as advance:
+            write(step.dir, images, module(), plan, ctx.machine.precision, advance)
+        about = {
+            "format": FORMAT,
+            "images": len(images),
+            "side": images.shape[-1],
+            "class_ids": list(ctx.dataset.class_ids),
+            "shard_epochs": shard_epochs(len(images)),
+            "teacher": teacher,
+            **plan.describe(),
+        }
+        write_atomic(step.dir / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        files = [step.dir / ABOUT, *step.dir.glob("epochs-*.safetensors")]
+        step.costs["bytes_labels"] = sum(path.stat().st_size for path in files)
+
+    return SoftLabels(ctx.step("soft-labels", inputs, build).dir)
+
+
+def shard_epochs(count: int) -> int:
+    """Epochs per shard for a set of ``count`` images."""
+    return max(1, SHARD_VIEWS // count)
+
+
+def write(
+    folder: Path,
+    images: Tensor,
+    teacher: nn.Module,
+    plan: Plan,
+    precision: Precision = "auto",
+    progress: Callable[[int], None] = lambda done: None,
+) -> None:
+    """Write the shards of a plan that are not there yet; ``progress`` gets the number of epochs done."""
+    from safetensors.numpy import save
+
+    block = shard_epochs(len(images))
+    for first in range(0, plan.epochs, block):
+        path = folder / shard_name(first)
+        numbers = range(first, min(first + block, plan.epochs))
+        if not path.exists():
+            epochs = []
+            for epoch in numbers:
+                epochs.append(_epoch_arrays(images, teacher, plan, epoch, precision))
+                progress(epoch)
+            write_atomic(path, save({name: np.stack([e[name] for e in epochs]) for name in epochs[0]}))
+        progress(numbers.stop)
+
+
+def shard_name(first: int) -> str:
+    """File of the shard that begins with a 0-based epoch."""
+    return f"epochs-{first:05d}.safetensors"
+
+
+def _epoch_arrays(
+    images: Tensor, teacher: nn.Module, plan: Plan, epoch: int, precision: Precision
+) -> dict[str, np.ndarray]:
+    """The tensors of one epoch: rows in the order of visit (``[N, …]``), and one row per batch for mixing."""
+    per_image: list[dict[str, Tensor]] = []
+    per_batch: dict[str, list[Any]] = {"mix_ratio": [], "mix_box": []}
+    for view in plan.views(images, epoch):
+        logits = _label(images, teacher, plan, view, precision)[1].cpu()
+        rows = {"image": view.indices.int()}
+        for name, value, dtype in (
+            ("crop", view.crops, torch.int16),
+            ("flip", view.flips, torch.bool),
+            ("mix_partner", view.partners, torch.int32),
+        ):
+            if value is not None:
+                rows[name] = value.to(dtype)
+        if plan.top_k:
+            values, classes, rest = compress(logits, plan.top_k, plan.temperature)
+            rows |= {"top_logits": _half(values), "top_classes": classes, "rest_logit": _half(rest)}
+        else:
+            rows["logits"] = _half(logits)
+        per_image.append(rows)
+        per_batch["mix_ratio"].append(view.ratio)
+        per_batch["mix_box"].append(view.box)
+    found = {name: torch.cat([rows[name] for rows in per_image]).numpy() for name in per_image[0]}
+    if plan.top_k:
+        found["top_classes"] = found["top_classes"].astype(np.uint16)
+    for name, dtype in (("mix_ratio", np.float64), ("mix_box", np.int16)):
+        if per_batch[name][0] is not None:
+            found[name] = np.array(per_batch[name], dtype)
+    return found
+
+
+def _half(values: Tensor) -> Tensor:
+    largest = torch.finfo(torch.float16).max
+    return values.clamp(-largest, largest).half()
+
+
+# Reading ------------------------------------------------------------------------------------------------------------
+
+
+class SoftLabels:
+    """Stored labels; shards are memory-mapped, and only the batch asked for is read.
+
+    Raises:
+        DataError: the folder holds no soft labels of this format.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        try:
+            self.about: dict[str, Any] = json.loads((folder / ABOUT).read_text("utf-8"))
+        except (OSError, ValueError) as error:
+            raise DataError(f"{folder.name} holds no readable {ABOUT}: {error}") from error
+        if self.about.get("format") != FORMAT:
+            raise DataError(
+                f"The soft labels in {folder.name} have format {self.about.get('format')!r}; this ddbench reads"
+                f" {FORMAT}."
+            )
+
+    def epoch(self, number: int) -> Iterator[tuple[View, Tensor]]:
+        """Yield (view, float32 logits ``[B, K]``) of every batch of a 0-based epoch.
+
+        Raises:
+            IndexError: that epoch was not stored.
+        """
+        from safetensors import safe_open
+
+        if not 0 <= number < self.about["epochs"]:
+            raise IndexError(f"epoch {number} of {self.about['epochs']} stored ones")
+        row = number % self.about["shard_epochs"]
+        size, count, classes = self.about["batch_size"], self.about["images"], len(self.about["class_ids"])
+        with safe_open(self.folder / shard_name(number - row), framework="numpy") as shard:
+            slices = {name: shard.get_slice(name) for name in shard.keys()}  # noqa: SIM118 (no mapping)
+
+            def read(name: str, start: int, stop: int) -> Tensor | None:
+                if name not in slices:
+                    return None
+                found = slices[name][row : row + 1, start:stop][0]
+                return torch.from_numpy(found.astype(np.int64) if found.dtype.kind in "iu" else found)
+
+            for batch, start in enumerate(range(0, count, size)):
+                stop = min(start + size, count)
+                ratio, box = (read(name, batch, batch + 1) for name in ("mix_ratio", "mix_box"))
+                indices, logits = read("image", start, stop), read("logits", start, stop)
+                assert indices is not None
+                if logits is None:
+                    parts = [read(name, start, stop) for name in ("top_logits", "top_classes", "rest_logit")]
+                    logits = restore(parts[0].float(), parts[1], parts[2].float(), classes)  # type: ignore[union-attr]
+                view = View(
+                    indices,
+                    read("crop", start, stop),
+                    read("flip", start, stop),
+                    read("mix_partner", start, stop),
+                    None if ratio is None else float(ratio[0]),
+                    None if box is None else tuple(box[0].tolist()),
+                )
+                yield view, logits.float()
+
+    def batches(self, images: Tensor, recipe: ViewRecipe) -> Batches:
+        """Batches for :func:`ddbench_plugins.training.loop.train` that replay what was stored of ``images``."""
+
+        def batches(epoch: int) -> Iterator[Batch]:
+            for view, logits in self.epoch(epoch):
+                yield Batch(recipe.render(images, view), logits.to(images.device), view.indices)
+
+        return batches

@@ -40,6 +40,20 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Wang et al., Dataset Distillation, 2018 (baseline)",
             bibtex=_K_MEANS,
         ),
+        ddbench.MethodSpec(
+            "rded",
+            f"{_HOME}.rded.distiller:RDED",
+            summary="the crops of real images that a teacher finds most realistic, stitched together",
+            paper="Sun et al., On the Diversity and Realism of Distilled Dataset, CVPR 2024",
+            bibtex=_RDED,
+        ),
+        ddbench.MethodSpec(
+            "sre2l",
+            f"{_HOME}.sre2l.distiller:SRe2L",
+            summary="images recovered from noise by a teacher's labels and batch-norm statistics",
+            paper="Yin et al., Squeeze, Recover and Relabel, NeurIPS 2023",
+            bibtex=_SRE2L,
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]
 
@@ -70,4 +84,18 @@ _K_MEANS = """@article{wang2018dataset,
   author = {Wang, Tongzhou and Zhu, Jun-Yan and Torralba, Antonio and Efros, Alexei A.},
   journal = {arXiv preprint arXiv:1811.10959},
   year = {2018}
+}"""
+
+_RDED = """@inproceedings{sun2024rded,
+  title = {On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm},
+  author = {Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao},
+  booktitle = {CVPR},
+  year = {2024}
+}"""
+
+_SRE2L = """@inproceedings{yin2023sre2l,
+  title = {Squeeze, Recover and Relabel: Dataset Condensation at ImageNet Scale From A New Perspective},
+  author = {Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang},
+  booktitle = {NeurIPS},
+  year = {2023}
 }"""

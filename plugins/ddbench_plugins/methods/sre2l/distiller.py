@@ -1,0 +1,106 @@
+"""SRe2L: squeeze (train a teacher), recover (invert it); relabelling is the evaluator's (Yin et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+from pydantic import Field
+
+import ddbench
+from ddbench_plugins.methods.selection import ipc_of
+
+if TYPE_CHECKING:
+    from ddbench_plugins.methods.sre2l.recover import Recovery
+
+
+class Sre2lOptions(ddbench.Options):
+    """Options of the recovery; the defaults are those of the CIFAR script."""
+
+    network: str = Field("convnet-3-bn", description="network of the teacher; it must have batch norm")
+    teacher_file: str = Field("", description="file with a trained teacher's weights instead of training one")
+    normalisation: Literal["dataset", "imagenet"] = Field("dataset", description="constants of the teacher's inputs")
+    iterations: int = Field(1000, ge=1, description="steps of Adam per image")
+    lr: float = Field(0.25, gt=0, description="Adam's learning rate, falling to zero along a cosine")
+    bn_weight: float = Field(0.01, ge=0, description="weight of the batch-norm statistics (r_bn); 0 switches them off")
+    first_bn: float = Field(10.0, ge=0, description="extra weight of the first batch norm")
+    jitter: int = Field(4, ge=0, description="largest random roll in pixels and both directions, 0 to this")
+    jitter_centred: bool = Field(False, description="rolls from −jitter to jitter instead of 0 to jitter")
+    crop: bool = Field(False, description="random resized crop and flip, one draw for the whole batch")
+    tv_weight: float = Field(0.0, ge=0, description="weight of the total variation")
+    l2_weight: float = Field(0.0, ge=0, description="weight of the images' norm")
+    chunk: int = Field(100, ge=1, description="images recovered together; they share batch statistics")
+    together: Literal["classes", "set"] = Field(
+        "set",
+        description="what fills a chunk: one image of each class, as in the released code (classes), or several (set),"
+        " so that ten classes do not leave chunks of ten",
+    )
+    jpeg: bool = Field(False, description="cut to whole values and compress as the released code does (JPEG)")
+
+
+class SRe2L(ddbench.Distiller):
+    """Images from noise: cross-entropy plus the distance to a teacher's batch-norm statistics."""
+
+    Options = Sre2lOptions
+    presets = "presets.toml"
+
+    def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
+        """Return ``ctx.ipc`` recovered images per class."""
+        import torch
+
+        from ddbench_plugins.methods.sre2l import recover
+        from ddbench_plugins.training.observers import get_teacher
+        from ddbench_plugins.training.pixels import through_jpeg, to_bytes
+
+        options: Sre2lOptions = ctx.options
+        data, ipc = ctx.dataset, ipc_of(ctx)
+        if options.bn_weight > 0 and not recover.batch_norms(ctx.build_network(options.network, seed=0)):
+            raise ddbench.UsageError(
+                f"SRe2L recovers images from batch-norm statistics, and {options.network} has none.",
+                hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
+            )
+        teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
+        # One image per class after the other, as the released code's loop over image numbers.
+        labels = torch.arange(data.num_classes).repeat(ipc)
+        size = data.num_classes if options.together == "classes" else len(labels)
+        chunks = [chunk for part in labels.split(size) for chunk in part.split(options.chunk)]
+        with ctx.progress("recovering", len(chunks) * options.iterations) as advance:
+            found = recover.recover(
+                teacher.module(),
+                chunks,
+                self._settings(ctx, teacher.mean, teacher.std),
+                seed=ctx.seed("sre2l"),
+                precision=ctx.machine.precision,
+                device=ctx.machine.device,
+                checkpoint=ctx.checkpoint,
+                checkpoint_seconds=ctx.checkpoint_seconds,
+                progress=lambda done, total, text: advance(done, total, text),
+            )
+        order = labels.argsort(stable=True)
+        images = to_bytes(found.images[order], truncate=options.jpeg)
+        return ddbench.DistilledSet(
+            images=through_jpeg(images) if options.jpeg else images,
+            labels=labels[order].numpy().astype(np.int64),
+            extra={"teacher": teacher.describe(), "losses": found.losses},
+        )
+
+    @staticmethod
+    def _settings(ctx: ddbench.Context, mean: tuple[float, ...], std: tuple[float, ...]) -> Recovery:
+        from ddbench_plugins.methods.sre2l.recover import Recovery
+
+        options: Sre2lOptions = ctx.options
+        return Recovery(
+            iterations=options.iterations,
+            lr=options.lr,
+            bn_weight=options.bn_weight,
+            first_bn=options.first_bn,
+            jitter=(-options.jitter if options.jitter_centred else 0, options.jitter),
+            crop=options.crop,
+            flip=options.crop and ctx.dataset.flip,
+            tv_weight=options.tv_weight,
+            l2_weight=options.l2_weight,
+            size=ctx.dataset.image_size,
+            channels=ctx.dataset.channels,
+            mean=tuple(mean),
+            std=tuple(std),
+        )

@@ -1,8 +1,11 @@
 import pytest
 import torch
 from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet, resnet_ap
-from ddbench_plugins.networks.catalog import NETWORKS, build_network
+from ddbench_plugins.networks.catalog import NETWORKS
+from registered import build_network
 from torch import nn
+
+from ddbench.errors import UsageError
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
 
@@ -48,7 +51,7 @@ def test_every_name_builds_and_classifies_what_it_embeds(name):
 
 
 def test_unknown_names_are_refused_with_a_suggestion():
-    with pytest.raises(ValueError, match="convnet-3"):
+    with pytest.raises(UsageError, match="convnet-3"):
         build_network("convnet-33", in_channels=3, image_size=32, num_classes=2)
 
 
@@ -97,6 +100,8 @@ def test_strides_by_size():
     assert maps(resnet_ap.build, 64) == [64, 8]
     assert maps(resnet.build, 224) == [56, 7]
     assert maps(modified_resnet.build, 32) == [32, 4]
+    assert maps(modified_resnet.build, 64) == [64, 8]
+    assert maps(modified_resnet.build, 256) == [64, 8]
     assert maps(modified_resnet.build, 128) == [32, 4]  # torchvision's own stem above 64 pixels
 
 
@@ -130,3 +135,40 @@ def test_torchvision_bridge_refuses_grey_images():
     pytest.importorskip("torchvision")
     with pytest.raises(ValueError, match="RGB"):
         build_network("torchvision:mobilenet_v2", in_channels=1, image_size=32, num_classes=5)
+
+
+@pytest.mark.parametrize(
+    ("size", "sides"),
+    [
+        (28, [16, 8, 4, 2]),
+        (32, [16, 8, 4, 2]),
+        (64, [32, 16, 8, 4]),
+        (128, [64, 32, 16, 8, 4, 2]),
+        (224, [112, 56, 28, 14, 7, 3]),
+    ],
+)
+def test_every_block_of_a_convnet_halves_the_side(size, sides):
+    channels = 1 if size == 28 else 3
+    network = convnet.build(in_channels=channels, image_size=size, num_classes=2, depth=len(sides), width=2)
+    found = []
+    for module in network.features:
+        if isinstance(module, nn.AvgPool2d):
+            module.register_forward_hook(lambda _m, _i, out: found.append(out.shape[-1]))
+    network(torch.zeros(1, channels, size, size))
+    assert found == sides
+
+
+def test_efficientnet_is_that_of_efficientnet_pytorch():
+    network = build_network("efficientnet-b0", in_channels=3, image_size=32, num_classes=10)
+    norms_found = {(m.eps, m.momentum) for m in network.modules() if isinstance(m, nn.BatchNorm2d)}
+    assert norms_found == {(1e-3, 0.01)}
+    drops = [m.drop_prob for m in network.modules() if type(m).__name__ == "DropPath"]
+    assert drops[-1] == pytest.approx(0.2 * 15 / 16)
+    stem = network.body.conv_stem.weight  # PyTorch's default: uniform within ±1/√27, not normal
+    assert stem.abs().max() <= 27**-0.5
+
+
+def test_dc_variants_are_the_axes_of_its_evaluation_pools():
+    assert NETWORKS["convnet-3-swish-bn"].options == {"depth": 3, "activation": "swish", "norm": "batch"}
+    for suffix in ("", "-bn", "-ln", "-gn", "-nn", "-np", "-mp", "-sigmoid", "-leaky-relu", "-swish"):
+        assert f"convnet-3{suffix}" in NETWORKS

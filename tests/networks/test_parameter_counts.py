@@ -5,6 +5,7 @@ import torch
 from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet, resnet_ap
 from ddbench_plugins.networks.base import count_parameters
 from ddbench_plugins.training.optimisers import split_decay
+from registered import build_network
 
 
 def count(build, channels, size, classes, **options):
@@ -90,12 +91,13 @@ def test_resnets(build, norm, depth, size, classes, expected):
     assert count(build, 3, size, classes, depth=depth, norm=norm) == expected
 
 
+@pytest.mark.parametrize("build", [resnet.build, resnet_ap.build])
 @pytest.mark.parametrize(
     ("depth", "classes", "expected"),
     [(10, 10, 1_228_970), (18, 10, 2_797_610), (10, 100, 1_252_100), (18, 100, 2_820_740)],
 )
-def test_narrow_resnets_of_cifar(depth, classes, expected):
-    assert count(resnet.build, 3, 32, classes, depth=depth, norm="batch", narrow=True) == expected
+def test_narrow_resnets_of_cifar(build, depth, classes, expected):
+    assert count(build, 3, 32, classes, depth=depth, norm="batch", narrow=True) == expected
 
 
 def test_resnet_10_small_sets():
@@ -181,3 +183,82 @@ def test_decayed_parameters_of_rded():
 
     assert sizes(modified_resnet.build) == (11_164_352, 9_610)
     assert sizes(convnet.build, norm="batch") == (318_848, 1_162)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("convnet-3-w32", 24_714),
+        ("convnet-3-w64", 86_282),
+        ("convnet-3-w256", 1_229_834),
+        ("convnet-3-ln", 663_306),
+        ("convnet-3-nn", 319_242),
+        ("convnet-3-np", 1_610_250),
+        *((f"convnet-3-{suffix}", 320_010) for suffix in ("mp", "sigmoid", "leaky-relu", "swish", "swish-bn")),
+        ("resnet-10-narrow", 1_228_970),
+        ("resnet-ap-18-bn-narrow", 2_797_610),
+        ("efficientnet-b0", 4_020_358),
+    ],
+)
+def test_names(name, expected):
+    assert count(lambda **settings: build_network(name, **settings), 3, 32, 10) == expected
+
+
+def test_efficientnet():
+    assert count(lambda **settings: build_network("efficientnet-b0", **settings), 3, 224, 100) == 4_135_648
+
+
+def test_resnet_18_of_dc_at_64_pixels():
+    """DD-Ranking's ResNet-18-BN with use_torchvision=false on Tiny-ImageNet."""
+    assert count(dc_zoo.build, 3, 64, 200, architecture="resnet18", norm="batch") == 11_271_432
+
+
+def blocks_of(features):
+    """Parameters of each block of a ConvNet: a convolution and the layers up to the next."""
+    sizes = []
+    for module in features:
+        if isinstance(module, torch.nn.Conv2d):
+            sizes.append(0)
+        sizes[-1] += count_parameters(module)
+    return sizes
+
+
+def test_layers_of_convnets():
+    with torch.device("meta"):
+        three = convnet.build(in_channels=3, image_size=32, num_classes=10)
+        six = convnet.build(in_channels=3, image_size=224, num_classes=10, depth=6)
+        grey = convnet.build(in_channels=1, image_size=28, num_classes=10)
+    layers = [count_parameters(layer) for layer in three.features]
+    assert [size for size in layers if size] == [3_584, 256, 147_584, 256, 147_584, 256]
+    assert count_parameters(three.head) == 20_490
+    assert blocks_of(six.features) == [3_840, *[147_840] * 5]
+    assert sum(blocks_of(six.features)[1:]) == 739_200
+    assert count_parameters(six.head) == 11_530
+    assert blocks_of(grey.features)[0] == 1_536
+
+
+def stages_of(network):
+    stem = count_parameters(network.conv1) + count_parameters(network.bn1)
+    return [stem, *(count_parameters(getattr(network, f"layer{n}")) for n in range(1, 5)), count_parameters(network.fc)]
+
+
+def test_layers_of_resnets():
+    with torch.device("meta"):
+        ap = resnet_ap.build(in_channels=3, image_size=224, num_classes=10)
+        standard = modified_resnet.build(in_channels=3, image_size=224, num_classes=10)
+        modified = modified_resnet.build(in_channels=3, image_size=32, num_classes=10)
+    assert (count_parameters(ap.conv1), count_parameters(ap.bn1)) == (9_408, 128)
+    assert stages_of(ap) == [9_536, 73_984, 230_144, 919_040, 3_673_088, 5_130]
+    body = [147_968, 525_568, 2_099_712, 8_393_728, 513 * 10]
+    assert stages_of(standard) == [9_536, *body]
+    assert stages_of(modified) == [1_856, *body]
+
+
+def test_channels_of_densenet():
+    with torch.device("meta"):
+        network = densenet.build(in_channels=3, image_size=32, num_classes=10)
+    found = [network.features[0].out_channels]
+    for module in network.features:
+        if isinstance(module, densenet.Transition):
+            found += [module[2].in_channels, module[2].out_channels]
+    assert [*found, network.head.in_features] == [24, 96, 48, 192, 96, 384, 192, 384]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass, field
-from importlib import import_module
+from itertools import product
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from ddbench_plugins.networks.base import Network
 
 _HERE = "ddbench_plugins.networks"
 
@@ -34,18 +31,31 @@ def _entries() -> dict[str, NetworkEntry]:
                 f"ConvNet of {depth} blocks, width 128, {words}",
                 {"depth": depth, "norm": norm},
             )
-    for depth in (10, 18):
-        for suffix in ("", "-bn"):
-            norm, words = norms[suffix]
-            for name, module, title in (("resnet-ap", "resnet_ap", "ResNetAP"), ("resnet", "resnet", "ResNet")):
-                entries[f"{name}-{depth}{suffix}"] = NetworkEntry(
-                    f"{_HERE}.{module}:build", f"{title}-{depth} of IDC, {words}", {"depth": depth, "norm": norm}
-                )
-    entries["resnet-10-bn-narrow"] = NetworkEntry(
-        f"{_HERE}.resnet:build",
-        "ResNet-10 of IDC's CIFAR tables, batch norm, 32 to 256 wide",
-        {"depth": 10, "norm": "batch", "narrow": True},
-    )
+    # The axes of Dataset Condensation's evaluation pools: norm, pooling, width, activation (get_eval_pool).
+    variants: dict[str, tuple[str, dict[str, Any]]] = {
+        "ln": ("layer norm", {"norm": "layer"}),
+        "nn": ("no norm", {"norm": "none"}),
+        "np": ("instance norm, no pooling", {"pooling": "none"}),
+        "mp": ("instance norm, max pooling", {"pooling": "max"}),
+        "sigmoid": ("instance norm, sigmoid", {"activation": "sigmoid"}),
+        "leaky-relu": ("instance norm, leaky ReLU", {"activation": "leaky-relu"}),
+        "swish": ("instance norm, swish", {"activation": "swish"}),
+        "swish-bn": ("batch norm, swish", {"activation": "swish", "norm": "batch"}),
+        **{f"w{width}": (f"{width} wide, instance norm", {"width": width}) for width in (32, 64, 256)},
+    }
+    for suffix, (words, options) in variants.items():
+        entries[f"convnet-3-{suffix}"] = NetworkEntry(
+            f"{_HERE}.convnet:build", f"ConvNet of 3 blocks, {words}", {"depth": 3, **options}
+        )
+    for depth, suffix, narrow in product((10, 18), ("", "-bn"), (False, True)):
+        norm, words = norms[suffix]
+        where, wide = (" of IDC's CIFAR tables", ", 32 to 256 wide") if narrow else (" of IDC", "")
+        for name, module, title in (("resnet-ap", "resnet_ap", "ResNetAP"), ("resnet", "resnet", "ResNet")):
+            entries[f"{name}-{depth}{suffix}{'-narrow' * narrow}"] = NetworkEntry(
+                f"{_HERE}.{module}:build",
+                f"{title}-{depth}{where}, {words}{wide}",
+                {"depth": depth, "norm": norm} | ({"narrow": True} if narrow else {}),
+            )
     for depth in (18, 50, 101):
         entries[f"modified-resnet-{depth}"] = NetworkEntry(
             f"{_HERE}.modified_resnet:build",
@@ -53,6 +63,7 @@ def _entries() -> dict[str, NetworkEntry]:
             {"depth": depth},
         )
     entries["densenet-cifar"] = NetworkEntry(f"{_HERE}.densenet:build", "DenseNet-CIFAR of IDC")
+    entries["efficientnet-b0"] = NetworkEntry(f"{_HERE}.efficientnet:build", "EfficientNet-B0 of IDC")
     zoo = {
         "mlp": ("mlp", None, "MLP with two hidden layers of 128"),
         "lenet": ("lenet", None, "LeNet"),
@@ -75,24 +86,3 @@ NETWORKS: Mapping[str, NetworkEntry] = _entries()
 
 BRIDGES: Mapping[str, str] = {family: f"{_HERE}.bridges:build_{family}" for family in ("timm", "torchvision")}
 """Families of foreign networks: ``timm:NAME`` and ``torchvision:NAME``."""
-
-
-def find_network(name: str) -> NetworkEntry:
-    """Entry of a name, also of ``timm:NAME`` and ``torchvision:NAME``. Raises ``ValueError`` for an unknown one."""
-    family, colon, model = name.partition(":")
-    if colon and family in BRIDGES:
-        return NetworkEntry(BRIDGES[family], f"{family} model {model}", {"name": model})
-    if name not in NETWORKS:
-        close = difflib.get_close_matches(name, NETWORKS, n=3) or sorted(NETWORKS)
-        raise ValueError(f"no network is called {name!r}; did you mean {' or '.join(close)}?")
-    return NETWORKS[name]
-
-
-def build_network(name: str, *, in_channels: int, image_size: int, num_classes: int, **options: Any) -> Network:
-    """Build a network by name for square images of ``image_size`` pixels; ``options`` override those of the name."""
-    entry = find_network(name)
-    module, function = entry.target.split(":")
-    build = getattr(import_module(module), function)
-    return build(
-        in_channels=in_channels, image_size=image_size, num_classes=num_classes, **{**entry.options, **options}
-    )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
+
+if TYPE_CHECKING:
+    from ddbench_plugins.training.observers import Observer
 
 
 class RdedOptions(Options):
@@ -29,8 +32,13 @@ class RdedOptions(Options):
     normalisation: Literal["dataset", "imagenet"] = Field(
         "dataset", description="constants of student and teacher inputs"
     )
-    teacher: str = Field("", description="network of the teacher; the student's when empty")
-    teacher_file: str = Field("", description="safetensors file of a trained teacher instead of training one")
+    teacher: str = Field(
+        "", description="network of the teacher, or published weights (timm:resnet18.tv_in1k); the student's when empty"
+    )
+    teacher_file: str = Field("", description=".safetensors or .pth file with the teacher's weights")
+    teacher_normalisation: Literal["auto", "dataset", "imagenet", "inception"] = Field(
+        "auto", description="constants of the teacher's own inputs; auto: those of its weights where they are known"
+    )
 
 
 class Rded(Evaluator):
@@ -46,12 +54,12 @@ class Rded(Evaluator):
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""
-        from ddbench_plugins.training.observers import get_teacher, reference
+        from ddbench_plugins.training.observers import reference
 
         options: RdedOptions = ctx.options
         if distilled.whole:
             return Protocol(reference(ctx, ctx.network, options.normalisation))
-        teacher = get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
+        teacher = _teacher(ctx)
         size = ctx.dataset.image_size
         return Protocol(
             {
@@ -91,7 +99,7 @@ class Rded(Evaluator):
             return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
         size = ctx.dataset.image_size
         mean, std = constants(ctx.dataset, options.normalisation)
-        teacher = get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
+        teacher = _teacher(ctx)
         images, labels = students.training_tensors(distilled, ctx.dataset, size)
         test_images, test_labels = students.test_tensors(ctx.dataset, size, test_resize(size))
         seed = ctx.seed("student", repeat)
@@ -124,6 +132,19 @@ class Rded(Evaluator):
         )
 
 
+def _teacher(ctx: Context) -> Observer:
+    from ddbench_plugins.training.observers import get_teacher
+
+    options: RdedOptions = ctx.options
+    return get_teacher(
+        ctx,
+        options.teacher or ctx.network,
+        options.normalisation,
+        options.teacher_file,
+        teacher_normalisation=options.teacher_normalisation,
+    )
+
+
 def batch_size(given: int | None, ipc: int, num_classes: int) -> int:
     """Images per step: 10, 50, 100 at IPC 1, 10, 50; twice that from 100 classes; at most the set (RDED argument.py).
 
@@ -136,10 +157,13 @@ def batch_size(given: int | None, ipc: int, num_classes: int) -> int:
 
 
 def test_epochs(epochs: int, selection: str) -> list[int]:
-    """0-based epochs with a test: the last, and under ``best_test`` every tenth of the last fifth (RDED main.py)."""
+    """0-based epochs with a test: the last, and under ``best_test`` every tenth of the last fifth (RDED main.py).
+
+    Up to five epochs that rule leaves no test; the last epoch then has one.
+    """
     if selection == "last":
         return [epochs - 1]
-    return [e for e in range(epochs) if (e % 10 == 9 or e == epochs - 1) and e > 0.8 * epochs]
+    return [e for e in range(epochs) if (e % 10 == 9 or e == epochs - 1) and e > 0.8 * epochs] or [epochs - 1]
 
 
 def test_resize(size: int) -> int:

@@ -25,8 +25,11 @@ def test_short_runs_are_not_compiled():
 def test_long_runs_are_compiled_where_it_pays(monkeypatch):
     monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/" + name)
     monkeypatch.setattr(torch, "compile", lambda module, **_: module.__call__)
-    assert runtime.compile_if_worth_it(network(), IMAGE, 100_000, "auto").compiled
+    assert runtime.compile_if_worth_it(network("group"), IMAGE, 100_000, "auto").compiled
     assert not runtime.compile_if_worth_it(network("batch"), IMAGE, 100_000, "auto").compiled
+    for kernel, compiled in ((None, True), (object(), False)):  # instance norm has a kernel where there is a C compiler
+        monkeypatch.setattr(runtime.native, "library", lambda kernel=kernel: kernel)
+        assert runtime.compile_if_worth_it(network(), IMAGE, 100_000, "auto").compiled == compiled
 
 
 def test_without_a_compiler_the_network_runs_as_it_is(monkeypatch):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.runtime import (
@@ -167,7 +168,7 @@ def train(
             for number, batch in enumerate(batches(epoch) if batches else shuffled(generator)):
                 _set_learning_rate(current, schedule(epoch + number / steps if schedule_per_step else epoch))
                 count = len(batch.images)
-                with autocast(precision, device):
+                with autocast(precision, device), kernels():
                     # A compiled graph is for one batch size; the short last batch runs as written.
                     loss = step(compiled.forward if count == size else network, batch, generator)
                 current.zero_grad()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.runtime import Precision, autocast
 
@@ -50,7 +51,7 @@ def predict(
     network.eval()
     logits = []
     try:
-        with torch.inference_mode(), autocast(precision, device):
+        with torch.inference_mode(), autocast(precision, device), kernels():
             for part in images.split(batch):
                 x = as_float(part.to(device))
                 if transform is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import nn
 
+from ddbench_plugins.networks import native
 from ddbench_plugins.networks.norms import InstanceNorm
 
 if TYPE_CHECKING:
@@ -81,8 +82,10 @@ def compile_if_worth_it(
         return Compiled(network, False, "no C++ compiler found")
     if compile == "auto":
         seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
-        # Fusing halves the time of networks with per-image norms; batch norm has a good kernel of its own.
-        share = 0.5 if any(isinstance(m, InstanceNorm | nn.GroupNorm) for m in network.modules()) else 0.07
+        # Fusing halves the time of networks with per-image norms that have no good kernel as batch norm has.
+        fast = InstanceNorm if native.library() is not None else ()
+        slow = any(isinstance(m, nn.GroupNorm) and not isinstance(m, fast) for m in network.modules())
+        share = 0.5 if slow else 0.07
         if example.device.type != "cpu" or seconds * share < _COMPILE_SECONDS:
             return Compiled(network, False, "the run is too short to gain from compiling")
     try:

@@ -176,8 +176,11 @@ def evaluate(
         protocol = evaluator.protocol(ctx, made.content)
     if not isinstance(protocol, Protocol):
         raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
+    shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
     students = [_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
-    return _record(ctx, plugin, made, protocol, students)
+    inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
+    own = [*(student.cost() for student in students), *(used for key, used in inner.items() if key not in shared)]
+    return _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
 
 
 def _student(
@@ -196,6 +199,7 @@ def _student(
     }
 
     def build(step: Step) -> None:
+        before = len(ctx.ledger)
         with plugin_errors(entry):
             score = evaluator.evaluate(replace(ctx, checkpoint=step), made.content, repeat)
         if not isinstance(score, Score):
@@ -207,12 +211,24 @@ def _student(
             curve=[[int(epoch), float(value)] for epoch, value in score.curve],
             metrics={key: float(value) for key, value in score.metrics.items()},
             correct=pack_bits(np.asarray(score.correct, np.bool_)),
+            steps=ctx.ledger[before:],
         )
 
-    return ctx.step("student", inputs, build, force=force)
+    done = ctx.step("student", inputs, build, force=force)
+    # What it was made from belongs to the costs also when the student itself is reused.
+    known = {entry["key"] for entry in ctx.ledger}
+    ctx.ledger.extend(used for used in done.info.get("steps", ()) if used["key"] not in known)
+    return done
 
 
-def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protocol, students: Sequence[Done]) -> Record:
+def _record(
+    ctx: Context,
+    plugin: PluginPart,
+    made: Distilled,
+    protocol: Protocol,
+    students: Sequence[Done],
+    seconds: float,
+) -> Record:
     cell = Cell(
         dataset=ctx.dataset.describe(),
         method=made.plugin,
@@ -254,10 +270,10 @@ def _record(ctx: Context, plugin: PluginPart, made: Distilled, protocol: Protoco
     costs = Costs(
         steps=steps,
         distill_seconds=round(made.seconds, 3),
-        evaluate_seconds=round(sum(student.cost()["seconds"] for student in students), 3),
+        evaluate_seconds=round(seconds, 3),
         peak_bytes=max(peaks, default=None),
         bytes_images=made.bytes["images"],
-        bytes_labels=made.bytes["labels"],
+        bytes_labels=made.bytes["labels"] + sum(entry.get("bytes_labels", 0) for entry in steps),
     )
     identity = {"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": ctx.machine.numerics()}
     return Record(

@@ -86,6 +86,8 @@ class Step:
         name, key: what it is and the digest of what it depends on.
         dir: where the builder writes its files.
         info: plain data the builder wants in the marker (figures, counts); readable later from ``step.json``.
+        costs: what it cost; ``bytes_labels``, of labels that students need besides the distilled set, adds to a
+            record's ``bytes_labels``.
     """
 
     name: str

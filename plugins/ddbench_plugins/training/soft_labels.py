@@ -1,4 +1,4 @@
-"""Soft labels of a teacher on augmented batches: computed when met, or stored beforehand and replayed (FKD).
+"""Soft labels of a teacher on augmented batches, stored beforehand and replayed (FKD).
 
 SRe2L and D4M relabel a distilled set once: for every epoch and batch they keep the augmentation and the teacher's
 logits, and every student replays both (SRe2L relabel/utils_fkd.py). A stored folder holds ``soft_labels.json`` and
@@ -8,8 +8,6 @@ logits, and every student replays both (SRe2L relabel/utils_fkd.py). A stored fo
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +15,7 @@ import numpy as np
 import torch
 
 from ddbench import DataError, digest_bytes, write_atomic
-from ddbench_plugins.training.runtime import autocast
+from ddbench_plugins.training.labelling import Plan, compress, label_view, restore
 from ddbench_plugins.training.steps import Batch
 from ddbench_plugins.training.views import View, ViewRecipe
 
@@ -36,84 +34,6 @@ FORMAT = 1
 VERSION = 1
 #: Augmented images per shard, about: what a kill can cost.
 SHARD_VIEWS = 10_000
-
-
-@dataclass(frozen=True)
-class Plan:
-    """Which labels: those of ``epochs`` epochs of augmented batches.
-
-    Attributes:
-        recipe: how batches are augmented.
-        epochs, batch_size: how often the set is visited, and in batches of how many images.
-        seed: of order and augmentation; with the epoch it determines every batch.
-        top_k: keep only that many largest logits of each image, fewer than there are classes; None keeps all.
-        temperature: for which the rest of a top-k label is right; part of the labels with ``top_k`` only.
-    """
-
-    recipe: ViewRecipe
-    epochs: int
-    batch_size: int
-    seed: int
-    top_k: int | None = None
-    temperature: float = 1.0
-
-    def views(self, images: Tensor, epoch: int) -> Iterator[View]:
-        """Draw the views of a 0-based epoch over ``images`` ``[N, C, S, S]``."""
-        return self.recipe.epoch(len(images), images.shape[-1], self.batch_size, self.seed, epoch)
-
-    def describe(self) -> dict[str, Any]:
-        """Return what the labels depend on, as plain data."""
-        return {
-            "recipe": self.recipe.to_dict(),
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
-            "seed": self.seed,
-            "top_k": self.top_k,
-            "temperature": self.temperature if self.top_k else None,
-        }
-
-
-def online_batches(images: Tensor, teacher: nn.Module, plan: Plan, precision: Precision = "auto") -> Batches:
-    """Batches that the teacher labels as they are met; it runs in the mode it is in.
-
-    ``images`` ``[N, C, S, S]`` on the teacher's device. Labels are float32 logits ``[B, K]``; with ``top_k``, what
-    would be left of them after storing.
-    """
-
-    def batches(epoch: int) -> Iterator[Batch]:
-        for view in plan.views(images, epoch):
-            x, logits = _label(images, teacher, plan, view, precision)
-            if plan.top_k:
-                logits = restore(*compress(logits, plan.top_k, plan.temperature), logits.shape[1])
-            yield Batch(x, logits, view.indices)
-
-    return batches
-
-
-def _label(images: Tensor, teacher: nn.Module, plan: Plan, view: View, precision: Precision) -> tuple[Tensor, Tensor]:
-    x = plan.recipe.render(images, view)
-    with torch.no_grad(), autocast(precision, x.device):
-        return x, teacher(x).float()
-
-
-# Top-k labels -------------------------------------------------------------------------------------------------------
-
-
-def compress(logits: Tensor, k: int, temperature: float) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the k largest logits ``[B, k]``, their classes ``[B, k]``, and one logit ``[B]`` for all other classes.
-
-    The last is T·log(mean of exp(z/T) over the others): at temperature T the kept classes keep their probabilities
-    exactly, and the others share what is left equally (FKD's marginal smoothing, Shen and Xing, ECCV 2022).
-    """
-    values, classes = logits.topk(k, dim=1)
-    others = logits.scatter(1, classes, -math.inf) / temperature
-    rest = (others.logsumexp(1) - math.log(logits.shape[1] - k)) * temperature
-    return values, classes, rest
-
-
-def restore(values: Tensor, classes: Tensor, rest: Tensor, num_classes: int) -> Tensor:
-    """Logits ``[B, K]`` of a compressed label."""
-    return rest[:, None].repeat(1, num_classes).scatter(1, classes, values)
 
 
 # Building -----------------------------------------------------------------------------------------------------------
@@ -141,20 +61,10 @@ def stored_labels(
     }
 
     def build(step: Step) -> None:
+        about = {"class_ids": list(ctx.dataset.class_ids), "teacher": teacher}
         with ctx.progress("soft labels", plan.epochs) as advance:
-            write(step.dir, images, module(), plan, ctx.machine.precision, advance)
-        about = {
-            "format": FORMAT,
-            "images": len(images),
-            "side": images.shape[-1],
-            "class_ids": list(ctx.dataset.class_ids),
-            "shard_epochs": shard_epochs(len(images)),
-            "teacher": teacher,
-            **plan.describe(),
-        }
-        write_atomic(step.dir / ABOUT, json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-        files = [step.dir / ABOUT, *step.dir.glob("epochs-*.safetensors")]
-        step.costs["bytes_labels"] = sum(path.stat().st_size for path in files)
+            write(step.dir, images, module(), plan, about, ctx.machine.precision, advance)
+        step.costs["bytes_labels"] = sum(path.stat().st_size for path in files_of(step.dir))
 
     return SoftLabels(ctx.step("soft-labels", inputs, build).dir)
 
@@ -169,10 +79,14 @@ def write(
     images: Tensor,
     teacher: nn.Module,
     plan: Plan,
+    about: dict[str, Any],
     precision: Precision = "auto",
     progress: Callable[[int], None] = lambda done: None,
 ) -> None:
-    """Write the shards of a plan that are not there yet; ``progress`` gets the number of epochs done."""
+    """Write the shards of a plan that are not there yet, and what they are.
+
+    ``about`` (plain data, ``class_ids`` in it) goes into the description; ``progress`` gets the number of epochs done.
+    """
     from safetensors.numpy import save
 
     block = shard_epochs(len(images))
@@ -186,6 +100,20 @@ def write(
                 progress(epoch)
             write_atomic(path, save({name: np.stack([e[name] for e in epochs]) for name in epochs[0]}))
         progress(numbers.stop)
+    content = {
+        "format": FORMAT,
+        "images": len(images),
+        "side": images.shape[-1],
+        "shard_epochs": block,
+        **about,
+        **plan.describe(),
+    }
+    write_atomic(folder / ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Return the files of stored labels."""
+    return [folder / ABOUT, *sorted(folder.glob("epochs-*.safetensors"))]
 
 
 def shard_name(first: int) -> str:
@@ -200,7 +128,7 @@ def _epoch_arrays(
     per_image: list[dict[str, Tensor]] = []
     per_batch: dict[str, list[Any]] = {"mix_ratio": [], "mix_box": []}
     for view in plan.views(images, epoch):
-        logits = _label(images, teacher, plan, view, precision)[1].cpu()
+        logits = label_view(images, teacher, plan, view, precision)[1].cpu()
         rows = {"image": view.indices.int()}
         for name, value, dtype in (
             ("crop", view.crops, torch.int16),

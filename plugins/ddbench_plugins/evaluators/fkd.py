@@ -1,0 +1,222 @@
+"""The FKD protocol of SRe2L and D4M: a teacher labels every augmented batch once, and students replay them.
+
+Yin, Xing, Shen, *Squeeze, Recover and Relabel*, NeurIPS 2023 (relabel/, validate/train_FKD.py, small_dataset/);
+Su et al., *D4M*, CVPR 2024 (matching/, validate/). Storing labels of augmented views is of Shen and Xing, ECCV 2022.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
+
+if TYPE_CHECKING:
+    from ddbench_plugins.training.labelling import Plan
+    from ddbench_plugins.training.observers import Observer
+
+#: Data sets for which SRe2L's code has a setting of its own.
+PUBLISHED = ("cifar100", "tiny-imagenet", "imagenet-1k")
+
+
+class FkdOptions(Options):
+    """Options of the protocol; the defaults are DD-Ranking's setting for CIFAR-10, which SRe2L lacks."""
+
+    labels: Literal["stored", "online"] = Field(
+        "stored", description="label once and replay to every student, or ask the teacher in every step"
+    )
+    top_k: int | None = Field(
+        None, ge=1, description="keep the largest logits only, the other classes sharing the rest; all when none"
+    )
+    teacher: str = Field("", description="network of the teacher; the student's when empty")
+    teacher_file: str = Field("", description="safetensors file of a trained teacher instead of training one")
+    teacher_mode: Literal["eval", "train"] = Field(
+        "eval", description="whether the teacher's batch norm uses its own statistics or those of each batch"
+    )
+    normalisation: Literal["dataset", "cifar10", "imagenet", "tiny-imagenet"] = Field(
+        "dataset", description="constants of student and teacher inputs"
+    )
+    epochs: int = Field(400, ge=1, description="passes over the distilled set")
+    batch_size: int = Field(256, ge=1, description="images per step, at most the set")
+    accumulation: int = Field(1, ge=1, description="parts of a batch that batch norm sees one at a time")
+    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="AdamW with betas 0.9, 0.999, or SGD")
+    lr: float = Field(0.001, gt=0, description="initial learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
+    weight_decay: float = Field(0.01, ge=0, description="of the parameters that decay")
+    decay: Literal["matrices", "all"] = Field("all", description="which parameters decay")
+    schedule: Literal["cosine", "half_cosine", "linear", "warmup_cosine"] = Field(
+        "half_cosine",
+        description="cosine to 0; to one half; linear to 0; 5 epochs of linear warm-up, then cosine to 0",
+    )
+    temperature: float = Field(30.0, gt=0, description="of both softmaxes in the KL loss")
+    scale_by_t2: bool = Field(False, description="multiply the loss by T²")
+    mix: Literal["cutmix", "mixup", "none"] = Field("mixup", description="how images of a batch are mixed")
+    mixup_alpha: float = Field(0.8, gt=0, description="mixup draws its share from Beta(α, α)")
+    crop: Literal["resized", "padded", "none"] = Field(
+        "padded", description="random resized crop, or random crop of the padded image"
+    )
+    crop_scale: float = Field(0.08, gt=0, le=1, description="smallest area of a resized crop, of the whole image")
+    padding: int = Field(4, ge=1, description="black pixels on each side before a padded crop")
+    test_resize: bool = Field(False, description="test at 8/7 of the side, cut to the centre, as 256 → 224")
+    test_every: int = Field(20, ge=1, description="epochs between tests under best_test")
+    selection: Literal["last", "best_test"] = Field(
+        "last", description="headline accuracy: after the last epoch, or the best of the tests"
+    )
+
+
+class Fkd(Evaluator):
+    """Soft labels of augmented batches, stored beforehand or on line; KL, AdamW or SGD."""
+
+    Options = FkdOptions
+    presets = "fkd.toml"
+    default_repeats = 3
+
+    def network_for(self, dataset: Dataset, scale: str) -> str:
+        """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
+        return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
+
+    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
+        """Everything the numbers depend on, the teacher's measured accuracy included."""
+        from ddbench_plugins.training.observers import reference
+
+        options: FkdOptions = ctx.options
+        if distilled.whole:
+            return Protocol(reference(ctx, ctx.network, options.normalisation), extension(ctx))
+        if options.top_k is not None and options.top_k >= ctx.dataset.num_classes:
+            raise UsageError(
+                f"top_k={options.top_k} leaves none of the {ctx.dataset.num_classes} classes out.",
+                hint="Set it to none to keep all logits.",
+            )
+        return Protocol(
+            {
+                "network": ctx.network,
+                "label_type": "soft",
+                "loss": "KL(teacher || student), batchmean",
+                "image_size": ctx.dataset.image_size,
+                "flip": ctx.dataset.flip,
+                **options.model_dump(exclude={"teacher", "teacher_file"}),
+                "teacher": _teacher(ctx).describe(),
+            },
+            extension(ctx),
+        )
+
+    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one student under the teacher's labels and test it."""
+        from ddbench_plugins.training import students
+        from ddbench_plugins.training.augment import normalise
+        from ddbench_plugins.training.labelling import online_batches
+        from ddbench_plugins.training.losses import kl_soft_label
+        from ddbench_plugins.training.observers import constants, get_teacher
+        from ddbench_plugins.training.soft_labels import stored_labels
+        from ddbench_plugins.training.steps import given_label_step
+
+        options: FkdOptions = ctx.options
+        if distilled.whole:
+            return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
+        size = ctx.dataset.image_size
+        mean, std = constants(ctx.dataset, options.normalisation)
+        images, labels = students.training_tensors(distilled, ctx.dataset, size)
+        images = images.to(ctx.machine.device)
+        test_images, test_labels = students.test_tensors(
+            ctx.dataset, size, size // 7 * 8 if options.test_resize else size
+        )
+        teacher = _teacher(ctx)
+
+        def module() -> Any:
+            return teacher.module().train(options.teacher_mode == "train")
+
+        if options.labels == "stored":
+            plan = make_plan(ctx, 0)
+            identity = {**teacher.describe(), "weights": teacher.digest, "mode": options.teacher_mode}
+            batches = stored_labels(ctx, images, plan, identity, module).batches(images, plan.recipe)
+        else:
+            batches = online_batches(images, module(), make_plan(ctx, repeat), ctx.machine.precision)
+        seed = ctx.seed("student", repeat)
+        part = -(-min(options.batch_size, len(images)) // options.accumulation)
+        return students.train_student(
+            ctx,
+            ctx.build_network(seed=seed),
+            images=images,
+            labels=labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            mean=mean,
+            std=std,
+            epochs=options.epochs,
+            test_epochs=test_epochs(options.epochs, options.selection, options.test_every),
+            seed=seed,
+            augment=normalise(mean, std),
+            batches=batches,
+            batch_size=options.batch_size,
+            optimiser=_optimiser(options),
+            schedule=_schedule(options),
+            step=given_label_step(
+                lambda student, target: kl_soft_label(
+                    student, target, options.temperature, scale_by_t2=options.scale_by_t2
+                ),
+                part_size=part,
+            ),
+        )
+
+
+def make_plan(ctx: Context, repeat: int) -> Plan:
+    """Return which labels a student learns: stored ones are those of repeat 0 for all, on-line ones its own."""
+    from ddbench_plugins.training.labelling import Plan
+    from ddbench_plugins.training.observers import constants
+    from ddbench_plugins.training.views import ViewRecipe
+
+    options: FkdOptions = ctx.options
+    mean, std = constants(ctx.dataset, options.normalisation)
+    recipe = ViewRecipe(
+        crop=options.crop,
+        crop_scale=options.crop_scale,
+        padding=options.padding,
+        flip=ctx.dataset.flip,
+        mix=options.mix,
+        mixup_alpha=options.mixup_alpha,
+        mean=tuple(mean),
+        std=tuple(std),
+    )
+    return Plan(
+        recipe, options.epochs, options.batch_size, ctx.seed("views", repeat), options.top_k, options.temperature
+    )
+
+
+def test_epochs(epochs: int, selection: str, every: int) -> list[int]:
+    """0-based epochs with a test: the last; under ``best_test`` also 0, every, 2·every, … (SRe2L train_FKD.py)."""
+    return sorted({*(range(0, epochs, every) if selection == "best_test" else ()), epochs - 1})
+
+
+def extension(ctx: Context) -> str:
+    """Say whose setting is used where SRe2L's code has none for the data set."""
+    if ctx.dataset.name in PUBLISHED:
+        return ""
+    large = any("ImageNet-1K" in source for source in ctx.resolved.sources.values())
+    return (
+        "SRe2L's setting for ImageNet-1K on a data set for which it has none"
+        if large
+        else "DD-Ranking's setting for CIFAR-10, without its search of the learning rate on test images"
+    )
+
+
+def _teacher(ctx: Context) -> Observer:
+    from ddbench_plugins.training.observers import get_teacher
+
+    options: FkdOptions = ctx.options
+    return get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
+
+
+def _optimiser(options: FkdOptions) -> Any:
+    from ddbench_plugins.training import optimisers
+
+    decay = {"weight_decay": options.weight_decay, "decay": options.decay}
+    if options.optimiser == "sgd":
+        return optimisers.sgd(options.lr, momentum=options.momentum, **decay)
+    return optimisers.adamw(options.lr, **decay)
+
+
+def _schedule(options: FkdOptions) -> Any:
+    from ddbench_plugins.training import schedules
+
+    return getattr(schedules, options.schedule)(options.epochs)

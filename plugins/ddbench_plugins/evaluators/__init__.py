@@ -50,4 +50,14 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             "Hwanjun and Jeong, Joonhyun and Ha, Jung-Woo and Song, Hyun Oh}, booktitle={ICML}, year={2022}}",
             label_type="hard",
         ),
+        EvaluatorSpec(
+            "fkd",
+            f"{_HERE}.fkd:Fkd",
+            "soft labels of augmented batches, stored or on line, KL, by SRe2L's setting of the data set",
+            paper="Yin et al., Squeeze, Recover and Relabel, NeurIPS 2023",
+            bibtex="@inproceedings{yin2023sre2l, title={Squeeze, Recover and Relabel: Dataset Condensation at ImageNet "
+            "Scale From A New Perspective}, author={Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang}, "
+            "booktitle={NeurIPS}, year={2023}}",
+            label_type="soft",
+        ),
     ]

@@ -72,7 +72,9 @@ def arguments() -> argparse.Namespace:
         parser.error("--report needs the --out file of an earlier run")
     if not args.data:
         args.data = "digits"
-        print("no --data: the embedded digits (8 pixels, grey) are used, which say little about speed", file=sys.stderr)
+        print(
+            "no --data: the embedded digits (16 pixels, grey) are used, which say little about speed", file=sys.stderr
+        )
     return args
 
 

@@ -25,17 +25,14 @@ class Case:
     protocol: str
     norm: str
     batch: int
-    compile: str = "never"
 
 
 CASES = (
     Case("rded", "batch", 50),
     Case("rded", "batch", 100),
-    *(
-        Case(protocol, "instance", batch, compile)
-        for protocol, batch in (("minimax", 64), ("dc", 100), ("dc", 256))
-        for compile in ("never", "always")
-    ),
+    Case("minimax", "instance", 64),
+    Case("dc", "instance", 100),
+    Case("dc", "instance", 256),
 )
 
 
@@ -100,7 +97,6 @@ def loop_rate(case: Case, seconds: float) -> tuple[float, float]:
             seed=0,
             augment=chain,
             step=step,
-            compile=case.compile,
             progress=lambda done, total, figures: marks.append(time.perf_counter()),
         )
         return [b - a for a, b in zip(marks[WARM_UP - 1 : -1], marks[WARM_UP:], strict=True)]

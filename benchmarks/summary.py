@@ -59,7 +59,7 @@ COMPARED = (
     "share of peak",
     "pairs",
 )
-LOOPS = ("loop", "norm", "batch", "compiled", "ms per step", "GFLOP/s", "share of peak")
+LOOPS = ("loop", "norm", "batch", "ms per step", "GFLOP/s", "share of peak")
 
 
 def loops(measured: Row) -> list[list[str]]:
@@ -70,7 +70,6 @@ def loops(measured: Row) -> list[list[str]]:
             row["protocol"],
             row["norm"],
             str(row["batch"]),
-            "yes" if row["compile"] == "always" else "no",
             f"{row['step_seconds'] * 1000:.1f}",
             f"{row['flops'] / 1e9:.0f}",
             f"{row['flops'] / peak:.0%}",

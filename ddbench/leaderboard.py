@@ -32,6 +32,7 @@ class Layout:
         networks: networks that come first among the rows of a budget, in this order; the others follow by name.
         names: how methods and networks are called in the table, where it is not by their name.
         metric: ``top1`` (the headline), ``last``, ``best``, or a further metric of the evaluator.
+        lower_is_better: whether the smallest value of the metric is the best.
     """
 
     first: tuple[str, ...] = ()
@@ -39,6 +40,7 @@ class Layout:
     networks: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
     metric: str = HEADLINE
+    lower_is_better: bool = False
 
     def called(self, name: str) -> str:
         """Return what a method or network is called."""
@@ -143,8 +145,8 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         fingerprint=first.cell.dataset["fingerprint"],
         evaluator=first.cell.evaluator.name,
         preset=first.cell.preset,
-        title=notes.title(first),
-        facts=notes.facts(records or whole),
+        title=notes.title(first) + (f", {layout.metric}" if layout.metric != HEADLINE else ""),
+        facts=notes.facts(records or whole, _metric_text(layout)),
         columns=tuple(replace(column, label=_called(column, layout)) for column, _ in columns),
         rows=tuple(replace(row, network=layout.called(row.network)) for row in rows),
         runs=runs,
@@ -153,6 +155,12 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         if any(isinstance(cell, Entry) and cell.gain is not None for row in rows for cell in row.cells)
         else "",
     )
+
+
+def _metric_text(layout: Layout) -> str:
+    if layout.metric == HEADLINE:
+        return ""
+    return f"{layout.metric} ({'lower' if layout.lower_is_better else 'higher'} is better)"
 
 
 def _with_digest(records: Sequence[Record], row: Row) -> Record:
@@ -247,8 +255,9 @@ def _row(key: RowKey, mark: str, columns: Sequence[list[Record]], layout: Layout
             ranked.append(len(cells))
         cells.append(entry(chosen, layout.metric) if chosen else None)
     found = {place: cell for place in ranked if (cell := cells[place])}
-    ranks = ranking({place: round(100 * cell.mean, DECIMALS) for place, cell in found.items()})
-    tests = _versus_best(found, ranks)
+    sign = -1 if layout.lower_is_better else 1
+    ranks = ranking({place: round(100 * sign * cell.mean, DECIMALS) for place, cell in found.items()})
+    tests = _versus_best(found, ranks, sign)
     base = next((found[p] for p in ranked if methods[p] == layout.gain_over), None)
     for place, cell in found.items():
         other = base if methods[place] != layout.gain_over else None
@@ -273,9 +282,9 @@ def ranking(shown: Mapping[int, float]) -> dict[int, int]:
     }
 
 
-def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int]) -> dict[int, float]:
+def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int) -> dict[int, float]:
     """Return Holm's p value of every entry below the best of its row that can be tested."""
-    best = max(cells, key=lambda place: cells[place].mean, default=None)
+    best = max(cells, key=lambda place: sign * cells[place].mean, default=None)
     if best is None:
         return {}
     tests = {

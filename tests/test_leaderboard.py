@@ -276,6 +276,36 @@ def test_boards_choose_protocols_seeds_and_metrics():
         pages.boards(records, Declared(), only="no-such-board")
 
 
+def _scored(method, *hlr):
+    return make(method, [0.5] * len(hlr), metrics=[{"hlr": value, "lrs": 0.3} for value in hlr])
+
+
+def test_a_board_of_several_metrics_has_tables_for_each():
+    records = [_scored("random", 0.4, 0.5), _scored("vlcp", 0.2, 0.21), make("herding"), make("full", ipc=None)]
+    how = {"metric": ["lrs", "hlr", "none-has-it"], "lower_is_better": ["hlr"]}
+    content = Declared(board=(Page(name="own", title="Own", **how),))
+    (board,) = boards(records, content, only="own")
+    assert [table.title for table in board.tables] == ["rded, cpu+sane, lrs", "rded, cpu+sane, hlr"]
+    assert all(labels(table) == ["random", "vlcp"] for table in board.tables)
+    first, second = board.tables
+    assert [cell.rank for cell in first.rows[0].cells] == [1, 1]
+    assert [(cell.text, cell.rank) for cell in second.rows[0].cells] == [("45.0 ± 5.0", 0), ("20.5 ± 0.5", 1)]
+    assert second.rows[0].cells[0].versus_best is not None and second.rows[0].cells[1].versus_best is None
+    assert dict(first.facts)["Metric"] == "lrs (higher is better)"
+    assert dict(second.facts)["Metric"] == "hlr (lower is better)"
+    assert "Metric" not in dict(only(records).facts)
+    assert Page(name="own", title="Own", metric="last").metric == ("last",)
+
+
+def test_the_long_board_names_its_metric():
+    content = Declared(board=(Page(name="own", title="Own", style="long", metric=("top1", "hlr")),))
+    (board,) = boards([_scored("vlcp", 0.2)], content, only="own")
+    assert [grid.title for grid in board.grids] == ["Own", "Own: hlr"]
+    assert ["Accuracy (%)" in grid.heads() for grid in board.grids] == [True, False]
+    heads, (row,) = board.grids[1].heads(), board.grids[1].texts()
+    assert dict(zip(heads, row, strict=True))["hlr (%)"] == "20.0"
+
+
 def test_claims_stand_beside_and_never_among_measured_numbers():
     claim = Claim("digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "61.0", "", "own", "paper", "T1", "")
     content = Declared(claims=Claims(kind=("own",)))

@@ -103,15 +103,14 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
         first=page.method or content.columns.first,
         networks=page.network,
         names=page.names,
-        metric=page.metric,
     )
+    layouts = [replace(arranged, metric=each, lower_is_better=each in page.lower_is_better) for each in page.metric]
     if page.style == "long":
-        plain = long.grid(records, arranged, page.title)
-        return Board(page.name, page.title, (), (plain,))
+        return Board(page.name, page.title, (), tuple(long.grid(records, each, page.title) for each in layouts))
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
         return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title),))
-    measured = build(records, arranged, name=page.name, title=page.title).tables
+    measured = tuple(table for each in layouts for table in build(records, each).tables)
     if page.source or page.kind:
         shown = _claimed(page, claims)
         return Board(page.name, page.title, (*quoted.tables(shown, arranged, claims.citations), *measured))

@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ddbench.errors import UsageError
 from ddbench.leaderboard import HEADLINE, Layout
@@ -37,7 +37,8 @@ class Page(_Part):
 
     ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell) or ``reproduced`` (claimed beside ours).
     Published claims are shown where ``source`` or ``kind`` names some. The order of ``method`` and ``network`` is the
-    order of columns and rows.
+    order of columns and rows. Every ``metric`` makes tables of its own; ``lower_is_better`` names those whose smallest
+    value is the best.
     """
 
     name: str
@@ -52,9 +53,15 @@ class Page(_Part):
     source: tuple[str, ...] = ()
     table: tuple[str, ...] = ()
     kind: tuple[str, ...] = ()
-    metric: str = HEADLINE
+    metric: tuple[str, ...] = (HEADLINE,)
+    lower_is_better: tuple[str, ...] = ()
     minimum_seeds: int = 1
     names: dict[str, str] = {}
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
 
 
 class Declared(_Part):

@@ -8,7 +8,7 @@ from typing import Any
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import DECIMALS
-from ddbench.stats import mcnemar
+from ddbench.stats import mcnemar, mean, population_std
 
 
 def summary(record: Record) -> list[str]:
@@ -21,6 +21,7 @@ def summary(record: Record) -> list[str]:
         f"evaluated  by {notes.label(cell.evaluator.name, cell.evaluator.explicit)} on {cell.network}",
         f"accuracy   {_percent(record.mean)} ± {_percent(record.std)} %"
         f" ({notes.selection_text(result.selection)}; {len(result.values)} networks: {values})",
+        *_metrics(record),
         *(f"{name.lower():<11}{text}" for name, text in notes.facts([record]) if name not in ("Evaluator", "Accuracy")),
         f"preset     {cell.preset}",
         f"protocol   {record.protocol.digest}{f', {notes.EXTENSION}' if record.protocol.extension else ''}",
@@ -98,6 +99,14 @@ def _result(first: Record, second: Record, *, paired: bool) -> list[str]:
             f" {test.only_second} only in the second (exact McNemar p = {test.p_value:.3g})"
         )
     return lines
+
+
+def _metrics(record: Record) -> list[str]:
+    """Mean ± deviation of the evaluator's further figures, as they are: not all are fractions."""
+    named = record.result.metrics
+    found = {name: [each[name] for each in named] for name in sorted(named[0]) if all(name in each for each in named)}
+    lines = [f"  {name:<34} {mean(each):.4g} ± {population_std(each):.2g}" for name, each in found.items()]
+    return ["metrics", *lines] if lines else []
 
 
 def _protocol(record: Record) -> dict[str, Any]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from ddbench.keys import canonical
-from ddbench.leaderboard import Layout, entry, in_order, values
+from ddbench.leaderboard import HEADLINE, Layout, entry, in_order, values
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import POINTS, Grid, Heading, Value
@@ -48,7 +49,10 @@ def grid(records: Iterable[Record], layout: Layout, title: str) -> Grid:
             bases[_setting(members[0])] += members
     rows = [_line(members, bases.get(_setting(members[0]), []), layout) for members in groups.values()]
     notes_ = (*NOTES, f"Gain: over {layout.gain_over} under the same protocol.") if layout.gain_over else NOTES
-    return Grid(title, HEADINGS, tuple(sorted(rows, key=_order)), notes_)
+    if layout.metric == HEADLINE:
+        return Grid(title, HEADINGS, tuple(sorted(rows, key=_order)), notes_)
+    headings = tuple(replace(each, name=layout.metric) if each.name == "Accuracy" else each for each in HEADINGS)
+    return Grid(f"{title}: {layout.metric}", headings, tuple(sorted(rows, key=_order)), notes_)
 
 
 def _setting(record: Record) -> tuple[str, ...]:

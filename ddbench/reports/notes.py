@@ -66,8 +66,8 @@ def title(record: Record) -> str:
     )
 
 
-def facts(records: Sequence[Record]) -> tuple[tuple[str, str], ...]:
-    """Return what holds for a whole table: data set, evaluator, labels, teacher, which accuracy is shown."""
+def facts(records: Sequence[Record], metric: str = "") -> tuple[tuple[str, str], ...]:
+    """Return what holds for a whole table: data set, evaluator, labels, teacher, metric (the headline: "") it shows."""
     cell = records[0].cell
     data = cell.dataset
     size, channels = data["image_size"], data["channels"]
@@ -86,6 +86,8 @@ def facts(records: Sequence[Record]) -> tuple[tuple[str, str], ...]:
         found.append(("Labels", labels))
     if teachers := _seen(_teacher(s) for s in settings):
         found.append(("Teacher", teachers))
+    if metric:
+        found.append(("Metric", metric))
     found.append(("Accuracy", _seen(selection_text(record.result.selection) for record in records)))
     return tuple(found)
 

@@ -8,8 +8,17 @@ def test_a_record_is_summarised_with_everything_that_matters():
     text = "\n".join(describe.summary(record))
     for part in ("vlcp (strength=0.6)", "55.0 ± 5.0 %", "50.0, 60.0", "method.steps", "1000 → 50", "content matches"):
         assert part in text
+    assert "metrics" not in text
     edited = record.model_copy(update={"shrunk": []})
     assert "CONTENT WAS EDITED" in "\n".join(describe.summary(edited))
+
+
+def test_further_figures_are_listed_as_they_are():
+    lines = describe.summary(
+        make("vlcp", (0.5, 0.6), metrics=[{"lrs": 0.25, "loss": 3, "one": 1}, {"lrs": 0.27, "loss": 4}])
+    )
+    text = " ".join("\n".join(lines[lines.index("metrics") :]).split())
+    assert text.startswith("metrics loss 3.5 ± 0.5 lrs 0.26 ± 0.01 data set")
 
 
 def test_differences_name_the_protocol_first():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -167,28 +167,20 @@ def test_labelling_goes_on_after_an_interruption_and_ends_with_the_same_shards(t
     assert sorted(whole) == [*(f"epochs-0000{first}.safetensors" for first in (0, 2, 4)), "soft_labels.json"]
 
 
-def test_labels_can_be_read_without_ddbench(tmp_path):
-    from safetensors.numpy import load_file
-
-    mine = plan(epochs=1)
-    (expected,) = [list(online_batches(IMAGES, teacher(), mine, "fp32")(0))]
+@pytest.mark.parametrize(("crop", "mix"), [("padded", "mixup"), ("resized", "cutmix")])
+def test_labels_can_be_read_without_ddbench_as_the_documentation_says(tmp_path, monkeypatch, crop, mix):
+    monkeypatch.setattr(soft_labels, "SHARD_VIEWS", 2 * COUNT)
+    mine = plan(crop=crop, mix=mix)
     stored(tmp_path, mine)
-    about = json.loads((tmp_path / "soft_labels.json").read_text())
-    shard = {name: array[0] for name, array in load_file(tmp_path / "epochs-00000.safetensors").items()}
-    batch = slice(4, 8)  # the second batch of four
-    shown = []
-    for image, (top, left, height, width), mirrored in zip(
-        shard["image"][batch], shard["crop"][batch], shard["flip"][batch], strict=True
-    ):
-        pad = about["recipe"]["padding"]
-        pixels = np.pad(IMAGES[image, 0].numpy() / 255, pad)[top + pad :, left + pad :][:height, :width]
-        shown.append((pixels[:, ::-1] if mirrored else pixels) - about["recipe"]["mean"][0])
-    shown = np.stack(shown) / about["recipe"]["std"][0]
-    ratio = shard["mix_ratio"][1]
-    mixed = ratio * shown + (1 - ratio) * shown[shard["mix_partner"][batch]]
-    np.testing.assert_allclose(mixed, expected[1].images[:, 0].numpy(), atol=1e-5)
-    assert shard["logits"].dtype == np.float16 and shard["logits"].shape == (COUNT, CLASSES)
-    np.testing.assert_allclose(shard["logits"][batch], expected[1].labels.numpy(), rtol=2**-10, atol=1e-3)
+    text = (Path(__file__).parents[2] / "docs" / "evaluators" / "fkd.md").read_text("utf-8")
+    found: dict = {}
+    exec(text.split("```python\n")[1].split("```")[0], found)
+    for epoch in range(3):
+        for number, batch in enumerate(online_batches(IMAGES, teacher(), mine, "fp32")(epoch)):
+            images, logits = found["load_batch"](tmp_path, IMAGES / 255, epoch, number)
+            torch.testing.assert_close(images.float(), batch.images, rtol=1e-3, atol=1e-3)
+            torch.testing.assert_close(logits.float(), batch.labels, rtol=2**-10, atol=1e-3)
+            assert logits.dtype == torch.float16
 
 
 @pytest.mark.parametrize(("top_k", "label_bytes"), [(None, 2 * CLASSES), (2, 4 * 2 + 2)])

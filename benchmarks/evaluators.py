@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -33,6 +34,7 @@ LEAST_EPOCHS = 6
 def main() -> int:
     """Run the benchmark."""
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends the run in progress, too
     with tempfile.TemporaryDirectory(prefix="ddbench-benchmark-") as scratch:
         out = args.out or Path(scratch) / "runs.jsonl"
         work = out.with_suffix(".work").resolve()

@@ -43,7 +43,7 @@ def test_learning_rate_of_300_epochs():
 def test_plain_training_as_for_dc(ctx):
     found = _protocol(ctx).settings
     assert (found["epochs"], found["lr"], found["batch_size"], found["weight_decay"]) == (300, 0.01, 256, 5e-4)
-    assert found["augmentation"] == ["none"]
+    assert found["augmentation"] == ["plain"]
     assert found["selection"] == "last"
 
 
@@ -136,4 +136,4 @@ def test_it_trains_on_real_digits(ctx, digits):
         score = evaluator.evaluate(mine, made, 0)
         assert score.last > 0.6
         assert score.curve[-1][0] == 20 + (preset == "official")
-    assert dc.epochs(mine.options, "none") == 20
+    assert dc.epochs(mine.options, "plain") == 20

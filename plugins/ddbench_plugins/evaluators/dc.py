@@ -23,9 +23,9 @@ NOISE_NETWORKS = ("convnet-1-bn", "convnet-2-bn", "convnet-3-bn", "convnet-4-bn"
 class DcOptions(Options):
     """Options of the protocol; what is none follows the released code's rule."""
 
-    augment: Literal["auto", "none", "dsa", "crop_scale_rotate", "crop_noise"] = Field(
+    augment: Literal["auto", "plain", "dsa", "crop_scale_rotate", "crop_noise"] = Field(
         "auto",
-        description="dsa: as for DSA, DM and MTT; auto: as for DC, that is none but for MNIST (crop_scale_rotate) and"
+        description="dsa: as for DSA, DM and MTT; auto: as for DC, that is plain but for MNIST (crop_scale_rotate) and"
         " ConvNets with batch norm (crop_noise)",
     )
     epochs: int | None = Field(
@@ -117,12 +117,12 @@ def augmentation(wanted: str, dataset: Dataset, network: str) -> str:
         return wanted
     if network in NOISE_NETWORKS:
         return "crop_noise"
-    return "crop_scale_rotate" if dataset.name == "mnist" else "none"
+    return "crop_scale_rotate" if dataset.name == "mnist" else "plain"
 
 
 def epochs(options: DcOptions, kind: str) -> int:
     """Return the epochs as the papers count them: 300, or 1000 with augmentation (main.py)."""
-    return options.epochs or (PLAIN_EPOCHS if kind == "none" else AUGMENTED_EPOCHS)
+    return options.epochs or (PLAIN_EPOCHS if kind == "plain" else AUGMENTED_EPOCHS)
 
 
 def learning_rate(options: DcOptions, distilled: DistilledSet) -> float:
@@ -136,7 +136,7 @@ def chain(kind: str, dataset: Dataset) -> Augment:
 
     scaled = augment.normalise(dataset.mean, dataset.std)
     match kind:
-        case "none":
+        case "plain":
             return scaled
         case "dsa":
             return augment.compose(scaled, dsa.dsa("dc", dsa.STRATEGY if dataset.flip else dsa.STRATEGY_WITHOUT_FLIP))

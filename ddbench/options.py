@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -128,6 +128,12 @@ def parse_value(text: str) -> Any:
         return text
 
 
+def _typed(text: str, annotation: Any) -> Any:
+    """Read an option's text; ``none`` stays a word where the option has no None, but may have a choice of that name."""
+    value = parse_value(text)
+    return text if value is None and type(None) not in get_args(annotation) else value
+
+
 def load_presets(plugin: Any) -> Sequence[Mapping[str, Any]]:
     """Return a plugin's preset rules, read from its TOML file where it names one."""
     presets = getattr(plugin, "presets", ())
@@ -160,7 +166,7 @@ def _apply(
             values[name] = value
             sources[name] = rule.get("source", "preset")
     for name, value in explicit.items():
-        values[name] = parse_value(value) if isinstance(value, str) else value
+        values[name] = _typed(value, model.model_fields[name].annotation) if isinstance(value, str) else value
         sources[name] = "explicit"
     try:
         return model(**values), sources

@@ -101,3 +101,18 @@ def test_values_are_read_as_toml(text, value):
 def test_a_rule_fits_when_all_its_conditions_hold(when, situation):
     assert fits(when, situation) == (when.items() <= situation.items())
     assert fits({key: [value] for key, value in when.items()}, situation) == fits(when, situation)
+
+
+def test_none_is_a_word_where_the_option_has_no_none():
+    from typing import Literal
+
+    from ddbench.options import Options, Preset, resolve
+
+    class Plugin:
+        class Options(Options):
+            mix: Literal["cutmix", "none"] = "cutmix"
+            words: str = "all"
+            size: int | None = 3
+
+    found = resolve(Plugin, "plugin", {}, Preset(), {"mix": "none", "words": "none", "size": "none"}).values
+    assert (found.mix, found.words, found.size) == ("none", "none", None)

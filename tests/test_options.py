@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -104,15 +106,13 @@ def test_a_rule_fits_when_all_its_conditions_hold(when, situation):
 
 
 def test_none_is_a_word_where_the_option_has_no_none():
-    from typing import Literal
-
-    from ddbench.options import Options, Preset, resolve
+    class Choices(Options):
+        mix: Literal["cutmix", "none"] = "cutmix"
+        words: str = "all"
+        size: int | None = 3
 
     class Plugin:
-        class Options(Options):
-            mix: Literal["cutmix", "none"] = "cutmix"
-            words: str = "all"
-            size: int | None = 3
+        Options = Choices
 
     found = resolve(Plugin, "plugin", {}, Preset(), {"mix": "none", "words": "none", "size": "none"}).values
     assert (found.mix, found.words, found.size) == ("none", "none", None)

@@ -51,6 +51,14 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="hard",
         ),
         EvaluatorSpec(
+            "lrs",
+            f"{_HERE}.lrs:Lrs",
+            "label- and augmentation-robust scores: against random images and the whole set (HLR, IOR, LRS, ARS)",
+            paper="Li et al., DD-Ranking: Rethinking the Evaluation of Dataset Distillation, 2025",
+            bibtex="@misc{li2025ddranking, title={DD-Ranking: Rethinking the Evaluation of Dataset Distillation}, "
+            "author={Li, Zekai and others}, year={2025}, eprint={2505.13300}, archivePrefix={arXiv}}",
+        ),
+        EvaluatorSpec(
             "fkd",
             f"{_HERE}.fkd:Fkd",
             "soft labels of augmented batches, stored or on line, KL, by SRe2L's setting of the data set",

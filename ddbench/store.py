@@ -35,23 +35,54 @@ def home() -> Path:
     return Path(platformdirs.user_cache_dir("ddbench"))
 
 
+#: Why a folder cannot be written, and what helps.
+REASONS = {
+    errno.ENOSPC: ("the disk is full", "Free some space, or point DDBENCH_HOME / --registry somewhere else."),
+    errno.EDQUOT: ("your quota is used up", "Free some space, or point DDBENCH_HOME somewhere else."),
+    errno.EROFS: ("the file system is read-only", "Choose another folder with DDBENCH_HOME or --registry."),
+    errno.EACCES: ("you may not write there", "Choose another folder with DDBENCH_HOME or --registry."),
+}
+#: What else keeps a file of the user's choice from being written.
+IN_THE_WAY = {
+    errno.EEXIST: "a file of that name is in the way",
+    errno.ENOTDIR: "part of that path is a file",
+    errno.EISDIR: "it is a folder",
+    errno.ENAMETOOLONG: "the name is too long",
+    errno.ENOENT: "there is no such place",
+    errno.EPERM: "that is not permitted",
+}
+
+
 @contextlib.contextmanager
 def explained(path: Path) -> Iterator[None]:
     """Turn a full disk or a read-only folder into a :class:`StorageError` that names the folder."""
     try:
         yield
     except OSError as error:
-        reasons = {
-            errno.ENOSPC: ("the disk is full", "Free some space, or point DDBENCH_HOME / --registry somewhere else."),
-            errno.EDQUOT: ("your quota is used up", "Free some space, or point DDBENCH_HOME somewhere else."),
-            errno.EROFS: ("the file system is read-only", "Choose another folder with DDBENCH_HOME or --registry."),
-            errno.EACCES: ("you may not write there", "Choose another folder with DDBENCH_HOME or --registry."),
-        }
         elsewhere = error.filename is not None and not str(error.filename).startswith(str(path))
-        if error.errno not in reasons or (elsewhere and error.errno != errno.ENOSPC):
+        if error.errno not in REASONS or (elsewhere and error.errno != errno.ENOSPC):
             raise
-        reason, hint = reasons[error.errno]
+        reason, hint = REASONS[error.errno]
         raise StorageError(f"Cannot write to {path}: {reason}.", hint=f"{hint} Finished steps are kept.") from error
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Make the folder of a file that is to be written, and explain what keeps it from being written.
+
+    Raises:
+        StorageError: the folder is full or cannot be written, or something else has the place.
+    """
+    try:
+        with explained(path.parent):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        raise StorageError(
+            f"Cannot write {path}: {IN_THE_WAY[error.errno]}.", hint="Choose another place for it."
+        ) from error
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -61,8 +92,7 @@ def write_atomic(path: Path, data: bytes | str) -> None:
         StorageError: the folder is full or cannot be written; the old file is untouched.
     """
     raw = data.encode() if isinstance(data, str) else data
-    with explained(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    with writing(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
             with os.fdopen(handle, "wb") as file:

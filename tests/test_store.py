@@ -123,6 +123,21 @@ def test_storage_errors_are_explained(tmp_path, number, words):
         raise OSError(number, os.strerror(number))
 
 
+def test_what_is_in_the_way_of_a_file_is_said(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    for path, words in (
+        ("file/below", "a file of that name is in the way|part of that path is a file"),
+        ("file/further/below", "part of that path is a file"),
+        ("folder", "it is a folder"),
+        (f"{'x' * 300}/file", "the name is too long"),
+    ):
+        with pytest.raises(StorageError, match=words):
+            write_atomic(tmp_path / path, "text")
+    assert (tmp_path / "file").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(PermissionError), explained(tmp_path):
         raise PermissionError(errno.EACCES, "denied", "/somewhere/else.jpg")

@@ -72,7 +72,7 @@ def _given(name: str) -> bool:
 
 def _draw(sets: list[LoadedSet], values: dict[str, Any]) -> None:
     from ddbench.reports import gallery
-    from ddbench.store import explained
+    from ddbench.store import writing
 
     contents = [each.distilled for each in sets]
     limits = {"per_class": values["per_class"], "max_classes": values["classes"]}
@@ -84,8 +84,7 @@ def _draw(sets: list[LoadedSet], values: dict[str, Any]) -> None:
     else:
         picture = gallery.contact_sheet(contents, sets[0].class_names, _titles(sets), **given)
     out = Path(values["out"])
-    with explained(out.parent):
-        out.parent.mkdir(parents=True, exist_ok=True)
+    with writing(out):
         try:
             picture.save(out)
         except ValueError as error:

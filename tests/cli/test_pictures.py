@@ -9,6 +9,7 @@ from PIL import Image
 
 from ddbench import api, cli
 from ddbench.distilled import FILE
+from ddbench.errors import StorageError
 from ddbench.store import home
 
 
@@ -68,6 +69,19 @@ def test_tsne_in_pixels_for_methods_that_say_nothing(registry):
     with pytest.raises(UsageError, match="no training curves"):
         invoke("curves", next(registry.glob("results/*/random/*.json")))
     assert "Missing argument" in invoke("gallery").output
+
+
+def test_pictures_and_pages_say_why_they_cannot_be_written(registry):
+    (registry.parent / "file").write_text("")
+    (registry.parent / "folder.png").mkdir()
+    for arguments in (
+        ("site", "--out", "file/site"),
+        ("gallery", "random", "--ipc", "2", "--out", "folder.png"),
+        ("gallery", "random", "--ipc", "2", "--out", "file/all.png"),
+        ("tsne", "random", "--ipc", "2", "--out", "file/t.svg"),
+    ):
+        with pytest.raises(StorageError, match="Cannot write"):
+            invoke(*arguments)
 
 
 @pytest.mark.slow

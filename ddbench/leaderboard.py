@@ -20,6 +20,8 @@ from ddbench.reports.board import DECIMALS, Board, Column, Entry, Row, Table
 from ddbench.stats import difference, holm
 
 HEADLINE = "top1"
+#: Metrics that are accuracies; others may have any range.
+ACCURACIES = (HEADLINE, "last", "best")
 
 
 @dataclass(frozen=True)
@@ -323,4 +325,5 @@ def entry(records: Sequence[Record], metric: str = HEADLINE) -> Entry:
         sets=len(groups),
         repeats=(min(sizes), max(sizes)),
         groups=tuple(tuple(group) for group in groups.values()),
+        accuracy=metric in ACCURACIES,
     )

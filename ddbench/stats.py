@@ -115,13 +115,20 @@ class Difference:
     n: tuple[int, int]
 
 
-def two_level_interval(groups: Groups, level: float = 1 - LEVEL) -> tuple[float, float] | None:
+def two_level_interval(
+    groups: Groups, level: float = 1 - LEVEL, *, within: tuple[float, float] | None = None
+) -> tuple[float, float] | None:
     """Return the t interval of the mean over distilled sets; over the networks of a single set; None for one run.
+
+    ``within`` cuts it to the range that a value can have: few and scattered accuracies would leave [0, 1].
 
     With the same number of repeats per set it is exact for normal effects of both levels (the mean square between sets
     estimates both). The interval lies around the mean of the sets' means.
     """
-    return confidence_interval(_units(groups)[1], level)
+    interval = confidence_interval(_units(groups)[1], level)
+    if interval is None or within is None:
+        return interval
+    return max(within[0], interval[0]), min(within[1], interval[1])
 
 
 def difference(first: Groups, second: Groups) -> Difference:

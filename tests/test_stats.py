@@ -87,6 +87,14 @@ def test_sets_are_compared_by_their_means_and_never_by_their_networks():
     assert two_level_interval([[0.5]]) is None
 
 
+def test_an_interval_stays_within_the_range_of_its_values():
+    low, high = two_level_interval([[0.9, 0.98]])
+    assert high > 1
+    assert two_level_interval([[0.9, 0.98]], within=(0, 1)) == (low, 1)
+    assert two_level_interval([[0.0], [0.1]], within=(0, 1))[0] == 0
+    assert two_level_interval([[0.5]], within=(0, 1)) is None
+
+
 def test_a_single_set_is_compared_by_networks_and_a_single_network_not_at_all():
     assert difference([[0.5, 0.6]], [[0.4, 0.5], [0.4, 0.6]]).unit == "networks"
     alone = difference([[0.5]], [[0.4, 0.5]])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ddbench.stats import LEVEL, mean, population_std
+from ddbench.stats import LEVEL, mean, population_std, two_level_interval
 
 #: Accuracies are compared as they are shown: percent with this many decimals.
 DECIMALS = 1
@@ -37,6 +37,7 @@ class Entry:
             too few runs (and for the best itself).
         ranked: whether it was compared with the others of its row.
         gain_p: p value of the gain, corrected over the rows of its column, or None where there are too few runs.
+        accuracy: whether the values are accuracies, which lie in [0, 1].
     """
 
     values: tuple[float, ...]
@@ -48,6 +49,12 @@ class Entry:
     versus_best: float | None = None
     ranked: bool = False
     gain_p: float | None = None
+    accuracy: bool = True
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """95 % interval of the mean over both levels, or None for a single run."""
+        return two_level_interval(self.groups, within=(0.0, 1.0) if self.accuracy else None)
 
     @property
     def tied(self) -> bool:

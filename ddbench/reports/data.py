@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ddbench.reports.board import Board, Entry, Quoted, Table
-from ddbench.stats import two_level_interval
 
 COLUMNS = (
     "dataset",
@@ -78,7 +77,7 @@ def _numbers(cell: Entry | Quoted) -> list[str | int]:
     if isinstance(cell, Quoted):
         std = None if cell.std is None else cell.std / 100
         return [cell.kind, _number(cell.mean / 100), _number(std), *[""] * 4]
-    low, high = two_level_interval(cell.groups) or (None, None)
+    low, high = cell.interval or (None, None)
     return ["measured", *map(_number, (cell.mean, cell.std, low, high)), cell.sets, len(cell.values)]
 
 

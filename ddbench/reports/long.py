@@ -12,7 +12,6 @@ from ddbench.leaderboard import HEADLINE, Layout, entry, in_order, values
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import POINTS, Grid, Heading, Value
-from ddbench.stats import two_level_interval
 
 HEADINGS = (
     *map(Heading, ("Data set", "IPC", "Method", "Evaluator", "Network", "Labels", "Preset", "Protocol")),
@@ -70,7 +69,7 @@ def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> 
     first = records[0]
     cell, settings, costs = first.cell, first.protocol.settings, [record.costs for record in records]
     runs = entry(records, layout.metric)
-    low, high = two_level_interval(runs.groups) or (None, None)
+    low, high = runs.interval or (None, None)
     gain = None
     if base and cell.method.name != layout.gain_over:
         gain = 100 * (runs.mean - entry(base, layout.metric).mean)

@@ -51,7 +51,7 @@ class Row:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the mean over both levels, or None for a single run."""
-        return stats.two_level_interval(self.groups)
+        return stats.two_level_interval(self.groups, within=(0.0, 1.0))
 
 
 def rows(records: Sequence[Record], baseline: str) -> list[Row]:

@@ -137,7 +137,11 @@ def _context(values: dict[str, Any]) -> Context:
 
 
 def _is_path(name: str) -> bool:
-    return name.endswith(".json") or (Path(name).exists() and ("/" in name or Path(name).is_dir()))
+    """Tell a path from a name: a folder that happens to be called as a plugin is none unless it is a distilled set."""
+    from ddbench.distilled import FILE
+
+    path = Path(name)
+    return name.endswith(".json") or (path / FILE).is_file() or ("/" in name and path.exists())
 
 
 def _record(name: str) -> Record | None:

@@ -95,6 +95,11 @@ def test_show_tells_options_and_where_they_come_from():
     assert "network convnet-3" in invoke("show", "convnet-3").stdout
 
 
+def test_a_folder_called_as_a_plugin_hides_nothing(here):
+    (here / "digits").mkdir()
+    assert invoke("show", "digits").stdout.startswith("dataset digits")
+
+
 def test_show_summarises_records_and_their_difference(here):
     first, second = (records.write(make(m, (0.5,)), here) for m in ("random", "vlcp"))
     assert "50.0 ± 0.0 %" in invoke("show", first).stdout

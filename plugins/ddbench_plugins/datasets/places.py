@@ -25,7 +25,7 @@ def roots() -> list[Path]:
 
 def looked_in(places: Iterable[Path]) -> str:
     """Return the sentence that lists where something was looked for."""
-    return "Looked in: " + ", ".join(str(place) for place in places) + "."
+    return "Looked in: " + ", ".join(dict.fromkeys(map(str, places))) + "."
 
 
 def missing(name: str, instructions: str, places: Iterable[Path], why: str = "") -> DataError:

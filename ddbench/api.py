@@ -10,7 +10,7 @@ from typing import Any
 from ddbench import distilled as disk
 from ddbench import records
 from ddbench.context import Context, Machine, new_store
-from ddbench.contracts import Dataset
+from ddbench.datasets import Dataset
 from ddbench.distilled import LoadedSet
 from ddbench.errors import UsageError, unknown
 from ddbench.exchange import keep

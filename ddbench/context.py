@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench.errors import PluginError, UsageError
 from ddbench.keys import derive_seed
 from ddbench.options import Preset, Resolved, resolve
+from ddbench.plugins import FAILURES, Entry, Plugins, plugin_errors
 from ddbench.store import Done, Step, Store, home
 
 if TYPE_CHECKING:
-    from ddbench.contracts import Dataset, Plugin
-    from ddbench.plugins import Entry, Plugins
+    from ddbench.datasets import Dataset
+    from ddbench.interfaces import Plugin
     from ddbench.ui import Advance, Reporter
 
 
@@ -43,12 +45,30 @@ class Machine:
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto", offline: bool = False) -> Machine:
-        """Resolve ``auto``: a GPU where there is one; bf16 where the processor multiplies it natively, else fp32."""
+        """Resolve ``auto``: a GPU where there is one; bf16 where the processor multiplies it natively, else fp32.
+
+        Raises:
+            UsageError: a device that this machine does not have.
+        """
         if device == "auto":
             device = "cuda" if _has_gpu() else "cpu"
+        elif device != "cpu":
+            _try(device)
         if precision == "auto":
             precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
         return cls(device, precision, offline)
+
+
+def _try(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # what torch raises depends on the device and on how torch was built
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"The device {device!r} cannot be used here: {reason}", hint="--device auto takes what there is."
+        ) from error
 
 
 def _has_gpu() -> bool:
@@ -236,7 +256,7 @@ class Context:
         fixed = dict(getattr(entry.spec, "settings", ()))
         if entry.argument:
             fixed["name"] = entry.argument
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), plugin_errors(entry):
             torch.manual_seed(seed)
             return build(
                 in_channels=self.dataset.channels,
@@ -252,14 +272,13 @@ def load_plugin(entry: Entry) -> Any:
     Raises:
         PluginError: the target is not a class of the right base, or cannot be made without arguments.
     """
-    from ddbench import contracts
-    from ddbench.errors import PluginError
+    from ddbench import interfaces
 
     base: Any = {
-        "method": contracts.Distiller,
-        "evaluator": contracts.Evaluator,
-        "dataset": contracts.DatasetLoader,
-        "captioner": contracts.Captioner,
+        "method": interfaces.Distiller,
+        "evaluator": interfaces.Evaluator,
+        "dataset": interfaces.DatasetLoader,
+        "captioner": interfaces.Captioner,
     }[entry.spec.kind]
     target = entry.spec.load()
     if not (isinstance(target, type) and issubclass(target, base)):
@@ -269,10 +288,9 @@ def load_plugin(entry: Entry) -> Any:
         )
     try:
         return target()
-    except TypeError as error:
-        raise PluginError(
-            f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} cannot be made: {error}"
-        ) from error
+    except FAILURES as error:
+        who = f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner}"
+        raise PluginError(f"{who} cannot be made: {type(error).__name__}: {error}") from error
 
 
 @contextlib.contextmanager

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench.contracts import Dataset, DistilledSet
+from ddbench.contracts import DistilledSet
+from ddbench.datasets import Dataset
 from ddbench.errors import RecordError
 from ddbench.images import to_pil
 from ddbench.keys import canonical, digest_bytes

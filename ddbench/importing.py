@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import distilled as disk
-from ddbench.contracts import Budget, Dataset, DistilledSet
+from ddbench.contracts import Budget, DistilledSet
+from ddbench.datasets import Dataset
 from ddbench.errors import DataError, did_you_mean
 from ddbench.images import FileImages
 from ddbench.pipeline import Distilled
@@ -62,7 +63,7 @@ def _own(folder: Path, dataset: Dataset, name: str) -> Distilled:
 
 
 def _tree(folder: Path, dataset: Dataset, name: str) -> Distilled:
-    classes = sorted(path for path in folder.iterdir() if path.is_dir())
+    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
     if not classes:
         raise DataError(
             f"{folder} has neither {disk.FILE} nor class folders.", hint="Expected one sub-folder per class."
@@ -70,7 +71,9 @@ def _tree(folder: Path, dataset: Dataset, name: str) -> Distilled:
     labels_of = {path.name: match_class(path.name, dataset) for path in classes}
     paths, labels = [], []
     for path in sorted(classes, key=lambda p: labels_of[p.name]):
-        images = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES)
+        images = sorted(
+            file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+        )
         paths += images
         labels += [labels_of[path.name]] * len(images)
     counts = np.bincount(labels, minlength=dataset.num_classes) if labels else np.zeros(dataset.num_classes, int)
@@ -84,7 +87,7 @@ def _tree(folder: Path, dataset: Dataset, name: str) -> Distilled:
     digest = disk.content_digest(content)
     size = sum(path.stat().st_size for path in paths)
     return Distilled(
-        plugin=PluginPart(name=name or folder.name, version=1, options={}, explicit={}),
+        plugin=PluginPart(name=name or folder.resolve().name, version=1, options={}, explicit={}),
         content=content,
         key=digest,
         digest=digest,

@@ -108,13 +108,18 @@ def resolve(
             raise UsageError(
                 f"{who} has no option {name!r}.{did_you_mean(name, known)}", hint=f"Known: {', '.join(known)}."
             )
-    rules = load_presets(plugin)
+    if not (isinstance(model, type) and issubclass(model, Options)):
+        raise PluginError(f"{who}: Options is {model!r}, not a class derived from ddbench.Options.")
+    rules = load_presets(plugin, who)
     used, sources = _apply(
         model, rules, {**situation, "scale": preset.scale, "fidelity": preset.fidelity}, explicit, who
     )
     paper, _ = _apply(model, rules, {**situation, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
-    mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
-    shrunk = tuple((k, theirs[k], mine[k]) for k in mine if canonical(mine[k]) != canonical(theirs[k]))
+    try:
+        mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
+        shrunk = tuple((k, theirs[k], mine[k]) for k in mine if canonical(mine[k]) != canonical(theirs[k]))
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{who} has an option that is not plain data: {error}") from error
     return Resolved(used, sources, shrunk)
 
 
@@ -134,11 +139,27 @@ def _typed(text: str, annotation: Any) -> Any:
     return text if value is None and type(None) not in get_args(annotation) else value
 
 
-def load_presets(plugin: Any) -> Sequence[Mapping[str, Any]]:
-    """Return a plugin's preset rules, read from its TOML file where it names one."""
+def load_presets(plugin: Any, who: str = "") -> Sequence[Mapping[str, Any]]:
+    """Return a plugin's preset rules, read from its TOML file where it names one.
+
+    Raises:
+        PluginError: the file cannot be read, or a rule has not the form of one.
+    """
     presets = getattr(plugin, "presets", ())
-    if not isinstance(presets, str):
-        return tuple(presets)
+    try:
+        rules = tuple(_read_presets(plugin, presets) if isinstance(presets, str) else presets)
+        for rule in rules:
+            if not (isinstance(rule["set"], Mapping) and isinstance(rule.get("when", {}), Mapping)):
+                raise TypeError(f"a rule needs the tables `when` and `set`, not {rule!r}")
+    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
+        raise PluginError(
+            f"The presets of {who or plugin.__name__} cannot be used: {type(error).__name__}: {error}",
+            hint="See docs/presets.md.",
+        ) from error
+    return rules
+
+
+def _read_presets(plugin: Any, presets: str) -> Sequence[Mapping[str, Any]]:
     module = sys.modules[plugin.__module__]
     if module.__package__:
         text = importlib.resources.files(module.__package__).joinpath(presets).read_text("utf-8")
@@ -172,6 +193,11 @@ def _apply(
         return model(**values), sources
     except ValidationError as error:
         lines = [f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
+        if missing:
+            raise PluginError(f"{who}: the option {missing[0]!r} has no default; every option needs one.") from error
+        if not any(not e["loc"] or e["loc"][0] in explicit for e in error.errors()):
+            raise PluginError(f"The defaults or presets of {who} are no valid options: {'; '.join(lines)}") from error
         raise UsageError(f"{who}: {'; '.join(lines)}", hint=f"`ddbench show {who}` lists its options.") from error
 
 

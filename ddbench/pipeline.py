@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -14,20 +13,12 @@ import numpy as np
 from ddbench import distilled as disk
 from ddbench import environment
 from ddbench.context import Context, load_plugin
-from ddbench.contracts import (
-    Budget,
-    Dataset,
-    DatasetLoader,
-    DistilledSet,
-    Distiller,
-    Evaluator,
-    Protocol,
-    Score,
-    check_ipc,
-)
-from ddbench.errors import DDBenchError, PluginError, UsageError
+from ddbench.contracts import PLAIN, Budget, DistilledSet, Protocol, Score, not_plain
+from ddbench.datasets import Dataset, check_ipc
+from ddbench.errors import PluginError, UsageError
+from ddbench.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.keys import digest
-from ddbench.plugins import Entry
+from ddbench.plugins import Entry, plugin_errors
 from ddbench.records import (
     Cell,
     Costs,
@@ -80,7 +71,10 @@ def load_dataset(ctx: Context, name: str) -> Dataset:
     loader: DatasetLoader = load_plugin(entry)
     with plugin_errors(entry):
         dataset = loader.load(ctx.with_options_of(loader, entry), entry.argument)
-    _check_dataset(dataset, entry)
+        who = f"Data set {entry.spec.name!r} of {entry.owner}"
+        if not isinstance(dataset, Dataset):
+            raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")
+        dataset.check(who)
     return dataset
 
 
@@ -105,6 +99,8 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
     shrunk = _shrunk("method", ctx)
     with plugin_errors(entry):
         identity = dict(method.identity(ctx))
+    if mistake := not_plain(identity):
+        raise PluginError(f"Method {plugin.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
     inputs = {
         "dataset": data_key(ctx.dataset),
         "method": {"name": plugin.name, "version": plugin.version, "options": ctx.resolved.dump()},
@@ -119,9 +115,9 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
     def build(step: Step) -> None:
         with plugin_errors(entry):
             result = method.distill(replace(ctx, checkpoint=step))
-        if not isinstance(result, DistilledSet):
-            raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
-        result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
+            if not isinstance(result, DistilledSet):
+                raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
+            result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
         about = {
             "method": plugin.model_dump(),
             "ipc": ctx.ipc,
@@ -156,7 +152,11 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
     """
     entry = ctx.plugins.get("evaluator", name)
     evaluator: Evaluator = load_plugin(entry)
-    network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
+    repeats = evaluator.default_repeats
+    if not isinstance(repeats, int) or repeats < 1:
+        raise PluginError(f"Evaluator {name} has default_repeats={repeats!r}, which is no number of networks.")
+    with plugin_errors(entry):
+        network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
     if not network:
         raise UsageError(f"Evaluator {name} has no network of its own.", hint="Name one with --network.")
     ctx.plugins.get("network", network)
@@ -174,8 +174,9 @@ def evaluate(
     plugin = plugin_part(ctx, entry)
     with plugin_errors(entry):
         protocol = evaluator.protocol(ctx, made.content)
-    if not isinstance(protocol, Protocol):
-        raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
+        if not isinstance(protocol, Protocol):
+            raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
+        protocol.check(plugin.name)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
     students = [_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
     inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
@@ -202,9 +203,9 @@ def _student(
         before = len(ctx.ledger)
         with plugin_errors(entry):
             score = evaluator.evaluate(replace(ctx, checkpoint=step), made.content, repeat)
-        if not isinstance(score, Score):
-            raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
-        score.check(ctx.dataset, name)
+            if not isinstance(score, Score):
+                raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
+            score.check(ctx.dataset, name)
         step.info.update(
             last=float(score.last),
             best=None if score.best is None else float(score.best),
@@ -312,26 +313,6 @@ def without_folders(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-@contextlib.contextmanager
-def plugin_errors(entry: Entry) -> Any:
-    """Name the plugin in whatever error escapes it; explained errors and interrupts pass unchanged."""
-    try:
-        yield
-    except (DDBenchError, KeyboardInterrupt, MemoryError):
-        raise
-    except Exception as error:
-        if _out_of_memory(error) or isinstance(error, OSError):
-            raise
-        raise PluginError(
-            f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} failed: {type(error).__name__}: {error}",
-            hint="Run with --traceback to see where.",
-        ) from error
-
-
-def _out_of_memory(error: Exception) -> bool:
-    return type(error).__name__ == "OutOfMemoryError"
-
-
 def _shrunk(scope: str, ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
     """What differs from the paper's scale, by scope and option, without folders of this machine."""
     return tuple(
@@ -346,26 +327,3 @@ def _other_options(ctx: Context) -> dict[str, dict[str, Any]]:
         for scope, values in ctx.explicit.items()
         if values and scope.partition("/")[0] in ("captioner", "network")
     }
-
-
-def _check_dataset(dataset: Any, entry: Entry) -> None:
-    who = f"Data set {entry.spec.name!r} of {entry.owner}"
-    if not isinstance(dataset, Dataset):
-        raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")
-    k = dataset.num_classes
-    if len(dataset.class_ids) != k or len(set(dataset.class_ids)) != k:
-        raise PluginError(f"{who} has {k} class names but {len(set(dataset.class_ids))} distinct class ids.")
-    if len(dataset.mean) != dataset.channels or len(dataset.std) != dataset.channels:
-        raise PluginError(f"{who} has {dataset.channels} channels but a mean of {len(dataset.mean)} values.")
-    for name in ("train", "test"):
-        split = getattr(dataset, name)
-        if not len(split.images) == len(split.labels) == len(split.ids):
-            raise PluginError(
-                f"{who}: the {name} split has {len(split.images)} images, {len(split.labels)} labels and"
-                f" {len(split.ids)} ids."
-            )
-        if len(split.labels) and (split.labels.min() < 0 or split.labels.max() >= k):
-            raise PluginError(f"{who}: the {name} split has labels outside 0…{k - 1}.")
-        if 0 in split.counts(k):
-            missing = dataset.class_names[split.counts(k).index(0)]
-            raise PluginError(f"{who}: the {name} split has no image of class {missing!r}.")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import inspect
 import os
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -19,9 +20,10 @@ from typing import Any
 import pluggy
 
 from ddbench import hookspecs
-from ddbench.errors import PluginError, UsageError, did_you_mean, unknown
+from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, unknown
 from ddbench.hookspecs import HOOKS
 from ddbench.specs import SPECS, Spec
+from ddbench.store import REASONS
 
 #: Entry-point group in which a package announces its plugin module.
 GROUP = "ddbench"
@@ -169,10 +171,35 @@ class Plugins:
                 f"Plugin {owner}: {spec.kind} name {spec.name!r} must be lower case: letters, digits, dashes, and"
                 " a colon at the end if it takes an argument."
             )
+        texts = {name: getattr(spec, name, "") for name in ("summary", "paper", "bibtex", "label_type")}
+        wrong = [name for name, value in texts.items() if not isinstance(value, str)]
+        wrong += [] if type(spec.cache_version) is int else ["cache_version"]
+        if wrong:
+            raise PluginError(
+                f"Plugin {owner}: {spec.kind} {spec.name!r} has {wrong[0]}={getattr(spec, wrong[0])!r}.",
+                hint="cache_version is a whole number, the rest is text.",
+            )
         taken = self.entries[spec.kind].get(spec.name)
         if taken is not None or any(s.kind == spec.kind and s.name == spec.name for s in offered):
             other = taken.owner if taken else owner
             raise PluginError(f"The {spec.kind} {spec.name!r} is registered twice: by {other} and by {owner}.")
+
+
+@contextlib.contextmanager
+def plugin_errors(entry: Entry) -> Iterator[None]:
+    """Name the plugin in whatever error escapes it; explained errors, interrupts and a full disk pass unchanged."""
+    try:
+        yield
+    except (DDBenchError, MemoryError):
+        raise
+    except FAILURES as error:
+        out_of_memory = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
+        if out_of_memory or (isinstance(error, OSError) and error.errno in REASONS):
+            raise
+        raise PluginError(
+            f"The {entry.spec.kind} {entry.name!r} of {entry.owner} failed: {type(error).__name__}: {error}",
+            hint="Run with --traceback to see where.",
+        ) from error
 
 
 def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:

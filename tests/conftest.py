@@ -15,7 +15,7 @@ from ddbench.ui import Reporter
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ddbench.contracts import Dataset
+    from ddbench.datasets import Dataset
 
 # Tests never reach for a model hub; what is not on this machine must be refused with an explanation.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")

@@ -152,9 +152,12 @@ def test_an_option_without_effect_can_be_declared():
     [
         (lambda d, n: replace(d, fingerprint=f"{n}"), "another fingerprint each time"),
         (lambda d, n: replace(d, name="other"), "calls itself 'other'"),
-        (lambda d, n: replace(d, train=replace(d.train, ids=("x",) * len(d.train))), "doubled ids in its train split"),
+        (
+            lambda d, n: replace(d, train=replace(d.train, ids=("x",) * len(d.train))),
+            "train split has ids that are not distinct",
+        ),
         (lambda d, n: replace(d, mean=(127.0,)), "They are of pixels scaled"),
-        (lambda d, n: replace(d, std=(0.0,)), "They are of pixels scaled"),
+        (lambda d, n: replace(d, std=(0.0,)), "std above zero"),
         (lambda d, n: replace(d, origin="files of /home/me/data"), "names a folder of this machine"),
     ],
 )

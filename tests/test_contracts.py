@@ -11,7 +11,8 @@ import pytest
 import ddbench
 from ddbench import pipeline
 from ddbench.context import Context
-from ddbench.contracts import Budget, Dataset, DistilledSet, Protocol, Score, Split, check_ipc
+from ddbench.contracts import Budget, DistilledSet, Protocol, Score
+from ddbench.datasets import Dataset, Split, check_ipc
 from ddbench.errors import PluginError, UsageError
 from ddbench.images import ArrayImages
 from ddbench.plugins import load_plugins
@@ -82,6 +83,11 @@ def test_good_sets_pass(change):
         ({"soft_labels": SOFT * 5}, "soft labels that are not probabilities"),
         ({"learning_rate": math.nan}, "the learning rate nan"),
         ({"learning_rate": -0.1}, "the learning rate -0.1"),
+        ({"learning_rate": math.inf}, "the learning rate inf"),
+        ({"images": IMAGES[:, :0, :0]}, "images of 0×0 pixels"),
+        ({"source_ids": (1,) * 6}, "source_ids that are not text"),
+        ({"extra": [1]}, "an extra of type list instead of a table"),
+        ({"extra": {1: 2}}, "an extra 1 that is not plain data"),
         ({"extra": {"mean": np.zeros(3)}}, "an extra 'mean' that is not plain data: ndarray"),
         ({"extra": {"loss": math.nan}}, "an extra 'loss' that is not plain data"),
         ({"whole": True}, "6 images as the whole training set, which has 36"),
@@ -144,6 +150,12 @@ def test_the_protocol_digest_covers_settings_and_extension():
     assert one.digest != Protocol({"epochs": 300, "lr": 1.0}, extension="small images").digest
 
 
+@pytest.mark.parametrize("settings", [{}, {"network": "x", "label_type": "hard", "selection": 3}])
+def test_a_protocol_says_what_tables_rely_on(settings):
+    with pytest.raises(PluginError, match=r"Evaluator mine has a protocol without .*selection"):
+        Protocol(settings).check("mine")
+
+
 @pytest.mark.parametrize("labels", [LABELS.tolist(), LABELS.astype(np.int32), LABELS.astype(float), LABELS[:, None]])
 def test_labels_of_a_split_are_int64(labels):
     with pytest.raises(TypeError, match="must be a NumPy array int64"):
@@ -167,6 +179,21 @@ def bad_split(data: Dataset, **changes):
         (lambda d: bad_split(d, labels=d.train.labels - 1), "train split has labels outside 0…2"),
         (lambda d: bad_split(d, labels=d.train.labels // 2), "train split has no image of class 'checks'"),
         (lambda d: bad_split(d, labels=d.train.labels * 1.0), "failed: TypeError: the labels of a split"),
+        (lambda d: bad_split(d, ids=("x",) * 36), "train split has ids that are not distinct"),
+        (lambda d: bad_split(d, ids=tuple(range(36))), "train split has ids that are not distinct"),
+        (lambda d: bad_split(d, images=ArrayImages(np.zeros((36, 8, 8, 3), np.uint8))), "3 channels but a mean of 1"),
+        (
+            lambda d: replace(d, test=replace(d.test, images=ArrayImages(np.zeros((60, 8, 8, 3), np.uint8)))),
+            "test split",
+        ),
+        (lambda d: replace(d, class_names=("rows", 2, "checks")), "class names and ids must be tuples of text"),
+        (lambda d: replace(d, image_size=0), "the image size 0"),
+        (lambda d: replace(d, image_size="8"), "the image size '8'"),
+        (lambda d: replace(d, std=(0.0,)), "std above zero"),
+        (lambda d: replace(d, mean=(math.nan,)), "a mean of .nan"),
+        (lambda d: replace(d, fingerprint=""), "fingerprint and origin must be text"),
+        (lambda d: replace(d, fingerprint=None), "fingerprint and origin must be text"),
+        (lambda d: replace(d, origin="files of /home/me/images"), "names a folder of this machine"),
         (lambda d: 1 / 0, "failed: ZeroDivisionError"),
     ],
 )

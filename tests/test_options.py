@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, create_model
 
 from ddbench.errors import PluginError, UsageError
 from ddbench.options import Options, Preset, fits, parse_value, resolve
@@ -67,6 +67,29 @@ def test_a_preset_that_does_not_fit_its_plugin_is_the_plugins_mistake():
 
     with pytest.raises(PluginError, match="strengh"):
         resolve(Broken, "broken", {}, Preset(), {})
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"presets": ({"set": {"steps": "many"}},)}, "defaults or presets of mine are no valid options: steps='many'"),
+        ({"presets": ({"when": {}},)}, "presets of mine cannot be used: KeyError: 'set'"),
+        ({"presets": 3}, "presets of mine cannot be used: TypeError"),
+        ({"presets": "absent.toml"}, "presets of mine cannot be used: FileNotFoundError"),
+        ({"Options": dict}, "mine: Options is <class 'dict'>, not a class derived from ddbench.Options"),
+        ({"Options": create_model("Needs", __base__=Options, size=(int, ...))}, "the option 'size' has no default"),
+        ({"Options": create_model("Odd", __base__=Options, size=(object, object()))}, "option that is not plain data"),
+    ],
+)
+def test_other_mistakes_in_options_are_the_plugins_too(members, words):
+    mine = type("Mine", (_Plugin,), {"presets": (), "__module__": __name__, **members})
+    with pytest.raises(PluginError, match=words):
+        resolve(mine, "mine", {}, Preset(), {})
+
+
+def test_a_wrong_value_is_the_users_even_where_presets_set_others():
+    with pytest.raises(UsageError, match="strength=7"):
+        resolve(_Plugin, "vlcp", {"dataset": "nette"}, Preset("paper"), {"strength": 7})
 
 
 @pytest.mark.parametrize(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
+import ddbench
 from ddbench.cli import main
 from ddbench.context import load_plugin
 from ddbench.errors import PluginError, UsageError
@@ -66,6 +68,14 @@ BROKEN = [
         "@hookimpl\ndef ddbench_methods(): return [MethodSpec('random', int)]",
         r"method 'random' is registered twice: by methods \(built-in\) and by bad.py \(file\)",
     ),
+]
+BROKEN += [
+    (name, f"@hookimpl\ndef ddbench_methods(): return [MethodSpec('m', int, {field})]", words)
+    for name, field, words in (
+        ("no summary", "None", "method 'm' has summary=None"),
+        ("paper", "paper=3", "method 'm' has paper=3"),
+        ("version", "cache_version='1'", "method 'm' has cache_version='1'"),
+    )
 ]
 IMPORTS = "from ddbench import MethodSpec, NetworkSpec, hookimpl\n"
 
@@ -212,6 +222,7 @@ def test_a_missing_file_says_how_to_write_one(tmp_path, capsys):
         ("int", "not a class derived from ddbench.Distiller"),
         ("None", "not a class derived from ddbench.Distiller"),
         ("type('Half', (Distiller,), {})", "cannot be made: .*distill"),
+        ("type('Hard', (Mine,), {'__init__': lambda self: 1 / 0})", "cannot be made: ZeroDivisionError"),
     ],
 )
 def test_a_target_that_cannot_be_used_is_named_when_it_is_needed(write, target, words):
@@ -232,12 +243,12 @@ def test_unknown_names_are_guessed(write):
 
 
 def test_a_name_of_several_kinds_must_be_told_apart(write):
-    code = METHOD.replace('"mine"', '"rded"')
+    code = METHOD.replace('"mine"', '"digits"')
     loaded = load_plugins([write("mine.py", code)])
     with pytest.raises(UsageError, match="name of several things") as caught:
-        loaded.find("rded")
-    assert "method/rded" in caught.value.hint
-    assert loaded.find("evaluator/rded").spec.kind == "evaluator"
+        loaded.find("digits")
+    assert "method/digits" in caught.value.hint
+    assert loaded.find("dataset/digits").spec.kind == "dataset"
 
 
 @pytest.mark.parametrize(
@@ -246,6 +257,9 @@ def test_a_name_of_several_kinds_must_be_told_apart(write):
         ("return 1", "Method mine returned int, not a ddbench.DistilledSet"),
         ("raise RuntimeError('no luck')", r"method 'mine' of bad.py \(file\) failed: RuntimeError: no luck"),
         ("return DistilledSet(ctx.dataset.train.images.batch(range(10), 16), ctx.dataset.train.labels[:10])", "class"),
+        ("raise SystemExit(5)", r"method 'mine' of bad.py \(file\) failed: SystemExit: 5"),
+        ("open('no/such/file')", r"method 'mine' of bad.py \(file\) failed: FileNotFoundError"),
+        ("return DistilledSet()", r"method 'mine' of bad.py \(file\) failed: TypeError"),
     ],
 )
 def test_mistakes_at_run_time_exit_with_3_and_harm_nothing(write, body, words, capsys, tmp_path):
@@ -258,3 +272,31 @@ def test_mistakes_at_run_time_exit_with_3_and_harm_nothing(write, body, words, c
     good = write("good.py", METHOD)
     assert run("distill", "--method", "mine,random", "--ipc", "1", "--plugin", good, "--out", tmp_path / "sets") == 0
     assert len(list((tmp_path / "sets").iterdir())) == 2
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("identity", "Method mine has an identity that is not plain data: ndarray"),
+        ("identity_none", r"method 'mine' of bad.py \(file\) failed: TypeError"),
+    ],
+)
+def test_an_identity_is_plain_data(write, method, words):
+    value = {"identity": "{'a': __import__('numpy').zeros(2)}", "identity_none": "None"}[method]
+    identity = f"        def identity(self, ctx):\n            return {value}\n\n"
+    bad = write("bad.py", METHOD.replace("        def distill", identity + "        def distill"))
+    with pytest.raises(PluginError, match=words):
+        ddbench.distill("mine", ipc=1, plugins=[bad])
+
+
+def test_a_networks_mistake_is_the_networks(write, ctx, digits):
+    code = """
+        from ddbench import NetworkSpec, hookimpl
+
+        @hookimpl
+        def ddbench_networks():
+            return [NetworkSpec("odd", lambda **settings: settings["absent"])]
+    """
+    ready = replace(ctx, _dataset=digits, plugins=load_plugins([write("odd.py", code)]))
+    with pytest.raises(PluginError, match=r"network 'odd' of odd.py \(file\) failed: KeyError: 'absent'"):
+        ready.build_network("odd", seed=0)

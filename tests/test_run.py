@@ -123,6 +123,7 @@ def test_a_changed_result_replaces_the_record_with_a_warning(run, tmp_path):
         ({"options": {"method": {"nois": "1"}}}, "Did you mean 'noise'"),
         ({"options": {"methd": {"noise": "1"}}}, "Did you mean 'method'"),
         ({"preset": "papre"}, "Did you mean 'paper'"),
+        ({"device": "gpu"}, "device 'gpu' cannot be used here"),
     ],
 )
 def test_mistakes_are_found_before_anything_runs(run, arguments, words, tmp_path):
@@ -201,6 +202,16 @@ def test_a_foreign_class_tree_is_matched_by_name_and_not_by_position(run, tmp_pa
     (tree / "grey").rename(tree / "gray")
     with pytest.raises(DataError, match=r"'gray' is no class of toy.*Did you mean 'grey'"):
         _evaluate(tree, tmp_path)
+
+
+def test_a_tree_is_named_by_its_folder_and_hidden_files_do_not_count(tmp_path, monkeypatch):
+    for name in ("a", "b", "c", ".git"):
+        (tmp_path / "theirs" / name).mkdir(parents=True)
+        for file in ("0.png", ".0.png"):
+            Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "theirs" / name / file)
+    monkeypatch.chdir(tmp_path / "theirs")
+    (record,) = _evaluate(Path(), tmp_path)
+    assert record.cell.method.name == "theirs" and record.cell.ipc == 1
 
 
 def test_an_unbalanced_tree_is_refused(tmp_path):

@@ -14,7 +14,7 @@ from ddbench.cli import common
 from ddbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from ddbench.contracts import Dataset
+    from ddbench.datasets import Dataset
     from ddbench.embedding import Embedding
     from ddbench.pipeline import Distilled
 
@@ -50,6 +50,7 @@ def command(what: str, class_name: str, out: str, **values: Any) -> None:
 
 def _embedding(what: str, class_name: str, values: dict[str, Any]) -> tuple[Embedding, str, int]:
     from ddbench import api, pipeline
+    from ddbench.plugins import plugin_errors
 
     wanted = {"method": what, **{name: values[name] for name in ("dataset", "ipc", "seed", "preset")}}
     shared = common.common_arguments(values)
@@ -63,7 +64,7 @@ def _embedding(what: str, class_name: str, values: dict[str, Any]) -> tuple[Embe
     label = _label(data, class_name)
     ctx = replace(ctx, _dataset=data)
     method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
-    with pipeline.plugin_errors(entry):
+    with plugin_errors(entry):
         found = method.embedding(mine, label)
     if found is None:
         found = _pixels(data, pipeline.distil(method, mine, entry, force=force), label)

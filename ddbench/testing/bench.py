@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ddbench.context import Context, Machine, load_plugin
-from ddbench.contracts import Dataset
+from ddbench.datasets import Dataset
 from ddbench.errors import PluginError, UsageError
 from ddbench.options import FIDELITIES, SCALES, Preset, resolve
 from ddbench.plugins import Entry, Owner, Plugins, load_plugins

@@ -19,7 +19,8 @@ import numpy as np
 
 from ddbench import pipeline
 from ddbench.context import Context, load_plugin
-from ddbench.contracts import Dataset, DistilledSet, Split
+from ddbench.contracts import DistilledSet
+from ddbench.datasets import Dataset, Split
 from ddbench.distilled import content_digest
 from ddbench.errors import DDBenchError
 from ddbench.images import ArrayImages
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: What every protocol says of itself.
-SETTINGS = ("network", "label_type", "selection")
 
 
 def check_method(
@@ -111,8 +111,6 @@ def check_evaluator(
 
         bench.check_options()
         record = score("rgb_uint8")
-        if missing := [name for name in SETTINGS if name not in record.protocol.settings]:
-            raise bench.broken(f"has a protocol without {', '.join(missing)}", f"Every protocol says {_and(SETTINGS)}.")
         if score("rgb_uint8").digest != record.digest:
             raise bench.broken("gives different numbers for the same seed", _RANDOM)
         _check_protocol_sees_options(bench, data, ipc, network, unused)
@@ -146,7 +144,7 @@ def check_dataset(
         plugins: plugin files it needs.
 
     Raises:
-        PluginError: a broken contract, a changing fingerprint, doubled ids, images that depend on how they are asked
+        PluginError: a broken contract, a changing fingerprint, images that depend on how they are asked
             for, statistics of the wrong scale, or an origin that names a folder of this machine.
     """
     with Bench(dataset, DatasetSpec, options, None, plugins) as bench:
@@ -255,8 +253,6 @@ def _others(value: Any, annotation: Any) -> Sequence[Any]:
 
 
 def _check_split(bench: Bench, part: str, split: Split, data: Dataset) -> None:
-    if len(set(split.ids)) != len(split.ids):
-        raise bench.broken(f"has doubled ids in its {part} split", "An id names one image for good.")
     some = [len(split) - 1, 0]
     for size in (data.image_size, data.image_size + 3):
         batch = split.images.batch(some, size)
@@ -270,7 +266,3 @@ def _check_split(bench: Bench, part: str, split: Split, data: Dataset) -> None:
             not np.array_equal(split.images.load(index, size), image) for index, image in zip(some, batch, strict=True)
         ):
             raise bench.broken(f"gives other {part} images one by one than in a batch", "See ddbench.ImageSource.")
-
-
-def _and(names: Sequence[str]) -> str:
-    return f"{', '.join(names[:-1])} and {names[-1]}"

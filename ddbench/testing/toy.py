@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddbench.contracts import Dataset, Split
+from ddbench.datasets import Dataset, Split
 from ddbench.images import ArrayImages
 from ddbench.keys import digest_bytes
 

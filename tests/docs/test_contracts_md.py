@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ddbench import contracts, pipeline, records, specs
+from ddbench import interfaces, pipeline, records, specs
 from ddbench.context import Context
-from ddbench.contracts import Dataset, DistilledSet, Protocol, Score, Split
+from ddbench.contracts import DistilledSet, Protocol, Score
+from ddbench.datasets import Dataset, Split
 from ddbench.hookspecs import HOOKS
 from ddbench.plugins import load_plugins
 from ddbench.testing.toy import toy_dataset
@@ -61,11 +62,11 @@ def test_every_hook_and_spec_is_described():
 
 
 def test_everything_a_plugin_class_can_have_is_described():
-    for kind in (contracts.Distiller, contracts.Evaluator, contracts.DatasetLoader, contracts.Captioner):
+    for kind in (interfaces.Distiller, interfaces.Evaluator, interfaces.DatasetLoader, interfaces.Captioner):
         own = {name for name in vars(kind) if not name.startswith("_")}
         missing = {name for name in own if not re.search(rf"`{name}\b", section("Classes"))}
         assert not missing, f"{kind.__name__}: {missing}"
-    assert all(f"`{name}" in section("Classes") for name in vars(contracts.Plugin) if not name.startswith("_"))
+    assert all(f"`{name}" in section("Classes") for name in vars(interfaces.Plugin) if not name.startswith("_"))
 
 
 def test_everything_in_a_context_is_described():

@@ -166,10 +166,11 @@ def test_interrupted_fine_tuning_goes_on_to_the_same_weights(run, monkeypatch, t
     assert np.array_equal(whole.images, resumed.images)
 
 
-def test_a_missing_model_is_explained(run):
+def test_a_missing_model_is_explained_before_anything_is_captioned(run, tmp_path):
     with pytest.raises(ddbench.ModelError, match="benjamin-paine/stable-diffusion-v1-5") as found:
         run(backbone="benjamin-paine/stable-diffusion-v1-5")
     assert "backbone=small" in found.value.hint
+    assert not (tmp_path / "home" / "captions").exists()
 
 
 def test_bad_stop_words_are_explained(run):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import PluginError
+from ddbench import PluginError, plugin_errors
 from ddbench_plugins.captioners.metadata import FILE, PARTIAL, read_metadata, write_metadata
 from ddbench_plugins.methods.vlcp.text import tokens
 
@@ -44,6 +44,8 @@ def caption_training_images(ctx: Context, name: str) -> Captions:
     """
     captioner, mine, entry = ctx.use("captioner", name)
     data, split = ctx.dataset, ctx.dataset.train
+    with plugin_errors(entry):
+        identity = captioner.identity(mine)
     inputs = {
         "dataset": data.fingerprint,
         "size": data.image_size,
@@ -52,13 +54,14 @@ def caption_training_images(ctx: Context, name: str) -> Captions:
         "argument": entry.argument,
         "version": entry.spec.cache_version,
         # What a captioner says of its files takes the place of their paths.
-        "options": {**mine.resolved.dump(), **captioner.identity(mine)},
+        "options": {**mine.resolved.dump(), **identity},
     }
 
     def build(step: Step) -> None:
-        texts = captioner.caption(replace(mine, checkpoint=step), split, data.class_names, data.image_size)
-        if len(texts) != len(split) or not all(isinstance(text, str) for text in texts):
-            raise PluginError(f"Captioner {name} returned {len(texts)} captions for {len(split)} images.")
+        with plugin_errors(entry):
+            texts = captioner.caption(replace(mine, checkpoint=step), split, data.class_names, data.image_size)
+            if len(texts) != len(split) or not all(isinstance(text, str) for text in texts):
+                raise PluginError(f"Captioner {name} returned {len(texts)} captions for {len(split)} images.")
         write_metadata(step.dir / FILE, split.ids, texts)
         (step.dir / PARTIAL).unlink(missing_ok=True)
 

@@ -48,9 +48,10 @@ class VLCP(Distiller):
             raise UsageError("VLCP needs a number of images per class.", hint="Give it with --ipc.")
         size = options.size or data.image_size
         with_text = options.text == "prototype"
-        captions = caption_training_images(ctx, options.captioner) if with_text or options.finetune else None
         base = base_model(ctx, options)
-        resolution = options.resolution or base.resolution()
+        native = base.resolution()  # asked first: a model that is not there shows before hours of captioning
+        resolution = options.resolution or native
+        captions = caption_training_images(ctx, options.captioner) if with_text or options.finetune else None
         latents = stages.class_latents(ctx, base, resolution)
         found = stages.find_prototypes(ctx, latents, captions if with_text else None, ctx.ipc)
         model = base

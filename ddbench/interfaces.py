@@ -1,0 +1,91 @@
+"""The classes that plugins derive from: methods, evaluators, data sets and captioners."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ddbench.context import Context
+    from ddbench.contracts import DistilledSet, Protocol, Score
+    from ddbench.datasets import Dataset, Split
+    from ddbench.embedding import Embedding
+    from ddbench.options import Options
+
+
+class Plugin:
+    """What methods, evaluators, data sets and captioners have in common.
+
+    Attributes:
+        Options: the typed options (:class:`ddbench.Options`); defaults are those of the ``cpu+sane`` preset.
+        presets: rules that set options by situation, as a list of tables or the name of a TOML file beside the class's
+            module (docs/presets.md).
+    """
+
+    Options: ClassVar[type[Options] | None] = None
+    presets: ClassVar[str | Sequence[Mapping[str, Any]]] = ()
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""
+        return {}
+
+
+class Distiller(Plugin, ABC):
+    """A distillation method.
+
+    Attributes:
+        needs_ipc: False for a method that keeps the whole training set.
+        seeded: False for a method whose result does not depend on the distillation seed.
+    """
+
+    needs_ipc: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+
+    @abstractmethod
+    def distill(self, ctx: Context) -> DistilledSet:
+        """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
+
+    def embedding(self, ctx: Context, label: int) -> Embedding | None:
+        """Return what the method saw of one class, for ``ddbench tsne``, or None; the steps it needs are cached."""
+        return None
+
+
+class Evaluator(Plugin, ABC):
+    """An evaluation protocol: trains networks on a distilled set and tests them on the real test split.
+
+    Attributes:
+        default_network: the network used when the user names none.
+        default_repeats: networks trained per distilled set when the user says nothing.
+    """
+
+    default_network: ClassVar[str] = ""
+    default_repeats: ClassVar[int] = 3
+
+    def network_for(self, dataset: Dataset, scale: str) -> str:
+        """Return the network used on a data set when the user names none."""
+        return self.default_network
+
+    @abstractmethod
+    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
+        """Return everything the numbers will depend on, before any student is trained."""
+
+    @abstractmethod
+    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one network (number ``repeat``) and test it."""
+
+
+class DatasetLoader(Plugin, ABC):
+    """A data set plugin."""
+
+    @abstractmethod
+    def load(self, ctx: Context, argument: str) -> Dataset:
+        """Return the data set; ``argument`` is what follows the colon of a prefix name (``folder:PATH``)."""
+
+
+class Captioner(Plugin, ABC):
+    """Describes images in words."""
+
+    @abstractmethod
+    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
+        """Return one caption per image of the split, in order."""

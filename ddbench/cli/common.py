@@ -135,6 +135,22 @@ def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**shared, "options": parse_options(values["options"]), "reporter": reporter(values["quiet"])}
 
 
+def check_datasets(values: Mapping[str, Any]) -> list[str]:
+    """Return the data sets to run in turn ("" for the default), after a look at every name: a typo costs no hours.
+
+    Raises:
+        UsageError: a data set that does not exist.
+    """
+    from ddbench.plugins import load_plugins
+
+    wanted: list[str] = values["dataset"] or [""]
+    if len(wanted) > 1:
+        plugins = load_plugins(values["plugins"])
+        for name in wanted:
+            plugins.get("dataset", name)
+    return wanted
+
+
 def warn_failures(plugins: Plugins) -> None:
     """Name the plugins that were left out."""
     for failure in plugins.failures:

@@ -33,7 +33,7 @@ def command(**values: Any) -> None:
     from ddbench import api
 
     shared = common.common_arguments(values)
-    for dataset in values["dataset"] or [""]:
+    for dataset in common.check_datasets(values):
         made = api.distill(
             values["method"],
             dataset=dataset,

@@ -5,12 +5,15 @@ from __future__ import annotations
 import importlib.resources
 import keyword
 import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 from string import Template
 
 import click
 
 from ddbench.errors import UsageError, unknown
+from ddbench.plugins import load_plugins
 from ddbench.specs import KINDS
 
 NAME = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*")
@@ -38,8 +41,10 @@ def command(kind: str, name: str, out: str) -> None:
             f"{name!r} is no plugin name.", hint="Use lower-case letters, digits and single dashes: my-method."
         )
     module = re.sub(r"[-.]", "_", name)
-    if keyword.iskeyword(module):
-        module += "_plugin"
+    if name in load_plugins().entries[kind]:
+        raise UsageError(f"There is a {kind} called {name!r} already.", hint="Choose another name.")
+    if keyword.iskeyword(module) or module in sys.stdlib_module_names or module in packages_distributions():
+        module += "_plugin"  # its test could not import it, or others would import it instead of theirs
     folder = Path(out)
     files = {folder / f"{module}.py": f"{kind}.py.txt", folder / f"test_{module}.py": f"test_{kind}.py.txt"}
     for path in files:

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from ddbench.cli import common
-from ddbench.errors import RecordError
+from ddbench.errors import RecordError, UsageError
 
 
 @click.group("registry")
@@ -34,6 +34,8 @@ def verify(registry: str) -> None:
     """
     from ddbench.reports.boards import read_registry
 
+    if not Path(registry).is_dir():
+        raise UsageError(f"There is no folder {registry}.", hint="Name a registry with --registry.")
     content = read_registry(Path(registry))
     for problem in content.problems:
         click.echo(str(problem), err=True)

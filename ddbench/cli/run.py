@@ -50,7 +50,7 @@ def command(**values: Any) -> None:
     started = time.time()
     shared = common.common_arguments(values)
     found: list[Record] = []
-    for dataset in values["dataset"] or [""]:
+    for dataset in common.check_datasets(values):
         found += api.run(
             values["method"],
             values["evaluator"],

@@ -74,6 +74,12 @@ def test_several_data_sets_are_run_in_turn(here, monkeypatch):
     assert seen == ["digits", "cifar10"]
 
 
+def test_a_typo_in_the_last_data_set_is_found_before_the_first_is_run(here, monkeypatch):
+    monkeypatch.setattr(api, "run", lambda *_, **__: pytest.fail("it ran"))
+    with pytest.raises(UsageError, match="Did you mean 'cifar10'"):
+        invoke("run", "-m", "random", "-e", "rded", "-d", "digits,cifar1O")
+
+
 def test_list_names_kinds_owners_and_the_default(here):
     (here / "mine.py").write_text(
         "import ddbench\n@ddbench.hookimpl\ndef ddbench_networks():\n"
@@ -161,3 +167,9 @@ def test_a_new_plugin_works_and_so_does_its_test(here, kind):
     with pytest.raises(UsageError, match="exists already"):
         invoke("new-plugin", kind, "my-own")
     assert Path("my_own.py").read_text("utf-8") == before
+
+
+def test_a_new_plugin_hides_no_module_and_takes_no_name(here):
+    assert invoke("new-plugin", "method", "numpy").stdout == "numpy_plugin.py\ntest_numpy_plugin.py\n"
+    with pytest.raises(UsageError, match="a method called 'random' already"):
+        invoke("new-plugin", "method", "random")

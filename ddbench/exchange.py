@@ -15,7 +15,7 @@ from ddbench.errors import RecordError, StorageError, UsageError
 from ddbench.records import Record
 from ddbench.registry import RESULTS, Problem, flaws, paths
 from ddbench.reports.data import safe
-from ddbench.store import explained, write_atomic
+from ddbench.store import write_atomic, writing
 
 LOCK = ".lock"
 #: Seconds to wait for another process that writes to the same registry.
@@ -47,8 +47,7 @@ def locked(registry: Path) -> Iterator[None]:
     """
     import filelock
 
-    with explained(registry):
-        registry.mkdir(parents=True, exist_ok=True)
+    with writing(registry / LOCK):
         try:
             lock = filelock.FileLock(registry / LOCK, timeout=PATIENCE)
             lock.acquire()

@@ -59,7 +59,9 @@ def explained(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        elsewhere = error.filename is not None and not str(error.filename).startswith(str(path))
+        # A folder is also not to be written where one above it is not.
+        name, own = str(error.filename or path), str(path)
+        elsewhere = not (name.startswith(own) or own.startswith(name))
         if error.errno not in REASONS or (elsewhere and error.errno != errno.ENOSPC):
             raise
         reason, hint = REASONS[error.errno]
@@ -215,16 +217,16 @@ class Store:
         partial = final.with_name(final.name + ".partial")
         if not force and (done := self._finished(name, key, final, reused=True)):
             return done
-        with explained(final.parent):
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(str(final) + ".lock"):
-                if not force and (done := self._finished(name, key, final, reused=True)):
-                    return done
-                partial.mkdir(exist_ok=True)
-                self._sit(name, key, dict(inputs), partial, builder)
-                if final.exists():
-                    final.rename(final.with_name(f"{final.name}.old-{time.time_ns()}"))
-                partial.rename(final)
+        with writing(final):
+            pass
+        with explained(final.parent), FileLock(str(final) + ".lock"):
+            if not force and (done := self._finished(name, key, final, reused=True)):
+                return done
+            partial.mkdir(exist_ok=True)
+            self._sit(name, key, dict(inputs), partial, builder)
+            if final.exists():
+                final.rename(final.with_name(f"{final.name}.old-{time.time_ns()}"))
+            partial.rename(final)
         done = self._finished(name, key, final, reused=False)
         if done is None:
             raise StorageError(f"Step {name} vanished from {final} while it was being finished.")
@@ -266,7 +268,7 @@ class Store:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return {}
     except ValueError as error:
         raise DataError(

@@ -138,6 +138,12 @@ def test_what_is_in_the_way_of_a_file_is_said(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
 
+def test_a_file_in_the_place_of_the_artifact_folder_is_said(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StorageError, match="part of that path is a file"):
+        Store(tmp_path / "file").build("a", {}, _count)
+
+
 def test_other_errors_pass_unchanged(tmp_path):
     with pytest.raises(PermissionError), explained(tmp_path):
         raise PermissionError(errno.EACCES, "denied", "/somewhere/else.jpg")
@@ -174,5 +180,7 @@ def test_a_read_only_folder_is_explained(small_disk):
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
     with pytest.raises(StorageError, match="read-only"):
         Store(small_disk).build("a", {}, _count)
+    with pytest.raises(StorageError, match="read-only"):
+        Store(small_disk / "a" / "new" / "home").build("a", {}, _count)
     with pytest.raises(StorageError, match="read-only"):
         write_atomic(small_disk / "record.json", "{}")

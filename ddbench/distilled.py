@@ -139,12 +139,29 @@ def load(folder: Path, dataset: Dataset | None = None) -> LoadedSet:
     path = folder / FILE
     try:
         about = json.loads(path.read_text("utf-8"))
+        if not isinstance(about, dict):
+            raise ValueError(f"a {type(about).__name__} is no description of a distilled set")
     except FileNotFoundError as error:
         raise RecordError(f"{folder} is not a distilled set: it has no {FILE}.") from error
     except ValueError as error:
         raise RecordError(f"{path} is damaged: {error}") from error
     if about.get("format") != FORMAT:
         raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads format {FORMAT}.")
+    try:
+        loaded = _load(folder, about, dataset)
+        found = content_digest(loaded.distilled)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"{path} is damaged: {type(error).__name__}: {error}") from error
+    if found != loaded.about["digest"]:
+        raise RecordError(
+            f"{folder}: the images or labels were changed after they were distilled (digest {found[:8]}, not"
+            f" {about['digest'][:8]}).",
+            hint="Distil again, or evaluate the changed images as an ordinary class folder without distilled.json.",
+        )
+    return loaded
+
+
+def _load(folder: Path, about: Mapping[str, Any], dataset: Dataset | None) -> LoadedSet:
     if about["whole"]:
         if dataset is None:
             raise RecordError(f"{folder} is a whole training set; it can only be read together with its data set.")
@@ -152,14 +169,10 @@ def load(folder: Path, dataset: Dataset | None = None) -> LoadedSet:
         distilled = DistilledSet(images, labels, whole=True, source_ids=dataset.train.ids)
     else:
         distilled = _load_arrays(folder, about)
-    found = content_digest(distilled)
-    if found != about["digest"]:
-        raise RecordError(
-            f"{folder}: the images or labels were changed after they were distilled (digest {found[:8]}, not"
-            f" {about['digest'][:8]}).",
-            hint="Distil again, or evaluate the changed images as an ordinary class folder without distilled.json.",
-        )
     described = about["dataset"]
+    missing = {"digest", "bytes", "method", "ipc", "seed", "extra"} - about.keys()
+    if missing:
+        raise KeyError(min(missing))
     return LoadedSet(distilled, tuple(described["class_names"]), tuple(described["class_ids"]), about, folder)
 
 
@@ -175,7 +188,7 @@ def dataset_name(folder: Path) -> str:
     """Return the data set a distilled set says it was made from, or an empty string."""
     try:
         name: str = json.loads((folder / FILE).read_text("utf-8"))["dataset"]["name"]
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return ""
     return name
 

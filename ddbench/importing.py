@@ -14,6 +14,7 @@ from ddbench.errors import DataError, did_you_mean
 from ddbench.images import FileImages
 from ddbench.pipeline import Distilled
 from ddbench.records import PluginPart
+from ddbench.registry import check_name
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -32,7 +33,9 @@ def import_folder(folder: Path, dataset: Dataset, name: str = "") -> Distilled:
     Raises:
         DataError: no images, classes that are not the data set's, or unequal numbers of images per class.
         RecordError: a damaged ``distilled.json``.
+        UsageError: a name that no record can have.
     """
+    check_name(name or folder.resolve().name, "Give another with --name.")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder.", hint="Give the folder of a distilled set.")
     if (folder / disk.FILE).exists():

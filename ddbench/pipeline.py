@@ -30,6 +30,7 @@ from ddbench.records import (
     pack_bits,
     result_digest,
 )
+from ddbench.registry import check_name
 from ddbench.store import Done, Step
 
 
@@ -75,6 +76,7 @@ def load_dataset(ctx: Context, name: str) -> Dataset:
         if not isinstance(dataset, Dataset):
             raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")
         dataset.check(who)
+    check_name(dataset.name, "Rename the folder or file, or make a link to it.")
     return dataset
 
 

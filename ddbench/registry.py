@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ddbench.errors import RecordError
+from ddbench.errors import RecordError, UsageError
 from ddbench.keys import canonical, digest
 from ddbench.records import Cell, Record, read
 
@@ -28,6 +28,16 @@ DATASET_FACTS: Mapping[str, type] = {
 }
 #: Bytes of a name at most: a record's file is named after three of them, and a file system takes 255.
 LONGEST_NAME = 80
+
+
+def check_name(name: str, hint: str) -> None:
+    """Refuse a name that no record can have, before anything is measured for it.
+
+    Raises:
+        UsageError: it is too long or not printable.
+    """
+    if not (name and name.isprintable() and len(name.encode()) <= LONGEST_NAME):
+        raise UsageError(f"{name!r} cannot be a name in a record: at most {LONGEST_NAME} printable bytes.", hint=hint)
 
 
 @dataclass(frozen=True)

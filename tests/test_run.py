@@ -11,7 +11,7 @@ from PIL import Image
 
 import ddbench
 from ddbench import records
-from ddbench.errors import DataError, PluginError, RecordError, UsageError
+from ddbench.errors import DataError, PluginError, RecordError, StorageError, UsageError
 from ddbench.ui import Reporter
 
 PLUGIN = Path(__file__).with_name("toy_plugin.py")
@@ -147,6 +147,13 @@ def test_a_failing_method_is_named_and_can_be_run_again(run):
     assert run()[0].result.values
 
 
+@pytest.mark.parametrize("place", ["file", "file/further"])
+def test_a_file_in_the_place_of_the_registry_is_said(run, tmp_path, place):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match=r"is a file|is in the way"):
+        run(registry=tmp_path / place)
+
+
 def test_records_of_another_schema_are_refused(run, tmp_path):
     (record,) = run()
     path = tmp_path / "registry" / "results" / record.relative_path()
@@ -177,6 +184,20 @@ def test_a_changed_image_is_noticed(tmp_path):
 def _evaluate(folder, tmp_path, **arguments):
     settings = {"dataset": "toy", "plugins": [PLUGIN], "registry": tmp_path / "registry"} | arguments
     return ddbench.evaluate(folder, "nearest-mean", **settings)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [list, lambda about: {k: v for k, v in about.items() if k != "labels"}, lambda about: about | {"dataset": 3}],
+)
+def test_a_damaged_description_is_named(change, tmp_path):
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path)
+    path = made.path / "distilled.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(RecordError, match=r"distilled\.json is damaged"):
+        ddbench.load(made.path)
+    with pytest.raises((RecordError, DataError)):
+        _evaluate(made.path, tmp_path, dataset="")
 
 
 def test_evaluating_a_saved_set_equals_the_run(run, tmp_path):
@@ -212,6 +233,8 @@ def test_a_tree_is_named_by_its_folder_and_hidden_files_do_not_count(tmp_path, m
     monkeypatch.chdir(tmp_path / "theirs")
     (record,) = _evaluate(Path(), tmp_path)
     assert record.cell.method.name == "theirs" and record.cell.ipc == 1
+    with pytest.raises(UsageError, match="cannot be a name in a record"):
+        _evaluate(Path(), tmp_path, name="x" * 81)
 
 
 def test_an_unbalanced_tree_is_refused(tmp_path):

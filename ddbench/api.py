@@ -16,7 +16,7 @@ from ddbench.errors import UsageError, unknown
 from ddbench.exchange import keep
 from ddbench.importing import import_folder
 from ddbench.options import Preset
-from ddbench.pipeline import Distilled, distil, prepare_evaluator, prepare_method
+from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
 from ddbench.plugins import Plugins, load_plugins
@@ -91,7 +91,8 @@ def run(
                 cells[name, prepared[1].ipc, prepared[1].base_seed] = prepared
     for name in evaluators:
         for net in _names(network) or [""]:
-            prepare_evaluator(replace(ctx, base_seed=evaluation_seed), name, net, budgets[0])
+            _, mine, _ = prepare_evaluator(replace(ctx, base_seed=evaluation_seed), name, net, budgets[0])
+            check_network(mine)
     found = []
     for prepared in cells.values():
         made = distil(*prepared, force=force)
@@ -186,13 +187,18 @@ def evaluate(
     wanted = dataset or disk.dataset_name(folder) or default_dataset(ctx.plugins)
     ctx = replace(ctx, _dataset=_load_dataset(ctx, wanted))
     made: Distilled = import_folder(folder, ctx.dataset, name)
+    prepared = [
+        prepare_evaluator(replace(ctx, base_seed=evaluation_seed), one, net, made.ipc)
+        for one in evaluators
+        for net in _names(network) or [""]
+    ]
+    for _, mine, _ in prepared:
+        check_network(mine)
     found = []
-    for one in evaluators:
-        for net in _names(network) or [""]:
-            evaluator, mine, entry = prepare_evaluator(replace(ctx, base_seed=evaluation_seed), one, net, made.ipc)
-            count = repeats or evaluator.default_repeats
-            record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
-            found.append(keep(record, Path(registry), ctx.reporter.warn))
+    for evaluator, mine, entry in prepared:
+        count = repeats or evaluator.default_repeats
+        record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
+        found.append(keep(record, Path(registry), ctx.reporter.warn))
     return found
 
 

@@ -248,6 +248,9 @@ class Context:
             image_size: side of its inputs; the data set's when None.
             seed: determines the initial weights; the global generator is left as it was.
             settings: further keyword arguments of the network's builder.
+
+        Raises:
+            UsageError: the network does not exist for such images (its builder raised ``ValueError``).
         """
         import torch
 
@@ -258,12 +261,26 @@ class Context:
             fixed["name"] = entry.argument
         with torch.random.fork_rng(devices=[]), plugin_errors(entry):
             torch.manual_seed(seed)
-            return build(
-                in_channels=self.dataset.channels,
-                image_size=image_size or self.dataset.image_size,
-                num_classes=self.dataset.num_classes,
-                **(fixed | settings),
-            )
+            try:
+                return build(
+                    in_channels=self.dataset.channels,
+                    image_size=image_size or self.dataset.image_size,
+                    num_classes=self.dataset.num_classes,
+                    **(fixed | settings),
+                )
+            except ValueError as error:
+                raise unfit_network(self.dataset, name or self.network, error) from error
+
+
+def unfit_network(dataset: Dataset, network: str, error: Exception) -> UsageError:
+    """Return the error that says why a network cannot be used on a data set."""
+    side = dataset.image_size
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UsageError(
+        f"Network {network} cannot be used on {dataset.name} ({side}×{side} pixels, {dataset.channels} channels,"
+        f" {dataset.num_classes} classes): {reason}.",
+        hint="Choose another network, or another size where the data set has an option for it (-o data.size=…).",
+    )
 
 
 def load_plugin(entry: Entry) -> Any:

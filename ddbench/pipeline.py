@@ -12,7 +12,7 @@ import numpy as np
 
 from ddbench import distilled as disk
 from ddbench import environment
-from ddbench.context import Context, load_plugin
+from ddbench.context import Context, load_plugin, unfit_network
 from ddbench.contracts import PLAIN, Budget, DistilledSet, Protocol, Score, not_plain
 from ddbench.datasets import Dataset, check_ipc
 from ddbench.errors import PluginError, UsageError
@@ -164,6 +164,36 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
     ctx.plugins.get("network", network)
     mine = replace(ctx, ipc=ipc, network=network, ledger=[])
     return evaluator, mine.with_options_of(evaluator, entry), entry
+
+
+def check_network(ctx: Context) -> None:
+    """Refuse a network under test that cannot take the data set's images, before any work is done for it.
+
+    What was found good once is not built again, so that a finished run need not import torch.
+
+    Raises:
+        UsageError: it cannot be built for them, or fails on them.
+    """
+    entry, data = ctx.plugins.get("network", ctx.network), ctx.dataset
+
+    def build(step: Step) -> None:
+        import torch
+
+        with plugin_errors(entry):
+            network = ctx.build_network(seed=0).eval()
+            try:
+                with torch.no_grad():
+                    network(torch.zeros(2, data.channels, data.image_size, data.image_size))
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise unfit_network(data, ctx.network, error) from error
+        step.info.update(parameters=sum(p.numel() for p in network.parameters() if p.requires_grad))
+
+    inputs = {
+        "network": ctx.network,
+        "version": entry.spec.cache_version,
+        "images": [data.image_size, data.channels, data.num_classes],
+    }
+    ctx.store.build("network", inputs, build)
 
 
 def evaluate(

@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import ModelError, Score, TeacherError, derive_seed
+from ddbench import ModelError, Score, TeacherError, derive_seed, digest
+from ddbench_plugins.training.normalisation import constants
+from ddbench_plugins.training.pretrained import load, network_of, published, read_about
 from ddbench_plugins.training.recipes import TeacherRecipe, recipe_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from ddbench import Context, Dataset, Done, Step
+    from ddbench_plugins.training.pretrained import Published
 
 WEIGHTS = "model.safetensors"
 CORRECT = "correct.npy"
-#: Mean and std that released code uses on other data sets too: RDED ImageNet's on all, SRe2L CIFAR-10's on CIFAR-100;
-#: those of zeyuanyin/tiny-imagenet.
-CONSTANTS = {
-    "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
-    "tiny-imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
-}
 #: Raise when training or measuring changes, so that old teachers are not reused.
 VERSION = 1
 
@@ -35,9 +30,10 @@ class Observer:
     """A trained network with what is known of it; the weights are read when first needed.
 
     Attributes:
-        name: network name.
+        name: what the teacher is called: a network, or published weights.
         done: the finished step with the weights.
-        mean, std: normalisation of its inputs.
+        mean, std: normalisation of the images that it is given.
+        own: mean and std that the weights were trained with; :meth:`module` converts where they differ.
     """
 
     ctx: Context
@@ -45,6 +41,7 @@ class Observer:
     done: Done
     mean: Sequence[float]
     std: Sequence[float]
+    own: tuple[Sequence[float], Sequence[float]]
     _module: Any = None
 
     @property
@@ -54,29 +51,40 @@ class Observer:
 
     @property
     def digest(self) -> str:
-        """Digest of the weights."""
-        return str(self.done.info["weights"])
+        """Digest of the weights, and of the normalisation where they have one of their own."""
+        weights = str(self.done.info["weights"])
+        return weights if self._as_given else digest([weights, *map(list, self.own)])
 
     def describe(self) -> dict[str, Any]:
         """Return what a protocol says of its teacher."""
+        outputs = self.done.info.get("outputs", self.ctx.dataset.num_classes)
         return {
             "network": self.name,
             "accuracy": round(self.accuracy, 4),
             "source": self.done.info["source"],
-            "weights": self.digest[:16],
-            "mean": list(self.mean),
-            "std": list(self.std),
+            "weights": str(self.done.info["weights"])[:16],
+            "mean": list(self.own[0]),
+            "std": list(self.own[1]),
+            **({"outputs": outputs} if outputs != self.ctx.dataset.num_classes else {}),
         }
 
     def module(self) -> Any:
-        """Return the network in evaluation mode on the run's device."""
+        """Return the network, for images normalised by ``mean`` and ``std``, in evaluation mode on the run's device."""
         if self._module is None:
             from safetensors.torch import load_file
 
-            self._module = self.ctx.build_network(self.name, seed=0)
-            self._module.load_state_dict(load_file(self.done.dir / WEIGHTS))
-            self._module.to(self.ctx.machine.device).eval().requires_grad_(False)
+            from ddbench_plugins.training.renormalise import Renormalised
+
+            module = self.ctx.build_network(network_of(self.name), seed=0)
+            module.load_state_dict(load_file(self.done.dir / WEIGHTS))
+            if not self._as_given:
+                module = Renormalised(module, self.mean, self.std, *self.own)
+            self._module = module.to(self.ctx.machine.device).eval().requires_grad_(False)
         return self._module
+
+    @property
+    def _as_given(self) -> bool:
+        return (tuple(self.mean), tuple(self.std)) == tuple(map(tuple, self.own))
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the predicted labels int64 [n] of uint8 images [n, H, W, C] (resized to the network's side)."""
@@ -131,50 +139,59 @@ def get_teacher(
     normalisation: str = "dataset",
     file: str = "",
     *,
+    teacher_normalisation: str = "auto",
     repeat: int = 0,
     floor: bool = True,
     shipped: bool = True,
 ) -> Observer:
-    """Return a network trained on the whole training set by the data set's recipe, from the cache where it is there.
+    """Return a trained network, from the cache where it is there.
 
     Args:
-        network: registered name.
-        normalisation: name of the constants, see :func:`constants`.
-        file: safetensors file with trained weights to use instead; a ``.json`` beside it may name ``class_ids``.
+        network: a registered name, trained on the whole training set by the data set's recipe; or published weights
+            (``timm:resnet18.tv_in1k``), whose outputs are matched to the data set's classes by id.
+        normalisation: constants of the images that the caller gives it.
+        file: file with the weights to use instead; a ``.json`` beside it may name ``class_ids``, ``mean`` and ``std``.
+        teacher_normalisation: constants of the network itself; ``auto``: those that its weights are published or
+            described with, else ``normalisation``.
         repeat: which independently trained network; teachers are number 0.
         floor: refuse a network below the recipe's floor.
         shipped: take the weights that come with ddbench where there are any, instead of training.
 
     Raises:
-        TeacherError: its accuracy is below the floor, or it was trained for another class order.
-        ModelError: the file is missing or does not fit the network.
+        TeacherError: its accuracy is below the floor, or it was trained for other classes.
+        ModelError: weights are missing, cannot be fetched, or do not fit the network or the image size.
     """
     data = ctx.dataset
     mean, std = constants(data, normalisation)
+    about = read_about(Path(file).expanduser()) if file else {}
+    own = _own_constants(data, normalisation, teacher_normalisation, about, published(network))
     recipe = recipe_for(data.name, network)
-    shipped = shipped and not repeat and normalisation == "dataset"
-    source = _source(ctx, network, file, repeat, recipe, shipped)
+    named = normalisation if teacher_normalisation == "auto" else teacher_normalisation
+    source = _source(ctx, network, file, repeat, recipe, shipped and not repeat and named == "dataset")
     inputs = {
         "version": VERSION,
         "dataset": data.fingerprint,
         "image_size": data.image_size,
         "network": network,
-        "mean": list(mean),
-        "std": list(std),
+        "mean": list(own[0]) if own else "of the weights",
+        "std": list(own[1]) if own else "of the weights",
         "source": source,
         "numerics": ctx.machine.numerics(),
+        **({"about": digest(about)} if about else {}),
     }
 
     def build(step: Step) -> None:
-        _build(ctx, step, network, mean, std, recipe, source, file)
+        _build(ctx, step, network, own, recipe, source, file, about)
 
-    observer = Observer(ctx, network, ctx.step("teacher", inputs, build), mean, std)
+    done = ctx.step("teacher", inputs, build)
+    observer = Observer(ctx, network, done, mean, std, own or (done.info["mean"], done.info["std"]))
     if floor and observer.accuracy < recipe.floor:
         raise TeacherError(
             f"The {network} teacher of {data.name} reaches {observer.accuracy:.1%} on the test split; its recipe asks"
             f" for at least {recipe.floor:.0%}.",
-            hint="Soft labels of a weak or wrongly ordered teacher are misleading. Check the data, choose another"
-            " network with -o eval.teacher=…, or give weights with -o eval.teacher_file=….",
+            hint="Soft labels of a weak or wrongly ordered teacher are misleading. Check the data and the teacher's"
+            " normalisation, choose another network with -o eval.teacher=…, or give weights with"
+            " -o eval.teacher_file=….",
         )
     return observer
 
@@ -193,24 +210,31 @@ def reference(ctx: Context, network: str, normalisation: str = "dataset") -> dic
     }
 
 
-def constants(dataset: Dataset, normalisation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Normalisation constants by name: ``dataset`` for its own, or one of :data:`CONSTANTS`."""
-    if normalisation == "dataset":
-        return dataset.mean, dataset.std
-    mean, std = CONSTANTS[normalisation]
-    return mean[: dataset.channels], std[: dataset.channels]
+def _own_constants(
+    data: Dataset, normalisation: str, own: str, about: Mapping[str, Any], weights: Published | None
+) -> tuple[Sequence[float], Sequence[float]] | None:
+    """Mean and std of a teacher's own inputs; None where only the published weights will tell."""
+    if own != "auto":
+        return constants(data, own)
+    if "mean" in about and "std" in about:
+        return tuple(about["mean"]), tuple(about["std"])
+    return None if weights else constants(data, normalisation)
 
 
 def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherRecipe, shipped: bool) -> dict[str, Any]:
-    """Say where the weights come from: a file, the ones that ship with ddbench, or training by the recipe."""
+    """Say where the weights come from: published, a file, the ones of ddbench, or training by the recipe."""
     from ddbench_plugins.training.bundled import find_bundled_teacher, sha256
 
+    known = {"published": network} if published(network) else {}
     if file:
         path = Path(file).expanduser()
         if not path.is_file():
-            raise ModelError(f"Teacher file {file} does not exist.", hint="Give a .safetensors file of its state dict.")
-        _check_class_order(ctx.dataset, path)
-        return {"file": path.name, "sha256": sha256(path)}
+            raise ModelError(
+                f"Teacher file {file} does not exist.", hint="Give a .safetensors or .pth file of its state dict."
+            )
+        return {**known, "file": path.name, "sha256": sha256(path)}
+    if known:
+        return known
     bundled = find_bundled_teacher(ctx.dataset.name, network) if shipped else None
     # Of the very same split: on another one it would have seen test images.
     if bundled and bundled.record["fingerprint"] == ctx.dataset.fingerprint:
@@ -218,77 +242,77 @@ def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherR
     return {"recipe": recipe.to_dict(), "seed": derive_seed(0, "teacher", repeat)}
 
 
-def _check_class_order(dataset: Dataset, path: Path) -> None:
-    beside = path.with_suffix(".json")
-    if not beside.exists():
-        return
-    about = json.loads(beside.read_text("utf-8"))
-    for key, wanted in (("class_ids", dataset.class_ids), ("class_names", dataset.class_names)):
-        if key in about and tuple(about[key]) != wanted:
-            raise TeacherError(
-                f"Teacher {path.name} was trained for another class order: its {key} begin with"
-                f" {', '.join(about[key][:3])}, those of {dataset.name} with {', '.join(wanted[:3])}.",
-                hint="Soft labels would be silently wrong. Use a teacher of this data set.",
-            )
-
-
 def _build(
     ctx: Context,
     step: Step,
     network: str,
-    mean: Sequence[float],
-    std: Sequence[float],
+    own: tuple[Sequence[float], Sequence[float]] | None,
     recipe: TeacherRecipe,
     source: dict[str, Any],
     file: str,
+    about: Mapping[str, Any],
 ) -> None:
-    import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     from ddbench_plugins.training.augment import normalise
-    from ddbench_plugins.training.bundled import find_bundled_teacher, sha256
+    from ddbench_plugins.training.bundled import sha256
     from ddbench_plugins.training.predict import evaluate
     from ddbench_plugins.training.students import test_tensors
-    from ddbench_plugins.training.teachers import train_teacher
 
     data, machine = ctx.dataset, ctx.machine
-    module = ctx.build_network(network, seed=source.get("seed", 0))
-    epochs = 0
-    test_images, test_labels = test_tensors(data, data.image_size)
-    if file or "bundled" in source:
-        bundled = find_bundled_teacher(data.name, network)
-        path = Path(file).expanduser() if file else bundled.weights  # type: ignore[union-attr]
-        try:
-            module.load_state_dict(load_file(path))
-        except (RuntimeError, OSError, ValueError) as error:
-            raise ModelError(f"{path.name} does not fit {network}: {error}") from error
+    module = ctx.build_network(network_of(network), seed=source.get("seed", 0))
+    if "recipe" in source:
+        assert own is not None  # only published weights bring their own
+        _train(ctx, step, network, module, own, recipe, source["seed"])
+        step.info.update(epochs=recipe.epochs)
     else:
-        images, labels = data.arrays("train")
-        with ctx.progress(f"teacher {network}", recipe.epochs) as advance:
-            train_teacher(
-                module,
-                images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
-                labels=torch.from_numpy(np.asarray(labels)),
-                recipe=recipe if data.flip else recipe.without_flip(),
-                mean=mean,
-                std=std,
-                seed=source["seed"],
-                precision=machine.precision,
-                device=machine.device,
-                checkpoint=step,
-                checkpoint_seconds=ctx.checkpoint_seconds,
-                progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
-            )
-        epochs = recipe.epochs
+        weights = load(ctx, network, module, file, about)
+        own = own or (weights.mean or data.mean, weights.std or data.std)
+        step.info.update(epochs=0, outputs=weights.outputs)
     module.eval()
+    test_images, test_labels = test_tensors(data, data.image_size)
     found = evaluate(
         module,
         test_images,
         test_labels,
-        transform=normalise(mean, std),
+        transform=normalise(*own),
         precision=machine.precision,
         device=machine.device,
     )
     save_file({name: value.contiguous().cpu() for name, value in module.state_dict().items()}, step.dir / WEIGHTS)
     np.save(step.dir / CORRECT, found.correct.numpy())
-    step.info.update(accuracy=found.accuracy, weights=sha256(step.dir / WEIGHTS), source=source, epochs=epochs)
+    digest_of_weights = sha256(step.dir / WEIGHTS)
+    step.info.update(
+        accuracy=found.accuracy, weights=digest_of_weights, source=source, mean=list(own[0]), std=list(own[1])
+    )
+
+
+def _train(
+    ctx: Context,
+    step: Step,
+    network: str,
+    module: Any,
+    own: tuple[Sequence[float], Sequence[float]],
+    recipe: TeacherRecipe,
+    seed: int,
+) -> None:
+    import torch
+
+    from ddbench_plugins.training.teachers import train_teacher
+
+    images, labels = ctx.dataset.arrays("train")
+    with ctx.progress(f"teacher {network}", recipe.epochs) as advance:
+        train_teacher(
+            module,
+            images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
+            labels=torch.from_numpy(np.asarray(labels)),
+            recipe=recipe if ctx.dataset.flip else recipe.without_flip(),
+            mean=own[0],
+            std=own[1],
+            seed=seed,
+            precision=ctx.machine.precision,
+            device=ctx.machine.device,
+            checkpoint=step,
+            checkpoint_seconds=ctx.checkpoint_seconds,
+            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
+        )

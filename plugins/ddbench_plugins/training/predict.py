@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor, nn
 
     from ddbench_plugins.training.augment import Augment
+    from ddbench_plugins.training.streaming import StreamedImages
 
 
 class Evaluation(NamedTuple):
@@ -32,7 +33,7 @@ def as_float(images: Tensor) -> Tensor:
 
 def predict(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | StreamedImages,
     *,
     transform: Augment | None = None,
     batch: int = 500,
@@ -41,8 +42,8 @@ def predict(
 ) -> Tensor:
     """Logits ``[N, K]`` (float32, CPU) in evaluation mode; the network's mode is restored.
 
-    ``images`` is ``[N, C, S, S]``, uint8 or float; ``transform`` (for example ``normalise(mean, std)``) is applied
-    to each batch after scaling to [0, 1] and must not draw random numbers.
+    ``images`` is ``[N, C, S, S]``, uint8 or float, or streamed; ``transform`` (for example ``normalise(mean, std)``)
+    is applied to each batch after scaling to [0, 1] and must not draw random numbers.
     """
     keep_freed_memory()
     layout = memory_layout(network)
@@ -64,7 +65,7 @@ def predict(
 
 def evaluate(
     network: nn.Module,
-    images: Tensor,
+    images: Tensor | StreamedImages,
     labels: Tensor,
     *,
     transform: Augment | None = None,

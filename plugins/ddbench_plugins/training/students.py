@@ -12,6 +12,7 @@ from ddbench import DataError, Score
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.predict import evaluate
+from ddbench_plugins.training.streaming import StreamedImages
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ddbench import Context, Dataset, DistilledSet
     from ddbench_plugins.training.augment import Augment
 
-#: Test splits larger than this many bytes are not kept between students.
+#: Test splits larger than this many bytes are decoded anew at every test instead of being held in memory.
 KEEP_BYTES = 2**31
 _tests: OrderedDict[tuple[str, int, int], tuple[Tensor, Tensor]] = OrderedDict()
 
@@ -54,22 +55,20 @@ def training_tensors(distilled: DistilledSet, dataset: Dataset, size: int) -> tu
     return images, labels
 
 
-def test_tensors(dataset: Dataset, size: int, resize: int | None = None) -> tuple[Tensor, Tensor]:
-    """Return the test split as uint8 [N, C, size, size] and labels [N]: resized to ``resize``, then centre-cropped."""
-    resize = resize or size
-    key = (dataset.fingerprint, size, resize)
+def test_tensors(dataset: Dataset, size: int, resize: int | None = None) -> tuple[Tensor | StreamedImages, Tensor]:
+    """Return the test split as uint8 [N, C, size, size] and labels [N]: resized to ``resize``, then centre-cropped.
+
+    Above :data:`KEEP_BYTES` the images are streamed: they are of use to ``train_student`` and ``predict.evaluate``, and
+    are never in memory as a whole.
+    """
+    streamed = StreamedImages(dataset.test.images, size, resize or size)
+    labels = torch.from_numpy(dataset.test.labels)
+    if streamed.nbytes > KEEP_BYTES:
+        return streamed, labels
+    key = (dataset.fingerprint, size, streamed.resize)
     if key not in _tests:
-        images = dataset.test.images.batch(range(len(dataset.test)), resize)
-        edge = (resize - size) // 2
-        images = images[:, edge : edge + size, edge : edge + size]
-        tensors = (
-            torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
-            torch.from_numpy(dataset.test.labels),
-        )
         _tests.clear()
-        if images.nbytes > KEEP_BYTES:
-            return tensors
-        _tests[key] = tensors
+        _tests[key] = streamed.tensor(), labels
     return _tests[key]
 
 
@@ -79,7 +78,7 @@ def train_student(
     *,
     images: Tensor,
     labels: Tensor,
-    test_images: Tensor,
+    test_images: Tensor | StreamedImages,
     test_labels: Tensor,
     mean: Sequence[float],
     std: Sequence[float],

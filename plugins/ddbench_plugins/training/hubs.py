@@ -1,0 +1,156 @@
+"""Fetches the published weights of timm and torchvision, or says what to put where."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddbench import ModelError, UsageError
+from ddbench_plugins.networks.bridges import Bridged, create_timm
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+    from ddbench_plugins.training.pretrained import Published
+
+    Constants = tuple[float, ...]
+
+#: What fetching or loading weights raises (the hubs' network errors are OSErrors).
+FAILURES = (OSError, RuntimeError, ValueError, KeyError, AssertionError, pickle.UnpicklingError)
+
+
+def timm_model(
+    source: Published, given: Mapping[str, Tensor] | None, size: int, channels: int, *, offline: bool
+) -> tuple[Bridged, Constants, Constants]:
+    """Return timm's model with its published weights (``given`` instead of the hub's), and mean and std of its inputs.
+
+    Raises:
+        UsageError: timm knows no such weights.
+        ModelError: they are not here and cannot be fetched, or do not fit.
+    """
+    from timm import list_pretrained
+    from timm.models import get_pretrained_cfg
+
+    model = f"{source.architecture}.{source.tag}"
+    known = list_pretrained(f"{source.architecture}.*")
+    if model not in known:
+        raise _unknown(source, [name.partition(".")[2] for name in known])
+    found = get_pretrained_cfg(model)
+    overlay: dict[str, Any] = {}
+    if given is not None:
+        overlay = {"state_dict": dict(given), "custom_load": False}
+    elif offline:
+        from ddbench_plugins.training.pretrained import read_state
+
+        overlay = {"state_dict": read_state(_cached(source, found)), "custom_load": False}
+    try:
+        whole = create_timm(
+            model,
+            size,
+            in_chans=channels,
+            pretrained=True,
+            pretrained_cfg_overlay=overlay,
+            num_classes=found.num_classes,
+        )
+    except FAILURES as error:
+        reason = _reason(error)
+        raise _does_not_fit(source, reason) if overlay else _advice(source, reason, _timm_hint(found)) from error
+    return Bridged(whole), tuple(found.mean), tuple(found.std)
+
+
+def torchvision_model(
+    source: Published, given: Mapping[str, Tensor] | None, size: int, channels: int, *, offline: bool
+) -> tuple[Bridged, Constants, Constants]:
+    """Return torchvision's model with its published weights; arguments and errors as of :func:`timm_model`.
+
+    Its models take RGB images of any size, except transformers, which take the size of their weights.
+    """
+    import torch
+    from torchvision import models
+
+    if source.architecture not in models.list_models(module=models):
+        raise UsageError(f"torchvision has no model {source.architecture!r}.")
+    choices = models.get_model_weights(source.architecture)
+    if source.tag not in choices.__members__:
+        raise _unknown(source, list(choices.__members__))
+    weights = choices[source.tag]
+    name = weights.url.rpartition("/")[2]
+    hint = f"download {weights.url}, copy the file here and pass -o eval.teacher_file={name}"
+    if given is None and offline and not Path(torch.hub.get_dir(), "checkpoints", name).is_file():
+        raise _advice(source, "it is not in the local cache and offline mode is on", hint)
+    try:
+        whole = models.get_model(source.architecture, weights=weights if given is None else None)
+        if given is not None:
+            whole.load_state_dict(given)
+    except FAILURES as error:
+        reason = _reason(error)
+        raise _advice(source, reason, hint) if given is None else _does_not_fit(source, reason) from error
+    scaling = weights.transforms()
+    return Bridged(whole), tuple(scaling.mean), tuple(scaling.std)
+
+
+def class_ids(outputs: int, what: str) -> list[str]:
+    """Return the synset ids of a published classifier's outputs, by their number (timm's label tables).
+
+    Raises:
+        ModelError: no class list has that many.
+    """
+    from timm.data import ImageNetInfo, infer_imagenet_subset
+
+    subset = infer_imagenet_subset({"num_classes": outputs})
+    if subset is None:
+        raise ModelError(f"Nobody knows which classes the {outputs} outputs of {what} are.")
+    return list(ImageNetInfo(subset).label_names())
+
+
+def _cached(source: Published, found: Any) -> Path:
+    """Return the file of published timm weights on this machine."""
+    import torch
+    from huggingface_hub import try_to_load_from_cache
+
+    names = [found.hf_hub_filename] if found.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for name in names if found.hf_hub_id else []:
+        place = try_to_load_from_cache(found.hf_hub_id, name)
+        if isinstance(place, str):
+            return Path(place)
+    if found.url and (place := Path(torch.hub.get_dir(), "checkpoints", found.url.rpartition("/")[2])).is_file():
+        return place
+    raise _advice(source, "it is not in the local cache and offline mode is on", _timm_hint(found))
+
+
+def _timm_hint(found: Any) -> str:
+    name = found.hf_hub_filename or "model.safetensors"
+    command = f"hf download {found.hf_hub_id} {name} --local-dir FOLDER" if found.hf_hub_id else f"download {found.url}"
+    return f"{command}, copy the file here and pass -o eval.teacher_file=FOLDER/{name}"
+
+
+def _unknown(source: Published, tags: list[str]) -> UsageError:
+    known = f"Known weights of {source.network}: {', '.join(tags)}." if tags else f"There are none of {source.network}."
+    return UsageError(
+        f"There are no published weights {source.name!r} for these images.",
+        hint=f"{known} Without a tag, {source.network} is trained on the data set.",
+    )
+
+
+def _advice(source: Published, reason: str, what_to_do: str) -> ModelError:
+    return ModelError(
+        f"Cannot load the weights of teacher {source.name!r}: {reason}.",
+        hint=f"On a machine with network: {what_to_do}. Keep -o eval.teacher={source.name}: it says which network and"
+        " normalisation they are for. Without them: name a network that is trained here, such as"
+        " -o eval.teacher=convnet-3-bn.",
+    )
+
+
+def _reason(error: Exception) -> str:
+    """Return an error's first words; torch lists every parameter that is missing."""
+    return " ".join(str(error).split()[:40]) or type(error).__name__
+
+
+def _does_not_fit(source: Published, reason: str) -> ModelError:
+    return ModelError(
+        f"These weights do not fit teacher {source.name!r}: {reason}",
+        hint="Check -o eval.teacher and eval.teacher_file.",
+    )

@@ -54,21 +54,43 @@ class LineReporter(Reporter):
         """Print a line now and then, and one with the time at the end of anything over two seconds."""
         start = last = time.perf_counter()
         goal = total
+        pace = Pace()
 
         def advance(done: int, total: int | None = None, info: str = "") -> None:
             nonlocal last, goal
             goal = total or goal
             now = time.perf_counter()
+            seconds = pace.left(now, done, goal)
             if now - last < self.interval:
                 return
             last = now
-            left = f", about {_duration((now - start) * (goal - done) / done)} left" if goal and done else ""
+            left = "" if seconds is None else f", about {_duration(seconds)} left"
             self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {info}' if info else ''}{left}")
 
         yield advance
         spent = time.perf_counter() - start
         if spent > 2:
             self.log(f"  {description}: done in {_duration(spent)}")
+
+
+class Pace:
+    """Estimates the time left from what this stretch of work has done so far.
+
+    A resumed task begins in the middle, and one task may count several stretches one after the other; what came before a
+    stretch says nothing about its pace.
+    """
+
+    def __init__(self) -> None:
+        self.began, self.first, self.last = 0.0, 0, -1
+
+    def left(self, now: float, done: int, goal: int | None) -> float | None:
+        """Return the seconds left at time ``now`` with ``done`` of ``goal`` done, or None while nobody can tell."""
+        if self.last < 0 or done < self.last:
+            self.began, self.first = now, done
+        self.last = done
+        if not goal or done <= self.first:
+            return None
+        return (now - self.began) * max(0, goal - done) / (done - self.first)
 
 
 class BarReporter(LineReporter):

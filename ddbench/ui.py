@@ -76,8 +76,8 @@ class LineReporter(Reporter):
 class Pace:
     """Estimates the time left from what this stretch of work has done so far.
 
-    A resumed task begins in the middle, and one task may count several stretches one after the other; what came before a
-    stretch says nothing about its pace.
+    A resumed task begins in the middle, and one task may count several stretches one after the other; what came before
+    a stretch says nothing about its pace.
     """
 
     def __init__(self) -> None:

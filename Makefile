@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format leaderboards site clean
+.PHONY: help demo test test-fast lint format leaderboards site benchmark clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,7 +31,7 @@ lint: $(READY) ## style, types, layers, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell ddbench plugins tests docs README.md
+	$(BIN)/codespell ddbench plugins tests docs benchmarks README.md
 
 format: $(READY) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
@@ -43,6 +43,9 @@ leaderboards: $(READY) ## make the tables from the records
 site: $(READY) ## the registry as one web page, with its contact sheets
 	$(BIN)/ddbench gallery --keep --registry registry
 	$(BIN)/ddbench site --registry registry --out site
+
+benchmark: $(READY) ## evaluators against released code's way, on DATA=cifar10 about 75 minutes (docs/benchmarks.md)
+	$(BIN)/python benchmarks/evaluators.py --data '$(DATA)' --out benchmark.jsonl
 
 clean: ## remove what the demo made; the environment and the artifact cache stay
 	rm -rf demo

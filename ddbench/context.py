@@ -277,7 +277,7 @@ def unfit_network(dataset: Dataset, network: str, error: Exception) -> UsageErro
     side = dataset.image_size
     reason = (str(error).splitlines() or [type(error).__name__])[0]
     return UsageError(
-        f"Network {network} cannot be used on {dataset.name} ({side}×{side} pixels, {dataset.channels} channels,"
+        f"Network {network} cannot be used on {dataset.name} ({side}×{side}×{dataset.channels} images,"
         f" {dataset.num_classes} classes): {reason}.",
         hint="Choose another network, or another size where the data set has an option for it (-o data.size=…).",
     )

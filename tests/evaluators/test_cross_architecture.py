@@ -40,7 +40,7 @@ def test_without_an_option_each_student_has_a_teacher_of_its_kind(tmp_path):
 
 @pytest.mark.parametrize("network", ["convnet-1,convnet-6", "torchvision:alexnet", "timm:resnet18.tv_in1k"])
 def test_a_network_that_cannot_take_the_images_is_refused_before_any_work(tmp_path, network):
-    with pytest.raises(UsageError, match=rf"Network {network.split(',')[-1]} cannot be used on toy \(8×8 pixels"):
+    with pytest.raises(UsageError, match=rf"Network {network.split(',')[-1]} cannot be used on toy \(8×8×1 images"):
         run(tmp_path, network)
     assert not [*(tmp_path / "home").glob("distilled/*"), *(tmp_path / "home").glob("teacher/*")]
 

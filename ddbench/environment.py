@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
@@ -28,8 +29,15 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
+        "threads": _threads(),
         "command": shlex.join(["ddbench", *map(_without_folder, sys.argv[1:])]) if _is_cli() else "python",
     }
+
+
+def _threads() -> int | None:
+    """Return the number of threads that torch takes: sums in another order change the last digits of a training."""
+    chosen = os.environ.get("OMP_NUM_THREADS", "")
+    return int(chosen) if chosen.isdigit() else os.cpu_count()
 
 
 def _is_cli() -> bool:
@@ -38,11 +46,8 @@ def _is_cli() -> bool:
 
 def _without_folder(argument: str) -> str:
     """Keep the command readable without naming folders of this machine."""
-    head, equals, tail = argument.rpartition("=")
-    prefix, colon, path = tail.rpartition(":")
-    if path.startswith(("/", "~", "..")):
-        return f"{head}{equals}{prefix}{colon}{Path(path).name}"
-    return argument
+    parts = re.split(r"([=:,])", argument)
+    return "".join(Path(part).name if part.startswith(("/", "~", "..")) else part for part in parts)
 
 
 def _version(package: str) -> str:

@@ -37,6 +37,11 @@ def test_a_hundred_tests_including_the_last_epoch_under_the_official_rule():
     assert idc_recipe.test_epochs(1000, "last", 4) == [999]
 
 
+def test_the_last_epoch_is_tested_whatever_their_number():
+    assert list(idc_recipe.test_epochs(9, "best_test", 4)) == [1, 3, 5, 7, 8]
+    assert list(idc_recipe.test_epochs(3, "best_test", 4)) == [0, 1, 2]
+
+
 def _data(size: int, classes: int, channels: int = 3, flip: bool = True) -> ddbench.Dataset:
     labels = np.arange(classes)
     images = ddbench.ArrayImages(np.zeros((classes, size, size, channels), np.uint8))

@@ -141,8 +141,11 @@ def epochs(images_per_class: int, num_classes: int) -> int:
 
 
 def test_epochs(epochs: int, selection: str, tests: int) -> Sequence[int]:
-    """0-based epochs with a test: the last; under ``best_test`` every multiple of ⌊epochs / tests⌋."""
+    """0-based epochs with a test: the last; under ``best_test`` also every multiple of ⌊epochs / tests⌋.
+
+    For all epochs of the rule the last one is such a multiple, as in the released code.
+    """
     if selection == "last":
         return [epochs - 1]
     every = max(1, epochs // tests)
-    return [epoch - 1 for epoch in range(every, epochs + 1, every)]
+    return sorted({*range(every - 1, epochs, every), epochs - 1})

@@ -124,6 +124,9 @@ def test_official_turns_the_quirks_on_and_cpu_says_what_it_shrinks():
     assert quirks == ("best_test", "test", "search", "official", False)
     assert found.normalisation == "dataset"
     assert _options("official", network="convnet-3-bn").options.normalisation == "imagenet"
+    assert _options("official", network="convnet-3", dataset="cifar100").options.normalisation == "cifar10"
+    assert _options("official", network="convnet-3-bn", dataset="cifar100").options.normalisation == "imagenet"
+    assert _options("", network="convnet-3", dataset="cifar100").options.normalisation == "dataset"
     shrunk = _options("", network="convnet-3").resolved.shrunk
     assert set(shrunk) == {("lr", None, 0.01), ("epochs", 1000, 300)}
     shrunk = _options("", network="convnet-3", dataset="cifar10").resolved.shrunk

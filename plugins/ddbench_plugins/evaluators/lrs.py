@@ -77,7 +77,9 @@ class LrsOptions(Options):
         description="the network trained on all images: by the data set's reference recipe, by DD-Ranking's table where"
         " it has one, or as its released code does",
     )
-    normalisation: Literal["dataset", "imagenet"] = Field("dataset", description="constants of the inputs")
+    normalisation: Literal["dataset", "cifar10", "imagenet"] = Field(
+        "dataset", description="constants of the inputs; the released code uses CIFAR-10's on CIFAR-100"
+    )
     test_resize: int | None = Field(
         None, ge=1, description="side to which test images are resized before the centre crop; the image size when none"
     )

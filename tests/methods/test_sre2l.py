@@ -133,6 +133,14 @@ def test_official_recovers_one_image_of_each_class_at_a_time(ctx, digits):
     assert (sane.together, sane.jpeg, sane.iterations, sane.lr, sane.bn_weight) == ("set", False, 1000, 0.25, 0.01)
 
 
+@pytest.mark.parametrize("name", ["cifar100", "tiny-imagenet"])
+def test_official_takes_the_constants_of_the_released_teacher(ctx, digits, name):
+    data = replace(digits, name=name)
+    wanted = {"cifar100": "cifar10"}.get(name, name)
+    assert _prepared(ctx, data, "official")[1].options.normalisation == wanted
+    assert _prepared(ctx, data)[1].options.normalisation == "dataset"
+
+
 @pytest.mark.slow
 def test_on_digits(ctx, digits):
     made = distil(*_prepared(ctx, digits, iterations="60"))

@@ -19,7 +19,9 @@ class Sre2lOptions(ddbench.Options):
 
     network: str = Field("convnet-3-bn", description="network of the teacher; it must have batch norm")
     teacher_file: str = Field("", description="file with a trained teacher's weights instead of training one")
-    normalisation: Literal["dataset", "imagenet"] = Field("dataset", description="constants of the teacher's inputs")
+    normalisation: Literal["dataset", "cifar10", "imagenet", "tiny-imagenet"] = Field(
+        "dataset", description="constants of the teacher's inputs; the released code uses CIFAR-10's on CIFAR-100"
+    )
     iterations: int = Field(1000, ge=1, description="steps of Adam per image")
     lr: float = Field(0.25, gt=0, description="Adam's learning rate, falling to zero along a cosine")
     bn_weight: float = Field(0.01, ge=0, description="weight of the batch-norm statistics (r_bn); 0 switches them off")

@@ -115,6 +115,17 @@ def test_class_lists():
     assert [len(synsets()[name]) for name in ("imagenette", "imagewoof", "imagenet-100")] == [10, 10, 100]
 
 
+def test_published_class_orders_are_not_those_of_folders():
+    """The first labels of MinimaxDiffusion and IDC (misc/class_woof.txt, misc/class100.txt)."""
+    woof, hundred = list(synsets()["imagewoof"]), list(synsets()["imagenet-100"])
+    dogs = ("n02096294", "n02086240")
+    assert [woof.index(name) for name in dogs] == [0, 4]
+    assert [sorted(woof).index(name) for name in dogs] == [5, 0]
+    assert hundred[0] == "n02869837" and synsets()["imagenet-100"][hundred[0]] == "bonnet"
+    assert [sorted(hundred[:10]).index(name) for name in hundred[:10]] == [5, 0, 4, 3, 9, 2, 7, 8, 6, 1]
+    assert (hundred.index("n02086240"), hundred[99]) == (58, "n02090622")
+
+
 def test_the_data_folder_is_in_the_artifact_folder_by_default(monkeypatch, tmp_path):
     monkeypatch.delenv("DDBENCH_DATA", raising=False)
     assert roots() == [tmp_path / "home" / "data"]

@@ -130,6 +130,23 @@ def test_tests_under_the_official_rule():
     assert epochs_of_tests(300, "last", 10) == [299]
 
 
+@pytest.mark.parametrize(("count", "parts"), [(1024, [512, 512]), (784, [512, 272]), (320, [320]), (100, [100])])
+def test_batch_norm_sees_halves_of_full_batches_only(count, parts):
+    import torch
+    from ddbench_plugins.training.steps import Batch, given_label_step
+
+    seen = []
+
+    def forward(x):
+        seen.append(len(x))
+        return x
+
+    size = fkd.part_size(fkd.FkdOptions(batch_size=1024, accumulation=2))
+    batch = Batch(torch.zeros(count, 1), torch.ones(count, 1), torch.arange(count))
+    given_label_step(lambda student, target: (student - target).mean(), part_size=size)(forward, batch, None)
+    assert seen == parts
+
+
 @pytest.mark.parametrize(
     ("schedule", "epochs", "expected"),
     [

@@ -6,6 +6,7 @@ Su et al., *D4M*, CVPR 2024 (matching/, validate/). Storing labels of augmented 
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
@@ -39,7 +40,7 @@ class FkdOptions(Options):
     )
     epochs: int = Field(400, ge=1, description="passes over the distilled set")
     batch_size: int = Field(256, ge=1, description="images per step, at most the set")
-    accumulation: int = Field(1, ge=1, description="parts of a batch that batch norm sees one at a time")
+    accumulation: int = Field(1, ge=1, description="parts of a full batch that batch norm sees one at a time")
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="AdamW with betas 0.9, 0.999, or SGD")
     lr: float = Field(0.001, gt=0, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
@@ -133,7 +134,6 @@ class Fkd(Evaluator):
         else:
             batches = online_batches(images, module(), make_plan(ctx, repeat), ctx.machine.precision)
         seed = ctx.seed("student", repeat)
-        part = -(-min(options.batch_size, len(images)) // options.accumulation)
         return students.train_student(
             ctx,
             ctx.build_network(seed=seed),
@@ -155,7 +155,7 @@ class Fkd(Evaluator):
                 lambda student, target: kl_soft_label(
                     student, target, options.temperature, scale_by_t2=options.scale_by_t2
                 ),
-                part_size=part,
+                part_size=part_size(options),
             ),
         )
 
@@ -181,6 +181,11 @@ def make_plan(ctx: Context, repeat: int) -> Plan:
     return Plan(
         recipe, options.epochs, options.batch_size, ctx.seed("views", repeat), options.top_k, options.temperature
     )
+
+
+def part_size(options: FkdOptions) -> int:
+    """Images that batch norm sees at a time; a smaller last or only batch is not cut finer (SRe2L train_FKD.py)."""
+    return math.ceil(options.batch_size / options.accumulation)
 
 
 def test_epochs(epochs: int, selection: str, every: int) -> list[int]:

@@ -105,12 +105,29 @@ def test_scale_moves_no_pixel_where_the_size_stays():
     import torch
 
     side = torch.tensor([28, 20, 33])
-    rows = dc_augment._nearest(28, side)
+    rows = dc_augment._nearest(28, side, side.clamp(min=28))
     assert rows[0].tolist() == list(range(1, 29))
     assert (rows[1] == 0).sum() == 8  # 20 of 28 rows are covered, centred
     assert rows[1, :4].tolist() == [0] * 4
-    assert rows[2].min() >= 1  # a larger image covers everything and loses its borders
-    assert (rows[2].min(), rows[2].max()) == (3, 26)
+    assert rows[2].min() >= 1  # a larger image covers everything and loses its borders, two rows above and three below
+    assert (rows[2].min(), rows[2].max()) == (2, 25)
+
+
+@pytest.mark.parametrize(("height", "width"), [(22, 33), (33, 22), (33, 31), (23, 25), (30, 28), (27, 29)])
+def test_scale_places_the_image_as_the_released_code(height, width):
+    """Enlarged, into the middle of zeros, and the window out of the middle: every middle is rounded down."""
+    import torch
+
+    image = torch.rand(1, 1, 28, 28)
+    large = max(height, width, 28)
+    canvas = torch.zeros(large, large)
+    top, left, edge = (large - height) // 2, (large - width) // 2, (large - 28) // 2
+    resized = torch.nn.functional.interpolate(image, (height, width))[0, 0]
+    canvas[top : top + height, left : left + width] = resized
+    sides, largest = torch.tensor([[height], [width]]), torch.tensor([large])
+    rows, columns = (dc_augment._nearest(28, side, largest)[0] for side in sides)
+    found = torch.nn.functional.pad(image, (1, 1, 1, 1))[0, 0][rows][:, columns]
+    assert torch.equal(found, canvas[edge : edge + 28, edge : edge + 28])
 
 
 def test_rotation_is_about_the_centre_and_by_at_most_45_degrees():

@@ -54,13 +54,18 @@ def _scale(x: Tensor, mean: Tensor, generator: Generator) -> Tensor:
     """New height and width, independently ⌊U(0.8, 1.2)·S⌋, nearest neighbour, centred on zeros, cropped to S."""
     b, _, h, w = x.shape
     sides = (uniform((2, b), generator, 1 - SCALE, 1 + SCALE) * h).floor().long()
+    canvas = sides.amax(0).clamp(min=h)
     padded = F.pad(x, (1, 1, 1, 1))  # index 0 is the border of zeros
-    return take_rows_and_columns(padded, _nearest(h, sides[0]), _nearest(w, sides[1]))
+    return take_rows_and_columns(padded, _nearest(h, sides[0], canvas), _nearest(w, sides[1], canvas))
 
 
-def _nearest(side: int, new: Tensor) -> Tensor:
-    """For each output pixel of a centred image of ``new`` pixels, 1 + its source pixel, or 0 outside; [B, side]."""
-    place = torch.arange(side)[None] - (side - new[:, None]).div(2, rounding_mode="floor")
+def _nearest(side: int, new: Tensor, canvas: Tensor) -> Tensor:
+    """For each output pixel of a centred image of ``new`` pixels, 1 + its source pixel, or 0 outside; [B, side].
+
+    Both the image and the window lie in the middle of a square ``canvas`` that holds them, rounded down.
+    """
+    begin = (canvas - new) // 2 - (canvas - side) // 2
+    place = torch.arange(side)[None] - begin[:, None]
     source = (place * side).div(new[:, None], rounding_mode="floor")
     return torch.where((place >= 0) & (place < new[:, None]), source + 1, 0)
 

@@ -137,7 +137,8 @@ def main() -> None:
 
     if request["side"] == "ours":
         import ddbench_plugins.evaluators  # noqa: F401
-        from ddbench_plugins.training import observers, students  # noqa: F401
+        from ddbench_plugins.teachers import observers  # noqa: F401
+        from ddbench_plugins.training import students  # noqa: F401
 
         import ddbench  # noqa: F401
     else:

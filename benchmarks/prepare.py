@@ -68,7 +68,7 @@ def make(work: Path, dataset: str, ipc: int, teacher: bool) -> Prepared:
     """Distil (method ``random``), write images of both splits as PNG files, train or load the teacher."""
     import torch
     from ddbench_plugins.networks import convnet
-    from ddbench_plugins.training.observers import WEIGHTS, get_teacher
+    from ddbench_plugins.teachers.observers import WEIGHTS, get_teacher
     from ddbench_plugins.training.runtime import forward_flops
 
     from ddbench import api, pipeline

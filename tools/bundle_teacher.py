@@ -10,9 +10,9 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+from ddbench_plugins.teachers.bundled import ASSETS, save_half, sha256
+from ddbench_plugins.teachers.observers import get_teacher
 from ddbench_plugins.training.augment import normalise
-from ddbench_plugins.training.bundled import ASSETS, save_half, sha256
-from ddbench_plugins.training.observers import get_teacher
 from ddbench_plugins.training.predict import evaluate
 from ddbench_plugins.training.students import test_tensors
 

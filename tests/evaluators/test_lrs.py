@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from ddbench_plugins.evaluators import lrs
+from ddbench_plugins.teachers.real_reference import TABLE, real_reference
 from ddbench_plugins.training import student_recipe, trials
-from ddbench_plugins.training.real_reference import TABLE, real_reference
 from ddbench_plugins.training.scores import (
     augmentation_robust_beta,
     hard_label_recovery,

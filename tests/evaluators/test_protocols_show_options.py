@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 import numpy as np
 import pytest
-from ddbench_plugins.training import recipes
+from ddbench_plugins.teachers import recipes
 from hypothesis import HealthCheck, given, reject, settings
 from hypothesis import strategies as st
 from records import make

@@ -53,7 +53,7 @@ class Dc(Evaluator):
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
         if distilled.whole:
-            from ddbench_plugins.training.observers import reference
+            from ddbench_plugins.teachers.observers import reference
 
             return Protocol(reference(ctx, ctx.network))
         options: DcOptions = ctx.options
@@ -78,8 +78,8 @@ class Dc(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one network and test it once."""
+        from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training import optimisers, schedules, students
-        from ddbench_plugins.training.observers import get_teacher
 
         if distilled.whole:
             return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()

@@ -14,8 +14,8 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
 
 if TYPE_CHECKING:
+    from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.labelling import Plan
-    from ddbench_plugins.training.observers import Observer
 
 #: Data sets for which SRe2L's code has a setting of its own.
 PUBLISHED = ("cifar100", "tiny-imagenet", "imagenet-1k")
@@ -79,7 +79,7 @@ class Fkd(Evaluator):
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""
-        from ddbench_plugins.training.observers import reference
+        from ddbench_plugins.teachers.observers import reference
 
         options: FkdOptions = ctx.options
         if distilled.whole:
@@ -104,11 +104,11 @@ class Fkd(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
+        from ddbench_plugins.teachers.observers import constants, get_teacher
         from ddbench_plugins.training import students
         from ddbench_plugins.training.augment import normalise
         from ddbench_plugins.training.labelling import online_batches
         from ddbench_plugins.training.losses import kl_soft_label
-        from ddbench_plugins.training.observers import constants, get_teacher
         from ddbench_plugins.training.soft_labels import stored_labels
         from ddbench_plugins.training.steps import given_label_step
 
@@ -162,8 +162,8 @@ class Fkd(Evaluator):
 
 def make_plan(ctx: Context, repeat: int) -> Plan:
     """Return which labels a student learns: stored ones are those of repeat 0 for all, on-line ones its own."""
+    from ddbench_plugins.teachers.observers import constants
     from ddbench_plugins.training.labelling import Plan
-    from ddbench_plugins.training.observers import constants
     from ddbench_plugins.training.views import ViewRecipe
 
     options: FkdOptions = ctx.options
@@ -206,7 +206,7 @@ def extension(ctx: Context) -> str:
 
 
 def _teacher(ctx: Context) -> Observer:
-    from ddbench_plugins.training.observers import get_teacher
+    from ddbench_plugins.teachers.observers import get_teacher
 
     options: FkdOptions = ctx.options
     return get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)

@@ -58,14 +58,14 @@ class Idc(Evaluator):
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
         if distilled.whole:
-            from ddbench_plugins.training.observers import reference
+            from ddbench_plugins.teachers.observers import reference
 
             return Protocol(reference(ctx, ctx.network))
         return Protocol(recipe(ctx, distilled).settings(ctx.network))
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Decode the set, train one student on hard labels and test it."""
-        from ddbench_plugins.training.observers import get_teacher
+        from ddbench_plugins.teachers.observers import get_teacher
 
         if distilled.whole:
             return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()

@@ -15,7 +15,7 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
 
 if TYPE_CHECKING:
-    from ddbench_plugins.training.observers import Observer
+    from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.student_recipe import Recipe
     from ddbench_plugins.training.trials import Bench
 
@@ -105,7 +105,7 @@ class Lrs(Evaluator):
         """Everything the numbers depend on, the reference network and teachers included."""
         options: LrsOptions = ctx.options
         if distilled.whole:
-            from ddbench_plugins.training.observers import reference
+            from ddbench_plugins.teachers.observers import reference
 
             return Protocol(reference(ctx, ctx.network, options.normalisation))
         _check(options, distilled)
@@ -128,8 +128,8 @@ class Lrs(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train the networks of one run and score them; each is a cached step of its own."""
+        from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training import trials
-        from ddbench_plugins.training.observers import get_teacher
 
         options: LrsOptions = ctx.options
         if distilled.whole:
@@ -246,7 +246,7 @@ def _rule(options: LrsOptions) -> float | str:
 
 def _real(ctx: Context) -> tuple[float, dict[str, Any]]:
     """Accuracy of the network trained on all images with hard labels, and how it came about."""
-    from ddbench_plugins.training.real_reference import real_reference
+    from ddbench_plugins.teachers.real_reference import real_reference
 
     options: LrsOptions = ctx.options
     augmented = options.labels == "soft" and options.augment_hard
@@ -255,7 +255,7 @@ def _real(ctx: Context) -> tuple[float, dict[str, Any]]:
 
 
 def _teachers(ctx: Context) -> list[Observer]:
-    from ddbench_plugins.training.observers import get_teacher
+    from ddbench_plugins.teachers.observers import get_teacher
 
     options: LrsOptions = ctx.options
     names = options.teachers or (ctx.network,)

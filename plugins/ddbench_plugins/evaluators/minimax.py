@@ -54,14 +54,14 @@ class Minimax(Evaluator):
 
         extension = EXTENSION if is_small(ctx.dataset) else ""
         if distilled.whole:
-            from ddbench_plugins.training.observers import reference
+            from ddbench_plugins.teachers.observers import reference
 
             return Protocol(reference(ctx, ctx.network), extension)
         return Protocol(recipe(ctx).settings(ctx.network), extension)
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student on hard labels and test it."""
-        from ddbench_plugins.training.observers import get_teacher
+        from ddbench_plugins.teachers.observers import get_teacher
 
         if distilled.whole:
             return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()

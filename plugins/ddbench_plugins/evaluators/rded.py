@@ -9,7 +9,7 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
 
 if TYPE_CHECKING:
-    from ddbench_plugins.training.observers import Observer
+    from ddbench_plugins.teachers.observers import Observer
 
 
 class RdedOptions(Options):
@@ -54,7 +54,7 @@ class Rded(Evaluator):
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""
-        from ddbench_plugins.training.observers import reference
+        from ddbench_plugins.teachers.observers import reference
 
         options: RdedOptions = ctx.options
         if distilled.whole:
@@ -90,8 +90,8 @@ class Rded(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
+        from ddbench_plugins.teachers.observers import constants, get_teacher
         from ddbench_plugins.training import augment, optimisers, schedules, students
-        from ddbench_plugins.training.observers import constants, get_teacher
         from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
 
         options: RdedOptions = ctx.options
@@ -133,7 +133,7 @@ class Rded(Evaluator):
 
 
 def _teacher(ctx: Context) -> Observer:
-    from ddbench_plugins.training.observers import get_teacher
+    from ddbench_plugins.teachers.observers import get_teacher
 
     options: RdedOptions = ctx.options
     return get_teacher(

@@ -55,7 +55,7 @@ def select_by_features(
         network: whose features: those that its classifier sees.
         order: gets float32 [n, d] and the number to choose, returns indices.
     """
-    from ddbench_plugins.training.observers import get_teacher
+    from ddbench_plugins.teachers.observers import get_teacher
 
     dataset, budget = ctx.dataset, ipc_of(ctx)
     # A weak network makes a weak selection, not a misleading label, so there is no floor; its accuracy is recorded.

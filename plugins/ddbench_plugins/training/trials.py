@@ -16,14 +16,14 @@ import torch
 from ddbench import DataError, Score, digest_bytes
 from ddbench_plugins.training import student_recipe, students
 from ddbench_plugins.training.augment import normalise
-from ddbench_plugins.training.observers import constants
+from ddbench_plugins.training.normalisation import constants
 from ddbench_plugins.training.predict import evaluate, predict
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench import Context, DistilledSet, Done, Step
-    from ddbench_plugins.training.observers import Observer
+    from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.steps import Batch
     from ddbench_plugins.training.student_recipe import Recipe
 

@@ -103,7 +103,7 @@ def test_outliers_are_left_out(run):
 
 
 def test_acceptance_compares_with_real_images(run, monkeypatch):
-    monkeypatch.setattr("ddbench_plugins.training.observers.get_teacher", lambda ctx, network, floor: Brightness())
+    monkeypatch.setattr("ddbench_plugins.teachers.observers.get_teacher", lambda ctx, network, floor: Brightness())
     result, steps = run(acceptance="always", finetune=False)
     found = result.extra["acceptance"]
     assert found["recognition"]["count"] == 6

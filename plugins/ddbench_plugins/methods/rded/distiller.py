@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ddbench_plugins.training.observers import Observer
+    from ddbench_plugins.teachers.observers import Observer
 
 
 class RdedOptions(ddbench.Options):
@@ -45,7 +45,7 @@ class RDED(ddbench.Distiller):
         import torch
 
         from ddbench_plugins.methods.rded import patches
-        from ddbench_plugins.training.observers import get_teacher
+        from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
         from ddbench_plugins.training.seeding import make_generator
 

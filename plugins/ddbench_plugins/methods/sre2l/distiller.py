@@ -51,7 +51,7 @@ class SRe2L(ddbench.Distiller):
         import torch
 
         from ddbench_plugins.methods.sre2l import recover
-        from ddbench_plugins.training.observers import get_teacher
+        from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
 
         options: Sre2lOptions = ctx.options

@@ -37,7 +37,7 @@ def acceptance(
         images: uint8 [n, size, size, C].
         size: their side.
     """
-    from ddbench_plugins.training.observers import get_teacher
+    from ddbench_plugins.teachers.observers import get_teacher
 
     options: VLCPOptions = ctx.options
     data = ctx.dataset

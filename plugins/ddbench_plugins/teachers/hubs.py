@@ -3,23 +3,49 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbench import ModelError, UsageError
 from ddbench_plugins.networks.bridges import Bridged, create_timm
+from ddbench_plugins.teachers.files import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
 
-    from ddbench_plugins.training.pretrained import Published
-
     Constants = tuple[float, ...]
 
 #: What fetching or loading weights raises (the hubs' network errors are OSErrors).
 FAILURES = (OSError, RuntimeError, ValueError, KeyError, AssertionError, pickle.UnpicklingError)
+
+
+@dataclass(frozen=True)
+class Published:
+    """Weights of timm or torchvision: ``timm:resnet18.tv_in1k``, ``torchvision:resnet18.IMAGENET1K_V1``."""
+
+    family: str
+    architecture: str
+    tag: str
+
+    @property
+    def name(self) -> str:
+        """Name of the teacher."""
+        return f"{self.network}.{self.tag}"
+
+    @property
+    def network(self) -> str:
+        """Registered name of the network that the weights are for."""
+        return f"{self.family}:{self.architecture}"
+
+
+def published(name: str) -> Published | None:
+    """Read the name of published weights, which has a tag after a dot; None for any other network."""
+    family, _, model = name.partition(":")
+    architecture, dot, tag = model.partition(".")
+    return Published(family, architecture, tag) if dot and family in ("timm", "torchvision") else None
 
 
 def timm_model(
@@ -43,8 +69,6 @@ def timm_model(
     if given is not None:
         overlay = {"state_dict": dict(given), "custom_load": False}
     elif offline:
-        from ddbench_plugins.training.pretrained import read_state
-
         overlay = {"state_dict": read_state(_cached(source, found)), "custom_load": False}
     try:
         whole = create_timm(

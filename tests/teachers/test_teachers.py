@@ -2,11 +2,11 @@ import json
 
 import pytest
 import torch
-from ddbench_plugins.training import bundled
+from ddbench_plugins.teachers import bundled
+from ddbench_plugins.teachers.recipes import GENERIC, RECIPES, TeacherRecipe, recipe_for
+from ddbench_plugins.teachers.training import train_teacher
 from ddbench_plugins.training.predict import evaluate
-from ddbench_plugins.training.recipes import GENERIC, RECIPES, TeacherRecipe, recipe_for
 from ddbench_plugins.training.seeding import seeded
-from ddbench_plugins.training.teachers import train_teacher
 from registered import build_network
 
 QUICK = TeacherRecipe(epochs=6, batch_size=16, optimiser="sgd", lr=0.05, weight_decay=5e-4, floor=0.9, crop_padding=1)

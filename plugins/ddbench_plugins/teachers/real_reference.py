@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddbench_plugins.training.observers import get_teacher
+from ddbench_plugins.teachers.observers import get_teacher
 from ddbench_plugins.training.student_recipe import Recipe
 
 if TYPE_CHECKING:

@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import json
-import pickle
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbench import ModelError, TeacherError
+from ddbench_plugins.teachers.files import read_state
+from ddbench_plugins.teachers.hubs import Published, published
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
     from ddbench import Context, Dataset
 
-#: Where checkpoints keep their state dict (RDED and timm).
-STATE_KEYS = ("model", "state_dict")
 #: Number of outputs of classifiers whose classes are ImageNet-1K's, in the order of the sorted synset ids.
 IMAGENET = 1000
-
-
-@dataclass(frozen=True)
-class Published:
-    """Weights of timm or torchvision: ``timm:resnet18.tv_in1k``, ``torchvision:resnet18.IMAGENET1K_V1``."""
-
-    family: str
-    architecture: str
-    tag: str
-
-    @property
-    def name(self) -> str:
-        """Name of the teacher."""
-        return f"{self.network}.{self.tag}"
-
-    @property
-    def network(self) -> str:
-        """Registered name of the network that the weights are for."""
-        return f"{self.family}:{self.architecture}"
-
-
-def published(name: str) -> Published | None:
-    """Read the name of published weights, which has a tag after a dot; None for any other network."""
-    family, _, model = name.partition(":")
-    architecture, dot, tag = model.partition(".")
-    return Published(family, architecture, tag) if dot and family in ("timm", "torchvision") else None
 
 
 @dataclass(frozen=True)
@@ -83,7 +54,7 @@ def load(ctx: Context, name: str, network: nn.Module, file: str, about: Mapping[
     """
     import torch
 
-    from ddbench_plugins.training.bundled import find_bundled_teacher
+    from ddbench_plugins.teachers.bundled import find_bundled_teacher
 
     data = ctx.dataset
     bundled = find_bundled_teacher(data.name, name)
@@ -107,54 +78,6 @@ def load(ctx: Context, name: str, network: nn.Module, file: str, about: Mapping[
             hint="Choose another teacher, or another size where the data set has an option for it.",
         ) from error
     return weights
-
-
-def read_about(path: Path) -> dict[str, Any]:
-    """Return what a ``.json`` beside a file of weights says: ``class_ids``, ``class_names``, ``mean``, ``std``.
-
-    Raises:
-        ModelError: it is not a JSON table.
-    """
-    beside = path.with_suffix(".json")
-    if not beside.exists():
-        return {}
-    try:
-        about = json.loads(beside.read_text("utf-8"))
-    except ValueError as error:
-        raise ModelError(f"{beside.name} cannot be read: {error}") from error
-    if not isinstance(about, dict):
-        raise ModelError(f"{beside.name} is not a table.", hint="It may say class_ids, class_names, mean and std.")
-    return about
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a ``.safetensors`` or ``.pth`` file, also of ``{"model": state}`` (RDED's teachers).
-
-    Raises:
-        ModelError: it cannot be read, or holds more than tensors and plain data.
-    """
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, ValueError, EOFError, SafetensorError, pickle.UnpicklingError) as error:
-        raise ModelError(
-            f"The weights in {path.name} cannot be read: {str(error).splitlines()[0]}",
-            hint="Give a .safetensors file, or a .pth with a state dict and no other objects.",
-        ) from error
-    for key in STATE_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-    if not (isinstance(content, Mapping) and content and all(isinstance(v, torch.Tensor) for v in content.values())):
-        raise ModelError(
-            f"{path.name} holds no state dict.",
-            hint=f"It must be a table of tensors, or one under {' or '.join(map(repr, STATE_KEYS))}.",
-        )
-    return {name.removeprefix("module."): value for name, value in content.items()}
 
 
 def from_file(network: nn.Module, who: str, dataset: Dataset, path: Path, about: Mapping[str, Any]) -> Weights:
@@ -193,7 +116,7 @@ def from_published(network: nn.Module, dataset: Dataset, source: Published, file
         ModelError: there are no such weights, or they are not here and cannot be fetched; says what to put where.
         TeacherError: they do not know a class of the data set.
     """
-    from ddbench_plugins.training import hubs
+    from ddbench_plugins.teachers import hubs
 
     fetch = hubs.timm_model if source.family == "timm" else hubs.torchvision_model
     size, channels = dataset.image_size, dataset.channels

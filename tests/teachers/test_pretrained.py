@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 from ddbench_plugins.networks.bridges import build_timm, build_torchvision
-from ddbench_plugins.training.observers import get_teacher
-from ddbench_plugins.training.pretrained import imagenet, published
-from ddbench_plugins.training.renormalise import Renormalised
+from ddbench_plugins.teachers.hubs import published
+from ddbench_plugins.teachers.observers import get_teacher
+from ddbench_plugins.teachers.pretrained import imagenet
+from ddbench_plugins.teachers.renormalise import Renormalised
 from registered import build_network
 from safetensors.torch import save_file
 

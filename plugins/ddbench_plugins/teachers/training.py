@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from ddbench_plugins.teachers.recipes import TeacherRecipe
     from ddbench_plugins.training.augment import Augment
     from ddbench_plugins.training.loop import Checkpoint, Progress
-    from ddbench_plugins.training.recipes import TeacherRecipe
     from ddbench_plugins.training.runtime import Compile, Precision
 
 

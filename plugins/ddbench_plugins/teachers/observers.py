@@ -9,15 +9,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import ModelError, Score, TeacherError, derive_seed, digest
+from ddbench_plugins.teachers.files import read_about
+from ddbench_plugins.teachers.hubs import published
+from ddbench_plugins.teachers.pretrained import load, network_of
+from ddbench_plugins.teachers.recipes import TeacherRecipe, recipe_for
 from ddbench_plugins.training.normalisation import constants
-from ddbench_plugins.training.pretrained import load, network_of, published, read_about
-from ddbench_plugins.training.recipes import TeacherRecipe, recipe_for
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ddbench import Context, Dataset, Done, Step
-    from ddbench_plugins.training.pretrained import Published
+    from ddbench_plugins.teachers.hubs import Published
 
 WEIGHTS = "model.safetensors"
 CORRECT = "correct.npy"
@@ -73,7 +75,7 @@ class Observer:
         if self._module is None:
             from safetensors.torch import load_file
 
-            from ddbench_plugins.training.renormalise import Renormalised
+            from ddbench_plugins.teachers.renormalise import Renormalised
 
             module = self.ctx.build_network(network_of(self.name), seed=0)
             module.load_state_dict(load_file(self.done.dir / WEIGHTS))
@@ -223,7 +225,7 @@ def _own_constants(
 
 def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherRecipe, shipped: bool) -> dict[str, Any]:
     """Say where the weights come from: published, a file, the ones of ddbench, or training by the recipe."""
-    from ddbench_plugins.training.bundled import find_bundled_teacher, sha256
+    from ddbench_plugins.teachers.bundled import find_bundled_teacher, sha256
 
     known = {"published": network} if published(network) else {}
     if file:
@@ -254,8 +256,8 @@ def _build(
 ) -> None:
     from safetensors.torch import save_file
 
+    from ddbench_plugins.teachers.bundled import sha256
     from ddbench_plugins.training.augment import normalise
-    from ddbench_plugins.training.bundled import sha256
     from ddbench_plugins.training.predict import evaluate
     from ddbench_plugins.training.students import test_tensors
 
@@ -298,7 +300,7 @@ def _train(
 ) -> None:
     import torch
 
-    from ddbench_plugins.training.teachers import train_teacher
+    from ddbench_plugins.teachers.training import train_teacher
 
     images, labels = ctx.dataset.arrays("train")
     with ctx.progress(f"teacher {network}", recipe.epochs) as advance:

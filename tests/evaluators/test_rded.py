@@ -68,6 +68,8 @@ def test_quirks_of_the_released_code_are_options_that_official_turns_on(ctx):
         ({"dataset": "cifar100", "network": "convnet-3-bn"}, {"factor": 1, "lr": 0.002, "batch_size": 25}),
         ({"dataset": "tiny-imagenet", "network": "modified-resnet-18"}, {"factor": 1, "batch_size": 100}),
         ({"dataset": "imagenette", "network": "resnet-18-bn"}, {"factor": 2}),
+        ({"dataset": "imagemeow", "network": "resnet-18-bn"}, {"factor": 2}),
+        ({"dataset": "imagewoof", "network": "efficientnet-b0"}, {"factor": 2, "lr": 0.002}),
         ({"dataset": "imagenet-1k", "network": "torchvision:vit_b_16"}, {"factor": 2, "lr": 0.0001}),
         ({"dataset": "imagenet-1k", "network": "torchvision:mobilenet_v2"}, {"lr": 0.0025}),
         ({"dataset": "imagenet-1k", "network": "torchvision:efficientnet_b0"}, {"lr": 0.002}),

@@ -6,13 +6,11 @@ from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
+from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
 
 if TYPE_CHECKING:
     from ddbench_plugins.training.idc_recipe import Recipe
 
-#: What the released code normalises CIFAR-100 with.
-CIFAR10_CONSTANTS = ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010))
 DENSENET_EPOCHS = 400
 BATCH_SYN_MAX = 128  # largest number of images per class that the epoch rule sees under "bound"
 
@@ -73,12 +71,9 @@ class Idc(Evaluator):
 
 
 def recipe(ctx: Context, distilled: DistilledSet) -> Recipe:
-    """Return the options with the protocol's own values filled in for one data set and IPC.
-
-    Raises:
-        UsageError: the set's own factor is no number, or an option does not fit the data set.
-    """
+    """Return the options with the protocol's own values filled in for one data set and IPC."""
     from ddbench_plugins.training import idc_recipe
+    from ddbench_plugins.training.normalisation import constants
 
     options: IdcOptions = ctx.options
     data = ctx.dataset
@@ -86,12 +81,10 @@ def recipe(ctx: Context, distilled: DistilledSet) -> Recipe:
     many = data.num_classes >= 100 and not small  # MinimaxDiffusion says >
     factor = options.factor or int(distilled.extra.get("factor", 1))
     default_decay = 1e-4 if many else 5e-4
-    if options.normalisation == "cifar10" and data.channels != 3:
-        raise UsageError("normalisation=cifar10 needs colour images.", hint="Use normalisation=dataset.")
     # The two exceptions of test.py.
     bare = data.name == "svhn" and ctx.ipc == 1 and factor == 1
     by_rule = 0.0 if bare or (data.name == "mnist" and factor > 1) else 0.5 if small else 1.0
-    mean, std = CIFAR10_CONSTANTS if options.normalisation == "cifar10" else (data.mean, data.std)
+    mean, std = constants(data, options.normalisation)
     return idc_recipe.Recipe(
         dataset=data,
         epochs=options.epochs or _epochs(ctx, factor, small),

@@ -292,7 +292,7 @@ def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int
     tests = {
         place: p
         for place, cell in cells.items()
-        if ranks[place] != 1 and (p := difference(cells[best].groups, cell.groups).p_value) is not None
+        if place != best and ranks[place] != 1 and (p := difference(cells[best].groups, cell.groups).p_value) is not None
     }
     return dict(zip(tests, holm(list(tests.values())), strict=True))
 

@@ -46,6 +46,11 @@ def test_unequal_runs_are_said_in_the_cell():
     assert mixed.rows[0].cells[0].runs == "2×1–2"
 
 
+def test_a_method_alone_in_its_row_is_compared_with_nobody():
+    table = only([make("a", (0.70, 0.71, 0.72), seed=seed) for seed in (0, 1, 2)])
+    assert not table.rows[0].cells[0].tied
+
+
 def test_best_second_and_ties_by_what_is_shown():
     table = only([make("a", (0.5,)), make("b", (0.7,)), make("c", (0.6,)), make("full", (0.9,), ipc=None)])
     assert [cell.rank for cell in table.rows[0].cells] == [0, 1, 2, 0]

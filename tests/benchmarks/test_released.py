@@ -95,7 +95,7 @@ def test_dc_does_the_same_work(bench, augment):
     schedule = schedules.dc_step(bench.task.epochs)
     assert found.rates == pytest.approx([0.01 * schedule(epoch) for epoch in range(run)])
     options = our_dc.DcOptions()
-    full = our_dc.epochs(options, "dsa" if augment else "none")
+    full = our_dc.epochs(options, "dsa" if augment else "plain")
     assert full == (bench.dc.DSA_EPOCHS if augment else bench.dc.EPOCHS)
 
 

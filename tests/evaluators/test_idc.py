@@ -32,8 +32,10 @@ def _protocol(ctx, data, ipc=10, preset="", network="", extra=None, **options):
 
 
 def test_small_images(ctx):
-    found = _protocol(ctx, _data())
+    found = _protocol(ctx, _data("cifar10"))
     assert found.extension == ""
+    assert "does not evaluate" in _protocol(ctx, _data()).extension
+    assert _protocol(ctx, _data(size=224)).extension == ""
     assert {name: found.settings[name] for name in ("network", "epochs", "batch_size", "lr", "weight_decay")} == {
         "network": "convnet-3",
         "epochs": 1000,

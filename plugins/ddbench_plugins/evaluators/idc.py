@@ -11,6 +11,9 @@ from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol
 if TYPE_CHECKING:
     from ddbench_plugins.training.idc_recipe import Recipe
 
+#: The small images that IDC evaluates; others follow the same rule, and the protocol says so.
+SMALL_DATASETS = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
+EXTENSION = "small images that IDC does not evaluate, by its rule for CIFAR-size data"
 DENSENET_EPOCHS = 400
 BATCH_SYN_MAX = 128  # largest number of images per class that the epoch rule sees under "bound"
 
@@ -55,11 +58,14 @@ class Idc(Evaluator):
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
+        from ddbench_plugins.training.idc_recipe import is_small
+
+        extension = EXTENSION if is_small(ctx.dataset) and ctx.dataset.name not in SMALL_DATASETS else ""
         if distilled.whole:
             from ddbench_plugins.teachers.observers import reference
 
-            return Protocol(reference(ctx, ctx.network))
-        return Protocol(recipe(ctx, distilled).settings(ctx.network))
+            return Protocol(reference(ctx, ctx.network), extension)
+        return Protocol(recipe(ctx, distilled).settings(ctx.network), extension)
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Decode the set, train one student on hard labels and test it."""

@@ -289,10 +289,9 @@ def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int
     best = max(cells, key=lambda place: sign * cells[place].mean, default=None)
     if best is None:
         return {}
+    below = [place for place in cells if place != best and ranks[place] != 1]
     tests = {
-        place: p
-        for place, cell in cells.items()
-        if place != best and ranks[place] != 1 and (p := difference(cells[best].groups, cell.groups).p_value) is not None
+        place: p for place in below if (p := difference(cells[best].groups, cells[place].groups).p_value) is not None
     }
     return dict(zip(tests, holm(list(tests.values())), strict=True))
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from ddbench_plugins.networks import native
 from ddbench_plugins.networks.norms import InstanceNorm
 
-needs_compiler = pytest.mark.skipif(native.library() is None, reason="no C compiler")
+needs_compiler = pytest.mark.skipif(native.compiled() is None, reason="no C compiler")
 
 
 def tensors(shape, dtype):
@@ -66,11 +66,11 @@ def test_only_where_asked_for_and_possible():
 
 def test_without_a_compiler_the_norm_works(monkeypatch):
     monkeypatch.setattr(native.shutil, "which", lambda name: None)
-    native.library.cache_clear()
+    native.compiled.cache_clear()
     try:
         with native.kernels():
             x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
             assert not native.fits(x)
             assert torch.allclose(InstanceNorm(8)(x), F.instance_norm(x), atol=1e-6)
     finally:
-        native.library.cache_clear()
+        native.compiled.cache_clear()

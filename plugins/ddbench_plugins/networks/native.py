@@ -44,7 +44,7 @@ def kernels() -> Iterator[None]:
 
 
 @functools.cache
-def library() -> ctypes.CDLL | None:
+def compiled() -> ctypes.CDLL | None:
     """Compile and load the kernel, or return None where that is not possible (another system, no compiler)."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or not sys.platform.startswith("linux"):
@@ -70,7 +70,7 @@ def fits(x: Tensor) -> bool:
         and x.shape[0] > 0
         and x.shape[1] <= MOST_CHANNELS
         and x.is_contiguous(memory_format=torch.channels_last)
-        and library() is not None
+        and compiled() is not None
     )
 
 
@@ -105,4 +105,4 @@ class _InstanceNorm(torch.autograd.Function):
 
 def _call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
     pointers = (ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else a for a in arguments)
-    getattr(library(), f"{name}_{SUFFIX[dtype]}")(*pointers)
+    getattr(compiled(), f"{name}_{SUFFIX[dtype]}")(*pointers)

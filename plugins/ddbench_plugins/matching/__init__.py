@@ -1,0 +1,1 @@
+"""What methods that optimise pixels share: real batches, Siamese augmentation, distances, the images, the loop."""

@@ -1,0 +1,72 @@
+"""The loop of methods that optimise pixels: progress with the loss, checkpoints, snapshots."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ddbench_plugins.training.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from ddbench_plugins.training.loop import Checkpoint
+
+
+class Work(Protocol):
+    """What is done again and again. All randomness of a step must come from a seed and its number."""
+
+    def step(self, number: int) -> float:
+        """Do step ``number`` (from 0) and return its loss."""
+
+    def state(self) -> dict[str, Any]:
+        """Return, between two steps, what a checkpoint needs: tensors and plain data."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from what :meth:`state` returned."""
+
+
+def run(
+    work: Work,
+    steps: int,
+    *,
+    checkpoint: Checkpoint | None = None,
+    checkpoint_seconds: float = 60.0,
+    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+    snapshots: Collection[int] = (),
+    snapshot: Callable[[int], None] = lambda done: None,
+) -> float:
+    """Do ``steps`` steps and return the last loss; a killed and resumed run ends with the same images.
+
+    Args:
+        work: what a step is.
+        steps: how many, counted from the very beginning.
+        checkpoint, checkpoint_seconds: where and how often the state is kept.
+        progress: gets steps done, steps in all, the loss in words.
+        snapshots: numbers of steps done after which ``snapshot`` is called with that number. It may be called again
+            after a resumption.
+        snapshot: keeps the images somewhere.
+
+    Raises:
+        FloatingPointError: the loss is not finite.
+    """
+    keep_freed_memory()
+    first, loss = 0, math.nan
+    state = checkpoint.load() if checkpoint else None
+    if state is not None:
+        first, loss = state["done"], state["loss"]
+        work.restore(state["work"])
+        progress(first, steps, f"loss {loss:.4g}")
+    saved = time.monotonic()
+    for done in range(first + 1, steps + 1):
+        loss = work.step(done - 1)
+        if not math.isfinite(loss):
+            raise FloatingPointError(f"the matching loss is not finite in step {done} of {steps}; lower the lr_img")
+        progress(done, steps, f"loss {loss:.4g}")
+        if done in snapshots:
+            snapshot(done)
+        if checkpoint and done < steps and time.monotonic() - saved >= checkpoint_seconds:
+            checkpoint.save({"done": done, "loss": loss, "work": work.state()})
+            saved = time.monotonic()
+    return loss

@@ -1,0 +1,44 @@
+"""Siamese augmentation: one draw changes a real and a synthetic batch, and every image of both, in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from ddbench_plugins.training.dsa import STRATEGY, STRATEGY_WITHOUT_FLIP, apply, draw_dc, draw_idc
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Generator, Tensor
+
+    from ddbench import Dataset
+    from ddbench_plugins.training.dsa import Operator
+
+View = Callable[["Tensor"], "Tensor"]
+"""One drawn augmentation of normalised batches [B, C, S, S]; differentiable, the same for every batch and image."""
+
+
+def draw_view(
+    size: int, generator: Generator, strategy: Sequence[Operator] = STRATEGY, variant: Literal["dc", "idc"] = "dc"
+) -> View:
+    """Draw operators and parameters once, for images of ``size`` pixels.
+
+    An empty strategy draws nothing and changes nothing. What "dc" and "idc" compose is told in
+    :mod:`ddbench_plugins.training.dsa`.
+    """
+    if not strategy:
+        return unchanged
+    draw = draw_dc if variant == "dc" else draw_idc
+    return partial(apply, drawn=draw(1, size, generator, strategy))
+
+
+def unchanged(x: Tensor) -> Tensor:
+    """Leave a batch as it is."""
+    return x
+
+
+def strategy_for(dataset: Dataset) -> tuple[Operator, ...]:
+    """Return DatasetCondensation's strategy: without ``flip`` where a mirrored image loses its label (MNIST, SVHN)."""
+    return STRATEGY if dataset.flip else STRATEGY_WITHOUT_FLIP

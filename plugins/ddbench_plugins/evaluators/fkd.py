@@ -104,11 +104,12 @@ class Fkd(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
-        from ddbench_plugins.teachers.observers import constants, get_teacher
+        from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training import students
         from ddbench_plugins.training.augment import normalise
         from ddbench_plugins.training.labelling import online_batches
         from ddbench_plugins.training.losses import kl_soft_label
+        from ddbench_plugins.training.normalisation import constants
         from ddbench_plugins.training.soft_labels import stored_labels
         from ddbench_plugins.training.steps import given_label_step
 
@@ -162,8 +163,8 @@ class Fkd(Evaluator):
 
 def make_plan(ctx: Context, repeat: int) -> Plan:
     """Return which labels a student learns: stored ones are those of repeat 0 for all, on-line ones its own."""
-    from ddbench_plugins.teachers.observers import constants
     from ddbench_plugins.training.labelling import Plan
+    from ddbench_plugins.training.normalisation import constants
     from ddbench_plugins.training.views import ViewRecipe
 
     options: FkdOptions = ctx.options

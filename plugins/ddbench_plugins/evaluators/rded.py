@@ -90,8 +90,9 @@ class Rded(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
-        from ddbench_plugins.teachers.observers import constants, get_teacher
+        from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training import augment, optimisers, schedules, students
+        from ddbench_plugins.training.normalisation import constants
         from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
 
         options: RdedOptions = ctx.options

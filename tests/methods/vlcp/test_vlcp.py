@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.methods.vlcp import backbone, report, stages
-from ddbench_plugins.methods.vlcp.captions import bag_of_words
+from ddbench_plugins.diffusion import acceptance_report, base_model, images
 from ddbench_plugins.methods.vlcp.distiller import VLCP
+from ddbench_plugins.methods.vlcp.information import bag_of_words
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 import ddbench
@@ -129,9 +129,9 @@ class Brightness:
 
 @pytest.mark.parametrize("after", [1, 4])
 def test_an_interrupted_run_goes_on_to_the_same_images(run, monkeypatch, after):
-    monkeypatch.setattr(stages, "CHUNK", 2)
+    monkeypatch.setattr(images, "CHUNK", 2)
     whole, _ = run(home="whole", ipc=4)
-    save, kept = stages.save_array, []
+    save, kept = images.save_array, []
 
     def interrupted(path, array):
         if len(kept) == after:
@@ -139,10 +139,10 @@ def test_an_interrupted_run_goes_on_to_the_same_images(run, monkeypatch, after):
         kept.append(path.name)
         save(path, array)
 
-    monkeypatch.setattr(stages, "save_array", interrupted)
+    monkeypatch.setattr(images, "save_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(ipc=4)
-    monkeypatch.setattr(stages, "save_array", save)
+    monkeypatch.setattr(images, "save_array", save)
     resumed, _ = run(ipc=4)
     assert np.array_equal(whole.images, resumed.images) and whole.prompts == resumed.prompts
 
@@ -180,11 +180,11 @@ def test_bad_stop_words_are_explained(run):
 
 def test_the_shipped_model_is_that_of_the_digits(ctx, digits):
     mine = replace(ctx, _dataset=digits)
-    preset = backbone.small_preset(mine, VLCPOptions())
-    assert backbone.shipped_model(mine, preset).name == "digits"
-    assert backbone.shipped_model(mine, replace(preset, unet_steps=1)) is None
+    preset = base_model.small_preset(mine, VLCPOptions())
+    assert base_model.shipped_model(mine, preset).name == "digits"
+    assert base_model.shipped_model(mine, replace(preset, unet_steps=1)) is None
     other = replace(ctx, _dataset=toy_dataset())
-    assert backbone.shipped_model(other, preset) is None
+    assert base_model.shipped_model(other, preset) is None
 
 
 def test_a_small_model_is_trained_where_none_ships(run):
@@ -206,15 +206,15 @@ def test_a_bag_of_words_without_class_names():
 
 def test_prompts_are_swapped_with_the_next_class():
     labels = np.repeat(np.arange(3), 2)
-    assert report.next_class(labels, 3).tolist() == [2, 3, 4, 5, 0, 1]
-    assert report.spread(labels, 3, 100).tolist() == [0, 1, 2, 3, 4, 5]
-    assert report.spread(labels, 3, 3).tolist() == [0, 2, 4]
+    assert acceptance_report.next_class(labels, 3).tolist() == [2, 3, 4, 5, 0, 1]
+    assert acceptance_report.spread(labels, 3, 100).tolist() == [0, 1, 2, 3, 4, 5]
+    assert acceptance_report.spread(labels, 3, 3).tolist() == [0, 2, 4]
 
 
 def test_resizing_is_bicubic():
-    images = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
     from PIL import Image
 
-    bicubic = np.asarray(Image.fromarray(images[0]).resize((4, 4), Image.Resampling.BICUBIC))
-    assert np.array_equal(stages.resized(images, 4)[0], bicubic)
-    assert stages.resized(images, 8) is images
+    bicubic = np.asarray(Image.fromarray(pixels[0]).resize((4, 4), Image.Resampling.BICUBIC))
+    assert np.array_equal(images.resized(pixels, 4)[0], bicubic)
+    assert images.resized(pixels, 8) is pixels

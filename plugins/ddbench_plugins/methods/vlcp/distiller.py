@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ddbench import DistilledSet, Distiller, UsageError
@@ -25,22 +25,24 @@ class VLCP(Distiller):
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return what the captioner reads, and the state of a backbone in a local folder."""
+        from ddbench_plugins.diffusion.base_model import folder_identity
+
         options: VLCPOptions = ctx.options
-        facts: dict[str, Any] = {}
+        facts: dict[str, Any] = folder_identity(options.backbone)
         if options.text == "prototype" or options.finetune:
             captioner, mine, entry = ctx.use("captioner", options.captioner)
             facts["captioner"] = {"version": entry.spec.cache_version, **captioner.identity(mine)}
-        folder = Path(options.backbone).expanduser()
-        if options.backbone != "small" and folder.is_dir():
-            files = sorted(path for path in folder.rglob("*") if path.is_file())
-            facts["backbone"] = [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]
         return facts
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their text prototypes as prompts."""
-        from ddbench_plugins.methods.vlcp import report, stages
-        from ddbench_plugins.methods.vlcp.backbone import base_model
-        from ddbench_plugins.methods.vlcp.captions import caption_information, caption_training_images
+        from ddbench_plugins.diffusion.acceptance_report import acceptance
+        from ddbench_plugins.diffusion.base_model import base_model
+        from ddbench_plugins.diffusion.captions import caption_training_images
+        from ddbench_plugins.diffusion.class_latents import class_latents
+        from ddbench_plugins.diffusion.images import grey, read_images, synthesise
+        from ddbench_plugins.methods.vlcp import stages
+        from ddbench_plugins.methods.vlcp.information import caption_information
 
         options: VLCPOptions = ctx.options
         data = ctx.dataset
@@ -52,24 +54,24 @@ class VLCP(Distiller):
         native = base.resolution()  # asked first: a model that is not there shows before hours of captioning
         resolution = options.resolution or native
         captions = caption_training_images(ctx, options.captioner) if with_text or options.finetune else None
-        latents = stages.class_latents(ctx, base, resolution)
+        latents = class_latents(ctx, base, resolution)
         found = stages.find_prototypes(ctx, latents, captions if with_text else None, ctx.ipc)
         model = base
         if options.finetune and captions is not None:
             model = stages.finetuned_model(ctx, base, captions, resolution)
-        done = stages.synthesise(ctx, model, "synthesis", found, found.prompts, size)
-        images = stages.read_images(done)
+        draw = partial(synthesise, ctx, model, size=size, pad_prompts=options.pad_prompts)
+        images = read_images(draw("synthesis", found, found.prompts))
         if data.channels == 1:
-            images = report.grey(images)
+            images = grey(images)
         extra: dict[str, Any] = {
             "backbone": model.about,
             "captioner": captions.captioner if captions else None,
-            "inliers": list(found.inliers),
+            "inliers": list(found.counts),
         }
         if captions:
             extra["caption_information"] = caption_information(ctx, captions)
-        if options.acceptance == "always" or (options.acceptance == "small" and options.backbone == "small"):
-            extra["acceptance"] = report.acceptance(ctx, model, found, images, size)
+        if options.checks_images:
+            extra["acceptance"] = acceptance(ctx, model.digest(), found, images, draw)
         return DistilledSet(images=images, labels=found.labels, prompts=found.prompts, extra=extra)
 
     def embedding(self, ctx: Context, label: int) -> Embedding:
@@ -77,12 +79,13 @@ class VLCP(Distiller):
         import numpy as np
 
         from ddbench import Embedding, derive_seed
-        from ddbench_plugins.methods.vlcp import prototypes, stages
-        from ddbench_plugins.methods.vlcp.backbone import base_model
+        from ddbench_plugins.diffusion.base_model import base_model
+        from ddbench_plugins.diffusion.class_latents import class_latents
+        from ddbench_plugins.methods.vlcp import prototypes
 
         options: VLCPOptions = ctx.options
         base = base_model(ctx, options)
-        latents = stages.class_latents(ctx, base, options.resolution or base.resolution())
+        latents = class_latents(ctx, base, options.resolution or base.resolution())
         points = np.load(latents.dir / f"{label:05d}.npy", allow_pickle=False).astype(np.float32)
         kept = prototypes.inliers(points, options.contamination, options.neighbours)
         name, seed = ctx.dataset.class_names[label], derive_seed(ctx.seed("vlcp clusters"), label)

@@ -6,27 +6,13 @@ from typing import Literal
 
 from pydantic import Field
 
-from ddbench import Options
+from ddbench_plugins.diffusion.options import ImageToImageOptions
 
 
-class VLCPOptions(Options):
+class VLCPOptions(ImageToImageOptions):
     """Options of the method ``vlcp``."""
 
-    # Models
-    backbone: str = Field(
-        "small",
-        description="diffusion model: 'small' (trained on the data set), a hub id, or a folder in diffusers' layout",
-    )
-    revision: str | None = Field(None, description="commit, tag or branch of a hub model")
-    small_preset: Literal["auto", "digits", "cifar10", "imagenette64"] = Field(
-        "auto", description="size of the small model; 'auto' goes by the data set's image size"
-    )
-    small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
-    small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")
     captioner: str = Field("attributes", description="which captioner describes the training images")
-    resolution: int | None = Field(
-        None, ge=8, description="side at which images are encoded and generated; None is the model's own"
-    )
 
     # Fine-tuning
     finetune: bool = Field(True, description="fine-tune the U-Net on (image, caption) pairs")
@@ -47,9 +33,6 @@ class VLCPOptions(Options):
     )
 
     # Prototypes
-    latent: Literal["sample", "mode"] = Field(
-        "sample", description="draw latents from the autoencoder's posterior (seeded), or take its mode"
-    )
     contamination: float = Field(0.0, ge=0, le=0.5, description="share of outliers removed from each class (α)")
     neighbours: int = Field(10, ge=1, description="neighbours of the Local Outlier Factor")
     text: Literal["prototype", "label"] = Field(
@@ -65,21 +48,6 @@ class VLCPOptions(Options):
     )
 
     # Synthesis
-    strength: float = Field(0.7, gt=0, le=1, description="how far towards noise a prototype is taken (s)")
-    guidance_scale: float = Field(10.0, ge=1, description="classifier-free guidance (g)")
-    steps: int = Field(50, ge=1, description="inference steps for strength 1")
-    negative_prompt: str = Field("cartoon, anime, painting", description="what guidance leads away from")
     pad_prompts: bool = Field(
         True, description="fill the last window of a long prompt; the released code leaves it short"
     )
-    batch_size: int | None = Field(
-        None, ge=1, description="images encoded or generated at a time; None: 64 up to 64 pixels, 8 above"
-    )
-    size: int | None = Field(None, ge=8, description="side of the distilled images; None is the data set's")
-
-    # Acceptance
-    acceptance: Literal["small", "always", "never"] = Field(
-        "small", description="when the distilled images are checked: for small models only, always, or never"
-    )
-    acceptance_network: str = Field("convnet-3-bn", description="network, trained on real images, that recognises them")
-    acceptance_images: int = Field(100, ge=1, description="most images of the test that swaps the prompts")

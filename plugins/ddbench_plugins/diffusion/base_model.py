@@ -1,4 +1,4 @@
-"""The diffusion model VLCP starts from: Stable Diffusion, or a small one trained on the data set."""
+"""The diffusion model a method starts from: Stable Diffusion, or a small one trained on the data set."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from ddbench import ModelError, derive_seed
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
+    from ddbench_plugins.diffusion.options import DiffusionOptions
     from ddbench_plugins.diffusion.small import SmallPreset
-    from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 VERSION = 1
 #: Data sets whose small model ships with ddbench, by fingerprint.
@@ -80,7 +80,7 @@ class Backbone:
         return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
 
 
-def base_model(ctx: Context, options: VLCPOptions) -> Backbone:
+def base_model(ctx: Context, options: DiffusionOptions) -> Backbone:
     """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs."""
     if options.backbone != "small":
         folder = Path(options.backbone).expanduser()
@@ -95,7 +95,16 @@ def base_model(ctx: Context, options: VLCPOptions) -> Backbone:
     return Backbone(ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": False})
 
 
-def small_preset(ctx: Context, options: VLCPOptions) -> SmallPreset:
+def folder_identity(source: str) -> dict[str, Any]:
+    """Return the state of a backbone in a local folder, for a method's ``identity``; nothing for any other."""
+    folder = Path(source).expanduser()
+    if source == "small" or not folder.is_dir():
+        return {}
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {"backbone": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]}
+
+
+def small_preset(ctx: Context, options: DiffusionOptions) -> SmallPreset:
     """Return the sizes and lengths of the small model for this data set."""
     from ddbench_plugins.diffusion.small import PRESETS
 
@@ -138,8 +147,8 @@ def train_small(ctx: Context, preset: SmallPreset) -> Path:
     }
 
     def build(step: Step) -> None:
+        from ddbench_plugins.diffusion.captions import caption_training_images
         from ddbench_plugins.diffusion.train_small import train_small_pipeline
-        from ddbench_plugins.methods.vlcp.captions import caption_training_images
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()

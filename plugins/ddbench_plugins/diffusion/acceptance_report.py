@@ -7,21 +7,27 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench_plugins.methods.vlcp.stages import Prototypes, read_images, synthesise
+from ddbench_plugins.diffusion.images import grey, read_images
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from numpy.typing import NDArray
 
-    from ddbench import Context, Step
-    from ddbench_plugins.methods.vlcp.backbone import Backbone
-    from ddbench_plugins.methods.vlcp.options import VLCPOptions
+    from ddbench import Context, Done, Step
+    from ddbench_plugins.diffusion.images import Prototypes
+    from ddbench_plugins.diffusion.options import DiffusionOptions
 
 #: Real images compared at most when nearest training images are looked for.
 MOST_HELD_OUT = 1000
 
 
 def acceptance(
-    ctx: Context, model: Backbone, found: Prototypes, images: NDArray[np.uint8], size: int
+    ctx: Context,
+    model: str,
+    found: Prototypes,
+    images: NDArray[np.uint8],
+    synthesise: Callable[[str, Prototypes, Sequence[str]], Done],
 ) -> dict[str, Any]:
     """Return the figures a reader needs before trusting images of a model trained on the data set.
 
@@ -32,14 +38,14 @@ def acceptance(
 
     Args:
         ctx: the run.
-        model: that made the images.
+        model: digest of the one that made the images.
         found: prototypes and prompts, class-major.
-        images: uint8 [n, size, size, C].
-        size: their side.
+        images: uint8 [n, S, S, C].
+        synthesise: makes images as these were made: a step of that name, from those prototypes and prompts.
     """
     from ddbench_plugins.teachers.observers import get_teacher
 
-    options: VLCPOptions = ctx.options
+    options: DiffusionOptions = ctx.options
     data = ctx.dataset
     teacher = get_teacher(ctx, options.acceptance_network, floor=False)
     rows = spread(found.labels, data.num_classes, options.acceptance_images)
@@ -49,14 +55,14 @@ def acceptance(
     plain = images[rows]
     if not whole:
         # Noise goes by position, so that a subset needs images of its own to compare with.
-        done = synthesise(ctx, model, "synthesis-plain", subset, subset.prompts, size)
+        done = synthesise("synthesis-plain", subset, subset.prompts)
         plain = _as_data(read_images(done), data.channels)
-    done = synthesise(ctx, model, "synthesis-swapped", subset, [swapped_prompts[row] for row in rows], size)
+    done = synthesise("synthesis-swapped", subset, [swapped_prompts[row] for row in rows])
     swapped = _as_data(read_images(done), data.channels)
     inputs = {
         "version": 1,
         "dataset": data.fingerprint,
-        "model": model.digest(),
+        "model": model,
         "prototypes": found.done.key,
         "swapped": done.key,
         "teacher": teacher.digest,
@@ -71,17 +77,17 @@ def acceptance(
             teacher=teacher.describe(),
             recognition=recognised,
             prompt_swap=checks.prompt_swap(plain, swapped, found.labels[rows], other, teacher.predict),
-            nearest=nearest(ctx, images, size),
+            nearest=nearest(ctx, images),
         )
 
     return dict(ctx.step("acceptance", inputs, build).info)
 
 
-def nearest(ctx: Context, images: NDArray[np.uint8], size: int) -> dict[str, float]:
-    """Compare distances to the nearest training image: of distilled images and of test images."""
+def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:
+    """Compare distances to the nearest training image: of distilled images [n, S, S, C] and of test images."""
     from ddbench_plugins.diffusion.acceptance import copy_check
 
-    data = ctx.dataset
+    data, size = ctx.dataset, images.shape[1]
     train, _ = data.arrays("train", size)
     chosen = ctx.rng("vlcp nearest").permutation(len(data.test))[:MOST_HELD_OUT]
     return copy_check(images, train, data.test.images.batch(np.sort(chosen).tolist(), size))
@@ -106,8 +112,3 @@ def _subset(found: Prototypes, rows: NDArray[np.int64]) -> Prototypes:
 
 def _as_data(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
     return grey(images) if channels == 1 else images
-
-
-def grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Average the channels of uint8 [n, H, W, 3]: the model saw grey images with three equal channels."""
-    return np.round(images.astype(np.float32).mean(-1, keepdims=True)).astype(np.uint8)

@@ -1,0 +1,61 @@
+"""Captions of the training images as a cached step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ddbench import PluginError, plugin_errors
+from ddbench_plugins.captioners.metadata import FILE, PARTIAL, read_metadata, write_metadata
+
+if TYPE_CHECKING:
+    from ddbench import Context, Done, Step
+
+
+@dataclass(frozen=True)
+class Captions:
+    """Captions of the training images.
+
+    Attributes:
+        texts: one per image, in order.
+        done: the finished step; its folder holds ``metadata.jsonl``.
+        captioner: the captioner's name.
+    """
+
+    texts: tuple[str, ...]
+    done: Done
+    captioner: str
+
+
+def caption_training_images(ctx: Context, name: str) -> Captions:
+    """Return the captions of the training split; they depend on neither IPC nor seed.
+
+    Raises:
+        UsageError: no such captioner.
+        PluginError: it did not return one text per image.
+    """
+    captioner, mine, entry = ctx.use("captioner", name)
+    data, split = ctx.dataset, ctx.dataset.train
+    with plugin_errors(entry):
+        identity = captioner.identity(mine)
+    inputs = {
+        "dataset": data.fingerprint,
+        "size": data.image_size,
+        "class_names": list(data.class_names),
+        "captioner": entry.spec.name,
+        "argument": entry.argument,
+        "version": entry.spec.cache_version,
+        # What a captioner says of its files takes the place of their paths.
+        "options": {**mine.resolved.dump(), **identity},
+    }
+
+    def build(step: Step) -> None:
+        with plugin_errors(entry):
+            texts = captioner.caption(replace(mine, checkpoint=step), split, data.class_names, data.image_size)
+            if len(texts) != len(split) or not all(isinstance(text, str) for text in texts):
+                raise PluginError(f"Captioner {name} returned {len(texts)} captions for {len(split)} images.")
+        write_metadata(step.dir / FILE, split.ids, texts)
+        (step.dir / PARTIAL).unlink(missing_ok=True)
+
+    done = ctx.step("captions", inputs, build)
+    return Captions(tuple(text for _, text in read_metadata(done.dir / FILE)), done, name)

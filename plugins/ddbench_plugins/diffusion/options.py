@@ -1,0 +1,53 @@
+"""Options that methods with a diffusion model share. Defaults are those of the cpu scale."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ddbench import Options
+
+
+class DiffusionOptions(Options):
+    """Options of every method that starts from a latent diffusion model."""
+
+    backbone: str = Field(
+        "small",
+        description="diffusion model: 'small' (trained on the data set), a hub id, or a folder in diffusers' layout",
+    )
+    revision: str | None = Field(None, description="commit, tag or branch of a hub model")
+    small_preset: Literal["auto", "digits", "cifar10", "imagenette64"] = Field(
+        "auto", description="size of the small model; 'auto' goes by the data set's image size"
+    )
+    small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
+    small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")
+    resolution: int | None = Field(
+        None, ge=8, description="side at which images are encoded and generated; None is the model's own"
+    )
+    latent: Literal["sample", "mode"] = Field(
+        "sample", description="draw latents from the autoencoder's posterior (seeded), or take its mode"
+    )
+    batch_size: int | None = Field(
+        None, ge=1, description="images encoded or generated at a time; None: 64 up to 64 pixels, 8 above"
+    )
+    size: int | None = Field(None, ge=8, description="side of the distilled images; None is the data set's")
+    acceptance: Literal["small", "always", "never"] = Field(
+        "small", description="when the distilled images are checked: for small models only, always, or never"
+    )
+    acceptance_network: str = Field("convnet-3-bn", description="network, trained on real images, that recognises them")
+    acceptance_images: int = Field(100, ge=1, description="most images of the test that swaps the prompts")
+
+    @property
+    def checks_images(self) -> bool:
+        """Whether the distilled images are to be checked."""
+        return self.acceptance == "always" or (self.acceptance == "small" and self.backbone == "small")
+
+
+class ImageToImageOptions(DiffusionOptions):
+    """Options of methods that noise a prototype part of the way and denoise it under a prompt."""
+
+    strength: float = Field(0.7, gt=0, le=1, description="how far towards noise a prototype is taken (s)")
+    guidance_scale: float = Field(10.0, ge=1, description="classifier-free guidance (g)")
+    steps: int = Field(50, ge=1, description="inference steps for strength 1")
+    negative_prompt: str = Field("cartoon, anime, painting", description="what guidance leads away from")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import UsageError
+from ddbench_plugins.methods.vlcp.span import compact, is_wide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -32,7 +33,7 @@ def inliers(latents: NDArray[np.float32], contamination: float, neighbours: int 
     """Return the positions, in order, of the latents [n, ...] that Local Outlier Factor keeps.
 
     Args:
-        latents: of one class.
+        latents: of one class, or their :func:`~ddbench_plugins.methods.vlcp.span.compact` form.
         contamination: share of outliers, up to 0.5; 0 keeps everything.
         neighbours: size of the neighbourhood.
     """
@@ -41,11 +42,20 @@ def inliers(latents: NDArray[np.float32], contamination: float, neighbours: int 
     from sklearn.neighbors import LocalOutlierFactor
 
     finder = LocalOutlierFactor(n_neighbors=min(neighbours, len(latents) - 1), contamination=contamination)
-    return np.flatnonzero(finder.fit_predict(latents.reshape(len(latents), -1)) > 0)
+    return np.flatnonzero(finder.fit_predict(compact(latents)) > 0)
 
 
-def cluster(latents: NDArray[np.float32], ipc: int, seed: int, class_name: str) -> Clusters:
+def cluster(
+    latents: NDArray[np.float32], ipc: int, seed: int, class_name: str, points: NDArray[np.floating] | None = None
+) -> Clusters:
     """Cluster the latents [n, ...] of one class by k-means (Lloyd, 10 initialisations).
+
+    Args:
+        latents: of one class.
+        ipc: number of clusters.
+        seed: of the initialisations.
+        class_name: for errors.
+        points: their compact form, where the caller has it already.
 
     Raises:
         UsageError: fewer (distinct) latents than ``ipc``.
@@ -57,14 +67,18 @@ def cluster(latents: NDArray[np.float32], ipc: int, seed: int, class_name: str) 
         )
     from sklearn.cluster import KMeans
 
-    flat = latents.reshape(len(latents), -1).astype(np.float32)
+    flat = latents.reshape(len(latents), -1).astype(np.float32, copy=False)
     if ipc == len(flat):
         # Every image is its own cluster; k-means would find the same in ten slow ways.
         return Clusters(latents.astype(np.float32), np.arange(ipc), np.zeros(ipc, np.float32))
-    found = KMeans(n_clusters=ipc, n_init=10, random_state=seed).fit(flat)
+    wide = is_wide(latents)
+    where = (compact(latents) if points is None else points).astype(np.float32) if wide else flat
+    found = KMeans(n_clusters=ipc, n_init=10, random_state=seed).fit(where)
     members = found.labels_.astype(np.int64)
     if len(np.unique(members)) < ipc:
         raise UsageError(f"Class {class_name!r} has fewer than {ipc} different images.", hint="Choose a smaller IPC.")
-    centres = found.cluster_centers_.astype(np.float32)
+    # The centres of compact points are no latents; the means of their members are.
+    means = [flat[members == number].mean(0, dtype=np.float64) for number in range(ipc)] if wide else []
+    centres = (np.stack(means) if wide else found.cluster_centers_).astype(np.float32)
     distances = np.linalg.norm(flat - centres[members], axis=1).astype(np.float32)
     return Clusters(centres.reshape(ipc, *latents.shape[1:]), members, distances)

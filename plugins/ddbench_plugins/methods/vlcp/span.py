@@ -1,0 +1,58 @@
+"""Few points in many dimensions: the same points in no more dimensions than they span."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: Points of fewer numbers are left as they are: they gain little, and their last digits are in published records.
+WIDE = 4096
+#: Columns that are in double precision at a time.
+BLOCK = 2048
+
+
+def compact(points: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Return n points [n, ...] as a matrix with the same distances between them, of at most n columns if they are wide.
+
+    n latents of 16,384 numbers span at most n - 1 dimensions, so that neighbours and clusters among them cost no more
+    than those of n - 1 numbers. What is compact already comes back as it is.
+    """
+    flat = points.reshape(len(points), -1)
+    return coordinates(flat) if is_wide(points) else flat
+
+
+def is_wide(points: NDArray[np.floating]) -> bool:
+    """Whether points [n, ...] have so many numbers each, and are so few, that :func:`compact` saves work."""
+    dimensions = points[0].size if len(points) else 0
+    return dimensions >= WIDE and 2 * len(points) <= dimensions
+
+
+def coordinates(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return points [n, d] in coordinates of their span, float64 [n, r] with r ≤ n; distances are kept.
+
+    The Gram matrix G of the centred points is factored as L·Lᵀ by Cholesky's method with pivots; the rows of L have the
+    points' inner products, hence their distances, up to the rounding of double precision. Equal points stay equal.
+    """
+    from scipy.linalg.lapack import dpstrf
+
+    factor, pivots, rank, _ = dpstrf(gram(points), lower=1)
+    found = np.empty((len(points), rank))
+    found[pivots - 1] = np.tril(factor)[:, :rank]
+    marks = [hashlib.blake2b(np.ascontiguousarray(row)).digest() for row in points]
+    first = dict(zip(reversed(marks), reversed(range(len(marks))), strict=True))
+    return found[[first[mark] for mark in marks]]
+
+
+def gram(points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the inner products [n, n] of points [n, d] about their mean, in double precision, by blocks of columns."""
+    total = np.zeros((len(points), len(points)))
+    for start in range(0, points.shape[1], BLOCK):
+        part = points[:, start : start + BLOCK].astype(np.float64)
+        part -= part.mean(0)
+        total += part @ part.T
+    return total

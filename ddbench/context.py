@@ -20,6 +20,7 @@ from ddbench.plugins import FAILURES, Entry, Plugins, plugin_errors
 from ddbench.store import Done, Step, Store, home
 
 if TYPE_CHECKING:
+    from ddbench.contracts import DistilledSet
     from ddbench.datasets import Dataset
     from ddbench.interfaces import Plugin
     from ddbench.ui import Advance, Reporter
@@ -118,6 +119,8 @@ class Context:
     # Seconds spent in steps inside each step being built, so that no second is billed twice.
     _nested: list[float] = field(default_factory=list)
     _dataset: Dataset | None = None
+    # Where a method's snapshots go: set while its result is being built.
+    _keep: Callable[[str, DistilledSet, Mapping[str, Any]], None] | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -191,6 +194,18 @@ class Context:
         if all(known["key"] != entry["key"] for known in self.ledger):
             self.ledger.append(entry)
         return done
+
+    def keep(self, name: str, distilled: DistilledSet, **options: Any) -> None:
+        """Keep a method's images from before its end, in ``snapshots/<name>`` beside its result.
+
+        Args:
+            name: a file name.
+            distilled: the images; the folder can be given to ``ddbench evaluate``.
+            options: those of the run that would have ended with them, e.g. ``iterations=500``; the record names them.
+        """
+        if self._keep is None:
+            raise RuntimeError("snapshots can be kept only while a method distils")
+        self._keep(name, distilled, options)
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Advance]:

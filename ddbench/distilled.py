@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 FILE = "distilled.json"
 FORMAT = 1
+#: Sub-folder with sets from before the end of a distillation, each a folder like its parent.
+SNAPSHOTS = "snapshots"
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ def copy(source: Path, target: Path) -> None:
     """Copy a distilled set's own files to a new folder."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
-        if path.is_file() and (path.name in (FILE, "preview.png", "tensors.safetensors") or name.parts[0] == "images"):
+        if path.is_file() and (path.name in (FILE, "preview.png", "tensors.safetensors") or "images" in name.parts):
             write_atomic(target / name, path.read_bytes())
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,17 +117,11 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
 
     def build(step: Step) -> None:
         with plugin_errors(entry):
-            result = method.distill(replace(ctx, checkpoint=step))
+            result = method.distill(replace(ctx, checkpoint=step, _keep=partial(_keep, method, ctx, entry, step)))
             if not isinstance(result, DistilledSet):
                 raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
             result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
-        about = {
-            "method": plugin.model_dump(),
-            "ipc": ctx.ipc,
-            "seed": ctx.base_seed,
-            "shrunk": [list(entry) for entry in shrunk],
-        }
-        content = disk.save(step.dir, result, ctx.dataset, about)
+        content = disk.save(step.dir, result, ctx.dataset, _about(ctx, entry))
         step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
 
     done = ctx.step("distilled", inputs, build, force=force)
@@ -144,6 +139,32 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
         bytes=done.info["bytes"],
         path=done.dir,
     )
+
+
+def _keep(
+    method: Distiller,
+    ctx: Context,
+    entry: Entry,
+    step: Step,
+    name: str,
+    distilled: DistilledSet,
+    options: Mapping[str, Any],
+) -> None:
+    """Save a snapshot as what it is: the result of a run with other options."""
+    scope = f"method/{entry.spec.name.rstrip(':')}"
+    explicit = {**ctx.explicit, scope: {**ctx.explicit.get(scope, {}), **options}}
+    other = replace(ctx, explicit=explicit).with_options_of(method, entry)
+    distilled.check(ctx.dataset, Budget(ctx.ipc), f"{entry.spec.name} (snapshot {name})")
+    disk.save(step.dir / disk.SNAPSHOTS / name, distilled, ctx.dataset, _about(other, entry))
+
+
+def _about(ctx: Context, entry: Entry) -> dict[str, Any]:
+    return {
+        "method": plugin_part(ctx, entry).model_dump(),
+        "ipc": ctx.ipc,
+        "seed": ctx.base_seed,
+        "shrunk": [list(change) for change in _shrunk("method", ctx)],
+    }
 
 
 def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) -> tuple[Evaluator, Context, Entry]:

@@ -53,7 +53,7 @@ def l1(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 def l1_mean(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """Mean absolute difference of each output unit, summed over units and layers."""
-    return torch.stack([(a - b).abs().flatten(1).mean(1).sum() for a, b in pairs]).sum()
+    return torch.stack([(a - b).abs().reshape(len(a), -1).mean(1).sum() for a, b in pairs]).sum()
 
 
 def _rows(a: Tensor, b: Tensor) -> Tensor:

@@ -41,6 +41,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=_K_MEANS,
         ),
         ddbench.MethodSpec(
+            "d4m",
+            f"{_HOME}.d4m.distiller:D4M",
+            summary="diffusion guided by prototypes of latents and by the classes' names",
+            paper="Su et al., D4M: Dataset Distillation via Disentangled Diffusion Model, CVPR 2024",
+            bibtex=_D4M,
+        ),
+        ddbench.MethodSpec(
             "rded",
             f"{_HOME}.rded.distiller:RDED",
             summary="the crops of real images that a teacher finds most realistic, stitched together",
@@ -53,6 +60,27 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="images recovered from noise by a teacher's labels and batch-norm statistics",
             paper="Yin et al., Squeeze, Recover and Relabel, NeurIPS 2023",
             bibtex=_SRE2L,
+        ),
+        ddbench.MethodSpec(
+            "dm",
+            f"{_HOME}.dm.distiller:DM",
+            summary="images whose mean features in random networks are those of their class",
+            paper="Zhao and Bilen, Dataset Condensation with Distribution Matching, WACV 2023",
+            bibtex=_DM,
+        ),
+        ddbench.MethodSpec(
+            "dc",
+            f"{_HOME}.dc.distiller:DC",
+            summary="images that give networks the gradients that real images of their class give",
+            paper="Zhao et al., Dataset Condensation with Gradient Matching, ICLR 2021",
+            bibtex=_DC,
+        ),
+        ddbench.MethodSpec(
+            "dsa",
+            f"{_HOME}.dc.distiller:DSA",
+            summary="dc with real and synthetic images augmented alike",
+            paper="Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
+            bibtex=_DSA,
         ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]
@@ -86,6 +114,13 @@ _K_MEANS = """@article{wang2018dataset,
   year = {2018}
 }"""
 
+_D4M = """@inproceedings{su2024d4m,
+  title = {D{\\textasciicircum}4M: Dataset Distillation via Disentangled Diffusion Model},
+  author = {Su, Duo and Hou, Junjie and Gao, Weizhi and Tian, Yingjie and Tang, Bowen},
+  booktitle = {CVPR},
+  year = {2024}
+}"""
+
 _RDED = """@inproceedings{sun2024rded,
   title = {On the Diversity and Realism of Distilled Dataset: An Efficient Dataset Distillation Paradigm},
   author = {Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao},
@@ -98,4 +133,25 @@ _SRE2L = """@inproceedings{yin2023sre2l,
   author = {Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang},
   booktitle = {NeurIPS},
   year = {2023}
+}"""
+
+_DM = """@inproceedings{zhao2023dm,
+  title = {Dataset Condensation with Distribution Matching},
+  author = {Zhao, Bo and Bilen, Hakan},
+  booktitle = {WACV},
+  year = {2023}
+}"""
+
+_DC = """@inproceedings{zhao2021dc,
+  title = {Dataset Condensation with Gradient Matching},
+  author = {Zhao, Bo and Mopuri, Konda Reddy and Bilen, Hakan},
+  booktitle = {ICLR},
+  year = {2021}
+}"""
+
+_DSA = """@inproceedings{zhao2021dsa,
+  title = {Dataset Condensation with Differentiable Siamese Augmentation},
+  author = {Zhao, Bo and Bilen, Hakan},
+  booktitle = {ICML},
+  year = {2021}
 }"""

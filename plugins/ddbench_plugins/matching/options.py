@@ -1,0 +1,24 @@
+"""Options that all methods of this kind have."""
+
+from __future__ import annotations
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+import ddbench
+
+
+class PixelOptions(ddbench.Options):
+    """How long the images are optimised, and which of them are kept on the way."""
+
+    iterations: int = Field(1000, ge=1, description="iterations of the outermost loop")
+    snapshots: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+        (), description="iterations whose images are kept beside the result, for `ddbench evaluate`"
+    )
+
+    @model_validator(mode="after")
+    def _snapshots_are_reached(self) -> Self:
+        if self.snapshots and max(self.snapshots) > self.iterations:
+            raise ValueError(f"a snapshot of iteration {max(self.snapshots)}, but only {self.iterations} iterations")
+        return self

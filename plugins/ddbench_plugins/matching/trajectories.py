@@ -1,0 +1,97 @@
+"""A few training steps on synthetic images, and how their end depends on the images and on the learning rate.
+
+Cazenavette et al. 2022 (distill.py, reparam_module.py). Their code keeps the graph of all N steps; here the parameters
+before each step are kept, and the gradient goes back through the steps one by one, each worked out again. That is the
+same gradient with the memory of a single step.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch.func import functional_call
+
+from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.training.runtime import Precision, autocast
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+InnerLoss = Callable[["Tensor", "Tensor"], "Tensor"]
+"""Loss of one step, from the flat parameters [P] and all synthetic images [N, C, S, S]; always the same numbers."""
+
+
+class FlatNetwork:
+    """A network as a function of all its parameters in one vector, in the order of ``network.parameters()``.
+
+    Raises:
+        ValueError: the network has buffers (batch norm), which the vector would leave out.
+    """
+
+    def __init__(self, network: nn.Module, precision: Precision = "fp32") -> None:
+        if any(True for buffer in network.buffers()):
+            raise ValueError("its state is more than its parameters (batch norm)")
+        self.network, self.precision = network, precision
+        self.shapes = {name: parameter.shape for name, parameter in network.named_parameters()}
+        self.sizes = [math.prod(shape) for shape in self.shapes.values()]
+
+    def loss(self, vector: Tensor, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the cross-entropy of augmented images [B, C, S, S] with parameters [P]."""
+        parts = zip(self.shapes.items(), vector.split(self.sizes), strict=True)
+        parameters = {name: part.view(shape) for (name, shape), part in parts}
+        x = images.contiguous(memory_format=torch.channels_last)
+        with autocast(self.precision, x.device):
+            logits = functional_call(self.network, parameters, (x,))
+        return F.cross_entropy(logits if logits.dtype == torch.float64 else logits.float(), labels)
+
+
+def flat(network: nn.Module) -> Tensor:
+    """Return a copy of all parameters [P]; it shares no memory with the network."""
+    return torch.cat([parameter.detach().reshape(-1) for parameter in network.parameters()])
+
+
+class Match(NamedTuple):
+    """How far training on the synthetic images ends from the target, and the gradients of that."""
+
+    loss: Tensor
+    """Squared distance to the target over that of the start."""
+    images: Tensor
+    """Its gradient by the images."""
+    lr: Tensor
+    """Its gradient by the learning rate."""
+
+
+def match(losses: Sequence[InnerLoss], start: Tensor, target: Tensor, images: Tensor, lr: Tensor) -> Match:
+    """Train from ``start`` [P] by plain SGD, one step for each loss, and compare the end with ``target`` [P].
+
+    ``lr`` is a scalar tensor. Without any step the loss is 1.
+    """
+    path = follow(losses, start, images, lr)
+    scale = (start - target).square().sum()
+    missing = path[-1] - target
+    back = 2 * missing / scale  # the gradient of the loss by the parameters, carried back step by step
+    by_images, by_lr = torch.zeros_like(images), torch.zeros_like(lr)
+    for loss, before in zip(reversed(losses), reversed(path[:-1]), strict=True):
+        parameters, x = before.requires_grad_(), images.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(parameters, x), parameters, create_graph=True)
+        along = torch.dot(gradient, back)
+        second, second_x = torch.autograd.grad(along, (parameters, x))
+        by_images -= lr * second_x
+        by_lr -= along.detach()
+        back = back - lr * second
+    return Match(missing.square().sum() / scale, by_images, by_lr)
+
+
+def follow(losses: Sequence[InnerLoss], start: Tensor, images: Tensor, lr: Tensor) -> list[Tensor]:
+    """Return the parameters [P] before each step of plain SGD and after the last."""
+    path = [start]
+    for loss in losses:
+        parameters = path[-1].detach().requires_grad_()
+        with kernels():
+            (gradient,) = torch.autograd.grad(loss(parameters, images), parameters)
+        path.append((parameters - lr * gradient).detach())
+    return path

@@ -1,0 +1,1 @@
+"""DM: distribution matching (Zhao and Bilen, WACV 2023)."""

@@ -1,0 +1,67 @@
+"""DM: images whose mean features in random networks are those of the real images of their class."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+import ddbench
+from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.methods.selection import ipc_of
+
+
+class DmOptions(PixelOptions):
+    """Options of DM; the defaults are those of the released code."""
+
+    network: str = Field("convnet-3", description="random network whose features are matched")
+    iterations: int = Field(20000, ge=1, description="steps of SGD, each with a new network")
+    batch_real: int = Field(256, ge=1, description="real images per class and step; all where a class has fewer")
+    lr_img: float = Field(1.0, gt=0, description="learning rate of the pixels")
+    init: Literal["real", "noise"] = Field("real", description="what the images begin as: training images or N(0, 1)")
+    augment: Literal["dsa", "none"] = Field(
+        "dsa", description="one operation per class and step, the same for its real and its synthetic images"
+    )
+    bn_joint: bool = Field(
+        True,
+        description="batch norm sees all classes in one batch, as in the released code; off: each class on its own"
+        " (networks without batch norm do not care)",
+    )
+    extra_iteration: bool = Field(False, description="one step more than said, as the released code runs")
+
+
+class DM(ddbench.Distiller):
+    """Distribution matching: no network is trained and no gradient is differentiated."""
+
+    Options = DmOptions
+    presets = "presets.toml"
+
+    def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
+        """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""
+        from ddbench_plugins.matching.networks import fresh_networks
+        from ddbench_plugins.matching.optimise import optimise
+        from ddbench_plugins.matching.real_batches import RealImages
+        from ddbench_plugins.matching.siamese import strategy_for
+        from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images
+        from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
+
+        options: DmOptions = ctx.options
+        ipc = ipc_of(ctx)
+        real = RealImages(ctx.dataset, device=ctx.machine.device)
+        images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dm init")), ipc, options.lr_img)
+        settings = Matching(
+            batch_real=options.batch_real,
+            strategy=strategy_for(ctx.dataset) if options.augment == "dsa" else (),
+            bn_joint=options.bn_joint,
+            precision=ctx.machine.precision,
+            seed=ctx.seed("dm steps"),
+        )
+        work = DistributionMatching(images, real, fresh_networks(ctx, options.network), settings)
+        return optimise(
+            ctx,
+            "matching distributions",
+            work,
+            images,
+            iterations=options.iterations + options.extra_iteration,
+            without={"extra_iteration": False},
+        )

@@ -1,0 +1,109 @@
+"""Matching the mean features of real and synthetic images in random networks (Zhao and Bilen 2023, main_DM.py)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from ddbench_plugins.matching.networks import batch_norms
+from ddbench_plugins.matching.siamese import draw_view
+from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.training.runtime import autocast
+from ddbench_plugins.training.seeding import make_generator
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.matching.siamese import View
+    from ddbench_plugins.matching.synthetic import SyntheticImages
+    from ddbench_plugins.training.dsa import Operator
+
+#: Synthetic images that go through the network at once, whole classes; bounds the memory, changes no number.
+TOGETHER = 512
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How one step is made; see the options of the method."""
+
+    batch_real: int
+    strategy: tuple[Operator, ...]
+    bn_joint: bool
+    precision: str
+    seed: int
+    together: int = TOGETHER
+
+
+class DistributionMatching:
+    """One step: a new random network, Σ over classes of the squared distance of mean features, one step of SGD."""
+
+    def __init__(
+        self,
+        images: SyntheticImages,
+        real: RealImages,
+        networks: Callable[[int], nn.Module],
+        settings: Matching,
+    ) -> None:
+        self.images, self.real, self.networks, self.settings = images, real, networks, settings
+
+    def step(self, number: int) -> float:
+        """Do one step and return the loss, summed over classes."""
+        network = self.networks(number).requires_grad_(False)
+        generators = [make_generator(self.settings.seed, number + 1, label + 1) for label in range(self.images.classes)]
+        total = torch.zeros((), device=self.images.images.device)
+        self.images.optimiser.zero_grad()
+        for labels in self._groups(network):
+            batches = [self.real.draw(label, self.settings.batch_real, generators[label]) for label in labels]
+            views = [
+                draw_view(batch.shape[-1], generators[label], self.settings.strategy)
+                for label, batch in zip(labels, batches, strict=True)
+            ]
+            loss = self._loss(network, batches, [self.images.of_class(label) for label in labels], views)
+            loss.backward()
+            total += loss.detach()
+        self.images.optimiser.step()
+        return float(total)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs; the networks live for a step only."""
+        return self.images.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.images.restore(state)
+
+    def _groups(self, network: nn.Module) -> list[list[int]]:
+        """Classes whose synthetic images share a forward pass; only in batch norm does it matter which."""
+        classes = list(range(self.images.classes))
+        if batch_norms(network):
+            size = len(classes) if self.settings.bn_joint else 1
+        else:
+            size = max(1, self.settings.together // self.images.ipc)
+        return [classes[start : start + size] for start in range(0, len(classes), size)]
+
+    def _loss(
+        self, network: nn.Module, real: Sequence[Tensor], synthetic: Sequence[Tensor], views: Sequence[View]
+    ) -> Tensor:
+        real = [view(x) for view, x in zip(views, real, strict=True)]
+        synthetic = [view(x) for view, x in zip(views, synthetic, strict=True)]
+        with autocast(self.settings.precision, self.images.images.device), kernels():  # type: ignore[arg-type]
+            with torch.no_grad():
+                if batch_norms(network):
+                    target = class_means(network, real)
+                else:  # the same numbers from less memory, which is also faster
+                    target = torch.cat([class_means(network, [x]) for x in real])
+            means = class_means(network, synthetic)
+        return (means - target).square().sum()
+
+
+def class_means(network: Any, classes: Sequence[Tensor]) -> Tensor:
+    """Return the mean feature [K, F] of each class's images [n, C, S, S], all of them in one forward pass."""
+    x = torch.cat(list(classes)).contiguous(memory_format=torch.channels_last)
+    features = network.embed(x)
+    wide = features if features.dtype == torch.float64 else features.float()
+    return torch.stack([rows.mean(0) for rows in wide.split([len(each) for each in classes])])

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench import metrics
 from ddbench.errors import PluginError, UsageError
 from ddbench.keys import derive_seed
 from ddbench.options import Preset, Resolved, resolve
 from ddbench.plugins import FAILURES, Entry, Plugins, plugin_errors
-from ddbench.store import Done, Step, Store, home
+from ddbench.store import Done, Step, Store, explained, home
 
 if TYPE_CHECKING:
     from ddbench.contracts import DistilledSet
@@ -116,8 +117,8 @@ class Context:
     resolved: Resolved = field(default_factory=lambda: Resolved(None))
     ledger: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: Step | None = None
-    # Seconds spent in steps inside each step being built, so that no second is billed twice.
-    _nested: list[float] = field(default_factory=list)
+    # The steps being built, each inside the one before; shared by every copy of this context.
+    _building: list[Step] = field(default_factory=list)
     _dataset: Dataset | None = None
     # Where a method's snapshots go: set while its result is being built.
     _keep: Callable[[str, DistilledSet, Mapping[str, Any]], None] | None = None
@@ -178,17 +179,19 @@ class Context:
             with peak_memory(self.machine.device) as memory:
 
                 def measured(step: Step) -> None:
-                    self._nested.append(0.0)
+                    self._building.append(step)
                     try:
                         builder(step)
                     finally:
-                        inside = self._nested.pop()
-                    step.costs.update(memory(), inside_seconds=round(inside, 3))
+                        self._building.pop()
+                    step.costs.update(memory(), inside_seconds=round(step.inside, 3))
+                    if pace := metrics.seconds_per_step(step.journal.lines()):
+                        step.costs["seconds_per_step"] = pace
 
                 done = self.store.build(name, inputs, measured, force=force)
             spent = time.perf_counter() - start
-            if self._nested:
-                self._nested[-1] += spent
+            if self._building:
+                self._building[-1].inside += spent
             self.reporter.log(f"✓ {name}: {spent:.1f} s ({done.key[:8]})")
         entry = done.cost()
         if all(known["key"] != entry["key"] for known in self.ledger):
@@ -209,8 +212,23 @@ class Context:
 
     @contextlib.contextmanager
     def progress(self, description: str, total: int | None = None) -> Iterator[Advance]:
-        """Show progress of anything over two seconds: ``with ctx.progress("captions", n) as advance: advance(i)``."""
-        with self.reporter.task(description, total) as advance:
+        """Show progress of anything over two seconds: ``with ctx.progress("captions", n) as advance: advance(i)``.
+
+        The figures of a text, as in ``advance(i, n, "loss 0.123")``, also go into ``metrics.jsonl`` in the folder of
+        the step that is being built.
+        """
+        with self.reporter.task(description, total) as show:
+            if not self._building:
+                yield show
+                return
+            step = self._building[-1]
+            task = metrics.Task(step.journal, description, total)
+
+            def advance(done: int, total: int | None = None, info: str = "") -> None:
+                show(done, total, info)
+                with explained(step.dir):
+                    task(done, total, info)
+
             yield advance
 
     def log(self, message: str) -> None:

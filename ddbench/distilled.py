@@ -4,6 +4,7 @@
 ``images/<class index>_<class id>/<n>.png``  the images, for pixel space ``rgb_uint8``
 ``tensors.safetensors``  float images and soft labels, where there are any
 ``preview.png``  a contact sheet
+``metrics.jsonl``  what the method's loop said while it ran, for methods with a loop; not part of the digest
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench import metrics
 from ddbench.contracts import DistilledSet
 from ddbench.datasets import Dataset
 from ddbench.errors import RecordError
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
 
 FILE = "distilled.json"
 FORMAT = 1
+#: Files of a distilled set besides its images.
+OWN = (FILE, "preview.png", "tensors.safetensors", metrics.FILE)
 #: Sub-folder with sets from before the end of a distillation, each a folder like its parent.
 SNAPSHOTS = "snapshots"
 

@@ -18,12 +18,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ddbench import metrics
 from ddbench.errors import DataError, StorageError
 from ddbench.keys import digest
 
 #: The done marker and description of a finished step.
 MARKER = "step.json"
 CHECKPOINT = "checkpoint.pt"
+#: Where a checkpoint notes how much of the step's metrics belongs to it.
+_METRICS = "ddbench: bytes of metrics"
 
 
 def home() -> Path:
@@ -120,6 +123,8 @@ class Step:
         info: plain data the builder wants in the marker (figures, counts); readable later from ``step.json``.
         costs: what it cost; ``bytes_labels``, of labels that students need besides the distilled set, adds to a
             record's ``bytes_labels``.
+        journal: what the step's loops say, by ``ctx.progress``.
+        inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
     """
 
     name: str
@@ -127,6 +132,11 @@ class Step:
     dir: Path
     info: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Any] = field(default_factory=dict)
+    journal: metrics.Journal = field(init=False, repr=False)
+    inside: float = field(default=0.0, init=False)
+
+    def __post_init__(self) -> None:
+        self.journal = metrics.Journal(self.dir)
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Keep a checkpoint of tensors and plain data (replaces the last one)."""
@@ -134,7 +144,7 @@ class Step:
 
         with explained(self.dir):
             temporary = self.dir / (CHECKPOINT + ".tmp")
-            torch.save(dict(state), temporary)
+            torch.save({**state, _METRICS: self.journal.size}, temporary)
             temporary.replace(self.dir / CHECKPOINT)
 
     def load(self) -> dict[str, Any] | None:
@@ -145,6 +155,7 @@ class Step:
         if not zipfile.is_zipfile(path):  # not there, or cut short
             return None
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        self.journal.resume(state.pop(_METRICS, 0))
         return state
 
 

@@ -1,12 +1,14 @@
-"""Training curves of records: test accuracy over epochs, one line per record, one thin line per network."""
+"""Curves: test accuracy of records over epochs, a line per record and a thin one per network; loops' own metrics."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ddbench import metrics
 from ddbench.errors import UsageError
 from ddbench.records import Record
 from ddbench.reports import notes
@@ -38,6 +40,35 @@ def draw(records: Sequence[Record]) -> Any:
     names = {str(record.cell.dataset["name"]) for record in curved}
     if len(names) == 1:
         axes.set_title(names.pop(), fontsize=11)
+    return drawn
+
+
+def draw_metrics(folders: Sequence[Path]) -> Any:
+    """Return a matplotlib figure of what loops said: a panel per figure (``loss``, …), a line per folder and task.
+
+    Raises:
+        UsageError: a folder without metrics.
+    """
+    panels: dict[str, dict[str, list[tuple[int, float]]]] = {}
+    for folder in folders:
+        if not (lines := metrics.read(folder)):
+            raise UsageError(
+                f"{folder} holds no {metrics.FILE}.",
+                hint="Name folders of distilled sets whose method has a loop, or of steps in the store; no records.",
+            )
+        for line in lines:
+            label = f"{folder.name}, {line['task']}" if len(folders) > 1 else str(line["task"])
+            for name in line.keys() - {"task", "step", "total", "seconds"}:
+                panels.setdefault(name, {}).setdefault(label, []).append((line["step"], line[name]))
+    drawn, axes = figure(len(panels))
+    for place, name in zip(axes, sorted(panels), strict=True):
+        for number, (label, points) in enumerate(panels[name].items()):
+            colour = COLOURS[number % len(COLOURS)]
+            place.plot(*zip(*points, strict=True), color=colour, linestyle=_dash(number), label=label)
+        place.set_title(name, fontsize=11)
+        place.set_xlabel("step")
+        place.grid(alpha=0.25)
+        place.legend(fontsize=8, framealpha=0.85)
     return drawn
 
 

@@ -41,6 +41,12 @@ def summary(record: Record) -> list[str]:
         f"cost       {costs.distill_seconds:.1f} s to distil, {costs.evaluate_seconds:.1f} s to evaluate,"
         f" {_bytes(costs.bytes_images)} of images, {_bytes(costs.bytes_labels)} of labels{peak}"
     )
+    lines += [
+        f"           {seconds:.3g} s per step of {task}"
+        for step in costs.steps
+        for task, seconds in step.get("seconds_per_step", {}).items()
+        if step["step"] != "student"
+    ]
     if command := record.environment.get("command"):
         lines.append(f"made by    {command}  (ddbench {record.environment.get('ddbench')})")
     intact = record.computed_digest() == record.digest

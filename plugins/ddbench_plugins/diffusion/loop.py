@@ -163,7 +163,7 @@ def optimise(
             raise FloatingPointError(f"{label}: the loss is {total} at step {step + 1}; lower the learning rate")
         losses = [*losses, total][-max(1, settings.steps // 10) :]
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
-            progress(step + 1, settings.steps, f"{label} loss {sum(losses) / len(losses):.4f}".strip())
+            progress(step + 1, settings.steps, f"{label} loss {sum(losses) / len(losses):.4g}".strip())
         if (checkpoint_every and (step + 1) % checkpoint_every == 0) or step + 1 == settings.steps:
             checkpoint.save(_snapshot(step + 1, losses, parameters, optimiser, scaler, ema))
     return sum(losses) / max(1, len(losses))

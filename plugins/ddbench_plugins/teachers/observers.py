@@ -316,5 +316,5 @@ def _train(
             device=ctx.machine.device,
             checkpoint=step,
             checkpoint_seconds=ctx.checkpoint_seconds,
-            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
+            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.4g}"),
         )

@@ -182,6 +182,11 @@ def train(
             result.tests.append((epoch, test(network)))
         now = time.monotonic()
         result.seconds = before + now - started
+        if progress is not None:
+            figures = {"loss": result.losses[-1], "seconds": result.seconds}
+            if result.tests:
+                figures["accuracy"] = result.tests[-1][1]
+            progress(epoch + 1, epochs, figures)
         if checkpoint is not None and epoch + 1 < epochs and now - saved >= checkpoint_seconds:
             checkpoint.save(
                 {
@@ -193,11 +198,6 @@ def train(
                 }
             )
             saved = now
-        if progress is not None:
-            figures = {"loss": result.losses[-1], "seconds": result.seconds}
-            if result.tests:
-                figures["accuracy"] = result.tests[-1][1]
-            progress(epoch + 1, epochs, figures)
     return result
 
 

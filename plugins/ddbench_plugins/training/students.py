@@ -120,7 +120,7 @@ def train_student(
             device=machine.device,
             checkpoint=ctx.checkpoint,
             checkpoint_seconds=ctx.checkpoint_seconds,
-            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.3f}"),
+            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.4g}"),
             **recipe,
         )
     correct = outcome[max(outcome)].numpy()

@@ -133,7 +133,7 @@ def recover(
                     terms = {name: round(float(part.detach()), 5) for name, part in parts.items()}
                     if not all(map(math.isfinite, terms.values())):
                         raise FloatingPointError(f"the recovery loss is not finite: {terms}")
-                    text = ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
+                    text = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
                     progress(number * settings.iterations + chunk.iteration, total, text)
                 unfinished = chunk.iteration < settings.iterations
                 if checkpoint and unfinished and time.monotonic() - saved >= checkpoint_seconds:

@@ -1,0 +1,174 @@
+"""Loops' figures: read from progress texts, kept with their step, cut back to the checkpoint when a run resumes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import ddbench
+from ddbench import metrics
+from ddbench.reports import describe
+from ddbench.store import Store
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("loss 0.123", {"loss": 0.123}),
+        ("ce 2.31, bn 1e-05, l2 -3", {"ce": 2.31, "bn": 1e-05, "l2": -3}),
+        ("autoencoder loss 0.5", {"autoencoder loss": 0.5}),
+        ("class 3 loss 0.5 · accuracy 86.4 %", {"class": 3, "loss": 0.5, "accuracy": 86.4}),
+        ("loss nan", {}),
+        ("epoch 3/10, 5 left", {}),
+        ("synthesis", {}),
+    ],
+)
+def test_figures_of_a_text(text, found):
+    assert metrics.figures(text) == found
+
+
+def _loop(ctx, stop=None, total=6, save=2):
+    """A step whose loop counts to ``total``; it dies at ``stop`` and keeps a checkpoint every ``save`` steps."""
+    torch = pytest.importorskip("torch")
+
+    def build(step):
+        first = (step.load() or {"done": 0})["done"]
+        with ctx.progress("matching", total) as advance:
+            for done in range(first + 1, total + 1):
+                advance(done, total, f"loss {1 / done:.4g}")
+                if done % save == 0:
+                    step.save({"done": done, "weights": torch.zeros(1)})
+                if done == stop:
+                    raise KeyboardInterrupt
+
+    return ctx.step("loop", {"total": total}, build)
+
+
+def _told(done):
+    return [(line["step"], line["loss"]) for line in metrics.read(done.dir)]
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 5])
+def test_a_resumed_loop_tells_what_an_undisturbed_one_tells(ctx, tmp_path, stop):
+    undisturbed = _loop(ctx)
+    other = replace(ctx, store=Store(tmp_path / "other"))
+    with pytest.raises(KeyboardInterrupt):
+        _loop(other, stop=stop)
+    resumed = _loop(other)
+    assert _told(resumed) == _told(undisturbed) == [(i, float(f"{1 / i:.4g}")) for i in range(1, 7)]
+    clock = [line["seconds"] for line in metrics.read(resumed.dir)]
+    assert clock == sorted(clock)
+    assert resumed.cost()["seconds_per_step"].keys() == {"matching"}
+    assert "seconds_per_step" in json.loads((resumed.dir / "step.json").read_text())["costs"]
+
+
+def test_figures_go_to_the_innermost_step(ctx):
+    def inner(step):
+        with ctx.progress("teacher", 2) as advance:
+            advance(1, 2, "loss 3")
+
+    def outer(step):
+        with ctx.progress("matching", 2) as advance:
+            advance(1, 2, "loss 1")
+            folders["inner"] = ctx.step("inner", {}, inner).dir
+            advance(2, 2, "loss 0.5")
+
+    folders = {}
+    done = ctx.step("outer", {}, outer)
+    assert _told(done) == [(1, 1.0), (2, 0.5)]
+    assert [line["task"] for line in metrics.read(folders["inner"])] == ["teacher"]
+    with ctx.progress("outside of every step", 1) as advance:
+        advance(1, 1, "loss 1")
+
+
+def test_tasks_without_figures_leave_no_file(ctx):
+    def build(step):
+        with ctx.progress("cropping", 3) as advance:
+            advance(3, 3)
+
+    done = ctx.step("plain", {}, build)
+    assert not (done.dir / metrics.FILE).exists() and "seconds_per_step" not in done.cost()
+
+
+def test_long_loops_are_thinned_and_keep_their_end(ctx):
+    def build(step):
+        with ctx.progress("long", 50_000) as advance:
+            for i in range(1, 50_001):
+                advance(i, 50_000, "loss 1")
+
+    told = _told(ctx.step("long", {}, build))
+    assert metrics.LINES <= len(told) <= metrics.LINES + 1
+    assert told[-1][0] == 50_000
+
+
+def test_the_pace_counts_from_line_to_line_of_a_stretch():
+    lines = [("a", 10, 5.0), ("a", 20, 6.0), ("a", 10, 9.0), ("a", 30, 11.0), ("b", 1, 4.0)]
+    told = [{"task": task, "step": step, "seconds": seconds} for task, step, seconds in lines]
+    assert metrics.seconds_per_step(told) == {"a": 0.1}
+
+
+class Matching(ddbench.Distiller):
+    """The first images of each class, after a loop that says something."""
+
+    def distill(self, ctx):
+        with ctx.progress("matching", 3) as advance:
+            for i in range(3):
+                advance(i + 1, 3, f"loss {1 / (i + 1):.3f}")
+        data = ctx.dataset
+        chosen = [i for label in range(data.num_classes) for i in data.train.of_class(label)[: ctx.ipc]]
+        return ddbench.DistilledSet(data.train.images.batch(chosen, data.image_size), data.train.labels[chosen])
+
+
+PLUGIN = """
+from ddbench import MethodSpec, hookimpl
+from tests_metrics_method import Matching
+
+@hookimpl
+def ddbench_methods():
+    return [MethodSpec("matching", Matching)]
+"""
+
+
+def test_a_record_holds_pace_and_memory_and_its_digest_holds_no_clock(tmp_path, monkeypatch):
+    import sys
+    from pathlib import Path
+
+    monkeypatch.setitem(sys.modules, "tests_metrics_method", sys.modules[__name__])
+    (tmp_path / "matching.py").write_text(PLUGIN)
+    settings = {
+        "dataset": "toy",
+        "ipc": 2,
+        "plugins": [tmp_path / "matching.py", Path(__file__).with_name("toy_plugin.py")],
+        "registry": tmp_path / "registry",
+    }
+    (record,) = ddbench.run("matching", "nearest-mean", **settings)
+    (distilled,) = [step for step in record.costs.steps if step["step"] == "distilled"]
+    assert distilled["seconds_per_step"]["matching"] >= 0 and record.costs.peak_bytes > 0
+    assert any("s per step of matching" in line for line in describe.summary(record))
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "other"))
+    (again,) = ddbench.run("matching", "nearest-mean", **settings)
+    assert again.digest == record.digest
+    (made,) = ddbench.distill("matching", dataset="toy", ipc=2, plugins=settings["plugins"], out=tmp_path / "sets")
+    assert [line["step"] for line in metrics.read(made.path)] == [1, 2, 3]
+
+
+def test_curves_of_a_folder(tmp_path, capsys):
+    from ddbench.cli import main
+
+    lines = [
+        {"task": "matching", "step": i, "total": 9, "seconds": i / 10, "loss": 1 / i, "lr": 0.1} for i in (1, 5, 9)
+    ]
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / metrics.FILE).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    out = tmp_path / "loss.svg"
+    with pytest.raises(SystemExit) as stop:
+        main(["curves", str(tmp_path / "set"), "--out", str(out)])
+    assert stop.value.code == 0, capsys.readouterr().err
+    text = out.read_text()
+    assert "<!-- loss -->" in text and "<!-- lr -->" in text and "matching" in text
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(SystemExit) as stop:
+        main(["curves", str(tmp_path / "empty"), "--out", str(out)])
+    assert stop.value.code == 2 and "metrics.jsonl" in capsys.readouterr().err

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
@@ -13,12 +13,13 @@ class PixelOptions(ddbench.Options):
     """How long the images are optimised, and which of them are kept on the way."""
 
     iterations: int = Field(1000, ge=1, description="iterations of the outermost loop")
-    snapshots: tuple[Annotated[int, Field(ge=1)], ...] = Field(
+    snapshots: tuple[int, ...] = Field(
         (), description="iterations whose images are kept beside the result, for `ddbench evaluate`"
     )
 
     @model_validator(mode="after")
     def _snapshots_are_reached(self) -> Self:
-        if self.snapshots and max(self.snapshots) > self.iterations:
-            raise ValueError(f"a snapshot of iteration {max(self.snapshots)}, but only {self.iterations} iterations")
+        for iteration in self.snapshots:
+            if not 1 <= iteration <= self.iterations:
+                raise ValueError(f"a snapshot of iteration {iteration}, but iterations are 1 to {self.iterations}")
         return self

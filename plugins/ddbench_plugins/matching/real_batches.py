@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import torch
 
@@ -11,23 +11,39 @@ from ddbench_plugins.training.normalisation import constants
 from ddbench_plugins.training.predict import as_float
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Generator, Tensor
 
-    from ddbench import Dataset
+    from ddbench import Context, Dataset
 
 
 class RealImages:
     """The training split as bytes on a device; what it gives out is normalised float32 [n, C, S, S], channels-last.
 
     ``normalisation`` names the constants: the data set's own, or one of
-    :data:`ddbench_plugins.training.normalisation.CONSTANTS`.
+    :data:`ddbench_plugins.training.normalisation.CONSTANTS`; ``progress`` gets images read and images in all.
     """
 
-    def __init__(self, dataset: Dataset, *, normalisation: str = "dataset", device: str = "cpu") -> None:
-        images, _ = dataset.arrays("train")
+    @classmethod
+    def of(cls, ctx: Context, normalisation: str = "dataset") -> Self:
+        """Read the data set of a run onto its device, with a progress bar."""
+        with ctx.progress("reading images", len(ctx.dataset.train)) as advance:
+            return cls(ctx.dataset, normalisation=normalisation, device=ctx.machine.device, progress=advance)
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        *,
+        normalisation: str = "dataset",
+        device: str = "cpu",
+        progress: Callable[[int, int], None] | None = None,
+    ) -> None:
         self.mean, self.std = constants(dataset, normalisation)
         self._scaled = normalise(self.mean, self.std)
-        self._images = torch.from_numpy(images).to(device)  # [N, S, S, C]: batches come out channels-last
+        batches = dataset.train.images.batches(dataset.image_size, progress=progress)
+        # [N, S, S, C]: batches come out channels-last
+        self._images = torch.cat([torch.from_numpy(batch).to(device) for batch in batches])
         self._members = [torch.from_numpy(dataset.train.of_class(label)) for label in range(dataset.num_classes)]
         self._unused = torch.Generator()
 

@@ -65,7 +65,7 @@ class DC(ddbench.Distiller):
 
         options: DcOptions = ctx.options
         ipc = ipc_of(ctx)
-        real = RealImages(ctx.dataset, device=ctx.machine.device)
+        real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dc init")), ipc, options.lr_img)
         settings = Matching(
             outer=options.outer,

@@ -47,7 +47,7 @@ class DM(ddbench.Distiller):
 
         options: DmOptions = ctx.options
         ipc = ipc_of(ctx)
-        real = RealImages(ctx.dataset, device=ctx.machine.device)
+        real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dm init")), ipc, options.lr_img)
         settings = Matching(
             batch_real=options.batch_real,

@@ -1,4 +1,4 @@
-"""A tiny Stable Diffusion pipeline with random weights, for tests of everything that takes one."""
+"""Tiny diffusion pipelines with random weights, for tests of everything that takes one."""
 
 from __future__ import annotations
 
@@ -74,6 +74,46 @@ def tiny_pipeline(folder: Path, seed: int = 0, resolution: int = 16) -> Path:
         requires_safety_checker=False,
     ).save_pretrained(folder)
     _write_rules(folder / "tokenizer")
+    return folder
+
+
+def tiny_dit(folder: Path, seed: int = 0, classes: int = 3, published: bool = False) -> Path:
+    """Write a ``DiTPipeline`` with random weights (below 1 MB) for 16-pixel images to ``folder`` and return the folder.
+
+    Its blocks hold equal embeddings of timestep and class, as in published ones. ``published``: with the class name and
+    the .bin weights that facebook/DiT-XL-2-256 has.
+    """
+    import torch
+    from diffusers import AutoencoderKL, DDIMScheduler, DiTPipeline, DiTTransformer2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = DiTTransformer2DModel(
+            num_attention_heads=2,
+            attention_head_dim=8,
+            in_channels=4,
+            out_channels=8,
+            num_layers=2,
+            sample_size=8,
+            patch_size=2,
+            num_embeds_ada_norm=classes,
+        )
+        first, second = (block.norm1.emb for block in transformer.transformer_blocks)
+        second.load_state_dict(first.state_dict())
+        vae = AutoencoderKL(
+            latent_channels=4,
+            block_out_channels=(8, 8),
+            down_block_types=("DownEncoderBlock2D",) * 2,
+            up_block_types=("UpDecoderBlock2D",) * 2,
+            norm_num_groups=4,
+            sample_size=16,
+        )
+    scheduler = DDIMScheduler(clip_sample=False)
+    DiTPipeline(transformer, vae, scheduler).save_pretrained(folder, safe_serialization=not published)
+    if published:
+        for path in (folder / "transformer" / "config.json", folder / "model_index.json"):
+            text = path.read_text("utf-8").replace("DiTTransformer2DModel", "Transformer2DModel")
+            path.write_text(text, encoding="utf-8")
     return folder
 
 

@@ -1,4 +1,4 @@
-"""Loading a Stable Diffusion pipeline, from the hub or from a folder: one path for v1.5 and the small model."""
+"""Loading a diffusion pipeline, from the hub or from a folder: one path for published and for small models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
 PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
 
@@ -29,52 +29,81 @@ def load_pipeline(
     vae_slicing: bool = False,
     vae_tiling: bool = False,
     attention: str = "sdpa",
+    safety_checker: bool = False,
 ) -> Any:
     """A ``StableDiffusionImg2ImgPipeline`` from a hub id ("owner/name") or a local folder, on ``device``.
 
-    ``dtype`` is 'fp32', 'bf16' or 'fp16'. ``offline`` uses only what is on this machine. The safety checker is left
-    out: it would replace flagged images by black ones. ``vae_slicing`` and ``vae_tiling`` save memory at decoding,
-    ``attention`` 'sliced' at denoising ('sdpa' is torch's fused attention). Raises BackboneUnavailableError.
+    ``dtype`` is 'fp32', 'bf16' or 'fp16'. ``offline`` uses only what is on this machine. The safety checker,
+    which replaces flagged images by black ones, is left out unless asked for. ``vae_slicing`` and ``vae_tiling`` save
+    memory at decoding, ``attention`` 'sliced' at denoising ('sdpa' is torch's fused attention). Raises
+    BackboneUnavailableError.
     """
-    import torch
     from diffusers import StableDiffusionImg2ImgPipeline
 
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if dtype not in dtypes:
-        raise ValueError(f"dtype must be one of {sorted(dtypes)}, not {dtype!r}")
     if attention not in ("sdpa", "sliced"):
         raise ValueError(f"attention must be 'sdpa' or 'sliced', not {attention!r}")
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        check_folder(folder)
-        where, options = str(folder), {"local_files_only": True}
-    elif _looks_like_path(str(source)):
-        raise BackboneUnavailableError(_advice(f"there is no folder {folder}", str(source)))
-    else:
-        where, options = str(source), {"local_files_only": offline, "revision": revision}
-    try:
-        with quiet(), warnings.catch_warnings():
-            # newer releases call this argument dtype, releases before that know torch_dtype only
-            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
-            pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(
-                where,
-                torch_dtype=dtypes[dtype],
-                safety_checker=None,
-                feature_extractor=None,
-                requires_safety_checker=False,
-                **options,
-            )
-    except (OSError, ValueError) as error:  # huggingface_hub's network and cache errors are subclasses of these
-        reason = "it is not in the local cache and offline mode is on" if offline else str(error).splitlines()[0]
-        raise BackboneUnavailableError(_advice(reason, str(source), revision)) from error
+    unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
+    pipeline = open_pipeline(
+        StableDiffusionImg2ImgPipeline,
+        source,
+        revision,
+        dtype,
+        offline,
+        check=check_folder,
+        layout="scheduler/, text_encoder/, tokenizer/, unet/, vae/",
+        **({} if safety_checker else unchecked),
+    )
+    if safety_checker and pipeline.safety_checker is None:
+        raise BackboneUnavailableError(f"the diffusion model {str(source)!r} comes without a safety checker")
     if vae_slicing:
         pipeline.vae.enable_slicing()
     if vae_tiling:
         pipeline.vae.enable_tiling()
     if attention == "sliced":
         pipeline.enable_attention_slicing()
-    pipeline.set_progress_bar_config(disable=True)
     return pipeline.to(device)
+
+
+def open_pipeline(
+    kind: Any,
+    source: str | Path,
+    revision: str | None,
+    dtype: str,
+    offline: bool,
+    *,
+    check: Callable[[Path], None],
+    layout: str,
+    **options: Any,
+) -> Any:
+    """A pipeline or model of the diffusers class ``kind`` from a hub id ("owner/name") or a local folder, on the CPU.
+
+    ``check`` raises if a folder is incomplete, ``layout`` says in an error what there must be; ``options`` go to
+    ``from_pretrained``. Raises BackboneUnavailableError.
+    """
+    import torch
+
+    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if dtype not in dtypes:
+        raise ValueError(f"dtype must be one of {sorted(dtypes)}, not {dtype!r}")
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        check(folder)
+        where, options = str(folder), {"local_files_only": True, **options}
+    elif _looks_like_path(str(source)):
+        raise BackboneUnavailableError(_advice(f"there is no folder {folder}", str(source), layout))
+    else:
+        where, options = str(source), {"local_files_only": offline, "revision": revision, **options}
+    try:
+        with quiet(), warnings.catch_warnings():
+            # newer releases call this argument dtype, releases before that know torch_dtype only
+            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
+            found = kind.from_pretrained(where, torch_dtype=dtypes[dtype], **options)
+    except (OSError, ValueError) as error:  # huggingface_hub's network and cache errors are subclasses of these
+        reason = "it is not in the local cache and offline mode is on" if offline else str(error).splitlines()[0]
+        raise BackboneUnavailableError(_advice(reason, str(source), layout, revision)) from error
+    if hasattr(found, "set_progress_bar_config"):
+        found.set_progress_bar_config(disable=True)
+    return found
 
 
 def save_pipeline(pipeline: Any, folder: Path) -> None:
@@ -86,10 +115,10 @@ def save_pipeline(pipeline: Any, folder: Path) -> None:
     # Recent releases of transformers write tokenizer.json only; earlier ones look for CLIP's own two files.
     pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
     for part in PARTS:
-        _forget_origin(folder / part / "config.json")
+        forget_origin(folder / part / "config.json")
 
 
-def _forget_origin(config: Path) -> None:
+def forget_origin(config: Path) -> None:
     """Drop the note of the folder a component was loaded from: equal models shall have equal files."""
     values = json.loads(config.read_text(encoding="utf-8"))
     values.pop("_name_or_path", None)
@@ -114,26 +143,37 @@ def quiet() -> Iterator[None]:
 
 def check_folder(folder: Path) -> None:
     """Raise BackboneUnavailableError naming the missing files if ``folder`` is not a complete pipeline folder."""
-    needed = ["model_index.json", "scheduler/scheduler_config.json"]
-    needed += [f"{part}/config.json" for part in PARTS]
-    missing = [name for name in needed if not (folder / name).is_file()]
+    missing = missing_files(folder, PARTS)
     tokenizer = folder / "tokenizer"
     if not (tokenizer / "tokenizer.json").is_file():
         missing += [f"tokenizer/{name}" for name in ("vocab.json", "merges.txt") if not (tokenizer / name).is_file()]
-    for part, stem in PARTS.items():
-        if not any((folder / part).glob(f"{stem}*.safetensors")):
-            missing.append(f"{part}/{stem}.safetensors")
+    refuse_incomplete(folder, missing)
+
+
+def missing_files(folder: Path, parts: Mapping[str, str], endings: tuple[str, ...] = ("safetensors",)) -> list[str]:
+    """The files that a pipeline folder lacks: its index, its scheduler, and config and weights of ``parts``."""
+    needed = ["model_index.json", "scheduler/scheduler_config.json"]
+    needed += [f"{part}/config.json" for part in parts]
+    missing = [name for name in needed if not (folder / name).is_file()]
+    for part, stem in parts.items():
+        if not any(any((folder / part).glob(f"{stem}*.{ending}")) for ending in endings):
+            missing.append(f"{part}/{stem}.{endings[0]}")
+    return missing
+
+
+def refuse_incomplete(folder: Path, missing: list[str]) -> None:
+    """Raise BackboneUnavailableError if anything is missing."""
     if missing:
         raise BackboneUnavailableError(f"{folder} is not a complete diffusers pipeline folder; missing: {missing}")
 
 
-def digest(pipeline: Any) -> str:
-    """SHA-256 over all weights (names, shapes, float32 values) of VAE, text encoder and U-Net.
+def digest(pipeline: Any, parts: Iterable[str] = PARTS) -> str:
+    """SHA-256 over all weights (names, shapes, float32 values) of a pipeline's parts.
 
     Equal models loaded at the same precision have equal digests wherever they came from.
     """
     found = hashlib.sha256()
-    for part in sorted(PARTS):
+    for part in sorted(parts):
         for name, value in sorted(getattr(pipeline, part).state_dict().items()):
             found.update(f"{part}.{name}{list(value.shape)}".encode())
             found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
@@ -149,11 +189,11 @@ def _looks_like_path(source: str) -> bool:
     return source.startswith(("/", ".", "~")) or source.count("/") != 1
 
 
-def _advice(reason: str, source: str, revision: str | None = None) -> str:
+def _advice(reason: str, source: str, layout: str, revision: str | None = None) -> str:
     version = f" --revision {revision}" if revision else ""
     return (
         f"cannot load the diffusion model {source!r}: {reason}. It must be a folder in diffusers' layout "
-        "(model_index.json, scheduler/, text_encoder/, tokenizer/, unet/, vae/ with .safetensors weights). "
+        f"(model_index.json, {layout} with .safetensors weights). "
         f"On a machine with network: 'hf download {source}{version} --local-dir FOLDER', copy FOLDER "
         "here and give its path as the model."
     )

@@ -10,7 +10,7 @@ from ddbench import ModelError, derive_seed
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
-    from ddbench_plugins.diffusion.options import DiffusionOptions
+    from ddbench_plugins.diffusion.options import BackboneOptions
     from ddbench_plugins.diffusion.small import SmallPreset
 
 VERSION = 1
@@ -34,7 +34,7 @@ class Backbone:
     about: dict[str, Any]
     _facts: dict[str, Any] = field(default_factory=dict)
 
-    def load(self, dtype: str = "fp32") -> Any:
+    def load(self, dtype: str = "fp32", *, safety_checker: bool = False) -> Any:
         """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
 
         Raises:
@@ -44,7 +44,9 @@ class Backbone:
 
         machine = self.ctx.machine
         try:
-            return load_pipeline(self.source, self.revision, machine.device, dtype, machine.offline)
+            return load_pipeline(
+                self.source, self.revision, machine.device, dtype, machine.offline, safety_checker=safety_checker
+            )
         except BackboneUnavailableError as error:
             raise ModelError(
                 str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
@@ -80,7 +82,7 @@ class Backbone:
         return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
 
 
-def base_model(ctx: Context, options: DiffusionOptions) -> Backbone:
+def base_model(ctx: Context, options: BackboneOptions) -> Backbone:
     """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs."""
     if options.backbone != "small":
         folder = Path(options.backbone).expanduser()
@@ -104,7 +106,7 @@ def folder_identity(source: str) -> dict[str, Any]:
     return {"backbone": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]}
 
 
-def small_preset(ctx: Context, options: DiffusionOptions) -> SmallPreset:
+def small_preset(ctx: Context, options: BackboneOptions) -> SmallPreset:
     """Return the sizes and lengths of the small model for this data set."""
     from ddbench_plugins.diffusion.small import PRESETS
 

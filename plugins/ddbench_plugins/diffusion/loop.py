@@ -81,18 +81,18 @@ class Optimisation:
 class Ema:
     """Exponential moving average of parameters with the warm-up of diffusers' ``EMAModel``.
 
-    Decay at update n is ``min(decay, (1 + n) / (10 + n))``.
+    Decay at update n is ``min(decay, (1 + n) / (10 + n))``; without ``warm_up``, always ``decay``.
     """
 
-    def __init__(self, parameters: Sequence[torch.nn.Parameter], decay: float) -> None:
-        self.decay, self.updates = decay, 0
+    def __init__(self, parameters: Sequence[torch.nn.Parameter], decay: float, warm_up: bool = True) -> None:
+        self.decay, self.warm_up, self.updates = decay, warm_up, 0
         self.shadow = [parameter.detach().float().clone() for parameter in parameters]
 
     @torch.no_grad()
     def update(self, parameters: Sequence[torch.nn.Parameter]) -> None:
         """Move the average towards the parameters' present values."""
         self.updates += 1
-        decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        decay = min(self.decay, (1 + self.updates) / (10 + self.updates)) if self.warm_up else self.decay
         torch._foreach_lerp_(self.shadow, [parameter.detach().float() for parameter in parameters], 1 - decay)
 
     @torch.no_grad()

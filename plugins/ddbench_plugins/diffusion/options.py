@@ -9,8 +9,8 @@ from pydantic import Field
 from ddbench import Options
 
 
-class DiffusionOptions(Options):
-    """Options of every method that starts from a latent diffusion model."""
+class BackboneOptions(Options):
+    """Options of every method that starts from a latent diffusion model, of whatever kind."""
 
     backbone: str = Field(
         "small",
@@ -22,12 +22,6 @@ class DiffusionOptions(Options):
     )
     small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
     small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")
-    resolution: int | None = Field(
-        None, ge=8, description="side at which images are encoded and generated; None is the model's own"
-    )
-    latent: Literal["sample", "mode"] = Field(
-        "sample", description="draw latents from the autoencoder's posterior (seeded), or take its mode"
-    )
     batch_size: int | None = Field(
         None, ge=1, description="images encoded or generated at a time; None: 64 up to 64 pixels, 8 above"
     )
@@ -36,12 +30,23 @@ class DiffusionOptions(Options):
         "small", description="when the distilled images are checked: for small models only, always, or never"
     )
     acceptance_network: str = Field("convnet-3-bn", description="network, trained on real images, that recognises them")
-    acceptance_images: int = Field(100, ge=1, description="most images of the test that swaps the prompts")
 
     @property
     def checks_images(self) -> bool:
         """Whether the distilled images are to be checked."""
         return self.acceptance == "always" or (self.acceptance == "small" and self.backbone == "small")
+
+
+class DiffusionOptions(BackboneOptions):
+    """Options of methods that encode training images and guide a text-conditioned model."""
+
+    resolution: int | None = Field(
+        None, ge=8, description="side at which images are encoded and generated; None is the model's own"
+    )
+    latent: Literal["sample", "mode"] = Field(
+        "sample", description="draw latents from the autoencoder's posterior (seeded), or take its mode"
+    )
+    acceptance_images: int = Field(100, ge=1, description="most images of the test that swaps the prompts")
 
 
 class ImageToImageOptions(DiffusionOptions):

@@ -82,6 +82,34 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
             bibtex=_DSA,
         ),
+        ddbench.MethodSpec(
+            "dit",
+            f"{_HOME}.dit.distiller:DiT",
+            summary="samples of a class-conditional diffusion transformer",
+            paper="Peebles and Xie, Scalable Diffusion Models with Transformers, ICCV 2023 (baseline of minimax)",
+            bibtex=_DIT,
+        ),
+        ddbench.MethodSpec(
+            "mtt",
+            f"{_HOME}.mtt.distiller:MTT",
+            summary="images on which training follows the path of training on real ones, with a learned learning rate",
+            paper="Cazenavette et al., Dataset Distillation by Matching Training Trajectories, CVPR 2022",
+            bibtex=_MTT,
+        ),
+        ddbench.MethodSpec(
+            "idc-1",
+            f"{_HOME}.idc.distiller:IDCOne",
+            summary="images that give networks in training on real images the gradients of their class (IDC-I)",
+            paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
+            bibtex=_IDC,
+        ),
+        ddbench.MethodSpec(
+            "idc",
+            f"{_HOME}.idc.distiller:IDC",
+            summary="idc-1 with several training images in each stored one (multi-formation)",
+            paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
+            bibtex=_IDC,
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]
 
@@ -115,7 +143,7 @@ _K_MEANS = """@article{wang2018dataset,
 }"""
 
 _D4M = """@inproceedings{su2024d4m,
-  title = {D{\\textasciicircum}4M: Dataset Distillation via Disentangled Diffusion Model},
+  title = {{D4M}: Dataset Distillation via Disentangled Diffusion Model},
   author = {Su, Duo and Hou, Junjie and Gao, Weizhi and Tian, Yingjie and Tang, Bowen},
   booktitle = {CVPR},
   year = {2024}
@@ -154,4 +182,26 @@ _DSA = """@inproceedings{zhao2021dsa,
   author = {Zhao, Bo and Bilen, Hakan},
   booktitle = {ICML},
   year = {2021}
+}"""
+
+_DIT = """@inproceedings{peebles2023dit,
+  title = {Scalable Diffusion Models with Transformers},
+  author = {Peebles, William and Xie, Saining},
+  booktitle = {ICCV},
+  year = {2023}
+}"""
+
+_MTT = """@inproceedings{cazenavette2022mtt,
+  title = {Dataset Distillation by Matching Training Trajectories},
+  author = {Cazenavette, George and Wang, Tongzhou and Torralba, Antonio and Efros, Alexei A. and Zhu, Jun-Yan},
+  booktitle = {CVPR},
+  year = {2022}
+}"""
+
+_IDC = """@inproceedings{kim2022idc,
+  title = {Dataset Condensation via Efficient Synthetic-Data Parameterization},
+  author = {Kim, Jang-Hyun and Kim, Jinuk and Oh, Seong Joon and Yun, Sangdoo and Song, Hwanjun and Jeong, Joonhyun
+    and Ha, Jung-Woo and Song, Hyun Oh},
+  booktitle = {ICML},
+  year = {2022}
 }"""

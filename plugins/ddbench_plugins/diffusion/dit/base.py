@@ -1,0 +1,149 @@
+"""The diffusion transformer a method starts from: a published one, or a small one trained on the data set."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddbench import ModelError, UsageError, derive_seed
+from ddbench_plugins.diffusion.base_model import Backbone, base_model
+
+if TYPE_CHECKING:
+    from ddbench import Context, Step
+    from ddbench_plugins.diffusion.dit.options import DiTOptions
+    from ddbench_plugins.diffusion.dit.small import DiTPreset
+
+VERSION = 1
+
+
+@dataclass
+class DiTBackbone(Backbone):
+    """A diffusion transformer that is loaded when it is first needed."""
+
+    _classes: list[str] = field(default_factory=list)
+
+    def load(self, dtype: str = "fp32") -> Any:
+        """Return a fresh ``DiTPipeline`` on the run's device.
+
+        Raises:
+            ModelError: it is not there and cannot be fetched, or is of another kind.
+        """
+        from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
+        from ddbench_plugins.diffusion.dit import pipeline as dit
+
+        machine = self.ctx.machine
+        try:
+            found = dit.load_dit(self.source, self.revision, machine.device, dtype, machine.offline)
+            self._classes = dit.class_ids(self.source, found)
+        except BackboneUnavailableError as error:
+            raise ModelError(
+                str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
+            ) from error
+        return found
+
+    def labels(self) -> list[int]:
+        """Return the transformer's label of every class of the data set, matched by class id.
+
+        Raises:
+            UsageError: it does not know a class.
+        """
+        self._look()
+        data = self.ctx.dataset
+        places = {name: place for place, name in enumerate(self._classes)}
+        lacking = [f"{name} ({i})" for i, name in zip(data.class_ids, data.class_names, strict=True) if i not in places]
+        if lacking:
+            few = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
+            raise UsageError(
+                f"The diffusion transformer {self.about['model']} cannot draw {len(lacking)} of the {data.num_classes}"
+                f" classes of {data.name}: {few}.",
+                hint="Its classes are matched by id (ImageNet's by synset id). Use -o method.backbone=small, which is"
+                " trained on the data set.",
+            )
+        return [places[name] for name in data.class_ids]
+
+    def class_ids(self) -> list[str]:
+        """Return the class ids of the transformer's own labels."""
+        self._look()
+        return self._classes
+
+    def _look(self) -> dict[str, Any]:
+        if not self._facts:
+            from ddbench_plugins.diffusion.dit import pipeline as dit
+
+            found = self.load()
+            self._facts = {
+                "digest": dit.digest(found),
+                "resolution": dit.resolution(found),
+                "parameters": sum(weight.numel() for weight in found.transformer.parameters()),
+            }
+        return self._facts
+
+
+def base_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
+    """Return the transformer as it was trained; ``small`` is trained on the data set, once for all seeds and IPCs."""
+    if options.backbone == "small":
+        return small_dit(ctx, options)
+    folder = Path(options.backbone).expanduser()
+    about = {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
+    return DiTBackbone(ctx, options.backbone, options.revision, about)
+
+
+def small_preset(options: DiTOptions, resolution: int) -> DiTPreset:
+    """Return size and training length of the small transformer for images of a side."""
+    from ddbench_plugins.diffusion.dit.small import PRESETS
+
+    preset = PRESETS[resolution]
+    return replace(preset, steps=options.small_dit_steps or preset.steps)
+
+
+def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
+    """Return the small transformer in the latent space of the data set's small text-guided model."""
+    from ddbench_plugins.diffusion.backbone import digest
+
+    guided = base_model(ctx, options)
+    preset = small_preset(options, guided.resolution())
+    data = ctx.dataset
+    pipeline = guided.load()
+    inputs = {
+        "version": VERSION,
+        "dataset": data.fingerprint,
+        "autoencoder": digest(pipeline, ["vae"]),
+        "preset": preset.describe(),
+        "flip": data.flip,
+        "seed": derive_seed(0, "small diffusion transformer"),
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        from diffusers import DiTPipeline
+
+        from ddbench_plugins.diffusion.dit import pipeline as dit
+        from ddbench_plugins.diffusion.dit import posteriors, train
+        from ddbench_plugins.diffusion.dit.small import build_scheduler
+        from ddbench_plugins.training.memory import keep_freed_memory
+
+        keep_freed_memory()
+        with ctx.progress("encoding", len(data.train)) as advance:
+            found = posteriors.encode(
+                pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance
+            )
+        with ctx.progress("small diffusion transformer", preset.steps) as advance:
+            transformer, report = train.train_transformer(
+                found,
+                data.train.labels,
+                data.num_classes,
+                preset,
+                seed=inputs["seed"],
+                device=ctx.machine.device,
+                precision=ctx.machine.precision,
+                progress=advance,
+                checkpoint=step,
+                checkpoint_every=100,
+            )
+        dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), step.dir / "model", data.class_ids)
+        step.info.update(report)
+
+    done = ctx.step("small-dit", inputs, build)
+    about = {"model": "small", "preset": preset.describe(), "trained": dict(done.info)}
+    return DiTBackbone(ctx, str(done.dir / "model"), None, about)

@@ -1,0 +1,207 @@
+"""Images sampled from a diffusion transformer, class by class, a cached step; and what is measured on them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbench import ModelError
+from ddbench_plugins.diffusion.arrays import save_array
+from ddbench_plugins.diffusion.class_latents import batch_size
+from ddbench_plugins.diffusion.images import grey, read_images, resized
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from ddbench import Context, DistilledSet, Done, Step
+    from ddbench_plugins.diffusion.dit.base import DiTBackbone
+    from ddbench_plugins.diffusion.dit.options import DiTOptions
+
+#: Images between two places where an interrupted run goes on.
+CHUNK = 64
+#: Real images per class whose latents are compared with the sampled ones.
+MOST_REAL = 500
+
+
+def distilled(ctx: Context, model: DiTBackbone, ipc: int) -> DistilledSet:
+    """Return ``ipc`` images per class sampled from the model, with what was measured on them."""
+    from ddbench import DistilledSet
+
+    options: DiTOptions = ctx.options
+    data = ctx.dataset
+    labels = np.repeat(np.arange(data.num_classes), ipc)
+    done = sampled(ctx, model, labels)
+    images = read_images(done)
+    if data.channels == 1:
+        images = grey(images)
+    extra: dict[str, Any] = {"backbone": model.about, "latents": latent_figures(ctx, model, labels, done)}
+    if options.checks_images:
+        extra["acceptance"] = acceptance(ctx, done, labels, images)
+    return DistilledSet(images=images, labels=labels, extra=extra)
+
+
+def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done:
+    """Return the step with images uint8 [n, size, size, 3] of the data set's ``labels`` [n], and their latents.
+
+    Image i of a class has noise of its own, whatever IPC is: fewer images are the first ones of more.
+    """
+    options: DiTOptions = ctx.options
+    own = np.asarray(model.labels())[labels].tolist()
+    ranks = np.concatenate([np.arange(count) for count in np.bincount(labels)])
+    size = options.size or ctx.dataset.image_size
+    batch = batch_size(options, model.resolution())
+    inputs = {
+        "version": 1,
+        "model": model.digest(),
+        "labels": own,
+        "steps": options.steps,
+        "guidance_scale": options.guidance_scale,
+        "cfg_channels": options.cfg_channels,
+        "decoder": options.decoder,
+        "size": size,
+        "seed": ctx.seed("dit sampling"),
+        "dtype": model.compute_dtype,
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        from ddbench_plugins.diffusion.dit.sample import sample_latents
+        from ddbench_plugins.diffusion.encode import decode_latents
+        from ddbench_plugins.diffusion.seeding import torch_stream
+        from ddbench_plugins.training.memory import keep_freed_memory
+
+        keep_freed_memory()
+        pipeline = model.load(model.compute_dtype)
+        if options.decoder:
+            pipeline.vae = _decoder(ctx, options.decoder, model.compute_dtype)
+        (step.dir / "latents").mkdir(exist_ok=True)
+        with ctx.progress("sampling", len(own)) as advance:
+            for start in range(0, len(own), CHUNK):
+                path = step.dir / f"{start:07d}.npy"
+                if path.exists():
+                    continue
+                rows = range(start, min(start + CHUNK, len(own)))
+                latents = sample_latents(
+                    pipeline,
+                    [own[row] for row in rows],
+                    [torch_stream(inputs["seed"], int(labels[row]), int(ranks[row])) for row in rows],
+                    steps=options.steps,
+                    guidance=options.guidance_scale,
+                    channels=options.cfg_channels,
+                    batch_size=batch,
+                    progress=lambda done, before=start: advance(before + done, len(own)),
+                )
+                save_array(step.dir / "latents" / path.name, latents)
+                save_array(path, resized(decode_latents(pipeline, latents, batch_size=batch), size))
+
+    return ctx.step("sampled", inputs, build)
+
+
+def _decoder(ctx: Context, source: str, dtype: str) -> Any:
+    from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
+    from ddbench_plugins.diffusion.dit.pipeline import load_autoencoder
+
+    try:
+        return load_autoencoder(source, ctx.machine.device, dtype, ctx.machine.offline)
+    except BackboneUnavailableError as error:
+        raise ModelError(
+            str(error), hint="Or decode with the model's own autoencoder: -o method.decoder=''."
+        ) from error
+
+
+def latent_figures(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64], done: Done) -> dict[str, float]:
+    """Return how well the sampled latents cover the real ones of their class, and how alike they are.
+
+    ``coverage`` is the mean, over real images, of the largest cosine between an image's latent and the sampled latents
+    of its class; ``similarity`` the mean cosine of two sampled latents of a class (nothing at one image per class).
+    Real latents are the posterior modes of ``real_per_class`` training images at most, evenly spaced. Cosines are
+    those of all latent numbers of an image, as in the minimax criterion; classes count equally.
+    """
+    data = ctx.dataset
+    inputs = {
+        "version": 1,
+        "dataset": data.fingerprint,
+        "model": model.digest(),
+        "sampled": done.key,
+        "real": MOST_REAL,
+        "dtype": model.compute_dtype,
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        from ddbench_plugins.diffusion.dit.posteriors import encode
+
+        vae = model.load(model.compute_dtype).vae
+        latents = _arrays(done.dir / "latents")
+        coverage, similarity = [], []
+        with ctx.progress("coverage", data.num_classes) as advance:
+            for label in range(data.num_classes):
+                members = data.train.of_class(label)
+                chosen = members[np.linspace(0, len(members) - 1, min(MOST_REAL, len(members))).astype(int)]
+                size = model.resolution()
+                real = encode(
+                    vae,
+                    data.train.images,
+                    size,
+                    flip=False,
+                    batch_size=batch_size(ctx.options, size),
+                    rows=chosen.tolist(),
+                )
+                covered, alike = cosines(real.mean[0].numpy(), latents[labels == label])
+                coverage.append(covered)
+                similarity += [alike] if alike is not None else []
+                advance(label + 1)
+        step.info["coverage"] = float(np.mean(coverage))
+        if similarity:
+            step.info["similarity"] = float(np.mean(similarity))
+        step.info["real_per_class"] = MOST_REAL
+
+    return dict(ctx.step("latent-figures", inputs, build).info)
+
+
+def cosines(real: NDArray[np.float32], made: NDArray[np.float32]) -> tuple[float, float | None]:
+    """Return coverage and similarity (None for a single latent) of one class's latents [n, …] and [m, …]."""
+    real, made = _directions(real), _directions(made)
+    covered = float((real @ made.T).max(1).mean())
+    if len(made) < 2:
+        return covered, None
+    pairs = (made @ made.T)[np.triu_indices(len(made), 1)]
+    return covered, float(pairs.mean())
+
+
+def _directions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
+    flat = latents.reshape(len(latents), -1)
+    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+
+
+def _arrays(folder: Path) -> NDArray[np.float32]:
+    return np.concatenate([np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))])
+
+
+def acceptance(ctx: Context, done: Done, labels: NDArray[np.int64], images: NDArray[np.uint8]) -> dict[str, Any]:
+    """Return the figures a reader needs before trusting images of a model trained on the data set.
+
+    A network trained on the real training images recognises the sampled ones (``recognition``); ``nearest`` compares
+    the distance to the nearest training image with that of real test images. Nothing is chosen by either.
+    """
+    from ddbench_plugins.teachers.observers import get_teacher
+
+    options: DiTOptions = ctx.options
+    data = ctx.dataset
+    teacher = get_teacher(ctx, options.acceptance_network, floor=False)
+    inputs = {"version": 1, "dataset": data.fingerprint, "sampled": done.key, "teacher": teacher.digest}
+
+    def build(step: Step) -> None:
+        from ddbench_plugins.diffusion.acceptance import recognition
+        from ddbench_plugins.diffusion.acceptance_report import nearest
+
+        step.info.update(
+            teacher=teacher.describe(),
+            recognition=recognition(images, labels, teacher.predict, data.num_classes),
+            nearest=nearest(ctx, images),
+        )
+
+    return dict(ctx.step("acceptance", inputs, build).info)

@@ -1,0 +1,97 @@
+"""The small diffusion transformer: DiT's structure at a size that one CPU core can train.
+
+It stands in for DiT-XL/2 where no pre-trained model fits: the same blocks (adaLN-zero, learned variances, class
+dropout), in the latent space of the small autoencoder that the text-guided methods use on the data set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+
+@dataclass(frozen=True)
+class DiTPreset:
+    """Size and training length of a small diffusion transformer.
+
+    ``patch`` is in latent pixels; DiT-XL/2 has patch 2, depth 28, width 1152 and 16 heads.
+    """
+
+    patch: int
+    depth: int
+    width: int
+    heads: int
+    steps: int
+    batch: int
+    rate: float = 1e-3
+    ema_decay: float = 0.999
+
+    def describe(self) -> dict[str, Any]:
+        """The preset as plain numbers, for records."""
+        return asdict(self)
+
+
+#: By the side of the images. Measured on one core in bfloat16: 0.06, 0.24 and 0.40 seconds per step.
+PRESETS: dict[int, DiTPreset] = {
+    16: DiTPreset(patch=1, depth=4, width=96, heads=3, steps=1500, batch=64),
+    32: DiTPreset(patch=2, depth=6, width=192, heads=3, steps=6000, batch=128),
+    64: DiTPreset(patch=2, depth=6, width=192, heads=3, steps=3700, batch=64),
+}
+
+
+def build_transformer(preset: DiTPreset, sample_size: int, classes: int, seed: int) -> Any:
+    """A ``DiTTransformer2DModel`` for latents [4, sample_size, sample_size], initialised as DiT.
+
+    Peebles and Xie 2023: linear layers uniform (Xavier), embeddings of timestep and class normal with deviation 0.02,
+    and zeros where a block's gates, and the output, come from.
+    """
+    from diffusers import DiTTransformer2DModel
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        transformer = DiTTransformer2DModel(
+            num_attention_heads=preset.heads,
+            attention_head_dim=preset.width // preset.heads,
+            in_channels=4,
+            out_channels=8,
+            num_layers=preset.depth,
+            sample_size=sample_size,
+            patch_size=preset.patch,
+            num_embeds_ada_norm=classes,
+        )
+        initialise(transformer)
+    return transformer
+
+
+@torch.no_grad()
+def initialise(transformer: Any) -> None:
+    """Draw DiT's initial weights from the global generator; the blocks share one embedding of timestep and class."""
+    embedding = transformer.transformer_blocks[0].norm1.emb
+    for block in transformer.transformer_blocks:
+        block.norm1.emb = embedding
+    for module in transformer.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    patches = transformer.pos_embed.proj
+    nn.init.xavier_uniform_(patches.weight.view(len(patches.weight), -1))
+    nn.init.zeros_(patches.bias)
+    nn.init.normal_(embedding.class_embedder.embedding_table.weight, std=0.02)
+    nn.init.normal_(embedding.timestep_embedder.linear_1.weight, std=0.02)
+    nn.init.normal_(embedding.timestep_embedder.linear_2.weight, std=0.02)
+    modulations = [block.norm1.linear for block in transformer.transformer_blocks]
+    for module in (*modulations, transformer.proj_out_1, transformer.proj_out_2):
+        nn.init.zeros_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def build_scheduler() -> Any:
+    """The published DiT's scheduler: 1000 steps, linear from 1e-4 to 0.02, no clipping."""
+    from diffusers import DDIMScheduler
+
+    return DDIMScheduler(
+        num_train_timesteps=1000, beta_start=1e-4, beta_end=0.02, beta_schedule="linear", clip_sample=False
+    )

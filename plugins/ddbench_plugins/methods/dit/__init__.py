@@ -1,0 +1,1 @@
+"""DiT: images of a class-conditional diffusion transformer."""

@@ -1,0 +1,35 @@
+"""Plain samples of a class-conditional diffusion transformer: the baseline of minimax diffusion (Gu et al. 2024)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ddbench import DistilledSet, Distiller
+from ddbench_plugins.diffusion.dit.options import DiTOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ddbench import Context
+
+
+class DiT(Distiller):
+    """Sample every class with guidance; nothing is trained but, without DiT-XL/2, the small model in its place."""
+
+    Options = DiTOptions
+    presets = "presets.toml"
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return the state of a backbone in a local folder."""
+        from ddbench_plugins.diffusion.base_model import folder_identity
+
+        return folder_identity(ctx.options.backbone)
+
+    def distill(self, ctx: Context) -> DistilledSet:
+        """Return ``ctx.ipc`` sampled images per class."""
+        from ddbench_plugins.diffusion.dit.base import base_dit
+        from ddbench_plugins.diffusion.dit.images import distilled
+        from ddbench_plugins.methods.selection import ipc_of
+
+        ipc = ipc_of(ctx)
+        return distilled(ctx, base_dit(ctx, ctx.options), ipc)

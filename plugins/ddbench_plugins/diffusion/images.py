@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -52,6 +52,7 @@ def synthesise(
     size: int,
     *,
     pad_prompts: bool = True,
+    safety_checker: bool = False,
 ) -> Done:
     """Return the step with images uint8 [n, size, size, 3] in files of :data:`CHUNK`, one per prototype.
 
@@ -59,7 +60,7 @@ def synthesise(
     the same for all methods, and named after the first of them.
     """
     options: ImageToImageOptions = ctx.options
-    inputs = {
+    inputs: dict[str, Any] = {
         "version": 1,
         "model": model.digest(),
         "prototypes": found.done.key,
@@ -74,13 +75,15 @@ def synthesise(
         "dtype": model.compute_dtype,
         "numerics": ctx.machine.numerics(),
     }
+    if safety_checker:
+        inputs["safety_checker"] = True
 
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.synthesize import synthesize
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()
-        pipeline = model.load(model.compute_dtype)
+        pipeline = model.load(model.compute_dtype, safety_checker=safety_checker)
         with ctx.progress(name, len(prompts)) as advance:
             for start in range(0, len(prompts), CHUNK):
                 path = step.dir / f"{start:07d}.npy"

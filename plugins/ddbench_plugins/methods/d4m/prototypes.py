@@ -1,0 +1,121 @@
+"""D4M's prototypes: mini-batch k-means over each class's latents (D4M distillation/gen_prototype.py)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddbench import Context, UsageError
+from ddbench_plugins.diffusion.arrays import save_array
+from ddbench_plugins.diffusion.class_latents import latents_of
+from ddbench_plugins.diffusion.classwise import each_class
+from ddbench_plugins.diffusion.images import Prototypes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from ddbench import Done, Step
+    from ddbench_plugins.methods.d4m.options import D4MOptions
+
+
+def find_prototypes(ctx: Context, latents: Done, ipc: int) -> Prototypes:
+    """Cluster the latents of every class; a prototype stands ``options.repeats`` times, one after the other."""
+    options: D4MOptions = ctx.options
+    data = ctx.dataset
+    clusters, arrivals, plan = ipc // options.repeats, arrival_order(ctx), chunks_of_classes(ctx, ipc)
+    inputs = {
+        "version": 1,
+        "latents": latents.key,
+        "clusters": clusters,
+        "km_expand": options.km_expand,
+        "leftover": options.leftover,
+        "seed": ctx.seed("d4m order"),
+    }
+
+    def build(step: Step) -> None:
+        def work(label: int) -> None:
+            path = step.dir / f"{label:05d}.npy"
+            if not path.exists():
+                mine = latents_of(latents, label).astype(np.float32)[arrivals[label]]
+                save_array(path, cluster(mine, clusters, options.km_expand, plan[label]))
+
+        with ctx.progress("prototypes", data.num_classes) as advance:
+            each_class(work, data.num_classes, advance=advance)
+
+    done = ctx.step("prototypes", inputs, build)
+    centres = [np.load(done.dir / f"{label:05d}.npy", allow_pickle=False) for label in range(data.num_classes)]
+    return Prototypes(
+        centres=np.concatenate(centres).repeat(options.repeats, axis=0),
+        prompts=tuple(options.template.replace("{name}", name) for name in data.class_names for _ in range(ipc)),
+        labels=np.repeat(np.arange(data.num_classes), ipc),
+        counts=tuple(fitted(each) for each in plan),
+        done=done,
+    )
+
+
+def arrival_order(ctx: Context) -> list[NDArray[np.int64]]:
+    """Return, for each class, the positions of its images among themselves in the order of one shuffled pass."""
+    order, labels = _pass(ctx), ctx.dataset.train.labels
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    return [np.argsort(rank[labels == label]) for label in range(ctx.dataset.num_classes)]
+
+
+def _pass(ctx: Context) -> NDArray[np.int64]:
+    return ctx.rng("d4m order").permutation(len(ctx.dataset.train))
+
+
+def chunks_of_classes(ctx: Context, ipc: int) -> list[list[slice]]:
+    """Return the chunks of every class.
+
+    Raises:
+        UsageError: IPC is no multiple of ``repeats``, or the released code would not fit a class at all.
+    """
+    options: D4MOptions = ctx.options
+    data = ctx.dataset
+    if ipc % options.repeats:
+        raise UsageError(
+            f"D4M draws {options.repeats} images from each prototype, and IPC {ipc} is no multiple of that.",
+            hint="Change method.repeats or --ipc.",
+        )
+    clusters = ipc // options.repeats
+    size = options.km_expand * clusters
+    last = int(data.train.labels[_pass(ctx)[-1]])
+    found = []
+    for label, count in enumerate(data.train.counts(data.num_classes)):
+        rest = options.leftover == "fit" or (label == last and count % size >= clusters)
+        found.append(chunks(count, size, rest))
+        if not found[-1]:
+            raise UsageError(
+                f"Class {data.class_names[label]!r} has {count} images, fewer than the {size} of one step of k-means,"
+                " so that the released code never fits it.",
+                hint="Use method.leftover=fit, or a smaller method.km_expand.",
+            )
+    return found
+
+
+def chunks(count: int, size: int, rest: bool) -> list[slice]:
+    """Cut ``count`` latents into chunks of ``size``; ``rest`` keeps a smaller one at the end."""
+    starts = range(0, count, size)
+    return [slice(start, min(start + size, count)) for start in starts if rest or start + size <= count]
+
+
+def fitted(plan: list[slice]) -> int:
+    """Return how many latents are in a class's chunks."""
+    return plan[-1].stop
+
+
+def cluster(latents: NDArray[np.float32], clusters: int, expand: int, plan: list[slice]) -> NDArray[np.float32]:
+    """Return the centres [clusters, ...] of latents [n, ...] in their order of arrival.
+
+    The first chunk initialises the centres; each chunk then moves them towards the running mean of all latents ever
+    assigned to them. The random state is 0 as in the released code; what varies with the seed is the order.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    flat = latents.reshape(len(latents), -1)
+    means = MiniBatchKMeans(clusters, random_state=0, batch_size=expand * clusters, n_init="auto")
+    for chunk in plan:
+        means.partial_fit(flat[chunk])
+    return means.cluster_centers_.astype(np.float32).reshape(clusters, *latents.shape[1:])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ddbench_plugins.matching.loop import run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from ddbench import Context, DistilledSet
     from ddbench_plugins.matching.loop import Work
@@ -25,6 +25,7 @@ def optimise(
     steps: int = 1,
     space: str = "normalized",
     without: Mapping[str, Any] | None = None,
+    also: Collection[int] = (),
 ) -> DistilledSet:
     """Run ``work`` with progress, checkpoints and snapshots, and return the images with the last loss.
 
@@ -37,6 +38,7 @@ def optimise(
         steps: of ``work`` per iteration.
         space: of the pixels.
         without: options that a run which ends with a snapshot would not have (an additional last iteration).
+        also: iterations that are kept besides those that the options name.
     """
     options: PixelOptions = ctx.options
     shorter = {"snapshots": (), **(without or {})}
@@ -52,7 +54,7 @@ def optimise(
             checkpoint=ctx.checkpoint,
             checkpoint_seconds=ctx.checkpoint_seconds,
             progress=advance,
-            snapshots={iteration * steps for iteration in options.snapshots},
+            snapshots={iteration * steps for iteration in (*options.snapshots, *also)},
             snapshot=snapshot,
         )
     return images.distilled(space, extra={"loss": round(loss, 6)})

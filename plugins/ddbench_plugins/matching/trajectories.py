@@ -76,7 +76,7 @@ def match(losses: Sequence[InnerLoss], start: Tensor, target: Tensor, images: Te
     back = 2 * missing / scale  # the gradient of the loss by the parameters, carried back step by step
     by_images, by_lr = torch.zeros_like(images), torch.zeros_like(lr)
     for loss, before in zip(reversed(losses), reversed(path[:-1]), strict=True):
-        parameters, x = before.requires_grad_(), images.detach().requires_grad_()
+        parameters, x = before.detach().requires_grad_(), images.detach().requires_grad_()
         (gradient,) = torch.autograd.grad(loss(parameters, x), parameters, create_graph=True)
         along = torch.dot(gradient, back)
         second, second_x = torch.autograd.grad(along, (parameters, x))

@@ -1,0 +1,187 @@
+"""MTT: images on which a few training steps lead where an expert gets in whole epochs on the real ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+import ddbench
+from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.methods.selection import ipc_of
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from ddbench_plugins.matching.trajectories import FlatNetwork
+    from ddbench_plugins.methods.mtt.experts import Experts
+    from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching
+
+
+class MttOptions(PixelOptions):
+    """Options of MTT; the defaults are those of the released code."""
+
+    network: str = Field("convnet-3", description="network of experts and synthetic steps; without batch norm")
+    normalisation: Literal["dataset", "cifar10"] = Field(
+        "dataset", description="constants of all inputs; the released code uses CIFAR-10's on CIFAR-100"
+    )
+    augment: Literal["dsa", "none"] = Field(
+        "dsa", description="of experts and synthetic steps: one operation per batch, parameters per image"
+    )
+
+    # Experts
+    experts: int = Field(100, ge=1, description="networks trained on the real images")
+    train_epochs: int = Field(
+        50, ge=0, description="epochs of each expert; 0: as many as the latest start and its target need"
+    )
+    expert_lr: float = Field(0.01, gt=0, description="learning rate of the experts (SGD without momentum or decay)")
+    expert_batch: int = Field(256, ge=1, description="images per step of the experts")
+
+    # Matching
+    iterations: int = Field(5000, ge=1, description="segments of experts that are matched, one after the other")
+    syn_steps: int = Field(20, ge=1, description="steps on the synthetic images per segment (N)")
+    expert_epochs: int = Field(3, ge=1, description="epochs of an expert per segment (M)")
+    max_start_epoch: int = Field(25, ge=1, description="segments begin before this epoch of an expert")
+    batch_syn: int | None = Field(None, ge=1, description="synthetic images per step; all when none")
+    lr_img: float = Field(1000.0, gt=0, description="learning rate of the pixels (SGD, momentum 0.5)")
+    lr_lr: float = Field(1e-5, ge=0, description="learning rate of the learned learning rate (SGD, momentum 0.5)")
+    lr_init: float = Field(0.01, gt=0, description="what the learned learning rate begins as (lr_teacher)")
+    positive_lr: bool = Field(True, description="stop the learned learning rate at 1e-6; the released code does not")
+    init: Literal["real", "noise"] = Field("real", description="what the images begin as: training images or N(0, 1)")
+
+    # Which images are the result
+    keep: Literal["last", "best_validation", "best_test"] = Field(
+        "last",
+        description="images of the last iteration, or the best ones seen: by held-out training images, or by the test"
+        " split as the released code does",
+    )
+    evaluate_every: int = Field(100, ge=1, description="iterations between two candidates for the best")
+    eval_networks: int = Field(5, ge=1, description="students per candidate")
+    eval_epochs: int = Field(1000, ge=1, description="epochs of these students")
+
+
+class MTT(ddbench.Distiller):
+    """Matching training trajectories."""
+
+    Options = MttOptions
+    presets = "presets.toml"
+
+    def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
+        """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, not clamped, with a learning rate."""
+        from ddbench_plugins.matching.optimise import optimise
+        from ddbench_plugins.methods.mtt.matching import TrajectoryMatching
+        from ddbench_plugins.methods.mtt.selection import hold_out
+
+        options: MttOptions = ctx.options
+        ipc = ipc_of(ctx)
+        network = self._network(ctx)
+        data, judged_by = ctx.dataset, ctx.dataset.test
+        if options.keep == "best_validation":
+            data, judged_by = hold_out(data)
+        ddbench.check_ipc(data, ipc)
+        experts = self._experts(ctx, data)
+        images = self._images(ctx, data, ipc)
+        work = TrajectoryMatching(images, experts, network, self._settings(ctx, len(images.images)))
+        best = options.keep != "last"
+        candidates = range(options.evaluate_every, options.iterations, options.evaluate_every) if best else ()
+        last = optimise(
+            ctx,
+            "matching trajectories",
+            work,
+            images,
+            iterations=options.iterations,
+            space="unit",
+            without={"evaluate_every": options.iterations} if best else {},  # no candidate but the end
+            also=candidates,
+        )
+        return self._best(ctx, last, candidates, judged_by) if best else last
+
+    @staticmethod
+    def _network(ctx: ddbench.Context) -> FlatNetwork:
+        from ddbench_plugins.matching.trajectories import FlatNetwork
+
+        options: MttOptions = ctx.options
+        module = ctx.build_network(options.network, seed=0).to(ctx.machine.device)
+        try:
+            return FlatNetwork(module, ctx.machine.precision)  # type: ignore[arg-type]
+        except ValueError as error:
+            raise ddbench.UsageError(
+                f"MTT cannot match trajectories of {options.network}: {error}.",
+                hint="Choose a network without batch norm, e.g. -o method.network=convnet-3.",
+            ) from error
+
+    @staticmethod
+    def _experts(ctx: ddbench.Context, data: ddbench.Dataset) -> Experts:
+        from ddbench_plugins.methods.mtt.experts import Recipe, train_experts
+
+        options: MttOptions = ctx.options
+        needed = options.max_start_epoch - 1 + options.expert_epochs
+        epochs = options.train_epochs or needed
+        if epochs < needed:
+            raise ddbench.UsageError(
+                f"Segments reach epoch {needed} of an expert, but experts are trained for {epochs} epochs.",
+                hint="Raise method.train_epochs (0: as many as needed), or lower method.max_start_epoch.",
+            )
+        recipe = Recipe(
+            network=options.network,
+            epochs=epochs,
+            lr=options.expert_lr,
+            batch_size=options.expert_batch,
+            augment=options.augment,
+            normalisation=options.normalisation,
+        )
+        return train_experts(ctx, data, recipe, options.experts)
+
+    @staticmethod
+    def _images(ctx: ddbench.Context, data: ddbench.Dataset, ipc: int) -> ImagesWithRate:
+        from ddbench_plugins.matching.real_batches import RealImages
+        from ddbench_plugins.matching.synthetic import initial_images
+        from ddbench_plugins.methods.mtt.matching import ImagesWithRate
+
+        options: MttOptions = ctx.options
+        with ctx.progress("reading images", len(data.train)) as advance:
+            real = RealImages(data, normalisation=options.normalisation, device=ctx.machine.device, progress=advance)
+        return ImagesWithRate(
+            initial_images(real, ipc, options.init, ctx.seed("mtt init")),
+            ipc,
+            options.lr_img,
+            rate=options.lr_init,
+            lr_rate=options.lr_lr,
+            positive=options.positive_lr,
+            mean=real.mean,
+            std=real.std,
+        )
+
+    @staticmethod
+    def _settings(ctx: ddbench.Context, count: int) -> Matching:
+        from ddbench_plugins.matching.siamese import strategy_for
+        from ddbench_plugins.methods.mtt.matching import Matching
+
+        options: MttOptions = ctx.options
+        return Matching(
+            syn_steps=options.syn_steps,
+            expert_epochs=options.expert_epochs,
+            max_start_epoch=options.max_start_epoch,
+            batch_syn=min(options.batch_syn or count, count),
+            strategy=strategy_for(ctx.dataset) if options.augment == "dsa" else (),
+            seed=ctx.seed("mtt steps"),
+        )
+
+    @staticmethod
+    def _best(
+        ctx: ddbench.Context, last: ddbench.DistilledSet, candidates: Collection[int], judged_by: ddbench.Split
+    ) -> ddbench.DistilledSet:
+        from ddbench_plugins.methods.mtt.selection import Students, best
+
+        options: MttOptions = ctx.options
+        assert ctx.checkpoint is not None  # methods distil inside a step
+        folder = ctx.checkpoint.dir / "snapshots"
+        sets = {iterations: ddbench.load(folder / f"{iterations:06d}").distilled for iterations in candidates}
+        sets[options.iterations] = last
+        students = Students(
+            options.network, options.eval_networks, options.eval_epochs, options.augment, options.normalisation
+        )
+        winner, scores = best(ctx, sets, judged_by, students)
+        extra = {**last.extra, "iteration": winner, "accuracy": scores, "judged_by": options.keep}
+        return replace(sets[winner], extra=extra)

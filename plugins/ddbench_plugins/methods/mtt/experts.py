@@ -1,0 +1,130 @@
+"""Expert trajectories: the parameters of networks after each epoch on the real images (MTT buffer.py).
+
+Each expert is a cached step of its own, with a seed of its own, so all budgets and distillation seeds share it.
+"""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+import torch
+
+import ddbench
+from ddbench_plugins.matching.siamese import strategy_for
+from ddbench_plugins.matching.trajectories import flat
+from ddbench_plugins.training import optimisers
+from ddbench_plugins.training.augment import compose, normalise
+from ddbench_plugins.training.dsa import dsa
+from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.normalisation import constants
+from ddbench_plugins.training.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from torch import Tensor
+
+    from ddbench_plugins.training.augment import Augment
+
+#: Raise when experts of the same recipe come out differently.
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How experts are trained: plain SGD at a constant rate, cross-entropy."""
+
+    network: str
+    epochs: int
+    lr: float
+    batch_size: int
+    augment: Literal["dsa", "none"]
+    normalisation: str
+
+
+class Experts:
+    """Finished trajectories in folders."""
+
+    def __init__(self, folders: Sequence[Path], device: str = "cpu") -> None:
+        self.folders, self.device = folders, device
+
+    def __len__(self) -> int:
+        return len(self.folders)
+
+    def at(self, number: int, epoch: int) -> Tensor:
+        """Return the parameters float32 [P] of an expert after ``epoch`` epochs (0: before the first)."""
+        return torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)).to(self.device)
+
+
+def train_experts(ctx: ddbench.Context, data: ddbench.Dataset, recipe: Recipe, count: int) -> Experts:
+    """Return ``count`` experts of the training split of ``data``, from the cache where they are there."""
+    folders = []
+    for number in range(count):
+        mean, std = constants(data, recipe.normalisation)
+        seed = ddbench.derive_seed(0, "mtt expert", number)
+        inputs = {
+            "version": VERSION,
+            "dataset": data.fingerprint,
+            "image_size": data.image_size,
+            "recipe": asdict(recipe),
+            "constants": [list(mean), list(std)],
+            "flip": data.flip,
+            "seed": seed,
+            "numerics": ctx.machine.numerics(),
+        }
+        folders.append(
+            ctx.step("expert", inputs, lambda step, s=seed, n=number: _train(ctx, step, data, recipe, s, n, count)).dir
+        )
+    return Experts(folders, ctx.machine.device)
+
+
+def _train(
+    ctx: ddbench.Context, step: ddbench.Step, data: ddbench.Dataset, recipe: Recipe, seed: int, number: int, count: int
+) -> None:
+    """Train epoch by epoch. Plain SGD has no state, so the snapshots are the checkpoints as well."""
+    network = ctx.build_network(recipe.network, seed=seed)
+    first = max((epoch for epoch in range(recipe.epochs + 1) if _file(step.dir, epoch).exists()), default=None)
+    if first is None:
+        first = 0
+        _save(step.dir, 0, flat(network))
+    start = torch.from_numpy(np.load(_file(step.dir, first), allow_pickle=False))
+    torch.nn.utils.vector_to_parameters(start, network.parameters())
+    pixels, labels = data.arrays("train")
+    images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    with ctx.progress(f"expert {number + 1} of {count}", recipe.epochs) as advance:
+        for epoch in range(first, recipe.epochs):
+            result = train(
+                network,
+                images=images,
+                labels=torch.from_numpy(labels),
+                epochs=1,
+                batch_size=recipe.batch_size,
+                optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
+                seed=derive_seed(seed, epoch + 1),
+                augment=augmentation(data, recipe.augment, recipe.normalisation),
+                precision=ctx.machine.precision,  # type: ignore[arg-type]
+                compile="never",
+                device=ctx.machine.device,
+            )
+            _save(step.dir, epoch + 1, flat(network))
+            advance(epoch + 1, recipe.epochs, f"loss {result.losses[-1]:.4g}")
+
+
+def augmentation(data: ddbench.Dataset, kind: str, normalisation: str) -> Augment:
+    """Return normalisation, then DSA with parameters per image if asked for."""
+    scaled = normalise(*constants(data, normalisation))
+    return compose(scaled, dsa("dc", strategy_for(data))) if kind == "dsa" else scaled
+
+
+def _save(folder: Path, epoch: int, parameters: Tensor) -> None:
+    file = io.BytesIO()
+    np.save(file, parameters.float().cpu().numpy(), allow_pickle=False)
+    ddbench.write_atomic(_file(folder, epoch), file.getvalue())
+
+
+def _file(folder: Path, epoch: int) -> Path:
+    return folder / f"epoch-{epoch:03d}.npy"

@@ -1,0 +1,150 @@
+"""Matching trajectories: training on the synthetic images is to end where an expert is some epochs later."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+import ddbench
+from ddbench_plugins.matching.synthetic import MOMENTUM, SyntheticImages
+from ddbench_plugins.matching.trajectories import match
+from ddbench_plugins.training.dsa import apply, draw_dc
+from ddbench_plugins.training.seeding import make_generator
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ddbench_plugins.matching.trajectories import FlatNetwork, InnerLoss
+    from ddbench_plugins.methods.mtt.experts import Experts
+    from ddbench_plugins.training.dsa import Drawn, Operator
+
+#: Where a learning rate that must stay positive is stopped.
+SMALLEST_RATE = 1e-6
+_ORDER, _START, _STEPS = 1, 2, 3
+
+
+class ImagesWithRate(SyntheticImages):
+    """Normalised images with the learning rate of the student, both optimised; ``mean`` and ``std`` undo the former."""
+
+    def __init__(
+        self,
+        images: Tensor,
+        ipc: int,
+        lr: float,
+        *,
+        rate: float,
+        lr_rate: float,
+        positive: bool,
+        mean: Sequence[float],
+        std: Sequence[float],
+    ) -> None:
+        super().__init__(images, ipc, lr)
+        self.rate = torch.tensor(rate, device=images.device, requires_grad=True)
+        self.rate_optimiser = torch.optim.SGD([self.rate], lr_rate, momentum=MOMENTUM)
+        self.positive, self.mean, self.std = positive, mean, std
+
+    def update(self, by_images: Tensor, by_rate: Tensor) -> None:
+        """Make a step of both optimisers with these gradients."""
+        self.images.grad, self.rate.grad = by_images, by_rate
+        self.optimiser.step()
+        self.rate_optimiser.step()
+        if self.positive:
+            with torch.no_grad():
+                self.rate.clamp_(min=SMALLEST_RATE)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs to go on here."""
+        return super().state() | {"rate": self.rate.detach().cpu(), "rate_optimiser": self.rate_optimiser.state_dict()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        super().restore(state)
+        with torch.no_grad():
+            self.rate.copy_(state["rate"])
+        self.rate_optimiser.load_state_dict(state["rate_optimiser"])
+
+    def distilled(self, space: str = "unit", **fields: Any) -> ddbench.DistilledSet:
+        """Return the images in the [0, 1] scale, which they may leave, with the learning rate.
+
+        Raises:
+            UsageError: an unconstrained learning rate is not positive.
+        """
+        rate = float(self.rate.detach())
+        if rate <= 0:
+            raise ddbench.UsageError(
+                f"The learned learning rate is {rate:.3g}: no student can train with it.",
+                hint="Keep it positive (-o method.positive_lr=true), or lower method.lr_lr.",
+            )
+        found = super().distilled(space, learning_rate=rate, **fields)
+        std, mean = (torch.tensor(values).numpy() for values in (self.std, self.mean))
+        return replace(found, images=found.images * std + mean)
+
+
+@dataclass(frozen=True)
+class Matching:
+    """How one step is made; see the options of the method. An empty strategy means no augmentation."""
+
+    syn_steps: int
+    expert_epochs: int
+    max_start_epoch: int
+    batch_syn: int
+    strategy: tuple[Operator, ...]
+    seed: int
+
+
+class TrajectoryMatching:
+    """One step: a segment of one expert, the same way on synthetic images, a step of images and learning rate."""
+
+    def __init__(self, images: ImagesWithRate, experts: Experts, network: FlatNetwork, settings: Matching) -> None:
+        self.images, self.experts, self.network, self.settings = images, experts, network, settings
+
+    def step(self, number: int) -> float:
+        """Match the segment of step ``number`` and return the loss."""
+        expert, epoch = self.segment(number)
+        found = match(
+            self.inner_losses(number),
+            self.experts.at(expert, epoch),
+            self.experts.at(expert, epoch + self.settings.expert_epochs),
+            self.images.images.detach(),
+            self.images.rate.detach(),
+        )
+        self.images.update(found.images, found.lr)
+        return float(found.loss)
+
+    def segment(self, number: int) -> tuple[int, int]:
+        """Return the expert and its first epoch: experts in random order, each once before any comes again."""
+        settings = self.settings
+        turn, place = divmod(number, len(self.experts))
+        order = torch.randperm(len(self.experts), generator=make_generator(settings.seed, _ORDER, turn + 1))
+        generator = make_generator(settings.seed, _START, number + 1)
+        return int(order[place]), int(torch.randint(settings.max_start_epoch, (), generator=generator))
+
+    def inner_losses(self, number: int) -> list[InnerLoss]:
+        """Draw the batches and augmentations of all inner steps."""
+        settings, images = self.settings, self.images.images
+        generator = make_generator(settings.seed, _STEPS, number + 1)
+        chunks: list[Tensor] = []
+        losses: list[InnerLoss] = []
+        for _ in range(settings.syn_steps):
+            if not chunks:
+                chunks = list(torch.randperm(len(images), generator=generator).split(settings.batch_syn))
+            chosen = chunks.pop()
+            drawn = draw_dc(len(chosen), images.shape[-1], generator, settings.strategy) if settings.strategy else ()
+            losses.append(partial(self._loss, chosen=chosen.to(images.device), drawn=drawn))
+        return losses
+
+    def _loss(self, parameters: Tensor, images: Tensor, chosen: Tensor, drawn: Sequence[Drawn]) -> Tensor:
+        return self.network.loss(parameters, apply(images[chosen], drawn), self.images.labels[chosen])
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs: images and learning rate; all else comes from the step's number."""
+        return self.images.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self.images.restore(state)

@@ -1,0 +1,136 @@
+"""The best of several distilled sets, by students on held-out training images (or, as released, on the test split)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import ddbench
+from ddbench_plugins.datasets.split import stratified
+from ddbench_plugins.methods.mtt.experts import augmentation
+from ddbench_plugins.training import optimisers, schedules
+from ddbench_plugins.training.augment import normalise
+from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.normalisation import constants
+from ddbench_plugins.training.predict import evaluate
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from torch import Tensor
+
+#: Raise when the same students come out differently.
+VERSION = 1
+#: Share of the training images that is held out, from the experts too.
+HELD_OUT = 0.1
+MOMENTUM, WEIGHT_DECAY, BATCH = 0.9, 5e-4, 256
+
+
+@dataclass(frozen=True)
+class Students:
+    """How the sets are compared: this many networks on each, trained as MTT's evaluation does."""
+
+    network: str
+    count: int
+    epochs: int
+    augment: str
+    normalisation: str
+
+
+def hold_out(data: ddbench.Dataset) -> tuple[ddbench.Dataset, ddbench.Split]:
+    """Return the data set without a tenth of its training images, always the same ones, and these."""
+    rest, held = stratified(data.train.labels, data.train.ids, HELD_OUT, seed=0)
+    fingerprint = ddbench.digest([data.fingerprint, "without", HELD_OUT])
+    return replace(data, train=_part(data, rest), fingerprint=fingerprint), _part(data, held)
+
+
+def best(
+    ctx: ddbench.Context, candidates: Mapping[int, ddbench.DistilledSet], split: ddbench.Split, students: Students
+) -> tuple[int, dict[str, float]]:
+    """Return which candidate's students are best on ``split``, and the mean accuracy of each.
+
+    Every candidate is keyed by the iterations it took; the earliest of equals wins.
+    """
+    data = ctx.dataset
+    images = _tensor(split.images.batch(range(len(split)), data.image_size))
+    labels = torch.from_numpy(split.labels)
+    judged = ddbench.digest_bytes(images.numpy(), labels.numpy())
+    scores = {}
+    for iterations, candidate in candidates.items():
+        ctx.log(f"students of iteration {iterations}")
+        found = [
+            _accuracy(ctx, candidate, students, number, images, labels, judged) for number in range(students.count)
+        ]
+        scores[iterations] = float(np.mean(found))
+    winner = max(scores, key=lambda iterations: (scores[iterations], -iterations))
+    return winner, {str(iterations): round(score, 4) for iterations, score in scores.items()}
+
+
+def _accuracy(
+    ctx: ddbench.Context,
+    candidate: ddbench.DistilledSet,
+    students: Students,
+    number: int,
+    images: Tensor,
+    labels: Tensor,
+    judged: str,
+) -> float:
+    data, machine = ctx.dataset, ctx.machine
+    seed = ctx.seed("mtt student", number)
+    inputs = {
+        "version": VERSION,
+        "images": ddbench.digest_bytes(np.ascontiguousarray(candidate.images).data, candidate.labels.data),
+        "lr": candidate.learning_rate,
+        "students": {**asdict(students), "count": None},
+        "judged": judged,
+        "constants": [list(each) for each in constants(data, students.normalisation)],
+        "flip": data.flip,
+        "seed": seed,
+        "numerics": machine.numerics(),
+    }
+
+    def build(step: ddbench.Step) -> None:
+        network = ctx.build_network(students.network, seed=seed)
+        with ctx.progress("student", students.epochs) as advance:
+            train(
+                network,
+                images=_tensor(candidate.images),
+                labels=torch.from_numpy(candidate.labels),
+                epochs=students.epochs,
+                batch_size=BATCH,
+                optimiser=optimisers.sgd(candidate.learning_rate or 0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
+                schedule=schedules.dc_step(students.epochs),
+                seed=seed,
+                augment=augmentation(data, students.augment, students.normalisation),
+                precision=machine.precision,  # type: ignore[arg-type]
+                device=machine.device,
+                checkpoint=step,
+                checkpoint_seconds=ctx.checkpoint_seconds,
+                progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.4g}"),
+            )
+        scaled = normalise(*constants(data, students.normalisation))
+        found = evaluate(
+            network,
+            images,
+            labels,
+            transform=scaled,
+            precision=machine.precision,  # type: ignore[arg-type]
+            device=machine.device,
+        )
+        step.info.update(accuracy=found.accuracy)
+
+    return float(ctx.step("mtt-student", inputs, build).info["accuracy"])
+
+
+def _part(data: ddbench.Dataset, places: Any) -> ddbench.Split:
+    train_split = data.train
+    pixels = train_split.images.batch(places.tolist(), data.image_size)
+    ids = tuple(train_split.ids[place] for place in places)
+    return ddbench.Split(ddbench.ArrayImages(pixels), train_split.labels[places], ids)
+
+
+def _tensor(images: Any) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))

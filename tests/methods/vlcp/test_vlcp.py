@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.diffusion import acceptance_report, base_model, images
+from ddbench_plugins.diffusion import acceptance_report, base_model, class_latents, images, span
 from ddbench_plugins.methods.vlcp.distiller import VLCP
 from ddbench_plugins.methods.vlcp.information import bag_of_words
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
@@ -100,6 +100,22 @@ def test_labels_as_prompts_without_fine_tuning_need_no_captions(run):
 def test_outliers_are_left_out(run):
     result, _ = run(contamination=0.25, finetune=False)
     assert result.extra["inliers"] == [9, 9, 9]
+
+
+def test_wide_latents_are_kept_in_half_precision_and_clustered_once_in_their_span(run, monkeypatch, tmp_path):
+    narrow, _ = run(finetune=False, contamination=0.1, resolution=32)
+    spanned = []
+    coordinates = span.coordinates
+    monkeypatch.setattr(span, "coordinates", lambda points: spanned.append(points.shape) or coordinates(points))
+    for module in (span, class_latents):
+        monkeypatch.setattr(module, "WIDE", 24)
+    wide, _ = run(finetune=False, contamination=0.1, resolution=32, home="wide")
+    (stored,) = (tmp_path / "wide" / "latents").glob("*/00000.npy")
+    latents = np.load(stored)
+    assert latents.dtype == np.float16 and latents[0].size >= 24
+    assert spanned == [(12, latents[0].size)] * 3
+    assert wide.extra["inliers"] == narrow.extra["inliers"] and wide.prompts == narrow.prompts
+    assert np.abs(wide.images.astype(int) - narrow.images).mean() < 2
 
 
 def test_acceptance_compares_with_real_images(run, monkeypatch):

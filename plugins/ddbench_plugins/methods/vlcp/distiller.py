@@ -80,13 +80,13 @@ class VLCP(Distiller):
 
         from ddbench import Embedding, derive_seed
         from ddbench_plugins.diffusion.base_model import base_model
-        from ddbench_plugins.diffusion.class_latents import class_latents
+        from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
         from ddbench_plugins.methods.vlcp import prototypes
 
         options: VLCPOptions = ctx.options
         base = base_model(ctx, options)
         latents = class_latents(ctx, base, options.resolution or base.resolution())
-        points = np.load(latents.dir / f"{label:05d}.npy", allow_pickle=False).astype(np.float32)
+        points = latents_of(latents, label).astype(np.float32)
         kept = prototypes.inliers(points, options.contamination, options.neighbours)
         name, seed = ctx.dataset.class_names[label], derive_seed(ctx.seed("vlcp clusters"), label)
         found = prototypes.cluster(points[kept], ctx.ipc or 1, seed, name)

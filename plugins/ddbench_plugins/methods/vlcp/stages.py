@@ -11,7 +11,10 @@ import numpy as np
 from ddbench import UsageError, derive_seed, write_atomic
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.base_model import Backbone
+from ddbench_plugins.diffusion.class_latents import latents_of
+from ddbench_plugins.diffusion.classwise import each_class
 from ddbench_plugins.diffusion.images import Prototypes
+from ddbench_plugins.diffusion.span import compact, is_wide
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
 
@@ -163,19 +166,23 @@ def _prototypes(
 ) -> None:
     options: VLCPOptions = ctx.options
     data = ctx.dataset
-    centres, about = [], []
+
+    def of_class(label: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+        name = data.class_names[label]
+        mine = latents_of(latents, label).astype(np.float32)
+        points = compact(mine)
+        kept = inliers(points, options.contamination, options.neighbours)
+        found = cluster(mine[kept], ipc, derive_seed(ctx.seed("vlcp clusters"), label), name, points[kept])
+        rows = data.train.of_class(label)[kept]
+        prompts = [name] * ipc
+        if captions is not None and rules is not None:
+            texts = [captions.texts[row] for row in rows]
+            prompts = text_prototypes(texts, found.members.tolist(), found.distances.tolist(), name, ipc, rules)
+        return found.centres, {"prompts": prompts, "inliers": rows.tolist(), "clusters": found.members.tolist()}
+
+    # A class of narrow latents has all threads, as in the records there are: its last digits depend on their number.
+    wide = is_wide(latents_of(latents, 0))
     with ctx.progress("prototypes", data.num_classes) as advance:
-        for label, name in enumerate(data.class_names):
-            mine = np.load(latents.dir / f"{label:05d}.npy", allow_pickle=False).astype(np.float32)
-            kept = inliers(mine, options.contamination, options.neighbours)
-            found = cluster(mine[kept], ipc, derive_seed(ctx.seed("vlcp clusters"), label), name)
-            rows = data.train.of_class(label)[kept]
-            prompts = [name] * ipc
-            if captions is not None and rules is not None:
-                texts = [captions.texts[row] for row in rows]
-                prompts = text_prototypes(texts, found.members.tolist(), found.distances.tolist(), name, ipc, rules)
-            centres.append(found.centres)
-            about.append({"prompts": prompts, "inliers": rows.tolist(), "clusters": found.members.tolist()})
-            advance(label + 1)
-    save_array(step.dir / "centres.npy", np.concatenate(centres))
-    write_atomic(step.dir / "prototypes.json", json.dumps(about, ensure_ascii=False))
+        found = each_class(of_class, data.num_classes, advance=advance, apart=wide)
+    save_array(step.dir / "centres.npy", np.concatenate([centres for centres, _ in found]))
+    write_atomic(step.dir / "prototypes.json", json.dumps([about for _, about in found], ensure_ascii=False))

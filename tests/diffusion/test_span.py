@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
+from ddbench_plugins.diffusion import span
 from ddbench_plugins.diffusion.classwise import each_class
-from ddbench_plugins.methods.vlcp import span
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances
@@ -125,4 +125,10 @@ def test_the_error_of_a_class_ends_the_work():
 
     with pytest.raises(ValueError, match="class 1"):
         each_class(work, 1000, workers=1)
-    assert len(begun) < 1000
+    assert begun == [0, 1]
+
+
+def test_a_class_after_the_other_has_all_threads_and_gives_the_same():
+    told = []
+    assert each_class(lambda label: label, 3, apart=False, advance=told.append) == [0, 1, 2]
+    assert told == [1, 2, 3]

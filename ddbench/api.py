@@ -19,6 +19,7 @@ from ddbench.options import Preset
 from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
+from ddbench.planning import carry_out, plan
 from ddbench.plugins import Plugins, load_plugins
 from ddbench.records import Record
 from ddbench.ui import Reporter
@@ -81,30 +82,17 @@ def run(
     _known(ctx.plugins, "evaluator", evaluators)
     _known(ctx.plugins, "network", filter(None, _names(network)))
     ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
-    # Everything is resolved before anything runs, so that a typo costs no hours.
-    budgets = _numbers(ipc)
-    cells = {}
-    for name in methods:
-        for count in budgets:
-            for one in _numbers(seed):
-                prepared = prepare_method(ctx, name, count, one)
-                cells[name, prepared[1].ipc, prepared[1].base_seed] = prepared
-    for name in evaluators:
-        for net in _names(network) or [""]:
-            _, mine, _ = prepare_evaluator(replace(ctx, base_seed=evaluation_seed), name, net, budgets[0])
-            check_network(mine)
-    found = []
-    for prepared in cells.values():
-        made = distil(*prepared, force=force)
-        for name in evaluators:
-            for net in _names(network) or [""]:
-                evaluator, mine, entry = prepare_evaluator(
-                    replace(ctx, base_seed=evaluation_seed), name, net, made.ipc if made.ipc else budgets[0]
-                )
-                count = repeats or evaluator.default_repeats
-                record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
-                found.append(keep(record, Path(registry), ctx.reporter.warn))
-    return found
+    planned = plan(
+        ctx,
+        methods,
+        evaluators,
+        budgets=_numbers(ipc),
+        networks=_names(network),
+        seeds=_numbers(seed),
+        evaluation_seed=evaluation_seed,
+        repeats=repeats,
+    )
+    return list(carry_out(planned, Path(registry), force=force))
 
 
 def distill(
@@ -254,7 +242,7 @@ def context(
         reporter=reporter,
         machine=Machine.choose(device, precision, offline),
         preset=Preset.parse(preset),
-        explicit=_scoped(options or {}, loaded),
+        explicit=scoped(options or {}, loaded),
     )
 
 
@@ -270,15 +258,19 @@ def default_dataset(plugins: Plugins) -> str:
     raise UsageError("No default data set is installed.", hint="Name one with --dataset.")
 
 
-def _scoped(options: Options, plugins: Plugins) -> dict[str, dict[str, Any]]:
-    """Name every scope by kind (``method``) or by kind and plugin (``method/vlcp``)."""
-    scoped: dict[str, dict[str, Any]] = {}
+def scoped(options: Options, plugins: Plugins) -> dict[str, dict[str, Any]]:
+    """Name every scope by kind (``method``) or by kind and plugin (``method/vlcp``).
+
+    Raises:
+        UsageError: a scope that is not known, or could be several plugins.
+    """
+    found: dict[str, dict[str, Any]] = {}
     for scope, values in options.items():
         full = SCOPE_ALIASES.get(scope, scope)
         if full not in plugins.entries:
             full = _plugin_scope(full, plugins)
-        scoped.setdefault(full, {}).update(values)
-    return scoped
+        found.setdefault(full, {}).update(values)
+    return found
 
 
 def _plugin_scope(scope: str, plugins: Plugins) -> str:

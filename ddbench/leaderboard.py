@@ -33,6 +33,7 @@ class Layout:
         gain_over: the method whose mean is subtracted for gains, or "".
         networks: networks that come first among the rows of a budget, in this order; the others follow by name.
         names: how methods and networks are called in the table, where it is not by their name.
+        labels: how variants are called, by the method with its options: ``vlcp (text=label)``.
         metric: ``top1`` (the headline), ``last``, ``best``, or a further metric of the evaluator.
         lower_is_better: whether the smallest value of the metric is the best.
     """
@@ -41,6 +42,7 @@ class Layout:
     gain_over: str = ""
     networks: tuple[str, ...] = ()
     names: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     metric: str = HEADLINE
     lower_is_better: bool = False
 
@@ -238,7 +240,9 @@ def _labels(parts: Sequence[list[Record]]) -> list[str]:
 
 
 def _called(column: Column, layout: Layout) -> str:
-    """Put the name a method is called by in front of its options."""
+    """Take the name of a variant, or put the name a method is called by in front of its options."""
+    if name := layout.labels.get(column.label):
+        return name
     return layout.called(column.method) + column.label.removeprefix(column.method)
 
 

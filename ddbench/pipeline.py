@@ -18,7 +18,6 @@ from ddbench.contracts import PLAIN, Budget, DistilledSet, Protocol, Score, not_
 from ddbench.datasets import Dataset, check_ipc
 from ddbench.errors import PluginError, UsageError
 from ddbench.interfaces import DatasetLoader, Distiller, Evaluator
-from ddbench.keys import digest
 from ddbench.plugins import Entry, plugin_errors
 from ddbench.records import (
     Cell,
@@ -31,7 +30,7 @@ from ddbench.records import (
     pack_bits,
     result_digest,
 )
-from ddbench.registry import check_name
+from ddbench.registry import check_name, record_key
 from ddbench.store import Done, Step
 
 
@@ -275,6 +274,21 @@ def _student(
     return done
 
 
+def describe_cell(ctx: Context, method: PluginPart, evaluator: PluginPart, *, ipc: int | None, seed: int) -> Cell:
+    """Return what is asked for: ``ctx`` is the evaluator's, ``ipc`` and ``seed`` are the distilled set's."""
+    return Cell(
+        dataset=ctx.dataset.describe(),
+        method=method,
+        ipc=ipc,
+        seed=seed,
+        evaluator=evaluator,
+        network=ctx.network,
+        evaluation_seed=ctx.base_seed,
+        preset=str(ctx.preset),
+        other_options={scope: without_folders(values) for scope, values in _other_options(ctx).items()},
+    )
+
+
 def _record(
     ctx: Context,
     plugin: PluginPart,
@@ -283,17 +297,7 @@ def _record(
     students: Sequence[Done],
     seconds: float,
 ) -> Record:
-    cell = Cell(
-        dataset=ctx.dataset.describe(),
-        method=made.plugin,
-        ipc=made.ipc,
-        seed=made.seed,
-        evaluator=plugin,
-        network=ctx.network,
-        evaluation_seed=ctx.base_seed,
-        preset=str(ctx.preset),
-        other_options={scope: without_folders(values) for scope, values in _other_options(ctx).items()},
-    )
+    cell = describe_cell(ctx, made.plugin, plugin, ipc=made.ipc, seed=made.seed)
     settings = json.loads(json.dumps(dict(protocol.settings)))
     selection = settings.get("selection", "last")
     infos = [student.info for student in students]
@@ -329,9 +333,8 @@ def _record(
         bytes_images=made.bytes["images"],
         bytes_labels=made.bytes["labels"] + sum(entry.get("bytes_labels", 0) for entry in steps),
     )
-    identity = {"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": ctx.machine.numerics()}
     return Record(
-        key=digest(identity),
+        key=record_key(cell, ctx.machine.numerics()),
         digest=result_digest(cell, protocol_part, kept, result, shrunk),
         cell=cell,
         protocol=protocol_part,

@@ -132,7 +132,7 @@ class Record(_Part):
     @property
     def budget(self) -> str:
         """The IPC as text; ``full`` for the whole training set."""
-        return "full" if self.cell.ipc is None else str(self.cell.ipc)
+        return budget(self.cell)
 
     def computed_digest(self) -> str:
         """Return the digest recomputed from the content, to find edited numbers."""
@@ -140,14 +140,22 @@ class Record(_Part):
 
     def relative_path(self) -> Path:
         """Return where this record lives below ``registry/results``."""
-        name = (
-            f"ipc{self.budget}-seed{self.cell.seed}-{self.cell.evaluator.name}-{self.cell.network}-{self.key[:8]}.json"
-        )
-        return Path(slug(self.cell.dataset["name"])) / slug(self.cell.method.name) / slug(name)
+        return place(self.cell, self.key)
 
     def dump(self) -> str:
         """Return the record as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def place(cell: Cell, key: str) -> Path:
+    """Return where the record of a cell lives below ``registry/results``."""
+    name = f"ipc{budget(cell)}-seed{cell.seed}-{cell.evaluator.name}-{cell.network}-{key[:8]}.json"
+    return Path(slug(cell.dataset["name"])) / slug(cell.method.name) / slug(name)
+
+
+def budget(cell: Cell) -> str:
+    """Return the IPC as text; ``full`` for the whole training set."""
+    return "full" if cell.ipc is None else str(cell.ipc)
 
 
 def result_digest(

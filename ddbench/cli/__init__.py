@@ -87,7 +87,7 @@ def main(args: Sequence[str] | None = None) -> None:
     # --traceback may stand anywhere, also behind the command.
     arguments = [word for word in own if word != TRACEBACK] + arguments[len(own) :]
     try:
-        code = group.main(arguments, prog_name="ddbench", standalone_mode=False)
+        code = group.main(arguments, prog_name="ddbench", standalone_mode=False, obj={"debug": debug})
     except Exception as error:
         if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
@@ -100,24 +100,25 @@ def explain(error: Exception) -> int:
     if isinstance(error, click.Abort):
         _say("stopped", "Run the same command again: it continues from the last finished step or checkpoint.", "")
         return INTERRUPTED
+    message, hint, code = explained(error)
+    _say(message, hint)
+    return code
+
+
+def explained(error: Exception) -> tuple[str, str, int]:
+    """Return an error as a message, what to do about it, and the exit code."""
     if isinstance(error, DDBenchError):
-        _say(str(error), error.hint)
-        return error.exit_code
+        return str(error), error.hint, error.exit_code
     if isinstance(error, click.ClickException):
-        _say(*_usage(error))
-        return error.exit_code
+        return *_usage(error), error.exit_code
     if _out_of_memory(error):
-        _say(
-            "out of memory.",
+        hint = (
             "Lower the batch size (see `ddbench show NAME` for the option), use --precision bf16, a smaller network, or"
-            " --device cpu. Finished steps are kept: run the same command again to go on.",
+            " --device cpu. Finished steps are kept: run the same command again to go on."
         )
-        return DDBenchError.exit_code
-    _say(
-        f"unexpected {type(error).__name__}: {error}",
-        "Run the command again with --traceback to see where; a report with that output is welcome.",
-    )
-    return DDBenchError.exit_code
+        return "out of memory.", hint, DDBenchError.exit_code
+    hint = "Run the command again with --traceback to see where; a report with that output is welcome."
+    return f"unexpected {type(error).__name__}: {error}", hint, DDBenchError.exit_code
 
 
 def _usage(error: click.ClickException) -> tuple[str, str]:

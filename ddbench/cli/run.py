@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -10,16 +12,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbench.cli import common
+from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
     from ddbench.records import Record
 
 
 @click.command("run")
-@click.option("-m", "--method", type=common.names, metavar=common.NAMES, required=True, help="Distillation methods.")
-@click.option(
-    "-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, required=True, help="Evaluation protocols."
-)
+@click.argument("study", required=False, metavar="[STUDY.toml]")
+@click.option("-m", "--method", type=common.names, metavar=common.NAMES, help="Distillation methods.")
+@click.option("-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, help="Evaluation protocols.")
 @common.dataset_option
 @common.ipc_option
 @common.network_option
@@ -30,12 +32,16 @@ if TYPE_CHECKING:
 @common.set_option
 @common.plugin_option
 @common.registry_option
+@click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: named as the study).")
+@click.option("--dry-run", is_flag=True, help="Only list the cells, and which of them are recorded.")
 @common.machine_options
-def command(**values: Any) -> None:
+@click.pass_context
+def command(context: click.Context, /, study: str | None, **values: Any) -> None:
     """Distil with every method, evaluate under every protocol, and write one record per cell.
 
     Finished steps are reused, interrupted ones go on from their last checkpoint. Everything is checked before anything
-    runs, so a typo costs no hours.
+    runs, so a typo costs no hours. A study file holds the same options in several blocks; it goes on after failures,
+    and options of the command replace its own (docs/studies.md).
 
     \b
     Examples:
@@ -44,7 +50,14 @@ def command(**values: Any) -> None:
       ddbench run -m vlcp -e rded -o method.strength=0.6 -o eval.epochs=100
       ddbench run -m vlcp -e minimax,rded -d imagenette --preset paper --device cuda
       ddbench run -m mine -e rded --plugin mine.py
+      ddbench run leaderboards/studies/vlcp-ablation.toml --dry-run
     """
+    if study or values["dry_run"]:
+        context.exit(several(context, study, values))
+    for name in ("method", "evaluator"):
+        if not values[name]:
+            parameter = next(each for each in context.command.params if each.name == name)
+            raise click.MissingParameter(ctx=context, param=parameter)
     from ddbench import api
 
     started = time.time()
@@ -64,6 +77,37 @@ def command(**values: Any) -> None:
             **shared,
         )
     show(found, Path(values["registry"]), started)
+
+
+def several(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
+    """Run a study, or list the cells of one or of the command, and return the exit code."""
+    from ddbench import jobs
+    from ddbench.cli import study as studies
+    from ddbench.reports.declared import validated
+    from ddbench.study import of_command, read
+
+    if study and not study.endswith(".toml"):
+        raise UsageError(f"{study!r} is no study file.", hint="Name methods with --method, or a file ending in .toml.")
+    registry = Path(values["registry"])
+    given = studies.given(values, context)
+    content = read(Path(study), given) if study else of_command(given)
+    validated(content.boards, content.path.name)
+    shared = common.common_arguments(values)
+    reporter, force = shared["reporter"], shared.pop("force")
+    found = jobs.expand(content, **{key: value for key, value in shared.items() if key not in ("preset", "options")})
+    if values["dry_run"]:
+        studies.listing(found, registry)
+        return studies.report(found.failures, "") if found.failures else 0
+    return studies.carry_out(
+        content,
+        found,
+        registry,
+        out=Path(values["out"]) if values["out"] else content.path.with_suffix(""),
+        reporter=reporter,
+        again=shlex.join(["ddbench", *sys.argv[1:]]),
+        force=force,
+        debug=bool(context.obj and context.obj.get("debug")),
+    )
 
 
 def show(found: list[Record], registry: Path, started: float) -> None:

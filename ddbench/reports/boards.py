@@ -16,7 +16,7 @@ from ddbench.keys import canonical
 from ddbench.leaderboard import build
 from ddbench.records import Record, slug
 from ddbench.registry import Problem, load, select
-from ddbench.reports import long
+from ddbench.reports import long, variants
 from ddbench.reports.board import Board
 from ddbench.reports.declared import FILE, Declared, Page, layout
 
@@ -107,6 +107,9 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
     layouts = [replace(arranged, metric=each, lower_is_better=each in page.lower_is_better) for each in page.metric]
     if page.style == "long":
         return Board(page.name, page.title, (), tuple(long.grid(records, each, page.title) for each in layouts))
+    if page.style == "variants":
+        grids = tuple(variants.grid(records, each, page.title, page.reference) for each in layouts)
+        return Board(page.name, page.title, (), grids)
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
         return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title),))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import importlib.resources
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
@@ -20,10 +21,11 @@ class _Part(BaseModel):
 
 
 class Columns(_Part):
-    """The order of columns and the baseline of gains."""
+    """The order of columns, the baseline of gains, and how variants (methods with their options) are called."""
 
     first: tuple[str, ...] = ()
     gain_over: str = ""
+    labels: dict[str, str] = {}
 
 
 class Claims(_Part):
@@ -35,7 +37,8 @@ class Claims(_Part):
 class Page(_Part):
     """A page declared in boards.toml; empty filters include everything.
 
-    ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell) or ``reproduced`` (claimed beside ours).
+    ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell), ``reproduced`` (claimed beside ours) or
+    ``variants`` (one line per variant, with its difference from ``reference``).
     Published claims are shown where ``source`` or ``kind`` names some. The order of ``method`` and ``network`` is the
     order of columns and rows. Every ``metric`` makes tables of its own; ``lower_is_better`` names those whose smallest
     value is the best.
@@ -43,7 +46,7 @@ class Page(_Part):
 
     name: str
     title: str
-    style: Literal["paper", "long", "reproduced"] = "paper"
+    style: Literal["paper", "long", "reproduced", "variants"] = "paper"
     dataset: tuple[str, ...] = ()
     evaluator: tuple[str, ...] = ()
     method: tuple[str, ...] = ()
@@ -56,6 +59,7 @@ class Page(_Part):
     metric: tuple[str, ...] = (HEADLINE,)
     lower_is_better: tuple[str, ...] = ()
     minimum_seeds: int = 1
+    reference: str = ""
     names: dict[str, str] = {}
 
     @field_validator("metric", mode="before")
@@ -84,15 +88,25 @@ def declared(folder: Path) -> Declared:
             text = path.read_text("utf-8")
         else:
             text = importlib.resources.files("ddbench.reports").joinpath(FILE).read_text("utf-8")
-        return Declared.model_validate(tomllib.loads(text))
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{FILE}: {where}: {first['msg']}", hint="See docs/leaderboards.md.") from error
+        return validated(tomllib.loads(text), FILE)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{FILE} is not valid TOML: {error}") from error
 
 
+def validated(content: Mapping[str, Any], name: str) -> Declared:
+    """Check what a file of this name declares.
+
+    Raises:
+        UsageError: a key or value that is not known.
+    """
+    try:
+        return Declared.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{name}: {where}: {first['msg']}", hint="See docs/leaderboards.md.") from error
+
+
 def layout(content: Declared) -> Layout:
     """Return how tables are arranged."""
-    return Layout(content.columns.first, content.columns.gain_over)
+    return Layout(content.columns.first, content.columns.gain_over, labels=content.columns.labels)

@@ -1,0 +1,129 @@
+"""What `ddbench run` does with a study: the list of its cells, or running them with a summary and boards at the end."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbench.errors import DDBenchError
+
+if TYPE_CHECKING:
+    from ddbench.jobs import Expansion, Failure, Job
+    from ddbench.records import Record
+    from ddbench.study import Study
+    from ddbench.ui import Reporter
+
+
+def listing(found: Expansion, registry: Path) -> None:
+    """Print every cell with how many of its networks the registry has."""
+    states = [_state(job, registry) for job in found.jobs]
+    width = max(map(len, states), default=0)
+    for number, (job, state) in enumerate(zip(found.jobs, states, strict=True), 1):
+        click.echo(f"{number:4}  {state:{width}}  {job.title}")
+    for name, other in found.same:
+        click.echo(f"      {name} comes to the same as {other}")
+    counted = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
+    click.echo(f"{len(found.jobs)} cells" + f": {counted}" * bool(counted))
+
+
+def _state(job: Job, registry: Path) -> str:
+    have, wanted = job.recorded(registry), job.measurement.repeats
+    return "recorded" if have >= wanted else f"{have} of {wanted} networks" if have else "to do"
+
+
+def carry_out(
+    study: Study,
+    found: Expansion,
+    registry: Path,
+    *,
+    out: Path,
+    reporter: Reporter,
+    again: str,
+    force: bool = False,
+    debug: bool = False,
+) -> int:
+    """Run a study's cells, write its boards and return the exit code: 0, or that of what failed.
+
+    Args:
+        study: as read.
+        found: its cells.
+        registry: of the records.
+        out: folder of the boards and plots.
+        reporter: told how it goes.
+        again: the command that goes on.
+        force: work again instead of reusing what is finished.
+        debug: stop with the first error and its traceback.
+    """
+    from ddbench.jobs import run
+    from ddbench.records import Record
+
+    ended = list(run(found.jobs, registry, reporter, force=force, stop=debug))
+    records = [each for each in ended if isinstance(each, Record)]
+    failures = [*found.failures, *(each for each in ended if not isinstance(each, Record))]
+    if records:
+        boards(study, found, records, registry, out)
+    click.echo(f"cells   {len(records)} recorded, {len(failures)} failed; records in {registry / 'results'}")
+    for name, other in found.same:
+        click.echo(f"same    {name} comes to the same as {other}")
+    return report(failures, again) if failures else 0
+
+
+def report(failures: Sequence[Failure], again: str) -> int:
+    """Print what failed, why and how to go on; return the exit code (1 where errors are of several kinds)."""
+    from ddbench.cli import explained
+
+    codes = set()
+    for failure in failures:
+        message, hint, code = explained(failure.error)
+        codes.add(code)
+        click.echo(f"failed  {failure.title}\n        {message}", err=True)
+        if hint:
+            click.echo(f"        → {hint}", err=True)
+    if again:
+        click.echo(f"  → What is finished is kept; to go on: {again}", err=True)
+    return codes.pop() if len(codes) == 1 else DDBenchError.exit_code
+
+
+def boards(study: Study, found: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
+    """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
+    from ddbench.reports import boards as making
+    from ddbench.reports import figures, pages, sweeps, terminal
+    from ddbench.reports.declared import validated
+
+    labels = {job.label: job.name for job in found.jobs if job.name}
+    declared = validated(study.boards, study.path.name)
+    columns = declared.columns.model_copy(update={"labels": {**labels, **declared.columns.labels}})
+    declared = declared.model_copy(update={"columns": columns})
+    claims = making.read_registry(registry).published
+    made = making.boards(records, declared, claims=claims)
+    own = {page.name for page in declared.board}
+    for board in [board for board in made if board.name in own] or made:
+        terminal.show(board)
+        click.echo()
+    written = pages.write(out, pages.render(made))
+    reference = next((page.reference for page in declared.board if page.reference), "")
+    if swept := sweeps.sweeps(records, study.swept, reference, pages.layout(declared)):
+        figures.save(sweeps.draw(swept), out / "sweeps.png")
+        written.append("sweeps.png")
+    for name in written:
+        click.echo(f"wrote   {out / name}")
+
+
+def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
+    """Return the keys of a study that the command line sets, which replace those of the file."""
+    from click.core import ParameterSource
+
+    from ddbench.cli.common import parse_options
+
+    keys = ("method", "dataset", "ipc", "network", "seed", "evaluation_seed", "repeats", "preset")
+    names = {"evaluator": "eval", **{key: key.replace("_", "-") for key in keys}}
+    found = {
+        key: values[name]
+        for name, key in names.items()
+        if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+    }
+    return {**found, "option": parse_options(values["options"])} if values["options"] else found

@@ -1,0 +1,316 @@
+"""Study files: expansion, refusals, going on after failures, boards and plots."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from records import make
+
+from ddbench import cli, jobs, study
+from ddbench.errors import DataError, UsageError
+from ddbench.leaderboard import Layout, build
+from ddbench.plugins import load_plugins
+from ddbench.reports import sweeps, variants
+from ddbench.reports.declared import validated
+from ddbench.ui import Reporter
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted((ROOT / "leaderboards" / "studies").glob("*.toml"))
+PLUGIN = (Path(__file__).with_name("toy_plugin.py")).as_posix()
+SHARED = f"""
+plugin = {PLUGIN!r}
+method = "toy"
+dataset = "toy"
+eval = "nearest-mean"
+ipc = 2
+"""
+
+
+@pytest.fixture
+def write(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def write(text: str, shared: str = SHARED) -> Path:
+        path = tmp_path / "my-study.toml"
+        path.write_text(shared + text, "utf-8")
+        return path
+
+    return write
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.group, ["run", *map(str, arguments)], catch_exceptions=False)
+
+
+def test_blocks_share_the_keys_above_them_and_add_their_own(write):
+    found = study.read(
+        write(
+            """
+            seed = [0, 1]
+            option.method.noise = 2.0
+            [[cells]]
+            [[cells]]
+            label = "more"
+            seed = 5
+            option.eval.pixels = 0.5
+            sweep.method.noise = [4.0, 8.0]
+            """
+        )
+    )
+    first, second = found.blocks
+    assert (first.seed, first.ipc, first.repeats, first.variants()) == (
+        (0, 1),
+        (2,),
+        None,
+        [("", {"method": {"noise": 2.0}})],
+    )
+    assert second.seed == (5,)
+    assert second.variants() == [
+        ("more 4.0", {"method": {"noise": 4.0}, "eval": {"pixels": 0.5}}),
+        ("more 8.0", {"method": {"noise": 8.0}, "eval": {"pixels": 0.5}}),
+    ]
+    assert found.swept == ("noise",)
+
+
+def test_the_command_line_replaces_keys_and_adds_options(write):
+    path = write("seed = [0, 1]\noption.method.noise = 2.0\n[[cells]]\nseed = 3")
+    (block,) = study.read(path, {"seed": [7], "option": {"eval": {"pixels": "0.5"}}}).blocks
+    assert block.seed == (7,)
+    assert block.option == {"method": {"noise": 2.0}, "eval": {"pixels": "0.5"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("methd = 'toy'", "Unknown key of my-study.toml 'methd'. Did you mean 'method'"),
+        ("[[cells]]\nipcs = 1", r"block 1 of \[\[cells\]\] 'ipcs'. Did you mean 'ipc'"),
+        ("[[cells]]\nboard = []", "Unknown key"),
+        ("repeats = 0", "repeats: Input should be greater than or equal to 1"),
+        ("seed = ['a']", "seed.0: Input should be a valid integer"),
+        ("option.noise = 1", "option 'noise' has no scope"),
+        ("sweep.method.noise = 1", "sweep.method.noise: Input should be a valid list"),
+        ("sweep.method.noise = []", "sweep.method.noise has no values"),
+        ("cells = 3", "not a list of tables"),
+        ("title = 3", "`title` and `plugin` are texts"),
+        ("[cells", "not valid TOML"),
+    ],
+)
+def test_what_is_not_known_is_refused(write, text, words):
+    with pytest.raises(UsageError, match=words):
+        study.read(write(text))
+
+
+def test_a_study_needs_a_method_and_an_evaluator(write, tmp_path):
+    with pytest.raises(UsageError, match="names no eval"):
+        study.read(write("method = 'toy'", shared=""))
+    with pytest.raises(UsageError, match="cannot be read"):
+        study.read(tmp_path / "absent.toml")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[[cells]]\n[[cells]]\nmethod = 'toi'", "block 2: Unknown method 'toi'. Did you mean 'toy'"),
+        ("[[cells]]\n[[cells]]\noption.method.nois = 1", "block 2: .*has no option 'nois'. Did you mean 'noise'"),
+        ("[[cells]]\n[[cells]]\nipc = 21", "block 2: IPC 21 is larger"),
+        ("[[cells]]\n[[cells]]\npreset = 'papre'", "block 2: .*Did you mean 'paper'"),
+    ],
+)
+def test_a_mistake_anywhere_stops_all_before_anything_runs(write, tmp_path, text, words):
+    with pytest.raises(UsageError, match=words):
+        invoke(write(text))
+    assert not (tmp_path / "registry").exists()
+
+
+def test_all_axes_make_cells_and_a_value_that_is_the_default_makes_none(write):
+    found = jobs.expand(
+        study.read(
+            write(
+                """
+                seed = [0, 1]
+                network = ["convnet-3", "mlp"]
+                [[cells]]
+                label = "plain"
+                [[cells]]
+                label = "noise"
+                repeats = 4
+                sweep.method.noise = [0.0, 3.0]
+                """
+            )
+        )
+    )
+    assert [job.title for job in found.jobs[:2]] == [
+        "plain: toy on toy, IPC 2, seed 0, nearest-mean on convnet-3",
+        "plain: toy on toy, IPC 2, seed 0, nearest-mean on mlp",
+    ]
+    assert len(found.jobs) == 8
+    assert found.same == [("noise 0.0", "plain")]
+    assert {(job.name, job.measurement.repeats) for job in found.jobs} == {("plain", 4), ("noise 3.0", 4)}
+
+
+def test_a_study_goes_on_after_failures_and_says_how_to_go_on(write, tmp_path):
+    path = write("[[cells]]\noption.method.fail = true\nipc = [2, 3]\n[[cells]]\n[[cells]]\ndataset = 'folder:absent'")
+    result = invoke(path, "-q")
+    assert result.exit_code == 1  # a plugin's and a data error
+    assert "cells   1 recorded, 3 failed" in result.stdout
+    assert result.stderr.count("ZeroDivisionError: on purpose") == 2
+    assert "toy on folder:absent" in result.stderr and "There is no folder" in result.stderr
+    assert "to go on: ddbench" in result.stderr
+    assert len(list((tmp_path / "registry").glob("results/toy/toy/*.json"))) == 1
+    path.write_text(path.read_text().replace("fail = true", "fail = false").partition("[[cells]]\ndataset")[0])
+    assert invoke(path, "-q").exit_code == 0
+
+
+def test_failures_of_one_kind_have_their_exit_code(write):
+    result = invoke(write("[[cells]]\n[[cells]]\ndataset = 'folder:absent'"), "-q")
+    assert result.exit_code == DataError.exit_code
+
+
+def test_a_dry_run_lists_what_is_recorded_and_runs_nothing(write, tmp_path):
+    path = write("[[cells]]\n[[cells]]\nlabel = 'noisy'\noption.method.noise = 3.0\nrepeats = 3")
+    shown = invoke(path, "--dry-run").stdout
+    assert shown.count("to do  ") == 2 and "2 cells: 2 to do" in shown
+    assert not (tmp_path / "registry").exists()
+    invoke(path, "-q", "--repeats", "2")
+    shown = invoke(path, "--dry-run").stdout
+    assert "recorded         toy on toy" in shown
+    assert "2 of 3 networks  noisy: toy (noise=3) on toy" in shown
+    plain = invoke("-m", "toy", "-e", "nearest-mean", "-d", "toy", "--ipc", "2,3", "--plugin", PLUGIN, "--dry-run")
+    assert "2 cells: 1 recorded, 1 to do" in plain.stdout
+
+
+def test_the_same_command_reuses_everything(write, tmp_path):
+    path = write("sweep.method.noise = [0.0, 3.0]")
+    invoke(path, "-q")
+    before = {file: file.read_bytes() for file in (tmp_path / "home").rglob("step.json")}
+    pages = {file: file.read_bytes() for file in (tmp_path / "my-study").iterdir()}
+    again = invoke(path)
+    assert again.exit_code == 0 and "• student" not in again.stderr and "✓ student: reused" in again.stderr
+    assert {file: file.read_bytes() for file in (tmp_path / "home").rglob("step.json")} == before
+    assert {file: file.read_bytes() for file in (tmp_path / "my-study").iterdir()} == pages
+
+
+def test_boards_and_plot_are_written_beside_the_file(write, tmp_path):
+    result = invoke(
+        write(
+            """
+            seed = [0, 1]
+            [[cells]]
+            label = "plain"
+            [[cells]]
+            label = "noise"
+            sweep.method.noise = [40.0, 90.0]
+            [[board]]
+            name = "parts"
+            title = "What noise does"
+            style = "variants"
+            """
+        ),
+        "-q",
+    )
+    assert result.exit_code == 0
+    page = (tmp_path / "my-study" / "parts.md").read_text("utf-8")
+    lines = [line for line in page.splitlines() if line.startswith("| toy ")]
+    assert [line.split(" | ")[2] for line in lines] == ["plain", "noise 40.0", "noise 90.0"]
+    assert "Differences are from plain" in page and "noise 90.0: toy (noise=90)." in page
+    assert "What noise does" in result.stdout and "plain" in result.stdout
+    assert (tmp_path / "my-study" / "sweeps.png").stat().st_size > 5000
+    assert (tmp_path / "my-study" / "toy.md").exists()
+
+
+def test_a_wrong_board_is_found_before_anything_runs(write, tmp_path):
+    with pytest.raises(UsageError, match=r"my-study\.toml: board\.0\.stile"):
+        invoke(write("[[board]]\nname = 'x'\ntitle = 'X'\nstile = 'long'"))
+    assert not (tmp_path / "registry").exists()
+
+
+def test_the_first_error_is_raised_where_a_traceback_is_wanted(write):
+    found = jobs.expand(study.read(write("option.method.fail = true")))
+    with pytest.raises(Exception, match="on purpose"):
+        list(jobs.run(found.jobs, Path("registry"), Reporter(), stop=True))
+
+
+def test_only_toml_files_are_studies(write):
+    with pytest.raises(UsageError, match="'vlcp' is no study file"):
+        invoke("vlcp")
+
+
+def noisy(value: float, values, **more):
+    return make("toy", values, options={"noise": value, "fail": False}, **more)
+
+
+def test_variants_are_compared_with_the_reference_in_their_setting():
+    records = [noisy(0.0, (0.5, 0.51), seed=seed, ipc=ipc) for seed in range(3) for ipc in (1, 10)]
+    records += [noisy(4.0, (0.7, 0.71), seed=seed, explicit={"noise": 4.0}) for seed in range(3)]
+    grid = variants.grid(records, Layout(labels={"toy (noise=4)": "noisy", "toy": "plain"}), "x")
+    names = [heading.name for heading in grid.headings]
+    rows = [dict(zip(names, row, strict=True)) for row in grid.rows]
+    assert [(row["IPC"], row["Variant"]) for row in rows] == [("1", "plain"), ("10", "plain"), ("10", "noisy")]
+    assert rows[2]["Difference"] == pytest.approx(20)
+    assert rows[2]["p"] < 0.001 and rows[2]["Runs"] == "3×2"
+    assert rows[0]["Difference"] is None and rows[1]["Difference"] is None
+    assert rows[2]["95 % from"] <= 70.5 <= rows[2]["to"]
+
+
+def test_no_variant_is_the_reference_where_none_stands_out():
+    pair = [noisy(value, (0.5,), explicit={"noise": value}) for value in (1.0, 2.0)]
+    grid = variants.grid(pair, Layout(), "x")
+    assert all(row[[h.name for h in grid.headings].index("Difference")] is None for row in grid.rows)
+    chosen = variants.grid(pair, Layout(), "x", "toy (noise=2)")
+    assert "Differences are from toy (noise=2)" in " ".join(chosen.notes)
+
+
+def test_a_sweep_has_the_reference_as_a_point_and_nothing_that_differs_otherwise():
+    records = [noisy(0.0, (0.5, 0.6))] + [noisy(x, (v,), explicit={"noise": x}) for x, v in ((4.0, 0.7), (2.0, 0.6))]
+    records.append(make("toy", (0.9,), options={"noise": 3.0, "fail": True}, explicit={"noise": 3.0, "fail": True}))
+    found = sweeps.sweep(records, "noise")
+    assert [(value, round(runs.mean, 3)) for value, runs in found[""]] == [(0.0, 0.55), (2.0, 0.6), (4.0, 0.7)]
+    assert sweeps.sweep(records, "fail") == {}
+    drawn = sweeps.draw(sweeps.sweeps(records, ["noise", "fail"]))
+    assert len(drawn.axes) == 1 and drawn.axes[0].get_xlabel() == "noise"
+
+
+def test_names_of_variants_stand_above_the_columns_of_a_table():
+    records = [noisy(0.0, (0.5,)), noisy(4.0, (0.7,), explicit={"noise": 4.0})]
+    (table,) = build(records, Layout(labels={"toy (noise=4)": "noisy"})).tables
+    assert [column.label for column in table.columns] == ["toy", "noisy"]
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_shipped_studies_name_what_there_is(path):
+    found, plugins = study.read(path), load_plugins()
+    validated(found.boards, path.name)
+    for block in found.blocks:
+        for kind, names in (("method", block.method), ("evaluator", block.eval), ("network", block.network)):
+            assert all(plugins.get(kind, name) for name in names)
+        assert all(plugins.get("dataset", name) for name in block.dataset)
+
+
+def test_the_ablation_covers_every_part_on_the_digits():
+    found = jobs.expand(study.read(ROOT / "leaderboards" / "studies" / "vlcp-ablation.toml", {"seed": [0]}))
+    names = {job.name for job in found.jobs}
+    assert {"VLCP", "label text", "no fine-tuning", "LOF 0.1", "strength 0.3", "guidance 4.0", "k 5"} <= names
+    assert ("no LOF", "VLCP") in found.same and ("strength 0.7", "VLCP") in found.same
+    assert {job.cell.method.options["beta"] for job in found.jobs} == {0.3, 0.5, 0.7, 0.9}
+
+
+@pytest.mark.slow
+def test_a_study_of_real_digits(write, tmp_path):
+    text = """
+        method = ["random", "herding"]
+        eval = "dc"
+        ipc = 1
+        network = ["convnet-1", "mlp"]
+        repeats = 1
+        option.eval.epochs = 3
+        """
+    result = invoke(write(text, shared=""), "-q")
+    assert result.exit_code == 0, result.output
+    found = sorted((tmp_path / "registry").glob("results/digits/*/*.json"))
+    assert [path.parent.name for path in found] == ["herding"] * 2 + ["random"] * 2
+    assert len({json.loads(path.read_text())["distilled"]["digest"] for path in found}) == 2
+    assert len(list((tmp_path / "home").glob("distilled/*/step.json"))) == 2
+    assert (tmp_path / "my-study" / "digits.md").exists()

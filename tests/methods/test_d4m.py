@@ -217,6 +217,8 @@ def test_a_model_trained_on_the_data_is_checked(run):
     small = {"backbone": "small", "small_vae_steps": 2, "small_unet_steps": 2}
     result, steps = run(**small, acceptance="small", acceptance_network="convnet-1-bn")
     assert "small-diffusion" in steps and result.extra["backbone"]["shipped"] is False
+    larger, _ = run(**small, acceptance="small", acceptance_network="convnet-1-bn", size=16, channels=1)
+    assert larger.images.shape == (6, 16, 16, 1) and larger.extra["acceptance"]["nearest"]["ratio"] > 0
     found = result.extra["acceptance"]
     assert found["recognition"]["count"] == 6 and set(found["prompt_swap"]) == {"moved", "stayed", "reverse"}
 

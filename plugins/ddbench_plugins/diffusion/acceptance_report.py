@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench_plugins.diffusion.images import grey, read_images
+from ddbench_plugins.diffusion.images import grey, read_images, resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -84,10 +84,15 @@ def acceptance(
 
 
 def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:
-    """Compare distances to the nearest training image: of distilled images [n, S, S, C] and of test images."""
+    """Compare distances to the nearest training image: of distilled images [n, S, S, C] and of test images.
+
+    Images larger than the data set's are compared at its size: they hold no more, and training sets scaled up may not
+    fit into memory.
+    """
     from ddbench_plugins.diffusion.acceptance import copy_check
 
-    data, size = ctx.dataset, images.shape[1]
+    data, size = ctx.dataset, min(images.shape[1], ctx.dataset.image_size)
+    images = _as_data(resized(images.repeat(3 // data.channels, axis=-1), size), data.channels)
     train, _ = data.arrays("train", size)
     chosen = ctx.rng("vlcp nearest").permutation(len(data.test))[:MOST_HELD_OUT]
     return copy_check(images, train, data.test.images.batch(np.sort(chosen).tolist(), size))

@@ -9,6 +9,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 Result = TypeVar("Result")
+#: Classes in memory at once: 1,300 latents of Stable Diffusion take about 300 MB while they are clustered.
+MOST = 8
 
 
 def each_class(
@@ -27,7 +29,7 @@ def each_class(
         apart: whether classes are worked on at once by threads whose own libraries have one thread each, which beats
             dividing the work of a class (NumPy, LAPACK and scikit-learn let go of Python's lock); else one class after
             the other has all threads.
-        workers: classes at a time, which is also how many are in memory; one per core when 0.
+        workers: classes at a time, which is also how many are in memory; one per core, at most :data:`MOST`, when 0.
         advance: told how many are done.
 
     Raises:
@@ -41,7 +43,7 @@ def each_class(
         return found
     from threadpoolctl import threadpool_limits
 
-    workers = workers or os.cpu_count() or 1
+    workers = workers or min(os.cpu_count() or 1, MOST)
     labels = iter(range(classes))
     running: dict[Future[Result], int] = {}
     done: dict[int, Result] = {}

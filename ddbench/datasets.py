@@ -156,6 +156,21 @@ class Dataset:
             split.check(f"{who}: the {name} split", self.class_names, channels)
 
 
+@dataclass(frozen=True)
+class DataStatus:
+    """Whether the files of a data set are on this machine; shown to the user, never part of a record.
+
+    Attributes:
+        found: what there is and where; empty when it cannot be loaded from what is here.
+        missing: what is not there; empty when nothing is.
+        advice: how to get it.
+    """
+
+    found: str = ""
+    missing: str = ""
+    advice: str = ""
+
+
 def check_ipc(dataset: Dataset, ipc: int) -> None:
     """Refuse a budget that the smallest class cannot fill.
 

@@ -46,6 +46,13 @@ class ImageSource(ABC):
         with ThreadPoolExecutor(4) as pool:
             return np.stack(list(pool.map(lambda i: self.load(int(i), size), indices)))
 
+    def prepare(self, size: int) -> int:
+        """Do once what makes later reading at ``size`` fast, and return the bytes that it takes on disk (0: nothing).
+
+        Sources of many files decode them all and keep the result.
+        """
+        return 0
+
     def batches(self, size: int, count: int = 256, progress: Progress | None = None) -> Iterator[NDArray[np.uint8]]:
         """Yield all images in order, ``count`` at a time, so that memory does not grow with the split."""
         for start in range(0, len(self), count):
@@ -83,9 +90,9 @@ class ArrayImages(ImageSource):
 
 
 class FileImages(ImageSource):
-    """Images decoded from files on demand (JPEG, PNG, …)."""
+    """Images decoded from files on demand (JPEG, PNG, …); a million paths are smaller as texts."""
 
-    def __init__(self, paths: Sequence[Path], channels: int = 3) -> None:
+    def __init__(self, paths: Sequence[Path | str], channels: int = 3) -> None:
         self.paths = list(paths)
         self.channels = channels
 
@@ -100,7 +107,7 @@ class FileImages(ImageSource):
         """
         from PIL import Image
 
-        path = self.paths[index]
+        path = Path(self.paths[index])
         try:
             with Image.open(path) as image:
                 # JPEG can decode at a fraction of its size, which is most of the work for small targets.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 if TYPE_CHECKING:
     from ddbench.context import Context
     from ddbench.contracts import DistilledSet, Protocol, Score
-    from ddbench.datasets import Dataset, Split
+    from ddbench.datasets import Dataset, DataStatus, Split
     from ddbench.embedding import Embedding
     from ddbench.options import Options
 
@@ -81,6 +81,10 @@ class DatasetLoader(Plugin, ABC):
     @abstractmethod
     def load(self, ctx: Context, argument: str) -> Dataset:
         """Return the data set; ``argument`` is what follows the colon of a prefix name (``folder:PATH``)."""
+
+    def status(self, ctx: Context, argument: str) -> DataStatus | None:
+        """Say whether the files are there, without reading or fetching any; None where only loading can tell."""
+        return None
 
 
 class Captioner(Plugin, ABC):

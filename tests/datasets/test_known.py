@@ -1,20 +1,18 @@
 """CIFAR, Fashion-MNIST, ImageNette: finding, order, errors; the real data where DDBENCH_DATA has it."""
 
 import gzip
+import hashlib
 import os
 import pickle
 
 import numpy as np
 import pytest
-from ddbench_plugins.datasets import fashion
-from ddbench_plugins.datasets.cifar import CIFAR10, CIFAR100
-from ddbench_plugins.datasets.imagenette import ImageNette
-from ddbench_plugins.datasets.names import synsets
+from ddbench_plugins.datasets.cifar import CIFAR10
+from ddbench_plugins.datasets.mnist import MNIST, FashionMNIST
 from ddbench_plugins.datasets.places import roots
 from PIL import Image
 
 import ddbench
-from ddbench.options import Preset, resolve
 
 DATA = os.environ.get("DDBENCH_DATA", "")
 
@@ -95,35 +93,13 @@ def test_altered_batches_are_never_unpickled(load, tmp_path):
     assert not trap.exists()
 
 
-@pytest.mark.parametrize("name", ["cifar10", "cifar100", "imagenette"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "svhn", "imagenette", "imageidc", "imagenet-1k"])
 def test_a_missing_data_set_is_explained(load, tmp_path, name):
     with pytest.raises(ddbench.DataError, match=f"The data set {name} was not found") as caught:
         load(name, f"{tmp_path / 'one'}{os.pathsep}{tmp_path / 'two'}")
-    assert "https://" in caught.value.hint
+    assert "://" in caught.value.hint
     for place in ("one", "two"):
         assert str(tmp_path / place) in caught.value.hint
-
-
-def test_class_lists():
-    assert CIFAR10.ids[:2] == ("airplane", "automobile")
-    assert len(set(CIFAR100.ids)) == 100
-    assert list(CIFAR100.ids) == sorted(CIFAR100.ids)
-    assert (CIFAR100.ids[1], CIFAR100.ids[99]) == ("aquarium_fish", "worm")
-    nette = synsets()["imagenette"]
-    assert list(nette) == sorted(nette)
-    assert (nette["n01440764"], nette["n03888257"]) == ("tench", "parachute")
-    assert [len(synsets()[name]) for name in ("imagenette", "imagewoof", "imagenet-100")] == [10, 10, 100]
-
-
-def test_published_class_orders_are_not_those_of_folders():
-    """The first labels of MinimaxDiffusion and IDC (misc/class_woof.txt, misc/class100.txt)."""
-    woof, hundred = list(synsets()["imagewoof"]), list(synsets()["imagenet-100"])
-    dogs = ("n02096294", "n02086240")
-    assert [woof.index(name) for name in dogs] == [0, 4]
-    assert [sorted(woof).index(name) for name in dogs] == [5, 0]
-    assert hundred[0] == "n02869837" and synsets()["imagenet-100"][hundred[0]] == "bonnet"
-    assert [sorted(hundred[:10]).index(name) for name in hundred[:10]] == [5, 0, 4, 3, 9, 2, 7, 8, 6, 1]
-    assert (hundred.index("n02086240"), hundred[99]) == (58, "n02090622")
 
 
 def test_the_data_folder_is_in_the_artifact_folder_by_default(monkeypatch, tmp_path):
@@ -131,48 +107,60 @@ def test_the_data_folder_is_in_the_artifact_folder_by_default(monkeypatch, tmp_p
     assert roots() == [tmp_path / "home" / "data"]
 
 
-def write_nette(draw, root, folder="imagenette", drop=()):
-    for split, count in (("train", 3), ("val", 2)):
-        for name in synsets()["imagenette"]:
-            for i in range(count):
-                if (split, name) not in drop:
-                    draw(root / folder / split / name / f"{name}_{i}.JPEG", i, (30, 24))
-
-
-@pytest.mark.parametrize("folder", ["imagenette", "imagenette2-320", "imagenet"])
-def test_imagenette(load, tmp_path, folder, draw):
-    write_nette(draw, tmp_path, folder)
-    if folder == "imagenet":
-        draw(tmp_path / folder / "train" / "n15075141" / "x.JPEG", 0)
-    data = load("imagenette", tmp_path)
-    assert data.class_ids == tuple(sorted(synsets()["imagenette"]))
-    assert data.class_names[0] == "tench"
-    assert (len(data.train), len(data.test), data.image_size) == (30, 20, 64)
-    assert load("imagenette", tmp_path, size=16).arrays("test")[0].shape == (20, 16, 16, 3)
-
-
-def test_imagenette_lacking_a_class(load, tmp_path, draw):
-    write_nette(draw, tmp_path, drop={("val", "n03445777")})
-    with pytest.raises(ddbench.DataError, match=r"imagenette/val lacks the ImageNette class.* n03445777"):
-        load("imagenette", tmp_path)
-
-
-def test_imagenette_is_larger_at_paper_scale():
-    paper = resolve(ImageNette, "dataset/imagenette", {}, Preset("paper"), {})
-    assert paper.values.size == 224
-    assert resolve(ImageNette, "dataset/imagenette", {}, Preset("cpu"), {}).shrunk == (("size", 224, 64),)
-
-
-def test_damaged_fashion_files_are_refused(load, tmp_path):
-    folder = tmp_path / "fashion-mnist"
+@pytest.mark.parametrize("kind", [FashionMNIST, MNIST])
+def test_damaged_idx_files_are_refused(load, tmp_path, kind):
+    folder = tmp_path / kind.name
     folder.mkdir()
-    for name in fashion.FILES:
+    for name in kind.checksums:
         (folder / f"{name}.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x05"))
     with pytest.raises(ddbench.DataError, match=r"train-images-idx3-ubyte.gz is damaged"):
-        load("fashion-mnist", tmp_path)
+        load(kind.name, tmp_path)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"nonsense")
     with pytest.raises(ddbench.DataError, match=r"train-images-idx3-ubyte.gz cannot be read"):
-        load("fashion-mnist", tmp_path)
+        load(kind.name, tmp_path)
+
+
+def test_mnist_from_idx_files(load, tmp_path, monkeypatch):
+    folder = tmp_path / "MNIST" / "raw"  # as torchvision leaves them
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    sums = {}
+    for name in MNIST.checksums:
+        shape = (20, 28, 28) if "images" in name else (20,)
+        values = rng.integers(0, 256, shape, np.uint8) if len(shape) == 3 else np.arange(20, dtype=np.uint8) % 10
+        raw = bytes([0, 0, 8, len(shape)]) + b"".join(side.to_bytes(4, "big") for side in shape) + values.tobytes()
+        (folder / name).write_bytes(raw)
+        sums[name] = hashlib.sha256(raw).hexdigest()
+        if name == "train-images-idx3-ubyte":
+            first = values[0]
+    monkeypatch.setattr(MNIST, "checksums", sums)
+    data = load("mnist", tmp_path)
+    assert (data.train.images.load(0, 28)[..., 0] == first).all()
+    assert (data.class_names[7], data.mean, data.flip) == ("seven", (0.1307,), False)
+
+
+def test_svhn_from_its_published_files(load, tmp_path, monkeypatch):
+    """Label 10 is the digit 0; images are stored with the number last. torchvision checks md5 sums."""
+    from scipy.io import savemat
+    from torchvision.datasets import SVHN as Opener
+
+    rng = np.random.default_rng(0)
+    listed = dict(Opener.split_list)
+    for split in ("train", "test"):
+        pixels = rng.integers(0, 256, (32, 32, 3, 20), np.uint8)
+        path = tmp_path / f"{split}_32x32.mat"
+        savemat(path, {"X": pixels, "y": (np.arange(20) % 10 + 1)[:, None]})
+        listed[split] = [listed[split][0], path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+        if split == "train":
+            first = pixels[..., 9]
+    monkeypatch.setattr(Opener, "split_list", listed)
+    data = load("svhn", tmp_path)
+    assert data.train.labels.tolist()[8:11] == [9, 0, 1]
+    assert (data.train.images.load(9, 32) == first).all()
+    assert (data.class_names[0], data.flip, data.std) == ("zero", False, (0.1980, 0.2010, 0.1970))
+    (tmp_path / "test_32x32.mat").write_bytes(b"cut")
+    with pytest.raises(ddbench.DataError, match=r"train_32x32.mat is incomplete or damaged"):
+        load("svhn", tmp_path)
 
 
 @pytest.mark.data
@@ -199,6 +187,8 @@ def test_real_imagenette(load):
         pytest.skip(str(error))
     assert data.num_classes == 10
     assert min(data.train.counts(10)) > 0
+    if len(data.train) == 2500:
+        assert data.fingerprint[:8] == "8b0201df"  # what the records have
     images, _ = data.arrays("test")
     assert images.shape[1:] == (64, 64, 3)
     assert 80 < images.mean() < 150

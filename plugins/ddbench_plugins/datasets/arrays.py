@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -123,16 +123,22 @@ def check(part: Part, num_classes: int, who: str) -> None:
 
 
 def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Return mean and std per channel of pixels scaled to [0, 1], to four decimals as they are published.
+    """Return mean and std per channel of pixels scaled to [0, 1], to four decimals as they are published."""
+    return measure_all(images[start : start + 4096] for start in range(0, len(images), 4096))
+
+
+def measure_all(batches: Iterable[NDArray[np.uint8]]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Do the same for images [n, H, W, C] that come in batches.
 
     Counted with exact integers, so the result is the same on every machine.
     """
     values = np.arange(256)
+    histograms: list[NDArray[np.int64]] = []
+    for batch in batches:
+        counts = [np.bincount(batch[..., channel].ravel(), minlength=256) for channel in range(batch.shape[-1])]
+        histograms = [a + b for a, b in zip(histograms, counts, strict=True)] if histograms else counts
     means, stds = [], []
-    for channel in range(images.shape[-1]):
-        histogram = np.zeros(256, np.int64)
-        for start in range(0, len(images), 4096):
-            histogram += np.bincount(images[start : start + 4096, ..., channel].ravel(), minlength=256)
+    for histogram in histograms:
         total, first, second = (int((histogram * values**power).sum()) for power in (0, 1, 2))
         mean = first / total
         means.append(round(mean / 255, 4))

@@ -42,6 +42,10 @@ class Digits(ddbench.DatasetLoader):
             flip=False,
         )
 
+    def status(self, ctx: ddbench.Context, argument: str) -> ddbench.DataStatus:
+        """They are part of a package that ddbench needs."""
+        return ddbench.DataStatus("inside scikit-learn")
+
 
 def read_digits() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the digits as int64 [1797, 8, 8] with values 0…16, and their labels.

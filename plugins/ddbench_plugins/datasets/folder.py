@@ -9,10 +9,11 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
+from ddbench_plugins.datasets.listing import File, class_folders, scan
 from ddbench_plugins.datasets.names import FILES, guess, read_names
 from ddbench_plugins.datasets.places import looked_in, roots
 from ddbench_plugins.datasets.split import stratified
-from ddbench_plugins.datasets.trees import File, TreeImages, class_folders, from_trees, scan
+from ddbench_plugins.datasets.trees import TreeImages, from_trees
 
 TEST_NAMES = ("test", "val", "validation", "valid")
 #: Uniform images up to this side are used as they are.

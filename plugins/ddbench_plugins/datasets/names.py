@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
 import importlib.resources
+import importlib.util
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import cache
@@ -16,18 +19,52 @@ from ddbench.errors import DataError
 FILES = ("names.txt", "names.toml", "classes.json")
 
 
+SYNSET = re.compile(r"n\d{8}")
+
+
 @cache
 def synsets() -> dict[str, dict[str, str]]:
-    """Return readable names of ImageNet synset ids, per published class list."""
+    """Return readable names of ImageNet synset ids, per published class list in its order (see synsets.toml)."""
     text = importlib.resources.files("ddbench_plugins.datasets").joinpath("synsets.toml").read_text("utf-8")
     return tomllib.loads(text)
 
 
+def class_list(name: str) -> dict[str, str]:
+    """Return synset ids and readable names of a class list in label order; ImageNet-1K's is timm's."""
+    lists = synsets()
+    return lists[name] if name in lists else {synset: lemma(synset) for synset in imagenet()}
+
+
+def imagenet() -> list[str]:
+    """Return the thousand synset ids of ImageNet-1K in label order, which is the sorted one."""
+    return _timm("imagenet_synsets.txt").split()
+
+
+@cache
+def _lemmas() -> dict[str, str]:
+    rows = csv.reader(_timm("imagenet_synset_to_lemma.txt").splitlines(), delimiter="\t")
+    return {row[0]: row[1] for row in rows}
+
+
+def lemma(synset: str) -> str:
+    """Return the first synonym of any ImageNet synset, or the id if it is unknown."""
+    return _lemmas().get(synset, synset).partition(",")[0]
+
+
+def _timm(name: str) -> str:
+    """Read a table of ``timm.data.ImageNetInfo``; the file, because importing timm takes seconds."""
+    found = importlib.util.find_spec("timm")
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder, "data", "_info", name)
+        if path.is_file():
+            return path.read_text("utf-8")
+    raise DataError(f"timm's table {name} is not there.", hint="Install timm, which ddbench depends on, again.")
+
+
 def guess(class_id: str) -> str:
     """Return the name of a known synset, else the folder name with spaces for underscores."""
-    for table in synsets().values():
-        if class_id in table:
-            return table[class_id]
+    if SYNSET.fullmatch(class_id):
+        return lemma(class_id)
     return class_id.replace("_", " ").strip() or class_id
 
 

@@ -1,130 +1,54 @@
-"""Class-folder trees: finding the files, and decoding each of them only once."""
+"""Images of class-folder trees: looked at once, decoded once per size, kept as memory-mapped arrays."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
+import hashlib
+import math
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING
+from itertools import islice
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench_plugins.datasets.arrays import measure, pixels_digest
+from ddbench.errors import DataError, StorageError
+from ddbench.keys import canonical
+from ddbench_plugins.datasets.arrays import measure, measure_all
+from ddbench_plugins.datasets.listing import File, complain
+from ddbench_plugins.datasets.whole import looks_whole
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 #: Splits that would take more bytes than this are decoded on demand instead of being kept as one array.
 ARRAY_LIMIT = 8 * 2**30
-#: Splits with more bytes of files than this are identified by names and sizes only.
+#: Splits with more bytes of files than this, or more files, are identified by names and sizes only.
 CONTENT_LIMIT = 4 * 2**30
+FILES_LIMIT = 500_000
 #: Raise when decoding changes.
 VERSION = 1
 
 
-@dataclass(frozen=True)
-class File:
-    """One image file.
+class TreeImages(ddbench.FileImages):
+    """Images of a tree; each size asked for as a whole is decoded once and kept as one array in the store.
 
     Attributes:
-        label: class index.
-        id: ``<class folder>/<path in it>``, the same wherever the tree is.
-        path: where it is.
-        size: in bytes.
-        changed: time of the last change, in nanoseconds; only says whether to read it again.
+        listing: digest of the files' names and sizes, in order.
+        content: digest of their bytes, or None of a large tree.
     """
-
-    label: int
-    id: str
-    path: Path
-    size: int
-    changed: int
-
-
-def class_folders(folder: Path) -> list[str]:
-    """Return the names of the class folders of a tree, sorted; hidden ones do not count."""
-    if not folder.is_dir():
-        return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
-
-
-def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str) -> list[File]:
-    """Return the image files of a tree by class and name; other files are left out with a warning.
-
-    Args:
-        ctx: hears the warning.
-        folder: holds one folder per class.
-        classes: names of the class folders in label order.
-        who: what the tree is, for messages.
-
-    Raises:
-        DataError: a class has no images, or a file is empty; all of them are counted and the first is named.
-    """
-    files: list[File] = []
-    others: list[str] = []
-    for label, name in enumerate(classes):
-        before = len(files)
-        for identity, path, size, changed in sorted(_walk(str(folder / name), name)):
-            if os.path.splitext(identity)[1].lower() in SUFFIXES:  # noqa: PTH122 (ten times as fast as pathlib)
-                files.append(File(label, identity, Path(path), size, changed))
-            else:
-                others.append(identity)
-        if len(files) == before:
-            raise DataError(
-                f"{who}: class folder {name!r} has no images.",
-                hint=f"Known image files: {', '.join(sorted(SUFFIXES))}. Add images or remove the folder.",
-            )
-    if others:
-        ctx.warn(f"{who}: {len(others)} file(s) that are no images were ignored, the first is {others[0]}.")
-    complain(who, [f"{file.id} is {'empty' if file.size == 0 else 'not readable'}" for file in files if file.size < 1])
-    return files
-
-
-def _walk(folder: str, prefix: str) -> Iterator[tuple[str, str, int, int]]:
-    """Yield id, path, size (-1 for a dead link) and time of change of every file below a folder, except hidden ones."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            identity = f"{prefix}/{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, identity)
-                continue
-            try:
-                about = entry.stat()
-                yield identity, entry.path, about.st_size, about.st_mtime_ns
-            except OSError:
-                yield identity, entry.path, -1, 0
-
-
-def complain(who: str, problems: Sequence[str]) -> None:
-    """Raise for a list of broken files.
-
-    Raises:
-        DataError: there are any; the first is named and all are counted.
-    """
-    if problems:
-        more = f" ({len(problems)} broken files in all)" if len(problems) > 1 else ""
-        raise DataError(
-            f"{who}: image {problems[0]}{more}.", hint="Replace or remove the file(s), then run the command again."
-        )
-
-
-class TreeImages(ddbench.FileImages):
-    """Images of a tree; each size asked for as a whole is decoded once and kept as one array in the store."""
 
     def __init__(self, ctx: ddbench.Context, files: Sequence[File], channels: int, who: str) -> None:
-        super().__init__([file.path for file in files], channels)
+        super().__init__([file.place for file in files], channels)
         self.ctx = ctx
-        self.files = list(files)
+        self.files = files
         self.who = who
-        self.listing = ddbench.digest([[file.id, file.size] for file in files])
-        self.content = self._content()
+        self.listing = digest_of_list([file.id, file.size] for file in files)
+        self.content = self._look()
         self._steps: dict[int, ddbench.Done] = {}
         self._arrays: dict[int, ddbench.ArrayImages] = {}
 
@@ -138,67 +62,161 @@ class TreeImages(ddbench.FileImages):
             self.keep(size)
         return self._arrays[size].batch(indices, size) if size in self._arrays else super().batch(indices, size)
 
-    def keep(self, size: int) -> ddbench.Done | None:
-        """Decode all images at a size into the store, or find them there; None if they would be too large.
+    def keep(self, size: int, *, always: bool = False) -> ddbench.Done | None:
+        """Decode all images at a size into the store, or find them there.
+
+        Args:
+            size: side in pixels.
+            always: decode also what takes more than ``ARRAY_LIMIT``; else None is returned if it is not there yet.
 
         Raises:
             DataError: files that cannot be read; the first is named and all are counted.
         """
-        if len(self) * size * size * self.channels > ARRAY_LIMIT:
-            return None
         if size not in self._steps:
             files = {"files": self.listing, "content": self.content}
             inputs = {"version": VERSION, **files, "size": size, "channels": self.channels}
+            if not always and self._bytes(size) > ARRAY_LIMIT and not self.ctx.store.get("images", inputs):
+                return None
             done = self.ctx.step("images", inputs, lambda step: self._decode(step, size))
             self._steps[size] = done
             self._arrays[size] = ddbench.ArrayImages(np.load(done.dir / "images.npy", mmap_mode="r"))
         return self._steps[size]
 
+    def prepare(self, size: int) -> int:
+        """Decode all images at a size into the store, however many, and return the bytes that they take there.
+
+        Raises:
+            StorageError: the disk has no room for them.
+            DataError: files that cannot be read.
+        """
+        room = shutil.disk_usage(_existing(self.ctx.home)).free
+        if not self.keep(size) and self._bytes(size) > room:
+            raise StorageError(
+                f"{self.who} at {size}×{size} takes {self._bytes(size) / 1e9:,.1f} GB; {room / 1e9:,.1f} GB are free.",
+                hint="Free some space, point DDBENCH_HOME somewhere else, or decode on demand (do not prepare it).",
+            )
+        self.keep(size, always=True)
+        return self._bytes(size)
+
     def array(self, size: int) -> NDArray[np.uint8]:
         """Return all images at a size, read-only: uint8 [N, size, size, C]."""
         return self._arrays[size].array if self.keep(size) else self.batch(range(len(self)), size)
 
-    def _content(self) -> str | None:
-        """Return the digest of the files' bytes, or None if they are too large to read them all."""
-        if sum(file.size for file in self.files) > CONTENT_LIMIT:
-            return None
+    def _bytes(self, size: int) -> int:
+        return len(self) * size * size * self.channels
 
-        def read(step: ddbench.Step) -> None:
-            step.info["content"] = ddbench.digest([ddbench.digest_bytes(path.read_bytes()) for path in self.paths])
+    def _look(self) -> str | None:
+        """Look for cut-off files and return the digest of all files' bytes, or None if they are too many to read.
+
+        Raises:
+            DataError: files that are no whole images; the first is named and all are counted.
+        """
+        small = len(self) <= FILES_LIMIT and sum(file.size for file in self.files) <= CONTENT_LIMIT
+
+        def look(index: int) -> tuple[str, str]:
+            file = self.files[index]
+            try:
+                content = ddbench.digest_bytes(file.path.read_bytes()) if small else ""
+                whole = looks_whole(file.place, file.size)
+            except OSError as error:
+                return "", f"{file.id} cannot be read ({error.strerror})"
+            # Decoding is sure, and quick enough for the few that look cut off.
+            return content, "" if whole else self._try(index, 8)[1]
+
+        def build(step: ddbench.Step) -> None:
+            problems: list[str] = []
+
+            def contents() -> Iterator[str]:
+                for content, problem in self._each(f"checking {self.who}", look, 0):
+                    problems.extend([problem] if problem else [])
+                    yield content
+
+            content = digest_of_list(contents())
+            complain(self.who, problems)
+            step.info["content"] = content if small else None
 
         # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
-        changed = ddbench.digest([file.changed for file in self.files])
+        changed = digest_of_list(file.changed for file in self.files)
         inputs = {"version": VERSION, "files": self.listing, "changed": changed}
-        content: str = self.ctx.store.build("image-files", inputs, read).info["content"]
-        return content
+        found: str | None = self.ctx.store.build("image-files", inputs, build).info["content"]
+        return found
 
-    def _decode(self, step: ddbench.Step, size: int) -> None:
+    def _try(self, index: int, size: int) -> tuple[NDArray[np.uint8] | None, str]:
+        """Return an image decoded from its file, or None and why it cannot be."""
         from PIL.Image import DecompressionBombError
 
-        path = step.dir / "images.npy"
-        shape = (len(self), size, size, self.channels)
-        problems: list[str] = []
         try:
-            array = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
+            return super().load(index, size), ""
+        except (DataError, DecompressionBombError) as error:  # the latter: a damaged header claims a vast size
+            return None, f"{self.files[index].id} cannot be read ({error.__cause__ or error})"
 
-            def decode(index: int) -> None:
-                try:
-                    array[index] = super(TreeImages, self).load(index, size)
-                except (DataError, DecompressionBombError) as error:  # the latter: a damaged header claims a vast size
-                    problems.append(f"{self.files[index].id} cannot be read ({error.__cause__ or error})")
+    def _each(self, title: str, work: Callable[[int], Any], start: int) -> Iterator[Any]:
+        """Yield what ``work`` returns for each file in order, from number ``start``, with progress."""
+        with ThreadPoolExecutor(4) as pool, self.ctx.progress(title, len(self)) as advance:
+            for first in range(start, len(self), 256):
+                stop = min(first + 256, len(self))
+                # A task of several files, because handing one over takes as long as looking at it.
+                blocks = [range(start, min(start + 64, stop)) for start in range(first, stop, 64)]
+                for results in pool.map(lambda block: [work(index) for index in block], blocks):
+                    yield from results
+                advance(stop)
 
-            with ThreadPoolExecutor(4) as pool, self.ctx.progress(f"decoding {self.who}", len(self)) as advance:
-                for start in range(0, len(self), 256):
-                    stop = min(start + 256, len(self))
-                    list(pool.map(decode, range(start, stop)))
-                    advance(stop)
+    def _decode(self, step: ddbench.Step, size: int) -> None:
+        path = step.dir / "images.npy"
+        shape = (size, size, self.channels)
+        state = step.load() if path.exists() else None
+        done, problems = (state["done"], state["problems"]) if state else (0, [])
+        # Written as a stream: pages of a mapped file would count as memory of this process.
+        with path.open("r+b" if state else "w+b") as file:
+            start = _header(file, (len(self), *shape))
+            file.seek(start + done * math.prod(shape))
+            saved = time.monotonic()
+            for image, problem in self._each(f"decoding {self.who}", lambda index: self._try(index, size), done):
+                file.write(np.zeros(shape, np.uint8).data if image is None else image.tobytes())
+                done += 1
+                problems += [problem] if problem else []
+                if time.monotonic() - saved > self.ctx.checkpoint_seconds:
+                    file.flush()
+                    step.save({"done": done, "problems": problems})
+                    saved = time.monotonic()
+            if problems:
+                path.unlink()
             complain(self.who, sorted(problems))
-            array.flush()
-        except BaseException:
-            path.unlink(missing_ok=True)
-            raise
-        step.info["mean"], step.info["std"] = (list(values) for values in measure(array))
-        step.info["pixels"] = pixels_digest(array)
+
+            def batches() -> Iterator[NDArray[np.uint8]]:
+                file.seek(start)
+                while raw := file.read(256 * math.prod(shape)):
+                    yield np.frombuffer(raw, np.uint8).reshape(-1, *shape)
+
+            step.info["mean"], step.info["std"] = (list(values) for values in measure_all(batches()))
+            # What ``pixels_digest`` says of the whole array.
+            digest = hashlib.sha256(self._bytes(size).to_bytes(8, "little"))
+            for batch in batches():
+                digest.update(batch.data)
+            step.info["pixels"] = digest.hexdigest()
+
+
+def _header(file: BinaryIO, shape: tuple[int, ...]) -> int:
+    """Write the head of an .npy file of uint8 values and return its length."""
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+    return file.tell()
+
+
+def digest_of_list(items: Iterable[Any]) -> str:
+    """Return ``ddbench.digest(list(items))`` without holding the list."""
+    state, first = hashlib.sha256(b"["), True
+    remaining = iter(items)
+    while chunk := list(islice(remaining, 4096)):
+        state.update(("" if first else ",").encode() + canonical(chunk)[1:-1].encode())
+        first = False
+    state.update(b"]")
+    return state.hexdigest()
+
+
+def _existing(folder: Path) -> Path:
+    """Return the folder, or the nearest one above it that exists."""
+    return next(each for each in (folder, *folder.parents) if each.exists())
 
 
 def split_of(images: TreeImages) -> ddbench.Split:

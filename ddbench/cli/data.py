@@ -1,0 +1,150 @@
+"""`ddbench data`: which data sets are on this machine, how to get the others, and decoding ahead of a run."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbench.cli import common
+from ddbench.errors import DataError
+
+if TYPE_CHECKING:
+    from ddbench.context import Context
+    from ddbench.datasets import Dataset, DataStatus
+
+NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME…")
+SETTINGS = common.decorate(
+    common.preset_option,
+    common.set_option,
+    common.plugin_option,
+    click.option("--offline", is_flag=True, help="Never open a network connection."),
+    click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
+)
+
+
+@click.group("data")
+def command() -> None:
+    """See which data sets are here, how to get the others, and decode them ahead of a run.
+
+    Images are looked for in the folders of DDBENCH_DATA.
+
+    \b
+    Examples:
+      ddbench data list
+      ddbench data check imagewoof imagenet-1k
+      ddbench data prepare imagewoof --preset paper
+    """
+
+
+@command.command("list")
+@common.plugin_option
+def show(plugins: tuple[str, ...]) -> None:
+    """Say of every data set whether its files are here; nothing is read or fetched."""
+    from ddbench import api
+
+    ctx = api.context(plugins, device="cpu", precision="fp32", offline=True)
+    known = sorted(name for name in ctx.plugins.entries["dataset"] if not name.endswith(":"))
+    width = max(map(len, known), default=0)
+    for name in known:
+        state = _status(ctx, name)
+        if state is None:
+            word, text = "?", f"`ddbench data check {name}` tries to load it"
+        elif state.found:
+            word, text = "there", state.found
+        else:
+            word, text = "missing", f"`ddbench data check {name}` says how to get it"
+        click.echo(f"  {name.ljust(width)}  {word.ljust(7)}  {text}")
+
+
+@command.command("check")
+@NAMES
+@SETTINGS
+def check(names: tuple[str, ...], **values: Any) -> None:
+    """List the files of data sets and name what is missing or broken; nothing is downloaded.
+
+    Shows classes, images per class, fingerprint and origin. Ends with exit code 4 when a data set is not there.
+    """
+    ctx = _context({**values, "offline": True})
+    absent = 0
+    for name in names:
+        state = _status(ctx, name)
+        click.echo(click.style(name, bold=True))
+        if state is not None and not state.found:
+            absent += 1
+            click.echo(f"  missing      {state.missing}\n  → {state.advice}")
+            continue
+        if state is not None:
+            click.echo(f"  files        {state.found}")
+        _describe(_load(ctx, name))
+    if absent:
+        sys.exit(DataError.exit_code)
+
+
+@command.command("prepare")
+@NAMES
+@click.option("--size", type=common.numbers, metavar=common.NUMBERS, help="Sides to decode at (default: its own).")
+@SETTINGS
+def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> None:
+    """Fetch data sets that may be downloaded, and decode every image once, so that no run has to.
+
+    The decoded images are kept in the artifact folder (DDBENCH_HOME), one memory-mapped array per split and side. A
+    broken file is named here instead of in the middle of a run. Stop and go on at any time.
+    """
+    ctx = _context(values)
+    for name in names:
+        start = time.perf_counter()
+        data = _load(ctx, name)
+        for side in size or [data.image_size]:
+            kept = sum(split.images.prepare(side) for split in (data.train, data.test))
+            where = f"{kept / 1e6:,.1f} MB in {ctx.home}" if kept else "nothing to decode"
+            click.echo(f"{name}  {len(data.train) + len(data.test):,} images at {side}×{side}: {where}")
+        click.echo(f"{name}  ready after {time.perf_counter() - start:.1f} s")
+
+
+def _context(values: dict[str, Any]) -> Context:
+    from ddbench import api
+    from ddbench.ui import reporter
+
+    options = common.parse_options(values["options"])
+    return api.context(
+        values["plugins"],
+        values["preset"],
+        options,
+        device="cpu",
+        precision="fp32",
+        offline=values["offline"],
+        reporter=reporter(values["quiet"]),
+    )
+
+
+def _status(ctx: Context, name: str) -> DataStatus | None:
+    from ddbench.context import load_plugin
+    from ddbench.plugins import plugin_errors
+
+    entry = ctx.plugins.get("dataset", name)
+    with plugin_errors(entry):
+        loader = load_plugin(entry)
+        found: DataStatus | None = loader.status(ctx.with_options_of(loader, entry), entry.argument)
+    return found
+
+
+def _load(ctx: Context, name: str) -> Dataset:
+    from ddbench.pipeline import load_dataset
+
+    return load_dataset(ctx, name)
+
+
+def _describe(data: Dataset) -> None:
+    side, k = data.image_size, data.num_classes
+    named = [f"{name} ({key})" for name, key in zip(data.class_names, data.class_ids, strict=True)]
+    click.echo(f"  classes      {k}, in this order: {', '.join(named[:2])}, … {named[-1]}")
+    for word, split in (("training", data.train), ("test", data.test)):
+        counts = split.counts(k)
+        each = f"{counts[0]:,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+        click.echo(f"  {word.ljust(11)}  {len(split):,} images, {each} per class")
+    click.echo(f"  images       {side}×{side}×{data.channels}")
+    click.echo(f"  fingerprint  {data.fingerprint}")
+    click.echo(f"  origin       {data.origin}")

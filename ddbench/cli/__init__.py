@@ -18,6 +18,7 @@ COMMANDS = {
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
     "list": ("listing", "What there is: methods, evaluators, data sets, networks, captioners."),
+    "data": ("data", "Which data sets are here, how to get the others; decode them ahead of a run."),
     "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
     "compare": ("compare", "Whether two methods differ: effect, interval, p, and when there are too few runs to say."),

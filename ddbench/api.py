@@ -14,9 +14,11 @@ from ddbench.datasets import Dataset
 from ddbench.distilled import LoadedSet
 from ddbench.errors import UsageError, unknown
 from ddbench.exchange import keep
-from ddbench.importing import import_folder
+from ddbench.importing import read_set
+from ddbench.importing import write as _write_imported
+from ddbench.imports.declared import Declared
 from ddbench.options import Preset
-from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
+from ddbench.pipeline import Distilled, check_network, data_key, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
 from ddbench.planning import carry_out, plan
@@ -157,13 +159,15 @@ def evaluate(
     offline: bool = False,
     force: bool = False,
     reporter: Reporter | None = None,
+    **declared: Any,
 ) -> list[Record]:
-    """Evaluate an already distilled set from a folder: one that ddbench wrote, or any class-per-folder tree of images.
+    """Evaluate an already distilled set: one that ddbench wrote, a tree of pictures, or the tensors of released code.
 
     Args:
-        path: the folder.
+        path: the folder or file.
         dataset: the data set it was distilled from; read from its ``distilled.json`` when empty.
         name: what to call the method in records; the recorded name, or the folder's, when empty.
+        declared: what a foreign set does not say: the fields of :class:`ddbench.imports.declared.Declared`.
 
     Raises:
         DataError: the folder's classes are not those of the data set (matched by id or name, never by position).
@@ -174,7 +178,7 @@ def evaluate(
     folder = Path(path)
     wanted = dataset or disk.dataset_name(folder) or default_dataset(ctx.plugins)
     ctx = replace(ctx, _dataset=_load_dataset(ctx, wanted))
-    made: Distilled = import_folder(folder, ctx.dataset, name)
+    made = _read_set(ctx, folder, name, Declared(**declared))
     prepared = [
         prepare_evaluator(replace(ctx, base_seed=evaluation_seed), one, net, made.ipc)
         for one in evaluators
@@ -188,6 +192,46 @@ def evaluate(
         record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
         found.append(keep(record, Path(registry), ctx.reporter.warn))
     return found
+
+
+def import_set(
+    source: str | Path,
+    name: str,
+    *,
+    dataset: str = "",
+    out: str | Path | None = None,
+    preset: str = "",
+    options: Options | None = None,
+    plugins: Iterable[str | Path] = (),
+    offline: bool = False,
+    reporter: Reporter | None = None,
+    **declared: Any,
+) -> LoadedSet:
+    """Turn a set that somebody else distilled into an ordinary distilled set, and return it.
+
+    Args:
+        source: a tree of pictures, or a file of tensors as released code writes it.
+        name: what to call its method in records; not the name of a method of ddbench.
+        dataset: the data set it was distilled from; the embedded default when empty.
+        out: folder to copy the set into, as a sub-folder; an existing one is never overwritten.
+        declared: what the files do not say: the fields of :class:`ddbench.imports.declared.Declared`.
+
+    Raises:
+        DataError: files that cannot be read safely, or do not fit the data set.
+        UsageError: something that must be said, such as the pixel space.
+    """
+    ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
+    ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
+    made = _read_set(ctx, Path(source), name, Declared(**declared))
+    folder = None if out is None else _set_folder(Path(out), ctx.dataset, made.plugin.name, made.ipc, made.seed)
+    if folder is not None:
+        _free(folder)
+    about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
+    inputs = {"format": disk.FORMAT, "dataset": data_key(ctx.dataset), "digest": made.digest, **about}
+    done = ctx.step("imported", inputs, lambda step: _write_imported(made, step.dir, ctx.dataset))
+    if folder is not None:
+        disk.copy(done.dir, folder)
+    return disk.load(folder or done.dir, ctx.dataset)
 
 
 def load(path: str | Path) -> LoadedSet:
@@ -285,6 +329,11 @@ def _plugin_scope(scope: str, plugins: Plugins) -> str:
         raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Say {choices}.")
     names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
     raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
+
+
+def _read_set(ctx: Context, source: Path, name: str, declared: Declared) -> Distilled:
+    taken = ctx.plugins.entries["method"]
+    return read_set(source, ctx.dataset, name, declared, taken=taken, warn=ctx.reporter.warn)
 
 
 def _set_folder(out: Path, dataset: Dataset, method: str, ipc: int | None, seed: int) -> Path:

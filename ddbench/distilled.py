@@ -186,7 +186,7 @@ def copy(source: Path, target: Path) -> None:
     """Copy a distilled set's own files to a new folder."""
     for path in sorted(source.rglob("*")):
         name = path.relative_to(source)
-        if path.is_file() and (path.name in (FILE, "preview.png", "tensors.safetensors") or "images" in name.parts):
+        if path.is_file() and (path.name in OWN or "images" in name.parts):
             write_atomic(target / name, path.read_bytes())
 
 

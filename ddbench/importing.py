@@ -1,17 +1,20 @@
-"""Distilled sets of others: a folder that ddbench wrote, or any class-per-folder tree of images."""
+"""Distilled sets of others: a folder that ddbench wrote, pictures in class folders, or the tensors of released code."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddbench import distilled as disk
 from ddbench.contracts import Budget, DistilledSet
 from ddbench.datasets import Dataset
-from ddbench.errors import DataError, did_you_mean
-from ddbench.images import FileImages
+from ddbench.errors import DataError, UsageError
+from ddbench.imports import IMPORTED, folders, tensors
+from ddbench.imports.declared import Declared, Found, read_pixels
 from ddbench.pipeline import Distilled
 from ddbench.records import PluginPart
 from ddbench.registry import check_name
@@ -19,35 +22,187 @@ from ddbench.registry import check_name
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
-
-def import_folder(folder: Path, dataset: Dataset, name: str = "") -> Distilled:
-    """Read a distilled set from a folder for evaluation on a data set.
+def read_set(
+    source: Path,
+    dataset: Dataset,
+    name: str = "",
+    declared: Declared | None = None,
+    *,
+    taken: Collection[str] = (),
+    warn: Callable[[str], None] = lambda message: None,
+) -> Distilled:
+    """Read a distilled set for evaluation on a data set.
 
     Args:
-        folder: with a ``distilled.json`` of ddbench, or one sub-folder of images per class.
-        dataset: whose class ids the set must have.
+        source: a folder with a ``distilled.json`` of ddbench, a tree of pictures, or a file of tensors.
+        dataset: whose classes the set must have.
         name: what to call the method; the recorded or the folder's name when empty.
+        declared: what the files do not say.
+        taken: names of methods that a set of somebody else must not pass as.
+        warn: told what looks odd.
 
     Raises:
         DataError: no images, classes that are not the data set's, or unequal numbers of images per class.
         RecordError: a damaged ``distilled.json``.
-        UsageError: a name that no record can have.
+        UsageError: a name that no record can have or that is a method's, or something that must be said.
     """
-    check_name(name or folder.resolve().name, "Give another with --name.")
-    if not folder.is_dir():
-        raise DataError(f"{folder} is not a folder.", hint="Give the folder of a distilled set.")
-    if (folder / disk.FILE).exists():
-        return _own(folder, dataset, name)
-    return _tree(folder, dataset, name)
+    declared = declared or Declared()
+    called = name or (source.resolve().name if source.is_dir() else source.stem)
+    check_name(called, "Give another with --name.")
+    if not source.exists():
+        raise DataError(f"{source} does not exist.", hint=f"A distilled set is {tensors.FORMATS}.")
+    if (source / disk.FILE).exists():
+        if declared:
+            raise UsageError(f"{source.name} is a set of ddbench, which says all about itself in {disk.FILE}.")
+        return _own(source, dataset, name, taken)
+    _refuse_taken(called, taken)
+    found = _read(source, dataset, declared)
+    content = _content(found, dataset, declared, source, warn)
+    digest = disk.content_digest(content)
+    origin = content.extra[IMPORTED]["sha256"]
+    size = sum(path.stat().st_size for path in found.files) if found.as_pictures else content.images.nbytes
+    soft = 0 if content.soft_labels is None else content.soft_labels.nbytes
+    return Distilled(
+        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16]}, explicit={}),
+        content=content,
+        key=digest,
+        digest=digest,
+        ipc=len(content.labels) // dataset.num_classes,
+        seed=found.run,
+        shrunk=(),
+        steps=[],
+        seconds=0.0,
+        bytes={"images": size, "labels": content.labels.nbytes + soft},
+        path=source,
+    )
 
 
-def _own(folder: Path, dataset: Dataset, name: str) -> Distilled:
+def write(made: Distilled, folder: Path, dataset: Dataset) -> None:
+    """Write an imported set as an ordinary distilled set."""
+    about: dict[str, Any] = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "shrunk": []}
+    disk.save(folder, made.content, dataset, {**about, "bytes": dict(made.bytes)})
+
+
+def _read(source: Path, dataset: Dataset, declared: Declared) -> Found:
+    if source.is_dir() and not (files := tensors.candidates(source)):
+        if not folders.holds_pictures(source):
+            raise DataError(
+                f"{source} has neither {disk.FILE} nor class folders, nor files of tensors.",
+                hint=f"A distilled set is {tensors.FORMATS}.",
+            )
+        if declared.run is not None:
+            raise UsageError(f"{source.name} holds one set.", hint="--run is for res_*.pt, which may hold several.")
+        return folders.read(source, dataset)
+    if source.is_dir():
+        if len(files) > 1:
+            listed = ", ".join(path.name for path in files[:12])
+            raise UsageError(f"{source.name} holds several sets.", hint=f"Name one of its files: {listed}.")
+        source = files[0]
+    if source.suffix not in tensors.SUFFIXES:
+        raise DataError(f"{source.name} is no distilled set.", hint=f"A distilled set is {tensors.FORMATS}.")
+    return tensors.read(source, dataset, declared)
+
+
+def _content(
+    found: Found, dataset: Dataset, declared: Declared, source: Path, warn: Callable[[str], None]
+) -> DistilledSet:
+    name = source.resolve().name
+    labels, soft, meaning = _renumber(found, dataset, declared, name)
+    if len(labels) != len(found.images):
+        raise DataError(f"{name} has {len(found.images)} images, but {len(labels)} labels.")
+    _check_counts(labels, dataset, name)
+    images, space, pixels = read_pixels(found, declared, dataset, warn)
+    order = np.argsort(labels, kind="stable")
+    imported: dict[str, Any] = {
+        "format": found.kind,
+        "files": len(found.files) if found.as_pictures else [path.name for path in found.files],
+        "sha256": _digest(found.files, source),
+        "classes": meaning,
+        **pixels,
+    }
+    if found.runs > 1:
+        imported |= {"run": found.run, "runs": found.runs}
+    rate = declared.learning_rate or found.learning_rate
+    content = DistilledSet(
+        images=np.ascontiguousarray(images[order]),
+        labels=labels[order],
+        space=space,
+        soft_labels=None if soft is None else soft[order],
+        learning_rate=None if rate is None else float(rate),
+        extra={IMPORTED: imported},
+    )
+    content.check(dataset, Budget(len(labels) // dataset.num_classes), name)
+    return content
+
+
+def _renumber(
+    found: Found, dataset: Dataset, declared: Declared, name: str
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Any, str]:
+    """Turn the files' label numbers into the data set's labels; also return in words what they were taken for."""
+    if not found.numbered:
+        if declared.classes:
+            raise UsageError(f"The folders of {name} are named by class.", hint="Leave --classes out.")
+        return found.labels, found.soft_labels, "matched by id or name"
+    low, high = int(found.labels.min()), int(found.labels.max())
+    if low < 0 or high >= dataset.num_classes:
+        raise DataError(
+            f"{name} has the label numbers {low} … {high}, but {dataset.name} has {dataset.num_classes} classes"
+            f" (0 … {dataset.num_classes - 1}).",
+            hint="Name the data set it was distilled from with --dataset.",
+        )
+    soft = found.soft_labels
+    if soft is not None and soft.shape[1] != dataset.num_classes:
+        raise DataError(f"{name} has soft labels of {soft.shape[1]} classes, not {dataset.num_classes}.")
+    if not declared.classes:
+        return found.labels, soft, "numbered as in the data set"
+    matched = [folders.match_class(each, dataset) for each in declared.classes]
+    if lost := [each for each, label in zip(declared.classes, matched, strict=True) if label is None]:
+        raise UsageError(f"{dataset.name} has no class {', '.join(map(repr, lost[:10]))}.", hint="See --classes.")
+    new = np.asarray(matched, np.int64)
+    if sorted(new.tolist()) != list(range(dataset.num_classes)):
+        raise UsageError(f"--classes must name each of the {dataset.num_classes} classes of {dataset.name} once.")
+    return new[found.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
+
+
+def _check_counts(labels: np.ndarray[Any, np.dtype[np.int64]], dataset: Dataset, name: str) -> None:
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    if counts.min() == counts.max():
+        return
+    usual = int(np.bincount(counts).argmax())
+    odd = [f"{dataset.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts != usual)]
+    raise DataError(
+        f"{name} has {counts.min()} to {counts.max()} images per class: {usual} of most, but"
+        f" {', '.join(odd[:12])}{' …' if len(odd) > 12 else ''}.",
+        hint="Every class of the data set needs the same number of images (its IPC).",
+    )
+
+
+def _digest(files: Sequence[Path], source: Path) -> str:
+    """Return one sha256 of files by their content and their names below ``source``."""
+    names = {path.relative_to(source).as_posix() if source.is_dir() else path.name: path for path in files}
+    state = hashlib.sha256()
+    for name in sorted(names):
+        with names[name].open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{content}  {name}\n".encode())
+    return state.hexdigest()
+
+
+def _refuse_taken(name: str, taken: Collection[str]) -> None:
+    if name in taken:
+        raise UsageError(
+            f"{name!r} is a method of ddbench, whose results this set must not pass as.",
+            hint=f"Give another name, such as {name}-authors.",
+        )
+
+
+def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str]) -> Distilled:
     loaded = disk.load(folder, dataset)
     content = reorder(loaded.distilled, loaded.class_ids, dataset, folder.name)
     method = dict(loaded.about["method"])
-    if name:
+    if name and name != method["name"]:
+        _refuse_taken(name, taken)
         method["name"] = name
     content.check(dataset, Budget(loaded.about["ipc"]), method["name"])
     return Distilled(
@@ -62,62 +217,6 @@ def _own(folder: Path, dataset: Dataset, name: str) -> Distilled:
         seconds=0.0,
         bytes=loaded.about["bytes"],
         path=folder,
-    )
-
-
-def _tree(folder: Path, dataset: Dataset, name: str) -> Distilled:
-    classes = sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    if not classes:
-        raise DataError(
-            f"{folder} has neither {disk.FILE} nor class folders.", hint="Expected one sub-folder per class."
-        )
-    labels_of = {path.name: match_class(path.name, dataset) for path in classes}
-    paths, labels = [], []
-    for path in sorted(classes, key=lambda p: labels_of[p.name]):
-        images = sorted(
-            file for file in path.iterdir() if file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
-        )
-        paths += images
-        labels += [labels_of[path.name]] * len(images)
-    counts = np.bincount(labels, minlength=dataset.num_classes) if labels else np.zeros(dataset.num_classes, int)
-    if counts.min() == 0 or counts.min() != counts.max():
-        raise DataError(
-            f"{folder.name} has {counts.min()} to {counts.max()} images per class.",
-            hint="Every class of the data set needs the same number of images (its IPC).",
-        )
-    source = FileImages(paths, dataset.channels)
-    content = DistilledSet(source.batch(range(len(paths)), _own_size(paths)), np.asarray(labels, np.int64))
-    digest = disk.content_digest(content)
-    size = sum(path.stat().st_size for path in paths)
-    return Distilled(
-        plugin=PluginPart(name=name or folder.resolve().name, version=1, options={}, explicit={}),
-        content=content,
-        key=digest,
-        digest=digest,
-        ipc=int(counts[0]),
-        seed=0,
-        shrunk=(),
-        steps=[],
-        seconds=0.0,
-        bytes={"images": size, "labels": content.labels.nbytes},
-        path=folder,
-    )
-
-
-def match_class(folder: str, dataset: Dataset) -> int:
-    """Return the label of a class folder by id, by name, or by ddbench's own ``<index>_<id>``; never by position.
-
-    Raises:
-        DataError: the folder is no class of the data set.
-    """
-    for label, (class_id, class_name) in enumerate(zip(dataset.class_ids, dataset.class_names, strict=True)):
-        if folder in (class_id, class_name, class_name.replace(" ", "_"), disk.class_folder(label, class_id)):
-            return label
-    known = [*dataset.class_ids, *dataset.class_names]
-    raise DataError(
-        f"Class folder {folder!r} is no class of {dataset.name}.{did_you_mean(folder, known)}",
-        hint=f"Name the folders by class id or name: {', '.join(dataset.class_ids[:12])}"
-        f"{' …' if dataset.num_classes > 12 else ''}.",
     )
 
 
@@ -149,13 +248,3 @@ def reorder(content: DistilledSet, class_ids: Sequence[str], dataset: Dataset, w
         learning_rate=content.learning_rate,
         extra=content.extra,
     )
-
-
-def _own_size(paths: Sequence[Path]) -> int:
-    from PIL import Image
-
-    try:
-        with Image.open(paths[0]) as image:
-            return min(image.size)
-    except OSError as error:
-        raise DataError(f"Image {paths[0].parent.name}/{paths[0].name} cannot be read: {error}") from error

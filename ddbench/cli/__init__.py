@@ -17,6 +17,7 @@ COMMANDS = {
     "run": ("run", "Distil and evaluate: the whole experiment in one command."),
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
+    "import": ("bring", "Turn a set that somebody else distilled into an ordinary one."),
     "list": ("listing", "What there is: methods, evaluators, data sets, networks, captioners."),
     "data": ("data", "Which data sets are here, how to get the others; decode them ahead of a run."),
     "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),

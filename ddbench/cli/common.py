@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -102,6 +103,44 @@ set_option = click.option(
 registry_option = click.option(
     "--registry", default="registry", show_default=True, metavar="DIR", help="Folder of the records."
 )
+
+
+def floats(text: str) -> tuple[float, ...]:
+    """Read a comma list of numbers."""
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(f"{text!r} is not a list of numbers such as 0.49,0.48,0.45.") from error
+
+
+#: What a set of somebody else does not say about itself.
+foreign_options = decorate(
+    click.option(
+        "--space",
+        default="",
+        metavar="SPACE",
+        help="Of tensors: pixel01 (values in [0, 1]), normalised (DC, DSA, DM, MTT), or zca (refused).",
+    ),
+    click.option("--mean", type=floats, metavar="X,…", help="Of normalised pixels (default: the data set's)."),
+    click.option("--std", type=floats, metavar="X,…", help="Of normalised pixels (default: the data set's)."),
+    click.option("--run", type=int, metavar="K", help="Which of several sets in res_*.pt, from 0; -1 is the last."),
+    click.option(
+        "--classes",
+        type=click.Path(exists=True, dir_okay=False),
+        metavar="FILE",
+        help="Class ids or names, a line each, in the order of the label numbers (default: the data set's order).",
+    ),
+    click.option("--learning-rate", type=float, metavar="X", help="The student's learned rate, where no file has it."),
+)
+
+
+def declared(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Turn the values of :data:`foreign_options` into arguments of the Python API."""
+    said = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate")}
+    lines = Path(values["classes"]).read_text("utf-8").splitlines() if values["classes"] else []
+    return {**said, "classes": tuple(line.strip() for line in lines if line.strip())}
+
+
 machine_options = decorate(
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),

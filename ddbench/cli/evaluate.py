@@ -1,4 +1,4 @@
-"""`ddbench evaluate`: a distilled set from a folder, under any protocol."""
+"""`ddbench evaluate`: a distilled set from a folder or file, under any protocol."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from ddbench.errors import UsageError
 
 
 @click.command("evaluate")
-@click.argument("path", metavar="FOLDER")
+@click.argument("path", metavar="SOURCE")
 @click.option(
     "-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, required=True, help="Evaluation protocols."
 )
 @common.dataset_option
 @click.option("--name", default="", help="What to call the method in records (default: what the folder says).")
+@common.foreign_options
 @common.network_option
 @click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds.")
 @common.repeats_option
@@ -29,14 +30,15 @@ from ddbench.errors import UsageError
 @common.registry_option
 @common.machine_options
 def command(**values: Any) -> None:
-    """Evaluate a distilled set from FOLDER: one that ddbench wrote, or any tree of images with a folder per class.
+    """Evaluate a distilled set: one that ddbench wrote, pictures in class folders, or the tensors of released code.
 
-    Classes are matched by id or name, never by position.
+    Class folders are matched by id or name, never by position. `ddbench import --help` tells what else is read.
 
     \b
     Examples:
       ddbench evaluate distilled/digits-vlcp-ipc10-seed0 --eval rded
       ddbench evaluate minimax_nette_10/ --eval minimax --dataset imagenette --name minimax-authors
+      ddbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt -e dc -d cifar10 --space normalised --run -1 --name dm-authors
     """
     from ddbench import api
 
@@ -53,6 +55,7 @@ def command(**values: Any) -> None:
         evaluation_seed=values["evaluation_seed"],
         repeats=values["repeats"],
         registry=values["registry"],
+        **common.declared(values),
         **common.common_arguments(values),
     )
     show(found, Path(values["registry"]), started)

@@ -10,6 +10,7 @@ from typing import Any
 
 import ddbench
 from ddbench.claims import Claim
+from ddbench.imports import IMPORTED
 from ddbench.keys import canonical
 from ddbench.options import parse_value
 from ddbench.records import Record
@@ -100,12 +101,19 @@ def clean(value: Any) -> Any:
 
 
 def command(record: Record) -> str:
-    """Return the command that makes this record again, on any machine that has the data set and the plugins."""
+    """Return the command that makes this record again, on any machine that has the data set and the plugins.
+
+    ``SET`` stands for an imported set, which only the one who has it can name.
+    """
     cell = record.cell
-    words = ["ddbench", "run", "-m", cell.method.name, "-e", cell.evaluator.name, "-d", str(cell.dataset["name"])]
-    if cell.ipc is not None:
-        words += ["--ipc", str(cell.ipc)]
-    words += ["-n", cell.network, "--seed", str(cell.seed)]
+    words = ["-e", cell.evaluator.name, "-d", str(cell.dataset["name"])]
+    if IMPORTED in cell.method.options:
+        words = ["ddbench", "evaluate", "SET", "--name", cell.method.name, *words, "-n", cell.network]
+    else:
+        words = ["ddbench", "run", "-m", cell.method.name, *words]
+        if cell.ipc is not None:
+            words += ["--ipc", str(cell.ipc)]
+        words += ["-n", cell.network, "--seed", str(cell.seed)]
     if cell.evaluation_seed:
         words += ["--evaluation-seed", str(cell.evaluation_seed)]
     words += ["--repeats", str(len(record.result.values)), "--preset", cell.preset]

@@ -1,0 +1,111 @@
+"""Pictures in folders: a folder per class by id or name, or numbered as RDED, SRe2L and their followers do."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from ddbench import distilled as disk
+from ddbench.datasets import Dataset
+from ddbench.errors import DataError, did_you_mean
+from ddbench.images import FileImages
+from ddbench.imports.declared import Found
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+#: ``00003`` (RDED, D4M), ``new003`` (SRe2L), ``class3``.
+NUMBERED = re.compile(r"(?:new|class)?(\d+)")
+#: ``class00003_id00007.jpg`` (RDED), ``class003_id007.jpg`` (SRe2L).
+PICTURE = re.compile(r"class(\d+)_id\d+", re.IGNORECASE)
+
+
+def holds_pictures(folder: Path) -> bool:
+    """Return whether a folder has class folders, or pictures named by class."""
+    return any(path.is_dir() or PICTURE.match(path.stem) for path in _visible(folder))
+
+
+def read(folder: Path, dataset: Dataset) -> Found:
+    """Read a tree of pictures; labels of named folders are the data set's, those of numbered ones the files' own.
+
+    Raises:
+        DataError: folders that are no class of the data set, numbers that contradict each other, unreadable pictures.
+    """
+    classes = [path for path in _visible(folder) if path.is_dir()]
+    if classes:
+        labels_of, numbered = label_folders([path.name for path in classes], dataset)
+        found = [(labels_of[path.name], file) for path in classes for file in _pictures(path)]
+    else:
+        numbered = True
+        found = [(int(match[1]), file) for file in _pictures(folder) if (match := PICTURE.match(file.stem))]
+    if numbered:
+        for label, file in found:
+            if (match := PICTURE.match(file.stem)) and int(match[1]) != label:
+                raise DataError(
+                    f"{file.parent.name}/{file.name} says class {int(match[1])}, but lies in the folder of class"
+                    f" {label}.",
+                    hint="Its folder and its name must agree.",
+                )
+    if not found:
+        raise DataError(f"{folder.name} holds no pictures ({', '.join(SUFFIXES)}).")
+    found.sort(key=lambda pair: pair[0])
+    paths = [file for _, file in found]
+    images = FileImages(paths, dataset.channels).batch(range(len(paths)), _own_size(paths))
+    labels = np.asarray([label for label, _ in found], np.int64)
+    kind = "numbered pictures" if numbered else "class folders"
+    return Found(kind, images, labels, paths, numbered, as_pictures=True)
+
+
+def label_folders(folders: list[str], dataset: Dataset) -> tuple[dict[str, int], bool]:
+    """Return the label of every class folder, and whether these are numbers in the folders' names.
+
+    Folders are matched by class id, by name, or by ddbench's own ``<index>_<id>``; never by their order. Numbers count
+    only where no folder has the id or name of a class.
+
+    Raises:
+        DataError: folders that are no class of the data set, all of them named.
+    """
+    labels = {name: match_class(name, dataset) for name in folders}
+    lost = [name for name, label in labels.items() if label is None]
+    numbers = {name: NUMBERED.fullmatch(name) for name in folders}
+    if len(lost) == len(folders) and all(numbers.values()):
+        return {name: int(match[1]) for name, match in numbers.items() if match}, True
+    if lost:
+        known = [*dataset.class_ids, *dataset.class_names]
+        which = f"folder {lost[0]!r} is no class" if len(lost) == 1 else f"folders {_list(lost)} are no classes"
+        raise DataError(
+            f"Class {which} of {dataset.name}.{did_you_mean(lost[0], known)}",
+            hint=f"Name the folders by class id or name: {', '.join(dataset.class_ids[:12])}"
+            f"{' …' if dataset.num_classes > 12 else ''}.",
+        )
+    return {name: label for name, label in labels.items() if label is not None}, False
+
+
+def match_class(name: str, dataset: Dataset) -> int | None:
+    """Return the label of a class by id, by name, or by ddbench's own folder name."""
+    for label, (class_id, class_name) in enumerate(zip(dataset.class_ids, dataset.class_names, strict=True)):
+        if name in (class_id, class_name, class_name.replace(" ", "_"), disk.class_folder(label, class_id)):
+            return label
+    return None
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+
+
+def _pictures(folder: Path) -> list[Path]:
+    return [path for path in _visible(folder) if path.suffix.lower() in SUFFIXES]
+
+
+def _list(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:20])) + (f" and {len(names) - 20} more" if len(names) > 20 else "")
+
+
+def _own_size(paths: list[Path]) -> int:
+    from PIL import Image
+
+    try:
+        with Image.open(paths[0]) as image:
+            return min(image.size)
+    except OSError as error:
+        raise DataError(f"Image {paths[0].parent.name}/{paths[0].name} cannot be read: {error}") from error

@@ -1,0 +1,309 @@
+"""Sets of others, written here as their authors' code writes them: found, understood, refused, evaluated."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import ddbench
+from ddbench.cli import main
+from ddbench.errors import DataError, UsageError
+from ddbench.ui import Reporter
+
+torch = pytest.importorskip("torch")
+TOY = Path(__file__).with_name("toy_plugin.py")
+MEAN, STD = 0.4, 0.3  # the toy data set's
+
+
+class Log(Reporter):
+    def __init__(self):
+        self.warnings = []
+
+    def warn(self, message):
+        self.warnings.append(message)
+
+
+@pytest.fixture
+def bring(tmp_path):
+    def call(source, name="theirs", **said):
+        return ddbench.import_set(source, name, dataset="toy", plugins=[TOY], **said)
+
+    return call
+
+
+@pytest.fixture
+def tensors():
+    """Images [6, 1, 8, 8] normalised, some beyond [0, 1] when turned back, with labels in class order."""
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(6, 1, 8, 8, generator=generator) * 1.5, torch.arange(3).repeat_interleave(2)
+
+
+def _back(images):
+    return images.numpy().transpose(0, 2, 3, 1) * np.float32(STD) + np.float32(MEAN)
+
+
+def _res(path, sets):
+    """As main.py of DatasetCondensation: accuracies are NumPy numbers, sets are lists of two tensors."""
+    torch.save({"data": [list(each) for each in sets], "accs_all_exps": {"ConvNet": [np.float64(0.5)]}}, path)
+    return path
+
+
+def _grey(path, shade=7):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.full((8, 8), shade, np.uint8)).save(path)
+
+
+# Tensors ----------------------------------------------------------------------------------------------------------
+
+
+def test_mtt_with_its_learned_rate(bring, tensors, tmp_path):
+    images, labels = tensors
+    shuffled = torch.tensor([5, 0, 3, 1, 4, 2])
+    torch.save(images[shuffled], tmp_path / "images_best.pt")
+    torch.save(labels[shuffled], tmp_path / "labels_best.pt")
+    torch.save(torch.tensor(0.02), tmp_path / "lr_best.pt")
+    made = bring(tmp_path, space="normalised")
+    assert made.about["ipc"] == 2 and made.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    order = [1, 3, 2, 5, 0, 4]  # by class, else as in the file
+    np.testing.assert_allclose(made.images, _back(images[shuffled][order]), atol=1e-6)
+    assert made.images.min() < 0 and made.images.max() > 1  # kept, not clamped
+    assert made.distilled.space == "unit"
+    assert made.about["learning_rate"] == pytest.approx(0.02)
+    origin = made.about["extra"]["imported"]
+    assert origin["files"] == ["images_best.pt", "labels_best.pt", "lr_best.pt"]
+    assert origin["mean"] == [MEAN] and origin["std"] == [STD] and origin["outside"] > 0
+    assert made.about["method"] == {
+        "name": "theirs", "version": 1, "options": {"imported": origin["sha256"][:16]}, "explicit": {}
+    }  # fmt: skip
+    assert bring(tmp_path / "images_best.pt", space="normalised", learning_rate=0.5).about["learning_rate"] == 0.5
+
+
+def test_given_constants_and_unit_pixels(bring, tensors, tmp_path):
+    images, labels = tensors
+    torch.save({"images": images, "labels": labels}, tmp_path / "set.pt")
+    made = bring(tmp_path / "set.pt", space="normalised", mean=(0.5,), std=(0.25,))
+    np.testing.assert_allclose(made.images[..., 0], images[:, 0].numpy() * 0.25 + 0.5, atol=1e-6)
+    log = Log()
+    as_told = bring(tmp_path / "set.pt", space="pixel01", reporter=log)
+    np.testing.assert_array_equal(as_told.images[..., 0], images[:, 0].numpy())
+    assert "are they --space normalised?" in log.warnings[0]
+
+
+def test_the_runs_of_dc(bring, tensors, tmp_path):
+    images, labels = tensors
+    path = _res(tmp_path / "res_DC_toy_ConvNet_2ipc.pt", [(images + k, labels) for k in range(3)])
+    with pytest.raises(UsageError, match="holds 3 sets") as error:
+        bring(path, space="normalised")
+    assert "--run 0 … 2" in error.value.hint
+    for run, number in ((1, 1), (-1, 2)):
+        made = bring(path, space="normalised", run=run)
+        np.testing.assert_allclose(made.images, _back(images + number), atol=1e-6)
+        assert made.about["seed"] == number and made.about["extra"]["imported"]["runs"] == 3
+    with pytest.raises(UsageError, match="no run 3"):
+        bring(path, space="normalised", run=3)
+    single = _res(tmp_path / "res_DM_toy_ConvNet_2ipc.pt", [tensors])
+    assert bring(single, space="normalised").about["seed"] == 0
+    torch.save(images, tmp_path / "images_x.pt")
+    with pytest.raises(UsageError, match="holds one set"):
+        bring(tmp_path / "images_x.pt", space="normalised", run=0)
+
+
+def test_numpy_1_wrote_the_released_files(bring, tensors, tmp_path):
+    """Their accuracies name ``numpy.core``, which NumPy 2 calls ``numpy._core``."""
+    import io
+    import zipfile
+
+    path = _res(tmp_path / "new.pt", [tensors])
+    text = io.BytesIO()
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(text, "w") as new:
+        for entry in old.infolist():
+            content = old.read(entry)
+            if entry.filename.endswith("data.pkl"):
+                assert b"cnumpy._core.multiarray\n" in content
+                content = content.replace(b"cnumpy._core.multiarray\n", b"cnumpy.core.multiarray\n")
+            new.writestr(entry, content)
+    (tmp_path / "res_DSA.pt").write_bytes(text.getvalue())
+    assert len(bring(tmp_path / "res_DSA.pt", space="normalised").labels) == 6
+
+
+@pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
+def test_npz(bring, tensors, tmp_path, layout):
+    images = (np.arange(6 * 64).reshape(6, 8, 8, 1) % 256).astype(np.uint8)
+    stored = images if layout == "NHWC" else images.transpose(0, 3, 1, 2)
+    np.savez(tmp_path / "set.npz", images=stored, labels=np.repeat(np.arange(3), 2), learning_rate=0.1)
+    made = bring(tmp_path / "set.npz")
+    np.testing.assert_array_equal(made.images, images)
+    assert made.distilled.space == "rgb_uint8" and made.about["learning_rate"] == 0.1
+    with pytest.raises(UsageError, match="ordinary pixels, not normalised"):
+        bring(tmp_path / "set.npz", space="normalised")
+
+
+def test_soft_labels_come_along(bring, tensors, tmp_path):
+    images, labels = tensors
+    soft = torch.nn.functional.one_hot(labels) * 0.8 + 0.2 / 3
+    torch.save({"images": images, "labels": soft}, tmp_path / "set.pt")
+    made = bring(tmp_path / "set.pt", space="normalised", classes=("light", "dark", "grey"))
+    assert made.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    assert (made.distilled.soft_labels.argmax(1) == made.labels).all()
+    np.testing.assert_allclose(made.images, _back(images[[2, 3, 4, 5, 0, 1]]), atol=1e-6)
+    torch.save({"images": images, "labels": soft * 3}, tmp_path / "set.pt")
+    with pytest.raises(DataError, match="no probabilities"):
+        bring(tmp_path / "set.pt", space="normalised")
+
+
+class Evil:
+    def __reduce__(self):
+        return Path.touch, (Path("executed"),)
+
+
+def test_nothing_is_unpickled(bring, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    torch.save({"images": Evil()}, tmp_path / "images_best.pt")
+    np.savez(tmp_path / "set.npz", images=np.array([Evil()], object), labels=np.zeros(1))
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps({"images": Evil()}, protocol=2))
+    for name in ("images_best.pt", "set.npz", "plain.pt"):
+        with pytest.raises(DataError, match="could run any code") as error:
+            bring(tmp_path / name, space="normalised")
+        assert "load it yourself" in error.value.hint
+    assert not Path("executed").exists()
+
+
+def test_what_cannot_be_known_must_be_said(bring, tensors, tmp_path):
+    images, labels = tensors
+    torch.save(images, tmp_path / "images_best.pt")
+    with pytest.raises(DataError, match=r"no labels\. labels_best\.pt is not beside it"):
+        bring(tmp_path, space="normalised")
+    torch.save(labels, tmp_path / "labels_best.pt")
+    with pytest.raises(UsageError, match=r"is not in the file; they run from -\d\.\d\d to \d\.\d\d") as error:
+        bring(tmp_path)
+    assert "--space normalised" in error.value.hint
+    with pytest.raises(DataError, match="matrix") as error:
+        bring(tmp_path, space="zca")
+    assert "images_zca_best.pt" in error.value.hint
+    with pytest.raises(UsageError, match=r"Unknown pixel space 'normalized'\. Did you mean 'normalised'"):
+        bring(tmp_path, space="normalized")
+    with pytest.raises(UsageError, match="above zero, not 0"):
+        bring(tmp_path, space="normalised", learning_rate=0)
+    with pytest.raises(UsageError, match="belong together"):
+        bring(tmp_path, space="normalised", mean=(0.5,))
+    torch.save(images, tmp_path / "images_100.pt")
+    with pytest.raises(UsageError, match="several sets") as error:
+        bring(tmp_path, space="normalised")
+    assert "images_100.pt, images_best.pt" in error.value.hint
+    with pytest.raises(UsageError, match="'toy' is a method of ddbench"):
+        bring(tmp_path / "images_best.pt", "toy", space="normalised")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda x, y: (x, y + 1), r"label numbers 1 … 3, but toy has 3 classes \(0 … 2\)"),
+        (lambda x, y: (x[1:], y[1:]), "1 to 2 images per class: 2 of most, but dark 1"),
+        (lambda x, y: (x[:4], y[:4]), "0 to 2 images per class: 2 of most, but light 0"),
+        (lambda x, y: (x, y[1:]), "6 images, but 5 labels"),
+        (lambda x, y: (x.repeat(1, 3, 1, 1), y), r"\[6, 3, 8, 8\] instead of square ones with 1 channel"),
+        (lambda x, y: (x / 0, y), "NaN"),
+        (lambda x, y: (x, y + 0.5), "instead of one number per image"),
+    ],
+)
+def test_a_set_that_does_not_fit_is_refused(bring, tensors, tmp_path, change, message):
+    images, labels = change(*tensors)
+    torch.save({"images": images, "labels": labels}, tmp_path / "set.pt")
+    with pytest.raises(DataError, match=message):
+        bring(tmp_path / "set.pt", space="normalised")
+
+
+def test_undecoded_images_of_idc_are_refused(bring, tensors, tmp_path):
+    torch.save(list(tensors), tmp_path / "data.pt")
+    with pytest.raises(DataError, match="not yet decoded"):
+        bring(tmp_path / "data.pt", space="pixel01")
+
+
+def test_images_of_another_size_keep_it(bring, tmp_path):
+    torch.save({"images": torch.rand(3, 1, 16, 16), "labels": torch.arange(3)}, tmp_path / "set.pt")
+    assert bring(tmp_path / "set.pt", space="pixel01").images.shape == (3, 16, 16, 1)
+
+
+# Pictures ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["{0:05d}/class{0:05d}_id{1:05d}.png", "new{0:03d}/class{0:03d}_id{1:03d}.png",
+                                  "class{0:05d}_id{1:05d}.png"])  # fmt: skip
+def test_numbered_pictures(bring, tmp_path, name):
+    """RDED, SRe2L, and all in one folder."""
+    for label in range(3):
+        for i in range(2):
+            _grey(tmp_path / "syn_data" / name.format(label, i), 10 * label + i)
+    made = bring(tmp_path / "syn_data")
+    assert made.images[:, 0, 0, 0].tolist() == [0, 1, 10, 11, 20, 21]
+    assert made.about["extra"]["imported"]["classes"] == "numbered as in the data set"
+    assert made.about["extra"]["imported"]["files"] == 6 and "source" not in str(made.about["extra"])
+    turned = bring(tmp_path / "syn_data", classes=("c", "dark", "b"))
+    assert turned.images[:, 0, 0, 0].tolist() == [10, 11, 20, 21, 0, 1]
+    assert turned.about["extra"]["imported"]["classes"] == "numbered as listed"
+    with pytest.raises(UsageError, match="has no class 'd'"):
+        bring(tmp_path / "syn_data", classes=("a", "b", "d"))
+    with pytest.raises(UsageError, match="each of the 3 classes"):
+        bring(tmp_path / "syn_data", classes=("a", "a", "b"))
+    with pytest.raises(UsageError, match="Pictures are ordinary pixels"):
+        bring(tmp_path / "syn_data", space="zca")
+
+
+def test_numbers_must_agree_and_be_classes(bring, tmp_path):
+    for label in range(3):
+        _grey(tmp_path / "set" / f"{label:05d}" / f"class{2 - label:05d}_id00000.png")
+    with pytest.raises(DataError, match="says class 2, but lies in the folder of class 0"):
+        bring(tmp_path / "set")
+    for label in range(4):
+        _grey(tmp_path / "four" / f"{label:05d}" / "0.png")
+    with pytest.raises(DataError, match="label numbers 0 … 3"):
+        bring(tmp_path / "four")
+
+
+def test_every_unmatched_folder_is_named(bring, tmp_path):
+    for name in ("a", "greyish", "00002", "other"):
+        _grey(tmp_path / "set" / name / "0.png")
+    with pytest.raises(DataError, match=r"'00002', 'greyish', 'other' are no classes of toy"):
+        bring(tmp_path / "set")
+
+
+# What becomes of it -----------------------------------------------------------------------------------------------
+
+
+def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tensors, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    _res(tmp_path / "res_DM_toy_ConvNet_2ipc.pt", [tensors, tensors])
+    words = ["import", "res_DM_toy_ConvNet_2ipc.pt", "--as", "dm-authors", "-d", "toy", "--plugin", str(TOY), "-q"]
+    words += ["--space", "normalised", "--run", "-1", "--out", "sets"]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    said = capsys.readouterr()
+    assert stop.value.code == 0, said.err
+    assert "run 1 of 0 … 1" in said.out and "6 of 8×8, IPC 2" in said.out
+    assert "0 dark, 1 grey, 2 light" in said.out and "by mean 0.4 and std 0.3" in said.out
+    folder = tmp_path / "sets" / "toy-dm-authors-ipc2-seed1"
+    assert said.out.rstrip().endswith("sets/toy-dm-authors-ipc2-seed1")
+    settings = {"dataset": "toy", "plugins": [TOY], "registry": "registry"}
+    (record,) = ddbench.evaluate(folder, "nearest-mean", **settings)
+    direct = {"space": "normalised", "run": 1, "name": "dm-authors"}
+    (again,) = ddbench.evaluate("res_DM_toy_ConvNet_2ipc.pt", "nearest-mean", **settings, **direct)
+    assert again.digest == record.digest and again.key == record.key
+    path = tmp_path / "registry" / "results" / record.relative_path()
+    content = json.loads(path.read_text())
+    assert content["distilled"]["extra"]["imported"]["files"] == ["res_DM_toy_ConvNet_2ipc.pt"]
+    assert content["cell"]["method"]["name"] == "dm-authors" and str(tmp_path) not in path.read_text()
+    with pytest.raises(SystemExit) as stop:
+        main(["registry", "verify", "--registry", "registry"])
+    assert stop.value.code == 0
+    with pytest.raises(SystemExit) as stop:
+        main(["gallery", str(folder), "--out", "sheet.png"])
+    assert stop.value.code == 0 and (tmp_path / "sheet.png").exists()
+    with pytest.raises(UsageError, match="says all about itself"):
+        ddbench.evaluate(folder, "nearest-mean", **settings, space="pixel01")
+    with pytest.raises(UsageError, match="must not pass as"):
+        ddbench.evaluate(folder, "nearest-mean", **settings, name="toy")

@@ -13,6 +13,7 @@ from ddbench.pipeline import distil, prepare_method
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.methods.rded import patches  # noqa: E402
+from ddbench_plugins.training.formation import stitch  # noqa: E402
 from ddbench_plugins.training.pixels import through_jpeg, to_bytes  # noqa: E402
 
 
@@ -48,12 +49,12 @@ def test_small_crops_are_centred_on_the_mean_colour_for_the_teacher():
 
 def test_cell_k_of_image_i_holds_crop_k_n_plus_i():
     crops = torch.arange(8.0)[:, None, None, None].expand(8, 1, 2, 2)
-    images = patches.stitch(crops, 2, 5)  # the first cells are one pixel larger
+    images = stitch(crops, 2, 5)  # the first cells are one pixel larger
     assert images.shape == (2, 1, 5, 5)
     assert images[0, 0, [0, 0, 4, 4], [0, 4, 0, 4]].tolist() == [0, 2, 4, 6]
     assert images[1, 0, [0, 0, 4, 4], [0, 4, 0, 4]].tolist() == [1, 3, 5, 7]
     assert images[0, 0, 2, 2] == 0
-    assert torch.equal(patches.stitch(crops, 1, 2), crops)
+    assert torch.equal(stitch(crops, 1, 2), crops)
 
 
 def test_bytes_are_rounded_or_cut_down():

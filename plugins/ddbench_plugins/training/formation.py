@@ -1,8 +1,11 @@
-"""Multi-formation: one stored image holds several training images (IDC, Kim et al. 2022, misc/… decode)."""
+"""Several training images in one stored image: cutting them out (IDC's multi-formation), and putting them in.
+
+Kim et al. 2022 (IDC condense.py), Sun et al. 2024 (RDED).
+"""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +13,7 @@ import torch.nn.functional as F
 if TYPE_CHECKING:
     from torch import Tensor
 
+Formation = Literal["single", "multi", "bound"]
 PADDING = 0.5  # value of the border where the side is no multiple of the factor
 
 
@@ -27,20 +31,62 @@ def decode(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tensor]
     """
     if factor == 1:
         return images, labels
-    found = [_tiles(images[labels == label], factor) for label in labels.unique()]
+    found = [tiles(images[labels == label], factor) for label in labels.unique()]
     counts = labels.unique(return_counts=True)
     return torch.cat(found), counts[0].repeat_interleave(counts[1] * factor**2)
 
 
-def _tiles(images: Tensor, factor: int) -> Tensor:
+def decode_class(images: Tensor, factor: int, formation: Formation, bound: int) -> Tensor:
+    """Decode the images [n, C, S, S] of one class as IDC does while it matches; differentiable.
+
+    ``single``: factor² images of each; ``multi``: those of every factor from 1 on; ``bound``: the first images with
+    the full factor, the next with smaller ones, so that no more than ``bound`` come out (if there are no more stored).
+    """
+    match formation:
+        case "single":
+            return tiles(images, factor)
+        case "multi":
+            return torch.cat([tiles(images, each) for each in range(1, factor + 1)])
+    found, made = [], 0
+    for each in range(factor, 0, -1):
+        left = len(images)  # each of which needs a place
+        count = left if each == 1 else min(left, max(0, bound - made - left) // (each**2 - 1))
+        found.append(tiles(images[:count], each))
+        made += count * each**2
+        images = images[count:]
+    return torch.cat(found)
+
+
+def tiles(images: Tensor, factor: int) -> Tensor:
+    """Return the factor² tiles of each image, enlarged: float [n·factor², C, S, S], all first tiles first."""
     x = images.float().div(255) if images.dtype == torch.uint8 else images
+    if factor == 1 or len(x) == 0:
+        return x
     size = x.shape[-1]
     missing = -size % factor
     x = F.pad(x, (0, missing, 0, missing), value=PADDING)
     side = (size + missing) // factor
-    tiles = [
+    cut = [
         x[:, :, row * side : (row + 1) * side, column * side : (column + 1) * side]
         for row in range(factor)
         for column in range(factor)
     ]
-    return F.interpolate(torch.cat(tiles), size=(size, size), mode="bilinear", align_corners=False)
+    return F.interpolate(torch.cat(cut), size=(size, size), mode="bilinear", align_corners=False)
+
+
+def stitch(crops: Tensor, factor: int, size: int) -> Tensor:
+    """Lay factor² · n images into n images [n, C, size, size], shrunk to their cells (nearest neighbour).
+
+    The cell k (row by row) of image i holds crop k·n + i, so the first cells hold the first crops (RDED: the most
+    realistic ones). Where ``size`` is no multiple of ``factor``, the first cells are one pixel larger.
+    """
+    count = len(crops) // factor**2
+    sides = [size // factor + (cell < size % factor) for cell in range(factor)]
+    cells = crops.view(factor, factor, count, *crops.shape[1:])
+    rows = [
+        torch.cat(
+            [F.interpolate(cells[row, column], size=(sides[row], sides[column])) for column in range(factor)], dim=3
+        )
+        for row in range(factor)
+    ]
+    return torch.cat(rows, dim=2)

@@ -46,6 +46,7 @@ class RDED(ddbench.Distiller):
 
         from ddbench_plugins.methods.rded import patches
         from ddbench_plugins.teachers.observers import get_teacher
+        from ddbench_plugins.training.formation import stitch
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
         from ddbench_plugins.training.seeding import make_generator
 
@@ -69,7 +70,7 @@ class RDED(ddbench.Distiller):
                     size=data.image_size,
                     generator=make_generator(ctx.seed("rded crops", label)),
                 )
-                images.append(patches.stitch(found.crops[:needed], options.factor, data.image_size))
+                images.append(stitch(found.crops[:needed], options.factor, data.image_size))
                 losses.append(found.losses[:needed].tolist())
                 advance(label + 1)
         pixels = to_bytes(torch.cat(images), truncate=options.jpeg)

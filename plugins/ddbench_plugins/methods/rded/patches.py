@@ -1,4 +1,4 @@
-"""Crops: drawing them, ranking them by a teacher, stitching them."""
+"""Crops: drawing them, ranking them by a teacher."""
 
 from __future__ import annotations
 
@@ -68,21 +68,3 @@ def centred(crops: Tensor, size: int, fill: Sequence[float]) -> Tensor:
     before = missing // 2
     colour = crops.new_tensor(list(fill))[None, :, None, None]
     return F.pad(crops - colour, (before, missing - before) * 2) + colour
-
-
-def stitch(crops: Tensor, factor: int, size: int) -> Tensor:
-    """Lay factor² · n ranked crops into n images [n, C, size, size].
-
-    The cell k (row by row) of image i holds crop k·n + i, so the first cells hold the most realistic crops. Where
-    ``size`` is no multiple of ``factor``, the first cells are one pixel larger (nearest neighbour).
-    """
-    count = len(crops) // factor**2
-    sides = [size // factor + (cell < size % factor) for cell in range(factor)]
-    cells = crops.view(factor, factor, count, *crops.shape[1:])
-    rows = [
-        torch.cat(
-            [F.interpolate(cells[row, column], size=(sides[row], sides[column])) for column in range(factor)], dim=3
-        )
-        for row in range(factor)
-    ]
-    return torch.cat(rows, dim=2)

@@ -1,0 +1,181 @@
+"""IDC and IDC-I: images whose gradients are those of their class, in networks in training on the real images."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+import ddbench
+from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.methods.selection import ipc_of
+
+if TYPE_CHECKING:
+    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.methods.idc.images import FormedImages
+    from ddbench_plugins.methods.idc.matching import Matching
+    from ddbench_plugins.training.dsa import Operator
+
+
+class IdcOneOptions(PixelOptions):
+    """Options of IDC with one training image per stored image (IDC-I); defaults of the released code for CIFAR."""
+
+    network: str = Field("convnet-3", description="network whose gradients are matched")
+    normalisation: Literal["dataset", "cifar10"] = Field(
+        "dataset", description="constants of the networks' inputs; the released code uses CIFAR-10's on CIFAR-100"
+    )
+    factor: int | None = Field(
+        1,
+        ge=1,
+        description="factor × factor training images in each stored image; 2 up to 64 pixels, else 3, when none",
+    )
+    formation: Literal["single", "multi", "bound"] = Field(
+        "single",
+        description="what is decoded while matching: single: factor² of each; multi: those of all factors from 1 on;"
+        " bound: smaller factors for some, at most 128 per class",
+    )
+    init: Literal["real", "noise", "mix"] = Field(
+        "real", description="what the images begin as: training images, noise, or factor² training images in each"
+    )
+    init_first: bool = Field(False, description="begin with the first training images of a class, as the released code")
+
+    # The loop
+    iterations: int = Field(2000, ge=1, description="networks, one after the other")
+    inner: int = Field(100, ge=1, description="matching steps per network (inner_loop)")
+    batch_real: int = Field(64, ge=1, description="real images per class and step, and per step of the network")
+    lr_img: float = Field(
+        5e-3,
+        gt=0,
+        description="base learning rate of the pixels (SGD, momentum 0.5), multiplied by IPC/10 and"
+        " (size/base size)²: 32, 28 for MNIST, 224 above 64 pixels",
+    )
+    match: Literal["gradients", "features"] = Field(
+        "gradients", description="match gradients of the convolutions, or the mean feature of a class"
+    )
+    metric: Literal["mse", "l1", "l1_mean", "rows"] = Field(
+        "mse",
+        description="summed squared or absolute differences, the mean absolute difference per output unit, or"
+        " 1 − cosine per output unit (cos in the released code)",
+    )
+    biases: bool = Field(False, description="match gradients of biases and norms as well")
+    classifier: bool = Field(False, description="match gradients of the last layer as well")
+    cutout: bool | None = Field(
+        None,
+        description="cutout after colour and crop while matching; all but MNIST with several images in one when none",
+    )
+    step_per_class: bool = Field(
+        True, description="a step of SGD after each class, as in the released code; off: one for all classes"
+    )
+    clamp_final: bool = Field(True, description="clamp the finished images to [0, 1]; the released code does not")
+
+    # The network
+    train_images: int = Field(2000, ge=0, description="real images it is trained on after each step (n_data)")
+    early_epochs: int = Field(0, ge=0, description="epochs on all real images before it is used (early)")
+    cutmix: float | None = Field(
+        None, ge=0, le=1, description="share of CutMix batches in its training; 0.5 up to 64 pixels, else 1, when none"
+    )
+    lr_net: float = Field(0.01, gt=0, description="its learning rate (SGD, momentum 0.9)")
+    weight_decay: float = Field(5e-4, ge=0, description="its weight decay")
+
+
+class IdcOptions(IdcOneOptions):
+    """Options of IDC."""
+
+    factor: int | None = Field(None, ge=1, description=IdcOneOptions.model_fields["factor"].description)
+    init: Literal["real", "noise", "mix"] = Field("mix", description=IdcOneOptions.model_fields["init"].description)
+
+
+class IDCOne(ddbench.Distiller):
+    """Efficient dataset condensation without multi-formation."""
+
+    Options = IdcOneOptions
+    presets = "presets.toml"
+
+    def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
+        """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, with the factor to decode them by."""
+        from ddbench_plugins.matching.networks import fresh_networks
+        from ddbench_plugins.matching.optimise import optimise
+        from ddbench_plugins.matching.real_batches import RealImages
+        from ddbench_plugins.methods.idc.matching import ClassMatching
+
+        options: IdcOneOptions = ctx.options
+        if factor_of(ctx) > ctx.dataset.image_size:
+            raise ddbench.UsageError(
+                f"Images of {ctx.dataset.image_size} pixels cannot hold {factor_of(ctx)} images in a row."
+            )
+        real = RealImages.of(ctx, options.normalisation)
+        images = self._images(ctx, real)
+        work = ClassMatching(images, real, fresh_networks(ctx, options.network), self._settings(ctx))
+        return optimise(
+            ctx,
+            "matching classes",
+            work,
+            images,
+            iterations=options.iterations,
+            steps=options.inner,
+            space="unit",
+        )
+
+    @staticmethod
+    def _images(ctx: ddbench.Context, real: RealImages) -> FormedImages:
+        from ddbench_plugins.methods.idc.images import FormedImages, initial_images
+
+        options: IdcOneOptions = ctx.options
+        ipc = ipc_of(ctx)
+        return FormedImages(
+            initial_images(real, ipc, options.init, factor_of(ctx), ctx.seed("idc init"), options.init_first),
+            ipc,
+            options.lr_img * ipc / 10 * (ctx.dataset.image_size / base_size(ctx.dataset)) ** 2,
+            factor=factor_of(ctx),
+            formation=options.formation,
+            clamp_final=options.clamp_final,
+        )
+
+    @staticmethod
+    def _settings(ctx: ddbench.Context) -> Matching:
+        from ddbench_plugins.methods.idc.matching import Matching
+        from ddbench_plugins.training.idc_recipe import is_small
+
+        options: IdcOneOptions = ctx.options
+        by_rule = not (ctx.dataset.name == "mnist" and factor_of(ctx) > 1)
+        cutout = by_rule if options.cutout is None else options.cutout
+        cutmix = (0.5 if is_small(ctx.dataset) else 1.0) if options.cutmix is None else options.cutmix
+        strategy: tuple[Operator, ...] = ("color", "crop", "cutout") if cutout else ("color", "crop")
+        return Matching(
+            inner=options.inner,
+            batch_real=options.batch_real,
+            train_images=options.train_images,
+            early_epochs=options.early_epochs,
+            cutmix=cutmix,
+            lr_net=options.lr_net,
+            weight_decay=options.weight_decay,
+            match=options.match,
+            metric=options.metric,
+            biases=options.biases,
+            classifier=options.classifier,
+            strategy=strategy,
+            # CutMix takes the place of cutout.
+            train_strategy=tuple(name for name in strategy if name != "cutout" or cutmix == 0),
+            step_per_class=options.step_per_class,
+            precision=ctx.machine.precision,  # type: ignore[arg-type]
+            seed=ctx.seed("idc steps"),
+        )
+
+
+class IDC(IDCOne):
+    """Efficient dataset condensation with multi-formation."""
+
+    Options = IdcOptions
+
+
+def factor_of(ctx: ddbench.Context) -> int:
+    """Return how many images stand in a row of a stored image: as set, or 2 for small and 3 for larger images."""
+    factor: int | None = ctx.options.factor
+    return factor or (2 if ctx.dataset.image_size <= 64 else 3)
+
+
+def base_size(dataset: ddbench.Dataset) -> int:
+    """Return the side for which the base learning rate of the pixels is meant (reproduce.py)."""
+    if dataset.name == "mnist":
+        return 28
+    return 32 if dataset.image_size <= 64 else 224

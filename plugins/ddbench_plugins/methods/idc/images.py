@@ -1,0 +1,76 @@
+"""IDC's images: pixels in the [0, 1] scale, what they begin as, and what a stored image decodes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+
+from ddbench_plugins.matching.synthetic import SyntheticImages
+from ddbench_plugins.training.formation import decode_class, stitch
+from ddbench_plugins.training.seeding import make_generator
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from ddbench import DistilledSet
+    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.training.formation import Formation
+
+Init = Literal["real", "noise", "mix"]
+#: Most decoded images of a class in one matching step (batch_syn_max).
+MOST_DECODED = 128
+
+
+class FormedImages(SyntheticImages):
+    """Pixels [K·ipc, C, S, S] in the [0, 1] scale; the loop clamps them now and then, not after every step."""
+
+    def __init__(
+        self, images: Tensor, ipc: int, lr: float, *, factor: int, formation: Formation, clamp_final: bool
+    ) -> None:
+        super().__init__(images, ipc, lr)
+        self.factor, self.formation, self.clamp_final = factor, formation, clamp_final
+
+    def clamp(self) -> None:
+        """Bring all pixels back into [0, 1]."""
+        with torch.no_grad():
+            self.images.clamp_(0, 1)
+
+    def decoded(self, label: int, generator: Generator) -> Tensor:
+        """Return what the images of a class decode to, at random :data:`MOST_DECODED` of them if there are more."""
+        found = decode_class(self.of_class(label), self.factor, self.formation, MOST_DECODED)
+        if len(found) > MOST_DECODED:
+            found = found[torch.randperm(len(found), generator=generator)[:MOST_DECODED].to(found.device)]
+        return found
+
+    def distilled(self, space: str = "unit", **fields: Any) -> DistilledSet:
+        """Return the images with their factor, which evaluators decode by."""
+        extra = {**fields.pop("extra", {}), "factor": self.factor}
+        found = super().distilled(space, extra=extra, **fields)
+        return replace(found, images=found.images.clip(0, 1)) if self.clamp_final else found
+
+
+def initial_images(real: RealImages, ipc: int, init: Init, factor: int, seed: int, first: bool) -> Tensor:
+    """Return float32 [K·ipc, C, S, S] in [0, 1], class by class.
+
+    ``real``: training images; ``mix``: factor² of them in each image; ``noise``: N(0.5, 0.25²), clamped. Training
+    images are drawn at random, or are the first of the class.
+    """
+    found = []
+    for label in range(real.classes):
+        generator = make_generator(seed, label + 1)
+        if init == "noise":
+            found.append((torch.randn((ipc, *real.shape), generator=generator) / 4 + 0.5).to(real.device))
+            continue
+        members, count = real.members(label), ipc * factor**2 if init == "mix" else ipc
+        order = torch.arange(len(members)) if first else torch.randperm(len(members), generator=generator)
+        # A class too small to fill all cells with different images begins anew.
+        chosen = members[order.repeat(-(-count // len(order)))[:count]]
+        pixels = real.at(chosen) * _column(real.std, real) + _column(real.mean, real)
+        found.append(stitch(pixels, factor, real.shape[-1]) if init == "mix" else pixels)
+    return torch.cat(found).clamp(0, 1)
+
+
+def _column(values: tuple[float, ...], real: RealImages) -> Tensor:
+    return torch.tensor(values, device=real.device).view(1, -1, 1, 1)

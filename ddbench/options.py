@@ -17,6 +17,9 @@ from ddbench.keys import canonical
 
 SCALES = ("cpu", "paper")
 FIDELITIES = ("sane", "official")
+#: Key of ``Field(json_schema_extra={ASIDE: True})``: an option that asks for something beside the result (a snapshot)
+#: and changes none, so it is never listed as shrunk.
+ASIDE = "aside"
 
 
 class Options(BaseModel):
@@ -117,10 +120,19 @@ def resolve(
     paper, _ = _apply(model, rules, {**situation, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
     try:
         mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
-        shrunk = tuple((k, theirs[k], mine[k]) for k in mine if canonical(mine[k]) != canonical(theirs[k]))
+        shrunk = tuple(
+            (name, theirs[name], mine[name])
+            for name in mine
+            if canonical(mine[name]) != canonical(theirs[name]) and not _is_aside(model, name)
+        )
     except (TypeError, ValueError) as error:
         raise PluginError(f"{who} has an option that is not plain data: {error}") from error
     return Resolved(used, sources, shrunk)
+
+
+def _is_aside(model: type[Options], name: str) -> bool:
+    extra = model.model_fields[name].json_schema_extra
+    return isinstance(extra, dict) and bool(extra.get(ASIDE))
 
 
 def parse_value(text: str) -> Any:

@@ -70,7 +70,7 @@ class _Descent:
         self.images.optimiser.zero_grad()
         loss.backward()
         self.images.optimiser.step()
-        return math.nan if number == self.fail_at else float(loss)
+        return math.nan if number == self.fail_at else float(loss.detach())
 
     def state(self):
         return self.images.state()

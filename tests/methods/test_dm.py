@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 import ddbench
+from ddbench.distilled import copy
 from ddbench.options import Preset
 from ddbench.pipeline import distil, prepare_method
 from ddbench.testing.conformance import check_method
@@ -119,6 +120,7 @@ def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
     assert _prepared(ctx, cifar, preset="official")[1].options.extra_iteration
     shrunk = _prepared(ctx, cifar)[1].resolved.shrunk
     assert {name for name, _, _ in shrunk} == {"network", "iterations", "batch_real"}
+    assert _prepared(ctx, cifar, snapshots="[10]")[1].resolved.shrunk == shrunk  # asks for more, shrinks nothing
     tiny = replace(digits, name="tiny-imagenet", image_size=64)
     assert _prepared(ctx, tiny, preset="paper")[1].options.network == "convnet-4"
 
@@ -128,16 +130,22 @@ def test_a_snapshot_that_is_never_reached_is_refused(ctx, digits):
         _prepared(ctx, digits, iterations="20", snapshots="[10, 50]")
 
 
-def test_a_snapshot_is_what_a_shorter_run_ends_with(ctx, digits):
+def test_a_snapshot_is_what_a_shorter_run_ends_with(ctx, digits, tmp_path):
     some = {"batch_real": "16", "network": "convnet-1"}
     longer = distil(*_prepared(ctx, digits, preset="official", iterations="5", snapshots="[3]", **some))
     shorter = distil(*_prepared(ctx, digits, iterations="3", **some))
-    kept = ddbench.load(longer.path / "snapshots" / "000003")
+    copy(longer.path, tmp_path / "copy")
+    kept = ddbench.load(tmp_path / "copy" / "snapshots" / "000003")
     assert kept.about["digest"] == shorter.digest != longer.digest
     assert kept.about["method"]["options"] == shorter.plugin.options
     assert kept.about["method"]["options"]["iterations"] == 3
     assert ["method.iterations", 20000, 3] in kept.about["shrunk"]
     assert longer.content.space == "normalized"
+
+
+def test_snapshots_belong_to_a_method_that_distils(ctx, digits):
+    with pytest.raises(RuntimeError, match="while a method distils"):
+        ctx.keep("000001", SyntheticImages(torch.zeros(10, 1, 16, 16), 1, 1.0).distilled())
 
 
 def test_it_conforms(ctx):

@@ -14,7 +14,9 @@ class PixelOptions(ddbench.Options):
 
     iterations: int = Field(1000, ge=1, description="iterations of the outermost loop")
     snapshots: tuple[int, ...] = Field(
-        (), description="iterations whose images are kept beside the result, for `ddbench evaluate`"
+        (),
+        description="iterations whose images are kept beside the result, for `ddbench evaluate`",
+        json_schema_extra={"aside": True},
     )
 
     @model_validator(mode="after")

@@ -1,0 +1,55 @@
+"""A killed distillation goes on from the checkpoint in its step's folder and ends with the same set."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import replace
+
+import pytest
+
+from ddbench.pipeline import distil, prepare_method
+from ddbench.store import Store
+from ddbench.ui import Reporter
+
+pytest.importorskip("torch")
+SMALL = {"network": "convnet-1", "batch_real": 8}
+METHODS = {"dm": {"iterations": 6}, "dsa": {"iterations": 2, "outer": 3, "inner": 2}}
+
+
+class Killer(Reporter):
+    """Stops the process, as Ctrl-C would, when a matching loop says that many steps are done."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+        self.told: list[int] = []
+
+    @contextlib.contextmanager
+    def task(self, description, total=None):
+        def advance(done, total=None, info=""):
+            if description.startswith("matching"):
+                self.told.append(done)
+                if done == self.at:
+                    raise KeyboardInterrupt
+
+        yield advance
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_kill_and_resume(ctx, digits, tmp_path, monkeypatch, method):
+    monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "0")
+
+    def run(name, at=0):
+        reporter = Killer(at)
+        mine = replace(ctx, store=Store(tmp_path / name), reporter=reporter, _dataset=digits)
+        mine = replace(mine, explicit={"method": SMALL | METHODS[method]})
+        try:
+            return distil(*prepare_method(mine, method, 1, 0)).digest, reporter.told
+        except KeyboardInterrupt:
+            return "", reporter.told
+
+    undisturbed, told = run("undisturbed")
+    assert told == [1, 2, 3, 4, 5, 6]
+    assert run("killed", at=5) == ("", [1, 2, 3, 4, 5])
+    resumed, told = run("killed")
+    assert told == [4, 5, 6]  # step 4 was the last one in a checkpoint
+    assert resumed == undisturbed

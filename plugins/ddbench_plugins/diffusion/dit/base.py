@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ddbench_plugins.diffusion.dit.options import DiTOptions
     from ddbench_plugins.diffusion.dit.small import DiTPreset
 
-VERSION = 2
+VERSION = 3
 
 
 @dataclass

@@ -311,6 +311,6 @@ def test_mistakes_are_explained(ctx):
 @pytest.mark.slow
 def test_training_on_the_images_comes_closer_to_the_experts(ctx, digits):
     quick = {"network": "convnet-1", "experts": 2, "syn_steps": 10, "expert_epochs": 2, "max_start_epoch": 1}
-    made = distil(*_prepared(ctx, digits, ipc=1, **quick, iterations=30, lr_img=100.0))
+    made = distil(*_prepared(ctx, digits, ipc=1, **quick, expert_batch=256, iterations=30, lr_img=100.0))
     assert made.content.images.shape == (10, 16, 16, 1)
     assert made.content.extra["loss"] < 0.25  # about 0.8 before the first step

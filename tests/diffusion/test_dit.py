@@ -319,7 +319,7 @@ def test_interrupted_sampling_goes_on(
     whole = distil(*_on(ctx, digits, **options)).content
     assert whole.images.shape == (20, 16, 16, 1)
     assert whole.labels.tolist() == [label for label in range(10) for _ in range(2)]
-    assert set(whole.extra["latents"]) == {"coverage", "similarity", "real_per_class"}
+    assert set(whole.extra["latents"]) == {"coverage", "similarity"}
 
     monkeypatch.setattr(images, "CHUNK", 8)
     stopped = replace(ctx, store=Store(tmp_path / "other"))

@@ -90,6 +90,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=_DIT,
         ),
         ddbench.MethodSpec(
+            "minimax",
+            f"{_HOME}.minimax.distiller:Minimax",
+            summary="a diffusion transformer fine-tuned to represent its data and to vary, then sampled",
+            paper="Gu et al., Efficient Dataset Distillation via Minimax Diffusion, CVPR 2024",
+            bibtex=_MINIMAX,
+        ),
+        ddbench.MethodSpec(
             "mtt",
             f"{_HOME}.mtt.distiller:MTT",
             summary="images on which training follows the path of training on real ones, with a learned learning rate",
@@ -204,4 +211,12 @@ _IDC = """@inproceedings{kim2022idc,
     and Ha, Jung-Woo and Song, Hyun Oh},
   booktitle = {ICML},
   year = {2022}
+}"""
+
+_MINIMAX = """@inproceedings{gu2024minimax,
+  title = {Efficient Dataset Distillation via Minimax Diffusion},
+  author = {Gu, Jianyang and Vahidian, Saeed and Kungurtsev, Vyacheslav and Wang, Haonan and Jiang, Wei and You, Yang
+    and Chen, Yiran},
+  booktitle = {CVPR},
+  year = {2024}
 }"""

@@ -12,7 +12,7 @@ from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.images import grey, read_images, resized
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -26,31 +26,39 @@ CHUNK = 64
 MOST_REAL = 500
 
 
-def distilled(ctx: Context, model: DiTBackbone, ipc: int) -> DistilledSet:
-    """Return ``ipc`` images per class sampled from the model, with what was measured on them."""
+def distilled(ctx: Context, models: Sequence[tuple[DiTBackbone, range]], ipc: int) -> DistilledSet:
+    """Return ``ipc`` images per class, each class sampled from the model it is given with, and what was measured."""
     from ddbench import DistilledSet
 
     options: DiTOptions = ctx.options
-    data = ctx.dataset
-    labels = np.repeat(np.arange(data.num_classes), ipc)
-    done = sampled(ctx, model, labels)
-    images = read_images(done)
-    if data.channels == 1:
+    labels = [np.repeat(np.asarray(classes), ipc) for model, classes in models]
+    done = [sampled(ctx, model, each) for (model, _), each in zip(models, labels, strict=True)]
+    images = np.concatenate([read_images(each) for each in done])
+    if ctx.dataset.channels == 1:
         images = grey(images)
-    extra: dict[str, Any] = {"backbone": model.about, "latents": latent_figures(ctx, model, labels, done)}
+    figures = [latent_figures(ctx, model, *each) for (model, _), *each in zip(models, labels, done, strict=True)]
+    abouts = [model.about for model, _ in models]
+    extra: dict[str, Any] = {
+        "backbone": abouts[0] if len(abouts) == 1 else abouts,
+        "latents": {
+            name: round(float(np.mean([value for each in figures for value in each[name]])), 5)
+            for name in ("coverage", "similarity")
+            if figures[0][name]
+        },
+    }
     if options.checks_images:
-        extra["acceptance"] = acceptance(ctx, done, labels, images)
-    return DistilledSet(images=images, labels=labels, extra=extra)
+        extra["acceptance"] = acceptance(ctx, done, np.concatenate(labels), images)
+    return DistilledSet(images=images, labels=np.concatenate(labels), extra=extra)
 
 
 def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done:
     """Return the step with images uint8 [n, size, size, 3] of the data set's ``labels`` [n], and their latents.
 
-    Image i of a class has noise of its own, whatever IPC is: fewer images are the first ones of more.
+    Labels are sorted. Image i of a class has its own noise whatever IPC is: fewer images are the first ones of more.
     """
     options: DiTOptions = ctx.options
     own = np.asarray(model.labels())[labels].tolist()
-    ranks = np.concatenate([np.arange(count) for count in np.bincount(labels)])
+    ranks = np.arange(len(labels)) - np.searchsorted(labels, labels)  # class-major: places within their class
     size = options.size or ctx.dataset.image_size
     batch = batch_size(options, model.resolution())
     inputs = {
@@ -112,15 +120,18 @@ def _decoder(ctx: Context, source: str, dtype: str) -> Any:
         ) from error
 
 
-def latent_figures(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64], done: Done) -> dict[str, float]:
-    """Return how well the sampled latents cover the real ones of their class, and how alike they are.
+def latent_figures(
+    ctx: Context, model: DiTBackbone, labels: NDArray[np.int64], done: Done
+) -> Mapping[str, list[float]]:
+    """Return, per class, how well the sampled latents cover the real ones, and how alike they are.
 
     ``coverage`` is the mean, over real images, of the largest cosine between an image's latent and the sampled latents
-    of its class; ``similarity`` the mean cosine of two sampled latents of a class (nothing at one image per class).
-    Real latents are the posterior modes of ``real_per_class`` training images at most, evenly spaced. Cosines are
-    those of all latent numbers of an image, as in the minimax criterion; classes count equally.
+    of its class; ``similarity`` the mean cosine of two sampled latents of a class (empty at one image per class). Real
+    latents are the posterior modes of :data:`MOST_REAL` training images per class at most, evenly spaced. Cosines are
+    those of all latent numbers of an image, as in the minimax criterion.
     """
-    data = ctx.dataset
+    data, size = ctx.dataset, model.resolution()
+    batch = batch_size(ctx.options, size)
     inputs = {
         "version": 1,
         "dataset": data.fingerprint,
@@ -135,31 +146,23 @@ def latent_figures(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64], 
         from ddbench_plugins.diffusion.dit.posteriors import encode
 
         vae = model.load(model.compute_dtype).vae
-        latents = _arrays(done.dir / "latents")
-        coverage, similarity = [], []
-        with ctx.progress("coverage", data.num_classes) as advance:
-            for label in range(data.num_classes):
+        latents = np.concatenate(
+            [np.load(path, allow_pickle=False) for path in sorted((done.dir / "latents").glob("*.npy"))]
+        )
+        step.info.update(coverage=[], similarity=[])
+        classes = np.unique(labels)
+        with ctx.progress("coverage", len(classes)) as advance:
+            for place, label in enumerate(classes):
                 members = data.train.of_class(label)
-                chosen = members[np.linspace(0, len(members) - 1, min(MOST_REAL, len(members))).astype(int)]
-                size = model.resolution()
-                real = encode(
-                    vae,
-                    data.train.images,
-                    size,
-                    flip=False,
-                    batch_size=batch_size(ctx.options, size),
-                    rows=chosen.tolist(),
-                )
+                rows = members[np.linspace(0, len(members) - 1, min(MOST_REAL, len(members))).astype(int)].tolist()
+                real = encode(vae, data.train.images, size, flip=False, batch_size=batch, rows=rows)
                 covered, alike = cosines(real.mean[0].numpy(), latents[labels == label])
-                coverage.append(covered)
-                similarity += [alike] if alike is not None else []
-                advance(label + 1)
-        step.info["coverage"] = float(np.mean(coverage))
-        if similarity:
-            step.info["similarity"] = float(np.mean(similarity))
-        step.info["real_per_class"] = MOST_REAL
+                step.info["coverage"].append(covered)
+                if alike is not None:
+                    step.info["similarity"].append(alike)
+                advance(place + 1)
 
-    return dict(ctx.step("latent-figures", inputs, build).info)
+    return ctx.step("latent-figures", inputs, build).info
 
 
 def cosines(real: NDArray[np.float32], made: NDArray[np.float32]) -> tuple[float, float | None]:
@@ -177,11 +180,9 @@ def _directions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
     return flat / np.linalg.norm(flat, axis=1, keepdims=True)
 
 
-def _arrays(folder: Path) -> NDArray[np.float32]:
-    return np.concatenate([np.load(path, allow_pickle=False) for path in sorted(folder.glob("*.npy"))])
-
-
-def acceptance(ctx: Context, done: Done, labels: NDArray[np.int64], images: NDArray[np.uint8]) -> dict[str, Any]:
+def acceptance(
+    ctx: Context, done: Sequence[Done], labels: NDArray[np.int64], images: NDArray[np.uint8]
+) -> dict[str, Any]:
     """Return the figures a reader needs before trusting images of a model trained on the data set.
 
     A network trained on the real training images recognises the sampled ones (``recognition``); ``nearest`` compares
@@ -192,7 +193,12 @@ def acceptance(ctx: Context, done: Done, labels: NDArray[np.int64], images: NDAr
     options: DiTOptions = ctx.options
     data = ctx.dataset
     teacher = get_teacher(ctx, options.acceptance_network, floor=False)
-    inputs = {"version": 1, "dataset": data.fingerprint, "sampled": done.key, "teacher": teacher.digest}
+    inputs = {
+        "version": 1,
+        "dataset": data.fingerprint,
+        "sampled": [each.key for each in done],
+        "teacher": teacher.digest,
+    }
 
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.acceptance import recognition

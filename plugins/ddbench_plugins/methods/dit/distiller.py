@@ -32,4 +32,4 @@ class DiT(Distiller):
         from ddbench_plugins.methods.selection import ipc_of
 
         ipc = ipc_of(ctx)
-        return distilled(ctx, base_dit(ctx, ctx.options), ipc)
+        return distilled(ctx, [(base_dit(ctx, ctx.options), range(ctx.dataset.num_classes))], ipc)

@@ -1,0 +1,116 @@
+"""Minimax diffusion: a diffusion transformer fine-tuned with the minimax criterion, then sampled (Gu et al. 2024)."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from ddbench import DistilledSet, Distiller
+from ddbench_plugins.methods.minimax.options import MinimaxOptions
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ddbench import Context, Step
+    from ddbench_plugins.diffusion.dit.base import DiTBackbone
+
+
+class Minimax(Distiller):
+    """Fine-tune the transformer once for all IPCs, then sample it as the method ``dit`` samples its base."""
+
+    Options = MinimaxOptions
+    presets = "presets.toml"
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return the state of a backbone in a local folder."""
+        from ddbench_plugins.diffusion.base_model import folder_identity
+
+        return folder_identity(ctx.options.backbone)
+
+    def distill(self, ctx: Context) -> DistilledSet:
+        """Return ``ctx.ipc`` sampled images per class."""
+        from ddbench_plugins.diffusion.dit.base import base_dit
+        from ddbench_plugins.diffusion.dit.images import distilled
+        from ddbench_plugins.methods.selection import ipc_of
+
+        options: MinimaxOptions = ctx.options
+        ipc, base, count = ipc_of(ctx), base_dit(ctx, ctx.options), ctx.dataset.num_classes
+        slices = [range(start, min(start + options.together, count)) for start in range(0, count, options.together)]
+        return distilled(ctx, [(finetuned(ctx, base, classes), classes) for classes in slices], ipc)
+
+
+def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
+    """Return the model fine-tuned on the images of some classes; it depends on the seed, not on IPC."""
+    import numpy as np
+
+    from ddbench_plugins.diffusion.dit.base import DiTBackbone
+    from ddbench_plugins.methods.minimax.finetune import FinetuneSettings
+
+    options: MinimaxOptions = ctx.options
+    data, own = ctx.dataset, base.labels()
+    settings = FinetuneSettings(
+        steps=options.finetune_steps,
+        batch_size=options.finetune_batch_size,
+        learning_rate=options.finetune_learning_rate,
+        lambda_r=options.lambda_r,
+        lambda_d=options.lambda_d,
+        memory=options.memory,
+        ema_decay=options.decay,
+        trainable=options.trainable,
+    )
+    inputs = {
+        "version": 1,
+        "base": base.digest(),
+        "dataset": data.fingerprint,
+        "flip": data.flip,
+        "classes": [classes.start, classes.stop],
+        "labels": [own[label] for label in classes],
+        "settings": asdict(settings),
+        "seed": ctx.seed("minimax finetune"),
+        "numerics": ctx.machine.numerics(),
+    }
+
+    def build(step: Step) -> None:
+        import torch
+
+        from ddbench_plugins.diffusion.class_latents import batch_size
+        from ddbench_plugins.diffusion.dit import pipeline as dit
+        from ddbench_plugins.diffusion.dit.posteriors import encode
+        from ddbench_plugins.methods.minimax.finetune import finetune
+        from ddbench_plugins.training.memory import keep_freed_memory
+
+        keep_freed_memory()
+        found, size = base.load(), base.resolution()
+        rows = np.flatnonzero(np.isin(data.train.labels, classes))
+        labels = torch.from_numpy(data.train.labels[rows])
+        with ctx.progress("encoding", len(rows)) as advance:
+            posteriors = encode(
+                found.vae,
+                data.train.images,
+                size,
+                flip=data.flip,
+                batch_size=batch_size(options, size),
+                rows=rows.tolist(),
+                progress=advance,
+            )
+        with ctx.progress("fine-tuning", settings.steps) as advance:
+            report = finetune(
+                found.transformer,
+                found.scheduler.betas,
+                posteriors,
+                torch.tensor(own)[labels],
+                labels,
+                settings,
+                seed=inputs["seed"],
+                device=ctx.machine.device,
+                precision=ctx.machine.precision,
+                progress=advance,
+                checkpoint=step,
+                checkpoint_every=max(100, settings.steps // 20),
+            )
+        dit.save_dit(found, step.dir / "model", base.class_ids())
+        step.info.update(report)
+
+    done = ctx.step("minimax", inputs, build)
+    about = {**base.about, "finetuned": {**asdict(settings), **done.info}}
+    return DiTBackbone(ctx, str(done.dir / "model"), None, about)

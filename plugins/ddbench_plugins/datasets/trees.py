@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import shutil
 import time
@@ -15,7 +16,6 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError, StorageError
-from ddbench.keys import canonical
 from ddbench_plugins.datasets.arrays import measure, measure_all
 from ddbench_plugins.datasets.listing import File, complain
 from ddbench_plugins.datasets.whole import looks_whole
@@ -204,11 +204,12 @@ def _header(file: BinaryIO, shape: tuple[int, ...]) -> int:
 
 
 def digest_of_list(items: Iterable[Any]) -> str:
-    """Return ``ddbench.digest(list(items))`` without holding the list."""
+    """Return ``ddbench.digest(list(items))`` of texts, whole numbers and lists of them, without holding the list."""
     state, first = hashlib.sha256(b"["), True
     remaining = iter(items)
     while chunk := list(islice(remaining, 4096)):
-        state.update(("" if first else ",").encode() + canonical(chunk)[1:-1].encode())
+        text = json.dumps(chunk, separators=(",", ":"), ensure_ascii=False)
+        state.update(("" if first else ",").encode() + text[1:-1].encode())
         first = False
     state.update(b"]")
     return state.hexdigest()

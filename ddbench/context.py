@@ -15,6 +15,7 @@ import numpy as np
 
 from ddbench import metrics
 from ddbench.errors import PluginError, UsageError
+from ddbench.estimates import marked
 from ddbench.keys import derive_seed
 from ddbench.options import Preset, Resolved, resolve
 from ddbench.plugins import FAILURES, Entry, Plugins, plugin_errors
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from ddbench.contracts import DistilledSet
     from ddbench.datasets import Dataset
     from ddbench.interfaces import Plugin
+    from ddbench.stages import Effort
     from ddbench.ui import Advance, Reporter
 
 
@@ -97,6 +99,7 @@ class Context:
         options: the plugin's own validated options.
         ipc: images per class, or None for the whole training set.
         network: name of the network under test (evaluators), or of the one a method uses where it has a choice.
+        method: name of the method whose set is measured (evaluators).
         base_seed: the distillation seed (methods) or the evaluation seed (evaluators).
         preset: the scale and fidelity of this run.
         machine: device, precision, offline.
@@ -113,6 +116,7 @@ class Context:
     base_seed: int = 0
     ipc: int | None = None
     network: str = ""
+    method: str = ""
     explicit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     resolved: Resolved = field(default_factory=lambda: Resolved(None))
     ledger: list[dict[str, Any]] = field(default_factory=list)
@@ -158,7 +162,13 @@ class Context:
     # Work ---------------------------------------------------------------------------------------------------------
 
     def step(
-        self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        builder: Callable[[Step], None],
+        *,
+        force: bool = False,
+        effort: Effort | None = None,
     ) -> Done:
         """Return a cached named step, building it if needed; any plugin that names the same inputs shares it.
 
@@ -168,6 +178,7 @@ class Context:
                 digests of other steps. Add a ``version`` to it and raise it when the builder's results change.
             builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
             force: build it again.
+            effort: what its time grows with, so that ``ddbench plan`` can tell how long another one will take.
         """
         done = self.store.get(name, inputs)
         if done and not force:
@@ -179,6 +190,8 @@ class Context:
             with peak_memory(self.machine.device) as memory:
 
                 def measured(step: Step) -> None:
+                    if effort:
+                        step.effort.update(marked(effort, self.machine))
                     self._building.append(step)
                     try:
                         builder(step)
@@ -243,7 +256,7 @@ class Context:
 
     def situation(self) -> dict[str, Any]:
         """Return what preset rules can ask about."""
-        facts: dict[str, Any] = {"ipc": self.ipc, "network": self.network}
+        facts: dict[str, Any] = {"ipc": self.ipc, "network": self.network, "method": self.method}
         if self._dataset is not None:
             data = self._dataset
             facts |= {
@@ -260,8 +273,8 @@ class Context:
         plugin = load_plugin(entry)
         return plugin, self.with_options_of(plugin, entry), entry
 
-    def with_options_of(self, plugin: Plugin, entry: Entry) -> Context:
-        """Return this context with the resolved options of ``plugin``.
+    def with_options_of(self, plugin: Plugin, entry: Entry, **facts: Any) -> Context:
+        """Return this context with the resolved options of ``plugin``; ``facts`` add to :meth:`situation`.
 
         Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``),
         which wins.
@@ -270,7 +283,7 @@ class Context:
         chosen: dict[str, Any] = {}
         for scope in (kind, f"{kind}/{name}"):
             chosen |= self.explicit.get(scope, {})
-        resolved = resolve(type(plugin), f"{kind}/{name}", self.situation(), self.preset, chosen)
+        resolved = resolve(type(plugin), f"{kind}/{name}", self.situation() | facts, self.preset, chosen)
         return replace(self, resolved=resolved)
 
     def build_network(self, name: str = "", *, image_size: int | None = None, seed: int, **settings: Any) -> Any:

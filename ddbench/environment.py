@@ -34,6 +34,12 @@ def describe() -> dict[str, Any]:
     }
 
 
+@cache
+def computer() -> dict[str, Any]:
+    """Return what the speed of a step depends on besides device and precision."""
+    return {"processor": _processor(), "threads": _threads()}
+
+
 def _threads() -> int | None:
     """Return the number of threads that torch takes: sums in another order change the last digits of a training."""
     chosen = os.environ.get("OMP_NUM_THREADS", "")

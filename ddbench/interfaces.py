@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ddbench.datasets import Dataset, DataStatus, Split
     from ddbench.embedding import Embedding
     from ddbench.options import Options
+    from ddbench.stages import Stage, Weights
 
 
 class Plugin:
@@ -30,6 +31,13 @@ class Plugin:
         """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""
         return {}
 
+    def weights(self, ctx: Context) -> Sequence[Weights]:
+        """Return the published models that are read under these options, for ``ddbench plan``.
+
+        Nothing may be fetched, and no data set needs to be there.
+        """
+        return ()
+
 
 class Distiller(Plugin, ABC):
     """A distillation method.
@@ -45,6 +53,14 @@ class Distiller(Plugin, ABC):
     @abstractmethod
     def distill(self, ctx: Context) -> DistilledSet:
         """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
+
+    def stages(self, ctx: Context) -> Sequence[Stage]:
+        """Return the cached steps that :meth:`distill` goes through, in order, for ``ddbench plan``.
+
+        Where there are others than ``distilled``, a plan calls :meth:`distill` with a context whose steps are looked up
+        and never built, and which stops it at the first result that is not there, and where ``ctx.progress`` begins.
+        """
+        return ()
 
     def embedding(self, ctx: Context, label: int) -> Embedding | None:
         """Return what the method saw of one class, for ``ddbench tsne``, or None; the steps it needs are cached."""

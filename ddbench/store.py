@@ -123,6 +123,7 @@ class Step:
         info: plain data the builder wants in the marker (figures, counts); readable later from ``step.json``.
         costs: what it cost; ``bytes_labels``, of labels that students need besides the distilled set, adds to a
             record's ``bytes_labels``.
+        effort: what its time grows with, and on which machine, for :mod:`ddbench.estimates`.
         journal: what the step's loops say, by ``ctx.progress``.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
     """
@@ -132,6 +133,7 @@ class Step:
     dir: Path
     info: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Any] = field(default_factory=dict)
+    effort: dict[str, Any] = field(default_factory=dict)
     journal: metrics.Journal = field(init=False, repr=False)
     inside: float = field(default=0.0, init=False)
 
@@ -207,6 +209,19 @@ class Store:
         path = self.path(name, digest(inputs))
         return path.with_name(path.name + ".partial").exists()
 
+    def spent(self, name: str, inputs: Mapping[str, Any]) -> float:
+        """Return the seconds of work in an unfinished build, as far as it noted them."""
+        path = self.path(name, digest(inputs))
+        return _seconds(path.with_name(path.name + ".partial"))
+
+    def finished(self, name: str) -> Iterator[Done]:
+        """Yield every finished step of a kind."""
+        for path in sorted((self.root / name).glob(f"*/{MARKER}")):
+            with contextlib.suppress(DataError):
+                marker = _read_json(path)
+                if str(marker.get("key", ""))[:20] == path.parent.name:
+                    yield Done(name, marker["key"], path.parent, marker, reused=True)
+
     def build(
         self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False
     ) -> Done:
@@ -247,9 +262,7 @@ class Store:
         self, name: str, key: str, inputs: Mapping[str, Any], partial: Path, builder: Callable[[Step], None]
     ) -> None:
         step = Step(name, key, partial)
-        spent = 0.0
-        with contextlib.suppress(OSError, ValueError):  # a kill may have cut this note short
-            spent = float(json.loads((partial / "sitting.json").read_text("utf-8"))["seconds"])
+        spent = _seconds(partial)
         start = time.perf_counter()
         try:
             builder(step)
@@ -266,6 +279,7 @@ class Store:
             "inputs": inputs,
             "info": step.info,
             "costs": step.costs,
+            "effort": step.effort,
             "seconds": round(spent, 3),
         }
         write_atomic(partial / MARKER, json.dumps(marker, indent=1, ensure_ascii=False) + "\n")
@@ -274,6 +288,12 @@ class Store:
     def _finished(name: str, key: str, path: Path, *, reused: bool) -> Done | None:
         marker = _read_json(path / MARKER)
         return Done(name, key, path, marker, reused) if marker.get("key") == key else None
+
+
+def _seconds(partial: Path) -> float:
+    with contextlib.suppress(OSError, ValueError):  # a kill may have cut this note short
+        return float(json.loads((partial / "sitting.json").read_text("utf-8"))["seconds"])
+    return 0.0
 
 
 def _read_json(path: Path) -> dict[str, Any]:

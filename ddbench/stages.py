@@ -1,0 +1,89 @@
+"""What a plugin can say ahead of a run: its stages, what their time grows with, and the model weights that it needs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What the time of a step grows with, so that finished steps foretell it.
+
+    Attributes:
+        amount: time is about proportional to it, e.g. images × epochs.
+        alike: plain data; only steps of the same name for which it is equal are compared.
+        bytes: what the step leaves on disk, where that is known.
+    """
+
+    amount: float
+    alike: Mapping[str, Any]
+    bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A cached step that a method goes through, by the name it gives to ``ctx.step``.
+
+    The name ``distilled`` stands for the work that a method does outside of steps of its own.
+    """
+
+    name: str
+    effort: Effort | None = None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A published model that a run reads.
+
+    Attributes:
+        source: hub id or address.
+        revision: commit, tag or branch asked for; the commit that is here where it is here.
+        bytes: size of what is read; None where nobody knows.
+        here: whether it is on this machine.
+        command: what fetches it.
+    """
+
+    source: str
+    revision: str | None
+    bytes: int | None
+    here: bool
+    command: str
+
+
+def hub_weights(source: str, files: Sequence[str], revision: str | None = None, size: int | None = None) -> Weights:
+    """Look for a model of the Hugging Face hub in its local cache; never opens a connection.
+
+    Args:
+        source: hub id.
+        files: what is read, as patterns within the repository; the first one names a single file.
+        revision: commit, tag or branch; the hub's default when None.
+        size: bytes of those files as published.
+    """
+    command = f"hf download {source}" + (f" --revision {revision}" if revision else "")
+    folder = _snapshot(source, files[0], revision)
+    found = [list(folder.glob(pattern)) for pattern in files] if folder else [[]]
+    if folder is None or not all(found) or not all(_whole(path) for paths in found for path in paths):
+        return Weights(source, revision, size, here=False, command=command)
+    there = {path for paths in found for path in paths}
+    return Weights(source, folder.name, sum(path.stat().st_size for path in there), here=True, command=command)
+
+
+def _snapshot(source: str, file: str, revision: str | None) -> Path | None:
+    from huggingface_hub import try_to_load_from_cache
+
+    place = try_to_load_from_cache(source, file, revision=revision)
+    return Path(place).parents[file.count("/")] if isinstance(place, str) else None
+
+
+def _whole(path: Path) -> bool:
+    """Whether a file is there, and the parts of a divided model that it lists."""
+    if not path.exists():
+        return False
+    if not path.name.endswith(".index.json"):
+        return True
+    parts = set(json.loads(path.read_text("utf-8")).get("weight_map", {}).values())
+    return all((path.parent / part).exists() for part in parts)

@@ -21,7 +21,7 @@ from ddbench.options import Preset
 from ddbench.pipeline import Distilled, check_network, data_key, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
-from ddbench.planning import carry_out, plan
+from ddbench.planning import carry_out, plan, preset_says, several
 from ddbench.plugins import Plugins, load_plugins
 from ddbench.records import Record
 from ddbench.ui import Reporter
@@ -36,12 +36,12 @@ Numbers = int | Sequence[int]
 
 def run(
     method: Names,
-    eval: Names,
+    eval: Names = "",
     *,
     dataset: str = "",
     ipc: Numbers = 10,
     network: Names = "",
-    seed: Numbers = 0,
+    seed: Numbers = (),
     evaluation_seed: int = 0,
     repeats: int | None = None,
     preset: str = "",
@@ -57,11 +57,13 @@ def run(
     """Distil with every method and evaluate under every protocol; write and return one record per cell.
 
     Args:
-        method, eval: names of methods and evaluators.
+        method: names of methods.
+        eval: names of evaluators; the one of the method's preset when empty.
         dataset: a data set's name; the embedded default when empty.
         ipc: images per class; several make several cells. Methods that keep the whole training set run once.
         network: networks under test; the evaluator's own choice when empty.
-        seed: distillation seeds; each makes its own distilled set.
+        seed: distillation seeds, each of which makes its own distilled set; those of the method's preset, else 0, when
+            empty.
         evaluation_seed: base of the students' seeds.
         repeats: networks trained per distilled set; the evaluator's default when None.
         preset: scale and fidelity, e.g. ``paper+official``; ``cpu+sane`` when empty.
@@ -102,7 +104,7 @@ def distill(
     *,
     dataset: str = "",
     ipc: Numbers = 10,
-    seed: Numbers = 0,
+    seed: Numbers = (),
     preset: str = "",
     options: Options | None = None,
     plugins: Iterable[str | Path] = (),
@@ -125,7 +127,7 @@ def distill(
         prepare_method(ctx, name, count, one)
         for name in _names(method)
         for count in _numbers(ipc)
-        for one in _numbers(seed)
+        for one in _numbers(seed) or several(preset_says(ctx, name, count, "seed") or 0)
     ]
     if out is not None:
         for _, mine, entry in prepared:
@@ -180,7 +182,7 @@ def evaluate(
     ctx = replace(ctx, _dataset=_load_dataset(ctx, wanted))
     made = _read_set(ctx, folder, name, Declared(**declared))
     prepared = [
-        prepare_evaluator(replace(ctx, base_seed=evaluation_seed), one, net, made.ipc)
+        prepare_evaluator(replace(ctx, base_seed=evaluation_seed, method=made.plugin.name), one, net, made.ipc)
         for one in evaluators
         for net in _names(network) or [""]
     ]

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.resources
-import sys
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddbench.errors import PluginError, UsageError, did_you_mean
 from ddbench.keys import canonical
+from ddbench.presets import check_fit, experiment, fits, load_presets
 
 SCALES = ("cpu", "paper")
 FIDELITIES = ("sane", "official")
@@ -68,11 +66,13 @@ class Resolved:
         values: the validated options (None for a plugin without any).
         sources: option → "default", a preset's source, or "explicit".
         shrunk: (option, value at paper scale, value used) for each option that differs from the paper's scale.
+        experiment: evaluator, networks, seeds and repeats that the preset stands for, each with its source.
     """
 
     values: Options | None
     sources: Mapping[str, str] = field(default_factory=dict)
     shrunk: tuple[tuple[str, Any, Any], ...] = ()
+    experiment: Mapping[str, tuple[Any, str]] = field(default_factory=dict)
 
     def dump(self) -> dict[str, Any]:
         """Return the values as plain data."""
@@ -97,7 +97,8 @@ def resolve(
         explicit: what the user set; strings are converted by type.
 
     Raises:
-        UsageError: an unknown option (the known ones are listed) or a value of the wrong type.
+        UsageError: an unknown option (the known ones are listed), a value of the wrong type, or a preset that does not
+            fit the situation (those that do are listed).
         PluginError: the plugin's own presets do not fit its options.
     """
     model: type[Options] | None = getattr(plugin, "Options", None)
@@ -114,9 +115,9 @@ def resolve(
     if not (isinstance(model, type) and issubclass(model, Options)):
         raise PluginError(f"{who}: Options is {model!r}, not a class derived from ddbench.Options.")
     rules = load_presets(plugin, who)
-    used, sources = _apply(
-        model, rules, {**situation, "scale": preset.scale, "fidelity": preset.fidelity}, explicit, who
-    )
+    check_fit(rules, situation, {"scale": preset.scale, "fidelity": preset.fidelity}, who, (SCALES, FIDELITIES))
+    facts = {**situation, "scale": preset.scale, "fidelity": preset.fidelity}
+    used, sources = _apply(model, rules, facts, explicit, who)
     paper, _ = _apply(model, rules, {**situation, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
     try:
         mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
@@ -127,7 +128,7 @@ def resolve(
         )
     except (TypeError, ValueError) as error:
         raise PluginError(f"{who} has an option that is not plain data: {error}") from error
-    return Resolved(used, sources, shrunk)
+    return Resolved(used, sources, shrunk, experiment(rules, facts))
 
 
 def _is_aside(model: type[Options], name: str) -> bool:
@@ -151,36 +152,6 @@ def _typed(text: str, annotation: Any) -> Any:
     return text if value is None and type(None) not in get_args(annotation) else value
 
 
-def load_presets(plugin: Any, who: str = "") -> Sequence[Mapping[str, Any]]:
-    """Return a plugin's preset rules, read from its TOML file where it names one.
-
-    Raises:
-        PluginError: the file cannot be read, or a rule has not the form of one.
-    """
-    presets = getattr(plugin, "presets", ())
-    try:
-        rules = tuple(_read_presets(plugin, presets) if isinstance(presets, str) else presets)
-        for rule in rules:
-            if not (isinstance(rule["set"], Mapping) and isinstance(rule.get("when", {}), Mapping)):
-                raise TypeError(f"a rule needs the tables `when` and `set`, not {rule!r}")
-    except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
-        raise PluginError(
-            f"The presets of {who or plugin.__name__} cannot be used: {type(error).__name__}: {error}",
-            hint="See docs/presets.md.",
-        ) from error
-    return rules
-
-
-def _read_presets(plugin: Any, presets: str) -> Sequence[Mapping[str, Any]]:
-    module = sys.modules[plugin.__module__]
-    if module.__package__:
-        text = importlib.resources.files(module.__package__).joinpath(presets).read_text("utf-8")
-    else:
-        text = Path(str(module.__file__)).with_name(presets).read_text("utf-8")
-    rules: list[Mapping[str, Any]] = tomllib.loads(text).get("preset", [])
-    return rules
-
-
 def _apply(
     model: type[Options],
     rules: Sequence[Mapping[str, Any]],
@@ -193,7 +164,7 @@ def _apply(
     for rule in rules:
         if not fits(rule.get("when", {}), situation):
             continue
-        for name, value in rule["set"].items():
+        for name, value in rule.get("set", {}).items():
             if name not in model.model_fields:
                 raise PluginError(f"A preset of {who} sets {name!r}, which is not one of its options.")
             values[name] = value
@@ -211,8 +182,3 @@ def _apply(
         if not any(not e["loc"] or e["loc"][0] in explicit for e in error.errors()):
             raise PluginError(f"The defaults or presets of {who} are no valid options: {'; '.join(lines)}") from error
         raise UsageError(f"{who}: {'; '.join(lines)}", hint=f"`ddbench show {who}` lists its options.") from error
-
-
-def fits(when: Mapping[str, Any], situation: Mapping[str, Any]) -> bool:
-    """Whether every condition of a preset rule holds; a list means any of its members."""
-    return all(situation.get(k) in v if isinstance(v, list) else situation.get(k) == v for k, v in when.items())

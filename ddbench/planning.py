@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ddbench.context import Context
+from ddbench.errors import UsageError
 from ddbench.exchange import keep
 from ddbench.interfaces import Distiller, Evaluator
 from ddbench.pipeline import (
@@ -76,9 +78,12 @@ def plan(
         methods, evaluators: their names.
         budgets: images per class.
         networks: networks under test; the evaluator's own choice when empty.
-        seeds: distillation seeds.
+        seeds: distillation seeds; 0 when empty.
         evaluation_seed: base of the students' seeds.
         repeats: networks trained per distilled set; the evaluator's default when None.
+
+    What is left open (no evaluators, networks or seeds, no number of repeats) is what the method's preset says of its
+    experiment; its networks and repeats are those of the evaluator that it names.
 
     Raises:
         UsageError: a name, an option, an IPC or a network that does not exist or does not fit the data.
@@ -86,21 +91,42 @@ def plan(
     prepared = {}
     for name in methods:
         for count in budgets:
-            for seed in seeds:
+            for seed in seeds or several(preset_says(ctx, name, count, "seed") or 0):
                 method, mine, entry = prepare_method(ctx, name, count, seed)
                 prepared[name, mine.ipc, mine.base_seed] = method, mine, entry
     found = []
     for method, mine, entry in prepared.values():
-        measurements = [
-            _measurement(replace(ctx, base_seed=evaluation_seed), name, network, mine.ipc or budgets[0], repeats)
-            for name in evaluators
-            for network in networks or [""]
-        ]
+        theirs = {key: value for key, (value, _) in mine.resolved.experiment.items()}
+        named = theirs.get("eval", "")
+        if not (evaluators or named):
+            raise UsageError(
+                f"No evaluator is named, and the preset {ctx.preset} of {entry.name} has none for {ctx.dataset.name}.",
+                hint="Name one with --eval; `ddbench list evaluators` lists them.",
+            )
+        measurements = []
+        for evaluator in evaluators or [named]:
+            own = theirs if evaluator == named else {}
+            for network in networks or several(own.get("network", "")):
+                measured = replace(ctx, base_seed=evaluation_seed, method=entry.spec.name)
+                trained = repeats or own.get("repeats")
+                measurements.append(_measurement(measured, evaluator, network, mine.ipc or budgets[0], trained))
         found.append(Planned(method, mine, entry, tuple(measurements)))
     tried = {each.ctx.network: each.ctx for one in found for each in one.measurements}
     for one in tried.values():
         check_network(one)
     return found
+
+
+def preset_says(ctx: Context, method: str, ipc: int | None, key: str) -> Any:
+    """Return what a method's preset says of its experiment, or None."""
+    _, mine, _ = prepare_method(ctx, method, ipc, 0)
+    value, _ = mine.resolved.experiment.get(key, (None, ""))
+    return value
+
+
+def several(value: Any) -> list[Any]:
+    """Return a list, of one where it is none."""
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _measurement(ctx: Context, name: str, network: str, ipc: int, repeats: int | None) -> Measurement:

@@ -43,7 +43,7 @@ class Block(BaseModel):
     dataset: Names = ("",)
     ipc: Numbers = (10,)
     network: Names = ()
-    seed: Numbers = (0,)
+    seed: Numbers = ()
     evaluation_seed: Annotated[int, Field(strict=True)] = 0
     repeats: Annotated[int, Field(strict=True, ge=1)] | None = None
     preset: str = ""
@@ -149,7 +149,7 @@ def _block(parts: Sequence[Mapping[str, Any]], where: str) -> Block:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise UsageError(f"{where}: {key}: {first['msg']}", hint="See docs/studies.md.") from error
-    for key in ("method", "eval"):
+    for key in ("method", *(() if block.preset else ("eval",))):  # a preset may name its evaluator
         if not getattr(block, key):
             raise UsageError(f"{where} names no {key}.", hint=f'For example: {key} = ["NAME"]')
     empty = [

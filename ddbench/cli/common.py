@@ -65,9 +65,8 @@ seed_option = click.option(
     "--seed",
     type=numbers,
     metavar=NUMBERS,
-    default="0",
-    show_default=True,
-    help="Distillation seeds: one distilled set each.",
+    default=None,
+    help="Distillation seeds: one distilled set each (default: those of the method's preset, else 0).",
 )
 network_option = click.option(
     "-n",

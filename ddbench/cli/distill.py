@@ -38,7 +38,7 @@ def command(**values: Any) -> None:
             values["method"],
             dataset=dataset,
             ipc=values["ipc"],
-            seed=values["seed"],
+            seed=values["seed"] or (),
             out=values["out"],
             **shared,
         )

@@ -110,7 +110,7 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
         name,
         dataset=datasets[0],
         ipc=values["ipc"],
-        seed=values["seed"],
+        seed=values["seed"] or (),
         **common.common_arguments(values),
     )
 

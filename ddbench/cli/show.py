@@ -71,7 +71,9 @@ def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
     else:
         lines += _options(ctx, entry, dataset)
     if spec.bibtex:
-        lines += ["", *textwrap.wrap(spec.bibtex, _width(), subsequent_indent="  ", break_long_words=False)]
+        lines.append("")
+        for line in spec.bibtex.splitlines():  # kept as lines, to be copied
+            lines += textwrap.wrap(line, _width(), subsequent_indent="    ", break_long_words=False)
     return lines
 
 
@@ -104,7 +106,7 @@ def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
     for name, value in resolved.dump().items():
         field = model.model_fields[name]
         origin = resolved.sources[name]
-        from_ = "" if origin == "default" else f"  ({'set by you' if origin == 'explicit' else origin})"
+        from_ = f"  ({'set by you' if origin == 'explicit' else origin})"
         lines.append(f"  {click.style(name, bold=True)} = {value_text(value) or '(empty)'}{from_}")
         details = [_type_text(field.annotation)]
         default = field.get_default(call_default_factory=True)
@@ -114,7 +116,16 @@ def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
             details.append(f"at paper scale {value_text(paper[name])}")
         text = f"{field.description or 'no description'} [{', '.join(details)}]"
         lines += textwrap.wrap(text, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
+    if resolved.experiment:
+        lines.append("  experiment, where the command leaves it open:")
+    for name, (value, origin) in resolved.experiment.items():
+        lines.append(f"  {click.style(f'--{name}', bold=True)} {_words(value)}  ({origin})")
     return lines
+
+
+def _words(value: Any) -> str:
+    """Write a value as the command line takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
 
 
 def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:

@@ -53,7 +53,7 @@ def test_large_data_sets_are_seen_less_often_on_a_cpu():
 
 def test_the_digits_need_less_guidance():
     assert options("digits", "cpu").guidance_scale == 2
-    assert options("cifar10", "cpu").guidance_scale == options("digits", "paper").guidance_scale == 10
+    assert options("cifar10", "cpu").guidance_scale == options("cifar100", "paper").guidance_scale == 10
 
 
 def test_every_rule_names_its_source():

@@ -208,7 +208,14 @@ def test_what_cannot_be_known_must_be_said(bring, tensors, tmp_path):
         (lambda x, y: (x, y[1:]), "6 images, but 5 labels"),
         (lambda x, y: (x.repeat(1, 3, 1, 1), y), r"\[6, 3, 8, 8\] instead of square ones with 1 channel"),
         (lambda x, y: (x / 0, y), "NaN"),
+        (lambda x, y: (x.double() + 1e300, y), "NaN or infinite"),  # a float64 that float32 cannot hold
         (lambda x, y: (x, y + 0.5), "instead of one number per image"),
+        (lambda x, y: (x[:0], y[:0]), "no labels"),
+        (lambda x, y: (x[..., :0, :0], y), "no pixels"),
+        (lambda x, y: (x, torch.full((6, 3), torch.nan)), "no probabilities"),
+        (lambda x, y: (torch.zeros(1, 1, 1, 1).expand(10**9, 1, 8, 8), y), "no ordinary tensor"),  # 256 GB in 4 bytes
+        (lambda x, y: (x.to_sparse(), y), "no ordinary tensor"),
+        (lambda x, y: (x.to("meta"), y), "no ordinary tensor"),
     ],
 )
 def test_a_set_that_does_not_fit_is_refused(bring, tensors, tmp_path, change, message):
@@ -216,6 +223,56 @@ def test_a_set_that_does_not_fit_is_refused(bring, tensors, tmp_path, change, me
     torch.save({"images": images, "labels": labels}, tmp_path / "set.pt")
     with pytest.raises(DataError, match=message):
         bring(tmp_path / "set.pt", space="normalised")
+
+
+def _members(path, images, entry="images.npy"):
+    """An .npz whose images are these bytes."""
+    import io
+    import zipfile
+
+    labels = io.BytesIO()
+    np.save(labels, np.arange(3))
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as made:
+        made.writestr(entry, images)
+        made.writestr("labels.npy", labels.getvalue())
+
+
+def _header(shape):
+    import struct
+
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}\n".encode()
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+
+
+def test_forged_npz_files_are_refused(bring, tmp_path):
+    path = tmp_path / "set.npz"
+    for shape in ("(1000000000000, 8, 8, 1)", "(3, 8, 8, 1)", "(-3, 8, 8, 1)", "((((("):
+        _members(path, _header(shape) + bytes(100))
+        with pytest.raises(DataError, match="cannot be read"):
+            bring(path, space="pixel01")
+    _members(path, _header("(3, 8, 8, 1)") + np.random.default_rng(0).random(192, np.float32).tobytes())
+    content = bytearray(path.read_bytes())
+    for place in range(100, 400):
+        content[place] ^= 0x5A
+    path.write_bytes(content)
+    with pytest.raises(DataError, match="cannot be read"):
+        bring(path, space="pixel01")
+    np.save(tmp_path / "bare.npy", np.zeros((3, 8, 8, 1), np.float32))
+    (tmp_path / "bare.npy").rename(path)
+    with pytest.raises(DataError, match=r"no \.npz file"):
+        bring(path, space="pixel01")
+
+
+def test_forged_torch_files_are_refused(bring, tensors, tmp_path):
+    path = tmp_path / "set.pt"
+    for content in (b"", b"\x80\x02R.", b"\x80\x02h\x05.", b"\x80\x02\x8b\xff\xff\xff\x7f.", b"\x80\x02}q\x00("):
+        path.write_bytes(content)
+        with pytest.raises(DataError):
+            bring(path, space="pixel01")
+    for runs in ([3], [{"a": 1}], [[tensors[0]]], [[None, None]]):
+        torch.save({"data": runs}, path)
+        with pytest.raises(DataError):
+            bring(path, space="pixel01")
 
 
 def test_undecoded_images_of_idc_are_refused(bring, tensors, tmp_path):
@@ -263,6 +320,26 @@ def test_numbers_must_agree_and_be_classes(bring, tmp_path):
         _grey(tmp_path / "four" / f"{label:05d}" / "0.png")
     with pytest.raises(DataError, match="label numbers 0 … 3"):
         bring(tmp_path / "four")
+    for label in range(3):
+        _grey(tmp_path / "huge" / f"{10**30 + label}" / "0.png")
+    with pytest.raises(DataError, match="are no classes"):
+        bring(tmp_path / "huge")
+
+
+def test_a_picture_that_would_fill_memory_is_refused(bring, tmp_path):
+    import struct
+    import zlib
+
+    def part(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    header = struct.pack(">IIBBBBB", 10**5, 10**5, 8, 0, 0, 0, 0)
+    bomb = b"\x89PNG\r\n\x1a\n" + part(b"IHDR", header) + part(b"IDAT", zlib.compress(bytes(99))) + part(b"IEND", b"")
+    for label in range(3):
+        (tmp_path / f"{label:05d}").mkdir()
+        (tmp_path / f"{label:05d}" / "0.png").write_bytes(bomb)
+    with pytest.raises(DataError, match="cannot be read"):
+        bring(tmp_path)
 
 
 def test_every_unmatched_folder_is_named(bring, tmp_path):

@@ -50,6 +50,8 @@ class Declared:
             raise UsageError("--mean and --std are for --space normalised.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise UsageError(f"A learned rate must be a number above zero, not {self.learning_rate}.")
+        if not all(map(math.isfinite, (*(self.mean or ()), *(self.std or ())))):
+            raise UsageError("A mean and a std must be numbers.")
         if self.std is not None and min(self.std, default=1.0) <= 0:
             raise UsageError(f"A std must be above zero, not {min(self.std)}.")
 

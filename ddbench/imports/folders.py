@@ -15,9 +15,9 @@ from ddbench.imports.declared import Found
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 #: ``00003`` (RDED, D4M), ``new003`` (SRe2L), ``class3``.
-NUMBERED = re.compile(r"(?:new|class)?(\d+)")
+NUMBERED = re.compile(r"(?:new|class)?(\d{1,9})")
 #: ``class00003_id00007.jpg`` (RDED), ``class003_id007.jpg`` (SRe2L).
-PICTURE = re.compile(r"class(\d+)_id\d+", re.IGNORECASE)
+PICTURE = re.compile(r"class(\d{1,9})_id\d+", re.IGNORECASE)
 
 
 def holds_pictures(folder: Path) -> bool:
@@ -107,5 +107,5 @@ def _own_size(paths: list[Path]) -> int:
     try:
         with Image.open(paths[0]) as image:
             return min(image.size)
-    except OSError as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"Image {paths[0].parent.name}/{paths[0].name} cannot be read: {error}") from error

@@ -57,7 +57,9 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> Found:
     if isinstance(runs, list):
         kind, count = "res of DC, DSA, DM", len(runs)
         run = _choose(path, count, declared.run)
-        parts = {"images": runs[run][0], "labels": runs[run][1]}
+        if not isinstance(runs[run], list | tuple) or len(runs[run]) != 2:
+            raise DataError(f"{path.name} has no pair of images and labels as run {run}.")
+        parts = dict(zip(("images", "labels"), runs[run], strict=True))
     elif isinstance(content, dict):
         kind, parts = "npz" if path.suffix == ".npz" else "dict of tensors", content
     elif isinstance(content, list | tuple):
@@ -105,9 +107,8 @@ def load_torch(path: Path) -> Any:
             f" ({(named or str(error).splitlines())[0].strip()[:160]}).",
             hint=REPACK + KEEP,
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DataError(f"{path.name} cannot be read: {reason}", hint="Copy it again; it may be cut short.") from error
+    except Exception as error:  # what a damaged or forged file makes of the reader is not to be foreseen
+        raise _unreadable(path, error) from error
 
 
 def read_labels(labels: NDArray[Any], path: Path) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
@@ -116,8 +117,10 @@ def read_labels(labels: NDArray[Any], path: Path) -> tuple[NDArray[np.int64], ND
     Raises:
         DataError: labels of another kind.
     """
+    if not labels.size:
+        raise DataError(f"{path.name} has no labels.")
     if labels.ndim == 2 and labels.dtype.kind == "f":
-        if (labels < 0).any() or (abs(labels.sum(1) - 1) > 0.01).any():
+        if not ((labels >= 0).all() and (abs(labels.sum(1) - 1) <= 0.01).all()):  # NaN is neither
             raise DataError(
                 f"{path.name} has labels [N, K] that are no probabilities.", hint="Apply the softmax to logits first."
             )
@@ -140,26 +143,37 @@ def channels_last(images: NDArray[Any], channels: int, path: Path) -> NDArray[An
             f"{path.name} has images {list(images.shape)} instead of square ones with {channels} channels.",
             hint="Name the data set they were distilled from with --dataset.",
         )
+    if not images.size:
+        raise DataError(f"{path.name} has no pixels: images {list(images.shape)}.")
     if images.dtype == np.uint8:
         return np.ascontiguousarray(images)
     if images.dtype.kind != "f":
         raise DataError(f"{path.name} has {images.dtype} images instead of uint8 or floats.")
-    if not np.isfinite(images).all():
+    with np.errstate(over="ignore"):  # becomes infinite, which is told below
+        single = np.ascontiguousarray(images, np.float32)
+    if not np.isfinite(single).all():
         raise DataError(f"{path.name} has NaN or infinite pixels.")
-    return np.ascontiguousarray(images, np.float32)
+    return single
 
 
 def _npz(path: Path) -> dict[str, Any]:
+    if not zipfile.is_zipfile(path):
+        raise DataError(f"{path.name} is no .npz file.", hint="Copy it again, or write it with np.savez.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if "pickle" in str(error):
+            return {name: file[name] for name in ("images", "labels", *RATE_KEYS) if name in file.files}
+    except Exception as error:  # as above
+        if "Object arrays cannot be loaded" in str(error):
             raise DataError(
                 f"{path.name} holds objects, and reading those could run any code of whoever wrote it.",
                 hint=REPACK + "np.savez('set.npz', images=…, labels=…).",
             ) from error
-        raise DataError(f"{path.name} cannot be read: {error}", hint="Copy it again; it may be cut short.") from error
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return DataError(f"{path.name} cannot be read: {reason[:160]}", hint="Copy it again; it may be cut short.")
 
 
 def _choose(path: Path, count: int, run: int | None) -> int:
@@ -178,16 +192,33 @@ def _choose(path: Path, count: int, run: int | None) -> int:
 
 
 def _array(value: Any, path: Path, name: str) -> NDArray[Any]:
-    array = value
-    if hasattr(value, "detach"):
-        array = (value.float() if value.is_floating_point() else value).detach().numpy()  # NumPy has no bfloat16
+    array = _dense(value, path) if hasattr(value, "detach") else value
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path.name} has {name} of type {type(value).__name__} instead of a tensor.")
     return array
 
 
+def _dense(tensor: Any, path: Path) -> NDArray[Any]:
+    """Return a tensor's numbers.
+
+    Raises:
+        DataError: it holds them in another way (sparse, quantised, …), or claims more than its file holds.
+    """
+    try:
+        tensor = tensor.detach()
+        if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+            raise ValueError(f"a tensor {list(tensor.shape)} of repeated numbers")
+        array: NDArray[Any] = (tensor.float() if tensor.is_floating_point() else tensor).numpy()  # no bfloat16 there
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise DataError(
+            f"{path.name} holds no ordinary tensor: {(str(error).splitlines() or [type(error).__name__])[0][:160]}",
+            hint=REPACK + "torch.save({'images': images.clone(), 'labels': labels}, 'set.pt').",
+        ) from error
+    return array
+
+
 def _number(value: Any, path: Path) -> float:
-    array = np.asarray(value.detach().numpy() if hasattr(value, "detach") else value)
+    array = _dense(value, path) if hasattr(value, "detach") else np.asarray(value)
     if array.size != 1 or array.dtype.kind not in "fiu" or not 0 < float(array.reshape(-1)[0]) < float("inf"):
         raise DataError(f"{path.name}: the learned rate {value!r} is no number above zero.")
     return float(array.reshape(-1)[0])

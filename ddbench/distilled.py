@@ -232,17 +232,23 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
 
     tensors: dict[str, NDArray[Any]] = {}
     if (folder / "tensors.safetensors").exists():
+        from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
-        tensors = load_file(folder / "tensors.safetensors")
+        try:
+            tensors = load_file(folder / "tensors.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise RecordError(f"{folder / 'tensors.safetensors'} cannot be read: {error}") from error
     channels = about["shape"][-1]
     if about["files"]:
         pixels = []
         for name in about["files"]:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise RecordError(f"{folder / FILE} names a file outside its folder: {name}.")
             try:
                 with Image.open(folder / name) as image:
                     pixels.append(np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8))
-            except OSError as error:
+            except (OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise RecordError(f"{folder / name} cannot be read: {error}") from error
         images = np.stack(pixels).reshape(about["shape"])
     else:

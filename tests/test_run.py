@@ -181,6 +181,25 @@ def test_a_changed_image_is_noticed(tmp_path):
         ddbench.load(made.path)
 
 
+@pytest.mark.parametrize("name", ["../other.png", "/other.png"])
+def test_a_set_reads_nothing_outside_its_folder(name, tmp_path):
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path)
+    path = made.path / "distilled.json"
+    about = json.loads(path.read_text())
+    (made.path / about["files"][0]).rename(tmp_path / "other.png")
+    about["files"][0] = name.replace("/other", f"{tmp_path}/other") if name.startswith("/") else name
+    path.write_text(json.dumps(about))
+    with pytest.raises(RecordError, match="outside its folder"):
+        ddbench.load(made.path)
+
+
+def test_unreadable_tensors_are_named(tmp_path):
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path)
+    (made.path / "tensors.safetensors").write_bytes(b"\xff" * 64)
+    with pytest.raises(RecordError, match=r"tensors\.safetensors cannot be read"):
+        ddbench.load(made.path)
+
+
 def _evaluate(folder, tmp_path, **arguments):
     settings = {"dataset": "toy", "plugins": [PLUGIN], "registry": tmp_path / "registry"} | arguments
     return ddbench.evaluate(folder, "nearest-mean", **settings)

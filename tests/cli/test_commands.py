@@ -96,6 +96,8 @@ def test_show_tells_options_and_where_they_come_from():
     out = invoke("show", "evaluator/rded", "-o", "eval.epochs=7").stdout
     assert "epochs = 7  (set by you)" in out and "default 300" in out
     assert "Sun et al." in out and "@inproceedings" in out
+    citation = invoke("show", "method/rded").stdout
+    assert "\n  booktitle = {CVPR},\n  year = {2024}\n}" in citation  # line by line, to be copied
     paper = invoke("show", "evaluator/rded", "--dataset", "digits", "--preset", "paper").stdout
     assert "preset paper+sane" in paper and "data set digits" in paper
     assert "network convnet-3" in invoke("show", "convnet-3").stdout

@@ -116,6 +116,12 @@ def test_small_classes_are_fitted_as_one_chunk_which_the_released_code_cannot(ru
     assert "leftover=fit" in found.value.hint
 
 
+def test_more_prototypes_than_images_are_refused(prepare):
+    with pytest.raises(ddbench.UsageError, match="has 12 images, fewer than its 13 prototypes"):
+        prototypes.chunks_of_classes(prepare(ipc=13), 13)
+    assert len(prototypes.chunks_of_classes(prepare(ipc=24, repeats=2), 24)) == 3
+
+
 def test_the_set_holds_generated_images_under_the_names_of_the_classes(run):
     result, steps = run()
     assert result.images.shape == (6, 8, 8, 3)

@@ -70,7 +70,8 @@ def chunks_of_classes(ctx: Context, ipc: int) -> list[list[slice]]:
     """Return the chunks of every class.
 
     Raises:
-        UsageError: IPC is no multiple of ``repeats``, or the released code would not fit a class at all.
+        UsageError: IPC is no multiple of ``repeats``, a class has fewer images than prototypes, or the released code
+            would not fit it at all.
     """
     options: D4MOptions = ctx.options
     data = ctx.dataset
@@ -84,6 +85,11 @@ def chunks_of_classes(ctx: Context, ipc: int) -> list[list[slice]]:
     last = int(data.train.labels[_pass(ctx)[-1]])
     found = []
     for label, count in enumerate(data.train.counts(data.num_classes)):
+        if count < clusters:
+            raise UsageError(
+                f"Class {data.class_names[label]!r} has {count} images, fewer than its {clusters} prototypes.",
+                hint="Choose a smaller --ipc, or a larger method.repeats.",
+            )
         rest = options.leftover == "fit" or (label == last and count % size >= clusters)
         found.append(chunks(count, size, rest))
         if not found[-1]:

@@ -17,6 +17,7 @@ from ddbench.pipeline import Distilled, load_dataset
 from ddbench.planning import Measurement, Planned, plan
 from ddbench.records import Cell, Record, budget, place, read
 from ddbench.registry import RESULTS, record_key
+from ddbench.rehearsal import Rehearsal
 from ddbench.reports import notes
 from ddbench.study import Block, Study
 from ddbench.ui import Reporter
@@ -67,10 +68,19 @@ class Job:
 
 @dataclass(frozen=True)
 class Failure:
-    """What could not be done, and why."""
+    """What could not be done, and why.
+
+    Attributes:
+        title: what, in words.
+        error: why.
+        block, ctx, dataset: where it is cells whose data cannot be read: which, and their options.
+    """
 
     title: str
     error: Exception
+    block: Block | None = None
+    ctx: Context | None = None
+    dataset: str = ""
 
 
 @dataclass
@@ -96,6 +106,7 @@ def expand(
     precision: str = "auto",
     offline: bool = False,
     reporter: Reporter | None = None,
+    rehearse: bool = False,
 ) -> Expansion:
     """Resolve every cell of a study; two that only say the same in other words are one.
 
@@ -103,12 +114,14 @@ def expand(
         study: as read.
         plugins: plugin files besides the study's own.
         device, precision, offline, reporter: as for :func:`ddbench.run`.
+        rehearse: nothing is to be run: data that are not decoded yet are failures.
 
     Raises:
         UsageError: a name, an option or a combination that does not exist; nothing has run by then.
         PluginError: a plugin is broken.
     """
     base = api.context([*study.plugins, *plugins], "", None, device, precision, offline, reporter)
+    base = Rehearsal.of(base) if rehearse else base
     parts = list(_parts(study, base))
     found = Expansion()
     loaded: dict[str, Context | DataError] = {}
@@ -117,7 +130,8 @@ def expand(
         for dataset in block.dataset:
             with_data = _load(ctx, dataset, loaded)
             if isinstance(with_data, DataError):
-                found.failures.append(Failure(f"{name or ', '.join(block.method)} on {dataset}", with_data))
+                title = f"{name or ', '.join(block.method)} on {dataset or api.default_dataset(ctx.plugins)}"
+                found.failures.append(Failure(title, with_data, block, ctx, dataset))
                 continue
             try:
                 planned = plan(

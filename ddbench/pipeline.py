@@ -31,6 +31,7 @@ from ddbench.records import (
     result_digest,
 )
 from ddbench.registry import check_name, record_key
+from ddbench.stages import Effort
 from ddbench.store import Done, Step
 
 
@@ -123,7 +124,11 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
         content = disk.save(step.dir, result, ctx.dataset, _about(ctx, entry))
         step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
 
-    done = ctx.step("distilled", inputs, build, force=force)
+    effort = None
+    if force or not ctx.store.get("distilled", inputs):
+        with plugin_errors(entry):
+            effort = next((stage.effort for stage in method.stages(ctx) if stage.name == "distilled"), None)
+    done = ctx.step("distilled", inputs, build, force=force, effort=effort)
     loaded = disk.load(done.dir, ctx.dataset)
     return Distilled(
         plugin=plugin,
@@ -230,15 +235,22 @@ def evaluate(
             raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
         protocol.check(plugin.name)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
-    students = [_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
+    students = [train_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
     inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
     own = [*(student.cost() for student in students), *(used for key, used in inner.items() if key not in shared)]
     return _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
 
 
-def _student(
-    evaluator: Evaluator, ctx: Context, entry: Entry, made: Distilled, protocol: Protocol, repeat: int, force: bool
+def train_student(
+    evaluator: Evaluator,
+    ctx: Context,
+    entry: Entry,
+    made: Distilled,
+    protocol: Protocol,
+    repeat: int,
+    force: bool = False,
 ) -> Done:
+    """Train and test one network, or find it finished."""
     name = entry.spec.name
     inputs = {
         "dataset": data_key(ctx.dataset),
@@ -267,11 +279,30 @@ def _student(
             steps=ctx.ledger[before:],
         )
 
-    done = ctx.step("student", inputs, build, force=force)
+    effort = student_effort(name, protocol, made.content, ctx.dataset)
+    done = ctx.step("student", inputs, build, force=force, effort=effort)
     # What it was made from belongs to the costs also when the student itself is reused.
     known = {entry["key"] for entry in ctx.ledger}
     ctx.ledger.extend(used for used in done.info.get("steps", ()) if used["key"] not in known)
     return done
+
+
+#: Settings of a protocol that change what a student costs in no other way than by the number of epochs, or not at all.
+FREE = ("epochs", "lr", "weight_decay", "temperature", "schedule", "teacher")
+
+
+def student_effort(evaluator: str, protocol: Protocol, distilled: DistilledSet, dataset: Dataset) -> Effort | None:
+    """Return what a student's time grows with: passes of images through networks; None without ``epochs``."""
+    settings = protocol.settings
+    epochs, teacher = settings.get("epochs"), settings.get("teacher")
+    if not isinstance(epochs, int):
+        return None
+    passes = 3 + (settings["label_type"] == "soft")  # forwards, and backwards twice as much; a teacher's forwards
+    alike = {name: value for name, value in settings.items() if name not in FREE}
+    about = {"evaluator": evaluator, "teacher": teacher.get("network") if isinstance(teacher, Mapping) else None}
+    facts = [dataset.image_size, dataset.channels, dataset.num_classes]
+    amount = passes * epochs * len(distilled.labels) + len(dataset.test)
+    return Effort(amount, {**about, "settings": alike, "data": facts})
 
 
 def describe_cell(ctx: Context, method: PluginPart, evaluator: PluginPart, *, ipc: int | None, seed: int) -> Cell:

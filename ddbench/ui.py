@@ -64,13 +64,13 @@ class LineReporter(Reporter):
             if now - last < self.interval:
                 return
             last = now
-            left = "" if seconds is None else f", about {_duration(seconds)} left"
+            left = "" if seconds is None else f", about {duration(seconds)} left"
             self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {info}' if info else ''}{left}")
 
         yield advance
         spent = time.perf_counter() - start
         if spent > 2:
-            self.log(f"  {description}: done in {_duration(spent)}")
+            self.log(f"  {description}: done in {duration(spent)}")
 
 
 class Pace:
@@ -142,7 +142,7 @@ class BarReporter(LineReporter):
                 self._progress = None
         spent = time.perf_counter() - start
         if spent > 2:
-            self.log(f"  {description}: done in {_duration(spent)}")
+            self.log(f"  {description}: done in {duration(spent)}")
 
 
 def reporter(quiet: bool = False) -> Reporter:
@@ -160,7 +160,8 @@ class QuietReporter(Reporter):
         sys.stderr.write(f"warning: {message}\n")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write seconds, minutes or hours, whichever is read most easily."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     if seconds < 5400:

@@ -15,6 +15,7 @@ from ddbench.errors import INTERRUPTED, DDBenchError, did_you_mean
 #: Command → (module below ddbench.cli, one line for --help), in the order of --help.
 COMMANDS = {
     "run": ("run", "Distil and evaluate: the whole experiment in one command."),
+    "plan": ("plan", "What a run would do: steps, estimates, data and weights; nothing is run."),
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
     "import": ("bring", "Turn a set that somebody else distilled into an ordinary one."),

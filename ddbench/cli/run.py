@@ -16,24 +16,37 @@ from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
     from ddbench.records import Record
+    from ddbench.study import Study
+
+
+experiment_options = common.decorate(
+    click.argument("study", required=False, metavar="[STUDY.toml]"),
+    click.option("-m", "--method", type=common.names, metavar=common.NAMES, help="Distillation methods."),
+    click.option(
+        "-e",
+        "--eval",
+        "evaluator",
+        type=common.names,
+        metavar=common.NAMES,
+        help="Evaluation protocols (default: that of the method's preset, where it has one).",
+    ),
+    common.dataset_option,
+    common.ipc_option,
+    common.network_option,
+    common.seed_option,
+    click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds."),
+    common.repeats_option,
+    common.preset_option,
+    common.set_option,
+    common.plugin_option,
+    common.registry_option,
+)
 
 
 @click.command("run")
-@click.argument("study", required=False, metavar="[STUDY.toml]")
-@click.option("-m", "--method", type=common.names, metavar=common.NAMES, help="Distillation methods.")
-@click.option("-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, help="Evaluation protocols.")
-@common.dataset_option
-@common.ipc_option
-@common.network_option
-@common.seed_option
-@click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds.")
-@common.repeats_option
-@common.preset_option
-@common.set_option
-@common.plugin_option
-@common.registry_option
+@experiment_options
 @click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: named as the study).")
-@click.option("--dry-run", is_flag=True, help="Only list the cells, and which of them are recorded.")
+@click.option("--dry-run", is_flag=True, help="Run nothing: another way to write `ddbench plan`.")
 @common.machine_options
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
@@ -52,10 +65,14 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
       ddbench run -m mine -e rded --plugin mine.py
       ddbench run leaderboards/studies/vlcp-ablation.toml --dry-run
     """
-    if study or values["dry_run"]:
+    if values["dry_run"]:
+        from ddbench.cli import plan
+
+        context.exit(plan.show(context, study, values))
+    if study:
         context.exit(several(context, study, values))
     for name in ("method", "evaluator"):
-        if not values[name]:
+        if not values[name] and not (name == "evaluator" and values["preset"]):  # a preset may name its evaluator
             parameter = next(each for each in context.command.params if each.name == name)
             raise click.MissingParameter(ctx=context, param=parameter)
     from ddbench import api
@@ -66,11 +83,11 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
     for dataset in common.check_datasets(values):
         found += api.run(
             values["method"],
-            values["evaluator"],
+            values["evaluator"] or (),
             dataset=dataset,
             ipc=values["ipc"],
             network=values["network"] or "",
-            seed=values["seed"],
+            seed=values["seed"] or (),
             evaluation_seed=values["evaluation_seed"],
             repeats=values["repeats"],
             registry=values["registry"],
@@ -79,29 +96,33 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
     show(found, Path(values["registry"]), started)
 
 
-def several(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
-    """Run a study, or list the cells of one or of the command, and return the exit code."""
-    from ddbench import jobs
+def read_study(context: click.Context, study: str | None, values: dict[str, Any]) -> Study:
+    """Return the study of a file with the command's options in it, or the one that the options alone mean."""
     from ddbench.cli import study as studies
     from ddbench.reports.declared import validated
     from ddbench.study import of_command, read
 
     if study and not study.endswith(".toml"):
         raise UsageError(f"{study!r} is no study file.", hint="Name methods with --method, or a file ending in .toml.")
-    registry = Path(values["registry"])
     given = studies.given(values, context)
     content = read(Path(study), given) if study else of_command(given)
     validated(content.boards, content.path.name)
+    return content
+
+
+def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
+    """Run a study and return the exit code."""
+    from ddbench import jobs
+    from ddbench.cli import study as studies
+
+    content = read_study(context, study, values)
     shared = common.common_arguments(values)
     reporter, force = shared["reporter"], shared.pop("force")
     found = jobs.expand(content, **{key: value for key, value in shared.items() if key not in ("preset", "options")})
-    if values["dry_run"]:
-        studies.listing(found, registry)
-        return studies.report(found.failures, "") if found.failures else 0
     return studies.carry_out(
         content,
         found,
-        registry,
+        Path(values["registry"]),
         out=Path(values["out"]) if values["out"] else content.path.with_suffix(""),
         reporter=reporter,
         again=shlex.join(["ddbench", *sys.argv[1:]]),

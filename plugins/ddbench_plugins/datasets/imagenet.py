@@ -130,8 +130,8 @@ class ImageNetTree(ddbench.DatasetLoader):
         """Unpack an archive that is there, or download one."""
         known = self.source.get("archives", ())
         if packed := self._archive():
-            ctx.log(f"• unpacking {packed[0].name}")
-            archives.unpack(*packed)
+            with ctx.progress(f"unpacking {packed[0].name}"):
+                archives.unpack(*packed)
         elif known and not ctx.machine.offline:
             for note in notes:
                 ctx.warn(f"{note}, so {archives.file_name(known[0])} is downloaded.")

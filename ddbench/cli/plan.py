@@ -1,0 +1,145 @@
+"""`ddbench plan`: what a run would do, without doing any of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ddbench.cli import common
+from ddbench.cli.run import experiment_options
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from ddbench.estimates import Estimate
+    from ddbench.jobs import Expansion
+    from ddbench.outlook import Line, Outlook
+
+UNKNOWN = "unknown"
+
+
+@click.command("plan")
+@experiment_options
+@common.machine_options
+@click.pass_context
+def command(context: click.Context, /, study: str | None, **values: Any) -> None:
+    """Say what `ddbench run` with the same arguments would do, and run nothing.
+
+    Which cells are recorded; which steps are done, can go on or are to do, with estimates from the steps that this
+    machine has finished; which data and model weights are read, which are missing, and what fetches them. No connection
+    is opened. With --offline, missing weights end with exit code 5.
+
+    \b
+    Examples:
+      ddbench plan --method vlcp --eval rded
+      ddbench plan -m vlcp -e minimax -d imagenette --ipc 10 --preset paper
+      ddbench plan leaderboards/studies/vlcp-ablation.toml
+    """
+    context.exit(show(context, study, values))
+
+
+def show(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
+    """Print the plan of a study or of the options of a command; return the exit code."""
+    from ddbench import jobs
+    from ddbench.cli import study as studies
+    from ddbench.cli.run import read_study
+    from ddbench.errors import ModelError
+    from ddbench.outlook import outlook
+    from ddbench.ui import QuietReporter
+
+    content = read_study(context, study, values)
+    found = jobs.expand(
+        content,
+        plugins=values["plugins"],
+        device=values["device"],
+        precision=values["precision"],
+        offline=True,  # a plan fetches nothing
+        reporter=QuietReporter(),
+        rehearse=True,
+    )
+    click.echo(click.style("cells", bold=True))
+    studies.listing(found, Path(values["registry"]))
+    seen = outlook(found.jobs, found.failures)
+    stages(seen)
+    _data(found)
+    _weights(seen)
+    if found.failures:
+        return studies.report(found.failures, "")
+    lacking = values["offline"] and any(not each.here for each in seen.weights)
+    return ModelError.exit_code if lacking else 0
+
+
+def stages(seen: Outlook) -> None:
+    """Print every stage with what it will cost, and the sums of what is known."""
+    if not seen.lines:
+        return
+    click.echo(click.style("\nstages", bold=True))
+    rows = [("state", "stage", "time", "memory", "disk", "of", "why")]
+    for line in seen.lines:
+        name = line.name + (f" ×{line.count}" if line.count > 1 else "")
+        costs = ("", "", "") if line.state == "done" else _costs(line.estimate)
+        rows.append((line.state, name, *costs, line.of, line.why))
+    widths = [max(len(row[column]) for row in rows) for column in range(6)]
+    for row in rows:
+        cells = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
+        click.echo("  " + "  ".join([*cells, row[-1]]).rstrip())
+    click.echo("  " + total(seen.left))
+
+
+def _costs(estimate: Estimate) -> tuple[str, str, str]:
+    return duration(estimate.seconds), size(estimate.memory), size(estimate.disk)
+
+
+def total(left: Sequence[Line]) -> str:
+    """Return the sums over what is left, and for how many stages nobody knows."""
+    if not left:
+        return "nothing is left to do"
+    count = sum(line.count for line in left)
+    seconds = [line.estimate.seconds * line.count for line in left if line.estimate.seconds is not None]
+    unknown = sum(line.count for line in left if line.estimate.seconds is None)
+    peak = max((line.estimate.memory for line in left if line.estimate.memory is not None), default=None)
+    disk = [line.estimate.disk * line.count for line in left if line.estimate.disk is not None]
+    known = f"{duration(sum(seconds))}, {size(peak)} of memory, {size(sum(disk))} on disk" if seconds else ""
+    if not known:
+        return f"{count} to do; how long they take is unknown: nothing like them has been finished on this machine"
+    return f"{count} to do: {known}" + (f", and {unknown} of unknown time" if unknown else "")
+
+
+def _data(found: Expansion) -> None:
+    click.echo(click.style("\ndata", bold=True))
+    there = {job.planned.ctx.dataset.name: job.planned.ctx.dataset for job in found.jobs}
+    for name, data in there.items():
+        images = f"{len(data.train):,} training and {len(data.test):,} test images"
+        click.echo(f"  here     {name}: {images} at {data.image_size}×{data.image_size}")
+    for failure in found.failures:
+        name = failure.title.rpartition(" on ")[2]
+        click.echo(f"  missing  {name}: see below; cells and stages on it cannot be told before it is there")
+
+
+def _weights(seen: Outlook) -> None:
+    if not seen.weights:
+        return
+    click.echo(click.style("\nweights", bold=True))
+    for each in seen.weights:
+        revision = f" at {each.revision}" if each.revision else ""
+        click.echo(f"  {'here   ' if each.here else 'missing'}  {each.source}{revision}, {size(each.bytes)}")
+        if not each.here:
+            click.echo(f"           → {each.command}")
+
+
+def duration(seconds: float | None) -> str:
+    """Write seconds for people."""
+    from ddbench.ui import duration as words
+
+    return UNKNOWN if seconds is None else "under 1 s" if seconds < 1 else f"~{words(seconds)}"
+
+
+def size(count: float | None) -> str:
+    """Write bytes for people; below a megabyte, how many there are says nothing."""
+    if count is None:
+        return UNKNOWN
+    if count < 1e6:
+        return "under 1 MB"
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

@@ -9,6 +9,7 @@ import numpy as np
 from ddbench import ModelError
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
+from ddbench_plugins.diffusion.dit.ahead import sampling_effort
 from ddbench_plugins.diffusion.images import grey, read_images, resized
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done
                 save_array(step.dir / "latents" / path.name, latents)
                 save_array(path, resized(decode_latents(pipeline, latents, batch_size=batch), size))
 
-    return ctx.step("sampled", inputs, build)
+    return ctx.step("sampled", inputs, build, effort=sampling_effort(ctx, options, len(own)))
 
 
 def _decoder(ctx: Context, source: str, dtype: str) -> Any:
@@ -133,7 +134,7 @@ def latent_figures(
     data, size = ctx.dataset, model.resolution()
     batch = batch_size(ctx.options, size)
     inputs = {
-        "version": 1,
+        "version": 2,
         "dataset": data.fingerprint,
         "model": model.digest(),
         "sampled": done.key,

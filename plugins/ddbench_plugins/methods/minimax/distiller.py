@@ -59,7 +59,7 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
         trainable=options.trainable,
     )
     inputs = {
-        "version": 1,
+        "version": 2,
         "base": base.digest(),
         "dataset": data.fingerprint,
         "flip": data.flip,

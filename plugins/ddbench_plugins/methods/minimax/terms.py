@@ -56,8 +56,9 @@ def terms(predicted: Tensor, labels: Tensor, memories: Memories) -> tuple[Tensor
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:
-    """Cosines [n, m] of the rows of [n, d] and [m, d]; a row of zeros has none."""
-    return one @ other.T / (one.norm(dim=1, keepdim=True) * other.norm(dim=1))
+    """Cosines [n, m] of the rows of [n, d] and [m, d], in full precision; a row of zeros has none."""
+    with torch.autocast(one.device.type, enabled=False):
+        return one @ other.T / (one.norm(dim=1, keepdim=True) * other.norm(dim=1))
 
 
 def remember(memories: Memories, labels: Tensor, real: Tensor, predicted: Tensor) -> None:

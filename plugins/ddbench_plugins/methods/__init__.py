@@ -95,6 +95,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="a diffusion transformer fine-tuned to represent its data and to vary, then sampled",
             paper="Gu et al., Efficient Dataset Distillation via Minimax Diffusion, CVPR 2024",
             bibtex=_MINIMAX,
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "mtt",

@@ -14,7 +14,7 @@ from ddbench_plugins.captioners.metadata import PARTIAL, lines, read_metadata
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ddbench import Context, Split
+    from ddbench import Context, Split, Weights
 
 PROMPT = (
     "Describe the physical appearance of the {class_name} in the image."
@@ -22,6 +22,9 @@ PROMPT = (
 )
 #: The released script joins the sentences without a space.
 OFFICIAL_PROMPT = PROMPT.replace("image. Include", "image.Include")
+#: What is read of a model on the hub, and its bytes where they are known.
+HUB_FILES = ("config.json", "tokenizer_config.json", "model.safetensors.index.json", "*.safetensors")
+BYTES = {"llava-hf/llava-1.5-7b-hf": 14_130_000_000}
 NEEDED = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "*.safetensors")
 
 
@@ -61,6 +64,15 @@ class Llava(Captioner):
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return which weights these are, in place of a local path."""
         return {"model": model_identity(ctx.options.model, ctx.options.revision, offline=ctx.machine.offline)}
+
+    def weights(self, ctx: Context) -> list[Weights]:
+        """Return the hub's model; none for a folder."""
+        from ddbench import hub_weights
+
+        options: LlavaOptions = ctx.options
+        if _is_folder(options.model):
+            return []
+        return [hub_weights(options.model, HUB_FILES, options.revision, BYTES.get(options.model))]
 
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
         """Return one answer per image, going on after those already kept in the running step's folder.
@@ -218,9 +230,13 @@ def _source(model: str, revision: str | None, *, offline: bool) -> tuple[str, di
     if folder.is_dir():
         _check_folder(folder)
         return str(folder), {"local_files_only": True}
-    if model.startswith(("/", ".", "~")) or model.count("/") != 1:
+    if _is_folder(model):
         raise _unavailable(model, "there is no such folder")
     return model, {"revision": revision, "local_files_only": offline}
+
+
+def _is_folder(model: str) -> bool:
+    return model.startswith(("/", ".", "~")) or model.count("/") != 1 or Path(model).is_dir()
 
 
 def _check_folder(folder: Path) -> None:

@@ -43,6 +43,7 @@ def acceptance(
         images: uint8 [n, S, S, C].
         synthesise: makes images as these were made: a step of that name, from those prototypes and prompts.
     """
+    from ddbench_plugins.diffusion.ahead import acceptance_effort
     from ddbench_plugins.teachers.observers import get_teacher
 
     options: DiffusionOptions = ctx.options
@@ -80,7 +81,7 @@ def acceptance(
             nearest=nearest(ctx, images),
         )
 
-    return dict(ctx.step("acceptance", inputs, build).info)
+    return dict(ctx.step("acceptance", inputs, build, effort=acceptance_effort(ctx)).info)
 
 
 def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:

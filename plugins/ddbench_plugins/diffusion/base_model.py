@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbench import ModelError, derive_seed
+from ddbench_plugins.diffusion.ahead import small_effort
 
 if TYPE_CHECKING:
-    from ddbench import Context, Step
+    from ddbench import Context, Effort, Step
     from ddbench_plugins.diffusion.options import BackboneOptions
     from ddbench_plugins.diffusion.small import SmallPreset
 
@@ -65,16 +66,28 @@ class Backbone:
         return int(self._look()["parameters"])
 
     def _look(self) -> dict[str, Any]:
+        """Load the model to see what it is; one in a folder is looked at once for all runs."""
         if not self._facts:
-            from ddbench_plugins.diffusion import backbone
-
-            pipeline = self.load()
-            self._facts = {
-                "digest": backbone.digest(pipeline),
-                "resolution": backbone.resolution(pipeline),
-                "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
-            }
+            state = folder_identity(self.source)
+            if state:
+                inputs = {"version": 1, "kind": type(self).__name__, **state}
+                self._facts = dict(self.ctx.store.build("model-facts", inputs, self._note).info)
+            else:
+                self._facts = self._measure()
         return self._facts
+
+    def _note(self, step: Step) -> None:
+        step.info.update(self._measure())
+
+    def _measure(self) -> dict[str, Any]:
+        from ddbench_plugins.diffusion import backbone
+
+        pipeline = self.load()
+        return {
+            "digest": backbone.digest(pipeline),
+            "resolution": backbone.resolution(pipeline),
+            "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
+        }
 
     @property
     def compute_dtype(self) -> str:
@@ -93,7 +106,7 @@ def base_model(ctx: Context, options: BackboneOptions) -> Backbone:
     if shipped:
         ctx.log(f"✓ small diffusion model: shipped with ddbench ({shipped.name})")
         return Backbone(ctx, str(shipped), None, {"model": "small", "preset": preset.describe(), "shipped": True})
-    folder = train_small(ctx, preset)
+    folder = train_small(ctx, preset, small_effort(ctx, options))
     return Backbone(ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": False})
 
 
@@ -131,10 +144,11 @@ def shipped_model(ctx: Context, preset: SmallPreset) -> Path | None:
     return bundled_model(name) if name and preset == PRESETS[name] else None
 
 
-def train_small(ctx: Context, preset: SmallPreset) -> Path:
+def train_small(ctx: Context, preset: SmallPreset, effort: Effort | None = None) -> Path:
     """Return the folder of the small model trained on the data set; its prompts name the class only.
 
-    The words of measured captions make its vocabulary, whichever captioner a run uses.
+    The words of measured captions make its vocabulary, whichever captioner a run uses. ``effort`` is what its time
+    grows with.
     """
     data = ctx.dataset
     captioner = ctx.plugins.get("captioner", "attributes").spec
@@ -172,4 +186,4 @@ def train_small(ctx: Context, preset: SmallPreset) -> Path:
             )
         step.info.update(report)
 
-    return ctx.step("small-diffusion", inputs, build).dir
+    return ctx.step("small-diffusion", inputs, build, effort=effort).dir

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ddbench import PluginError, plugin_errors
 from ddbench_plugins.captioners.metadata import FILE, PARTIAL, read_metadata, write_metadata
+from ddbench_plugins.diffusion.ahead import captions_effort
 
 if TYPE_CHECKING:
     from ddbench import Context, Done, Step
@@ -17,14 +19,17 @@ class Captions:
     """Captions of the training images.
 
     Attributes:
-        texts: one per image, in order.
         done: the finished step; its folder holds ``metadata.jsonl``.
         captioner: the captioner's name.
     """
 
-    texts: tuple[str, ...]
     done: Done
     captioner: str
+
+    @cached_property
+    def texts(self) -> tuple[str, ...]:
+        """One text per image, in order; read when they are first needed."""
+        return tuple(text for _, text in read_metadata(self.done.dir / FILE))
 
 
 def caption_training_images(ctx: Context, name: str) -> Captions:
@@ -57,5 +62,4 @@ def caption_training_images(ctx: Context, name: str) -> Captions:
         write_metadata(step.dir / FILE, split.ids, texts)
         (step.dir / PARTIAL).unlink(missing_ok=True)
 
-    done = ctx.step("captions", inputs, build)
-    return Captions(tuple(text for _, text in read_metadata(done.dir / FILE)), done, name)
+    return Captions(ctx.step("captions", inputs, build, effort=captions_effort(ctx, name)), name)

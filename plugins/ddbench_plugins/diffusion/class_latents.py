@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import derive_seed
+from ddbench_plugins.diffusion.ahead import latents_effort
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.span import WIDE
 
@@ -62,7 +63,7 @@ def class_latents(ctx: Context, base: Backbone, resolution: int) -> Done:
                 count += len(rows)
                 advance(count)
 
-    return ctx.step("latents", inputs, build)
+    return ctx.step("latents", inputs, build, effort=latents_effort(ctx, options))
 
 
 def latents_of(done: Done, label: int) -> NDArray[np.floating]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import derive_seed
+from ddbench_plugins.diffusion.ahead import synthesis_effort
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
 
@@ -105,7 +106,7 @@ def synthesise(
                 )
                 save_array(path, resized(images, size))
 
-    return ctx.step(name, inputs, build)
+    return ctx.step(name, inputs, build, effort=synthesis_effort(ctx, options, len(prompts), size))
 
 
 def read_images(done: Done) -> NDArray[np.uint8]:

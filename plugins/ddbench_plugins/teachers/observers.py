@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import ModelError, Score, TeacherError, derive_seed, digest
+from ddbench import Effort, ModelError, Score, TeacherError, derive_seed, digest
 from ddbench_plugins.teachers.files import read_about
 from ddbench_plugins.teachers.hubs import published
 from ddbench_plugins.teachers.pretrained import load, network_of
@@ -185,7 +185,7 @@ def get_teacher(
     def build(step: Step) -> None:
         _build(ctx, step, network, own, recipe, source, file, about)
 
-    done = ctx.step("teacher", inputs, build)
+    done = ctx.step("teacher", inputs, build, effort=_effort(ctx, network, source))
     observer = Observer(ctx, network, done, mean, std, own or (done.info["mean"], done.info["std"]))
     if floor and observer.accuracy < recipe.floor:
         raise TeacherError(
@@ -196,6 +196,20 @@ def get_teacher(
             " -o eval.teacher_file=….",
         )
     return observer
+
+
+def teacher_effort(ctx: Context, network: str) -> Effort:
+    """Return what the time of the data set's own teacher grows with."""
+    return _effort(ctx, network, _source(ctx, network, "", 0, recipe_for(ctx.dataset.name, network), shipped=True))
+
+
+def _effort(ctx: Context, network: str, source: Mapping[str, Any]) -> Effort:
+    """Training: images × epochs; weights that are there already: test images."""
+    data, recipe = ctx.dataset, dict(source.get("recipe", {}))
+    epochs = int(recipe.pop("epochs", 0))
+    facts = [data.image_size, data.channels, data.num_classes]
+    alike = {"network": network, "data": facts, "trained": bool(recipe), "batch": recipe.get("batch_size")}
+    return Effort(3 * epochs * len(data.train) + len(data.test), alike)
 
 
 def reference(ctx: Context, network: str, normalisation: str = "dataset") -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbench import ModelError, UsageError, derive_seed
 from ddbench_plugins.diffusion.base_model import Backbone, base_model
+from ddbench_plugins.diffusion.dit.ahead import small_effort
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
@@ -144,6 +145,6 @@ def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
         dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), step.dir / "model", data.class_ids)
         step.info.update(report)
 
-    done = ctx.step("small-dit", inputs, build)
+    done = ctx.step("small-dit", inputs, build, effort=small_effort(ctx, options))
     about = {"model": "small", "preset": preset.describe(), "trained": dict(done.info)}
     return DiTBackbone(ctx, str(done.dir / "model"), None, about)

@@ -11,7 +11,7 @@ from ddbench_plugins.methods.d4m.options import D4MOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddbench import Context, Embedding
+    from ddbench import Context, Embedding, Stage, Weights
 
 
 class D4M(Distiller):
@@ -28,6 +28,26 @@ class D4M(Distiller):
         from ddbench_plugins.diffusion.base_model import folder_identity
 
         return folder_identity(ctx.options.backbone)
+
+    def weights(self, ctx: Context) -> list[Weights]:
+        """Return the published diffusion model."""
+        from ddbench_plugins.diffusion.ahead import backbone_weights
+
+        return backbone_weights(ctx.options)
+
+    def stages(self, ctx: Context) -> list[Stage]:
+        """Return the cached steps of the method."""
+        from ddbench import Stage
+        from ddbench_plugins.diffusion import ahead
+        from ddbench_plugins.methods.d4m.prototypes import effort
+
+        return [
+            *ahead.small_stages(ctx, ctx.options),
+            Stage("latents", ahead.latents_effort(ctx, ctx.options)),
+            Stage("prototypes", effort(ctx)),
+            *ahead.synthesis_stages(ctx, ctx.options),
+            ahead.distilled_stage(ctx, ctx.options),
+        ]
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their prompts."""

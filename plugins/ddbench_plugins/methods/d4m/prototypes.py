@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbench import Context, UsageError
+from ddbench import Context, Effort, UsageError
+from ddbench_plugins.diffusion.ahead import clusters_effort
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.diffusion.classwise import each_class
@@ -43,7 +44,7 @@ def find_prototypes(ctx: Context, latents: Done, ipc: int) -> Prototypes:
         with ctx.progress("prototypes", data.num_classes) as advance:
             each_class(work, data.num_classes, advance=advance)
 
-    done = ctx.step("prototypes", inputs, build)
+    done = ctx.step("prototypes", inputs, build, effort=effort(ctx))
     centres = [np.load(done.dir / f"{label:05d}.npy", allow_pickle=False) for label in range(data.num_classes)]
     return Prototypes(
         centres=np.concatenate(centres).repeat(options.repeats, axis=0),
@@ -52,6 +53,12 @@ def find_prototypes(ctx: Context, latents: Done, ipc: int) -> Prototypes:
         counts=tuple(fitted(each) for each in plan),
         done=done,
     )
+
+
+def effort(ctx: Context) -> Effort:
+    """Prototypes: images × clusters."""
+    options: D4MOptions = ctx.options
+    return clusters_effort(ctx, options, "d4m", options.km_expand, options.repeats)
 
 
 def arrival_order(ctx: Context) -> list[NDArray[np.int64]]:

@@ -54,6 +54,13 @@ class DC(ddbench.Distiller):
     Options = DcOptions
     presets = "presets.toml"
 
+    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
+        """Return the one stage."""
+        from ddbench_plugins.matching.effort import pixel_stages
+
+        options: DcOptions = ctx.options
+        return pixel_stages(ctx, options.iterations * options.outer, "iterations", "outer")
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""
         from ddbench_plugins.matching.networks import fresh_networks

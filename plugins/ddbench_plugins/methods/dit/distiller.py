@@ -10,7 +10,7 @@ from ddbench_plugins.diffusion.dit.options import DiTOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddbench import Context
+    from ddbench import Context, Stage, Weights
 
 
 class DiT(Distiller):
@@ -24,6 +24,18 @@ class DiT(Distiller):
         from ddbench_plugins.diffusion.base_model import folder_identity
 
         return folder_identity(ctx.options.backbone)
+
+    def weights(self, ctx: Context) -> list[Weights]:
+        """Return the published transformer."""
+        from ddbench_plugins.diffusion.dit import ahead
+
+        return ahead.weights(ctx.options)
+
+    def stages(self, ctx: Context) -> list[Stage]:
+        """Return the cached steps of the method."""
+        from ddbench_plugins.diffusion.dit import ahead
+
+        return ahead.stages(ctx)
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` sampled images per class."""

@@ -36,6 +36,13 @@ class DM(ddbench.Distiller):
     Options = DmOptions
     presets = "presets.toml"
 
+    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
+        """Return the one stage."""
+        from ddbench_plugins.matching.effort import pixel_stages
+
+        options: DmOptions = ctx.options
+        return pixel_stages(ctx, options.iterations, "iterations")
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""
         from ddbench_plugins.matching.networks import fresh_networks

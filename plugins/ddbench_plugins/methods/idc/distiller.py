@@ -91,6 +91,12 @@ class IDCOne(ddbench.Distiller):
     Options = IdcOneOptions
     presets = "presets.toml"
 
+    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
+        """Return the one stage."""
+        from ddbench_plugins.matching.effort import pixel_stages
+
+        return pixel_stages(ctx, ctx.options.iterations * ctx.options.inner, "iterations", "inner")
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, with the factor to decode them by."""
         from ddbench_plugins.matching.networks import fresh_networks

@@ -11,7 +11,7 @@ from ddbench_plugins.methods.minimax.options import MinimaxOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddbench import Context, Step
+    from ddbench import Context, Effort, Stage, Step, Weights
     from ddbench_plugins.diffusion.dit.base import DiTBackbone
 
 
@@ -27,6 +27,21 @@ class Minimax(Distiller):
 
         return folder_identity(ctx.options.backbone)
 
+    def weights(self, ctx: Context) -> list[Weights]:
+        """Return the published transformer."""
+        from ddbench_plugins.diffusion.dit import ahead
+
+        return ahead.weights(ctx.options)
+
+    def stages(self, ctx: Context) -> list[Stage]:
+        """Return the cached steps of the method."""
+        from ddbench import Stage
+        from ddbench_plugins.diffusion.dit import ahead
+
+        options: MinimaxOptions = ctx.options
+        models = -(-ctx.dataset.num_classes // options.together)
+        return ahead.stages(ctx, [Stage("minimax", effort(ctx))] * models)
+
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` sampled images per class."""
         from ddbench_plugins.diffusion.dit.base import base_dit
@@ -37,6 +52,16 @@ class Minimax(Distiller):
         ipc, base, count = ipc_of(ctx), base_dit(ctx, ctx.options), ctx.dataset.num_classes
         slices = [range(start, min(start + options.together, count)) for start in range(0, count, options.together)]
         return distilled(ctx, [(finetuned(ctx, base, classes), classes) for classes in slices], ipc)
+
+
+def effort(ctx: Context) -> Effort:
+    """Fine-tuning of one model: steps."""
+    from ddbench import Effort
+    from ddbench_plugins.diffusion.dit.ahead import facts
+
+    options: MinimaxOptions = ctx.options
+    alike = {"backbone": facts(ctx, options), "batch": options.finetune_batch_size, "trainable": options.trainable}
+    return Effort(options.finetune_steps, alike)
 
 
 def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
@@ -111,6 +136,6 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
         dit.save_dit(found, step.dir / "model", base.class_ids())
         step.info.update(report)
 
-    done = ctx.step("minimax", inputs, build)
+    done = ctx.step("minimax", inputs, build, effort=effort(ctx))
     about = {**base.about, "finetuned": {**asdict(settings), **done.info}}
     return DiTBackbone(ctx, str(done.dir / "model"), None, about)

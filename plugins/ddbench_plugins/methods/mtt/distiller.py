@@ -67,6 +67,13 @@ class MTT(ddbench.Distiller):
     Options = MttOptions
     presets = "presets.toml"
 
+    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
+        """Return the experts, which one by one are steps, and the matching."""
+        from ddbench_plugins.matching.effort import pixel_stages
+
+        options: MttOptions = ctx.options
+        return [ddbench.Stage("expert"), *pixel_stages(ctx, options.iterations, "iterations", "eval_epochs", "experts")]
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, not clamped, with a learning rate."""
         from ddbench_plugins.matching.optimise import optimise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from ddbench_plugins.methods.selection import ipc_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from numpy.typing import NDArray
     from torch import Tensor
 
     from ddbench_plugins.teachers.observers import Observer
@@ -40,6 +42,14 @@ class RDED(ddbench.Distiller):
     Options = RdedOptions
     presets = "presets.toml"
 
+    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
+        """Return the teacher, and the crops that it judges."""
+        options: RdedOptions = ctx.options
+        data = ctx.dataset
+        looked_at = sum(min(count, options.pool) for count in data.train.counts(data.num_classes))
+        alike = {"network": options.network, "factor": options.factor, "data": [data.image_size, data.channels]}
+        return [ddbench.Stage("teacher"), ddbench.Stage("distilled", ddbench.Effort(looked_at * options.crops, alike))]
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` images per class, each of factor² crops, the most realistic ones first."""
         import torch
@@ -55,9 +65,10 @@ class RDED(ddbench.Distiller):
         needed = ipc * options.factor**2
         self._check(data, options, needed)
         teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
-        images, losses = [], []
+        images, losses = self._finished(ctx)
+        saved = time.monotonic()
         with ctx.progress("cropping", data.num_classes) as advance:
-            for label in range(data.num_classes):
+            for label in range(len(losses), data.num_classes):
                 members = data.train.of_class(label)
                 chosen = members[ctx.rng("rded pool", label).permutation(len(members))[: options.pool]]
                 pixels = data.train.images.batch(chosen.tolist(), data.image_size)
@@ -70,10 +81,15 @@ class RDED(ddbench.Distiller):
                     size=data.image_size,
                     generator=make_generator(ctx.seed("rded crops", label)),
                 )
-                images.append(stitch(found.crops[:needed], options.factor, data.image_size))
+                images.append(
+                    to_bytes(stitch(found.crops[:needed], options.factor, data.image_size), truncate=options.jpeg)
+                )
                 losses.append(found.losses[:needed].tolist())
+                if ctx.checkpoint and time.monotonic() - saved >= ctx.checkpoint_seconds:
+                    ctx.checkpoint.save({"images": torch.from_numpy(np.concatenate(images)), "losses": losses})
+                    saved = time.monotonic()
                 advance(label + 1)
-        pixels = to_bytes(torch.cat(images), truncate=options.jpeg)
+        pixels = np.concatenate(images)
         return ddbench.DistilledSet(
             images=through_jpeg(pixels) if options.jpeg else pixels,
             labels=np.arange(data.num_classes).repeat(ipc),
@@ -85,6 +101,12 @@ class RDED(ddbench.Distiller):
                 },
             },
         )
+
+    @staticmethod
+    def _finished(ctx: ddbench.Context) -> tuple[list[NDArray[np.uint8]], list[list[float]]]:
+        """Return the images and the cross-entropies of the classes that an interrupted run finished."""
+        state = ctx.checkpoint.load() if ctx.checkpoint else None
+        return ([state["images"].numpy()], state["losses"]) if state else ([], [])
 
     @staticmethod
     def _losses(ctx: ddbench.Context, teacher: Observer, label: int) -> Callable[[Tensor], Tensor]:

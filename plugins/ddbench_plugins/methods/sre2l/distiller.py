@@ -46,6 +46,19 @@ class SRe2L(ddbench.Distiller):
     Options = Sre2lOptions
     presets = "presets.toml"
 
+    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
+        """Return the teacher, and the recovery: images × iterations."""
+        options: Sre2lOptions = ctx.options
+        data = ctx.dataset
+        count = data.num_classes * (ctx.ipc or 1)
+        together = min(options.chunk, data.num_classes if options.together == "classes" else count)
+        facts = [data.image_size, data.channels, data.num_classes]
+        alike = {"network": options.network, "together": together, "data": facts, "crop": options.crop}
+        return [
+            ddbench.Stage("teacher"),
+            ddbench.Stage("distilled", ddbench.Effort(count * options.iterations, alike)),
+        ]
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` recovered images per class."""
         import torch

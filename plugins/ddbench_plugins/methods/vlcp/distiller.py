@@ -11,7 +11,7 @@ from ddbench_plugins.methods.vlcp.options import VLCPOptions
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddbench import Context, Embedding
+    from ddbench import Context, Embedding, Stage, Weights
 
 
 class VLCP(Distiller):
@@ -34,6 +34,23 @@ class VLCP(Distiller):
             facts["captioner"] = {"version": entry.spec.cache_version, **captioner.identity(mine)}
         return facts
 
+    def weights(self, ctx: Context) -> list[Weights]:
+        """Return the published diffusion model, and what the captioner reads."""
+        from ddbench_plugins.diffusion.ahead import backbone_weights
+
+        options: VLCPOptions = ctx.options
+        found = backbone_weights(options)
+        if options.text == "prototype" or options.finetune:
+            captioner, mine, _ = ctx.use("captioner", options.captioner)
+            found += captioner.weights(mine)
+        return found
+
+    def stages(self, ctx: Context) -> list[Stage]:
+        """Return the cached steps of the method."""
+        from ddbench_plugins.methods.vlcp.stages import all_stages
+
+        return all_stages(ctx)
+
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their text prototypes as prompts."""
         from ddbench_plugins.diffusion.acceptance_report import acceptance
@@ -55,10 +72,11 @@ class VLCP(Distiller):
         resolution = options.resolution or native
         captions = caption_training_images(ctx, options.captioner) if with_text or options.finetune else None
         latents = class_latents(ctx, base, resolution)
-        found = stages.find_prototypes(ctx, latents, captions if with_text else None, ctx.ipc)
+        prototypes = stages.clustered(ctx, latents, captions if with_text else None, ctx.ipc)
         model = base
         if options.finetune and captions is not None:
             model = stages.finetuned_model(ctx, base, captions, resolution)
+        found = stages.read_prototypes(ctx, prototypes, ctx.ipc)
         draw = partial(synthesise, ctx, model, size=size, pad_prompts=options.pad_prompts)
         images = read_images(draw("synthesis", found, found.prompts))
         if data.channels == 1:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench import Effort
 from ddbench_plugins.methods.vlcp.text import tokens
 
 if TYPE_CHECKING:
@@ -30,7 +31,12 @@ def caption_information(ctx: Context, captions: Captions) -> dict[str, Any]:
     def build(step: Step) -> None:
         step.info.update(bag_of_words(captions.texts, data.train.labels, data.class_names))
 
-    return dict(ctx.step("caption-information", inputs, build).info)
+    return dict(ctx.step("caption-information", inputs, build, effort=effort(ctx)).info)
+
+
+def effort(ctx: Context) -> Effort:
+    """The figure: captions."""
+    return Effort(min(len(ctx.dataset.train), MOST), {"captioner": ctx.options.captioner})
 
 
 def bag_of_words(texts: Sequence[str], labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:

@@ -8,13 +8,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import UsageError, derive_seed, write_atomic
+from ddbench import Effort, Stage, UsageError, derive_seed, write_atomic
+from ddbench_plugins.diffusion.ahead import (
+    backbone,
+    captions_effort,
+    clusters_effort,
+    distilled_stage,
+    latents_effort,
+    small_stages,
+    synthesis_stages,
+)
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.base_model import Backbone
 from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.diffusion.classwise import each_class
 from ddbench_plugins.diffusion.images import Prototypes
 from ddbench_plugins.diffusion.span import compact, is_wide
+from ddbench_plugins.methods.vlcp import information
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
 
@@ -68,9 +78,49 @@ def finetuned_model(ctx: Context, base: Backbone, captions: Captions, resolution
         "seed": ctx.seed("vlcp finetune"),
         "numerics": ctx.machine.numerics(),
     }
-    done = ctx.step("finetuned", inputs, lambda step: _finetune(ctx, step, base, captions, settings, inputs["seed"]))
+    done = ctx.step(
+        "finetuned",
+        inputs,
+        lambda step: _finetune(ctx, step, base, captions, settings, inputs["seed"]),
+        effort=finetune_effort(ctx),
+    )
     about = {**base.about, "finetuned": {"steps": done.info["steps"], "loss": done.info["loss"]}}
     return Backbone(ctx, str(done.dir / "model"), None, about)
+
+
+def finetune_effort(ctx: Context) -> Effort:
+    """Fine-tuning: images × epochs."""
+    options: VLCPOptions = ctx.options
+    facts, side = backbone(ctx, options)
+    alike = {
+        "backbone": facts,
+        "side": options.finetune_resolution or options.resolution or side,
+        "batch": [options.finetune_batch_size, options.finetune_accumulate],
+        "saving": [options.gradient_checkpointing, options.cache_latents],
+    }
+    return Effort(len(ctx.dataset.train) * options.finetune_epochs, alike)
+
+
+def prototypes_effort(ctx: Context) -> Effort:
+    """Prototypes: images × clusters, with or without outlier removal and texts."""
+    options: VLCPOptions = ctx.options
+    return clusters_effort(ctx, options, "vlcp", options.contamination > 0, options.neighbours, options.text)
+
+
+def all_stages(ctx: Context) -> list[Stage]:
+    """Return every stage of the method, with what its time grows with."""
+    options: VLCPOptions = ctx.options
+    captioned = options.text == "prototype" or options.finetune
+    return [
+        *small_stages(ctx, options),
+        *([Stage("captions", captions_effort(ctx, options.captioner))] if captioned else []),
+        Stage("latents", latents_effort(ctx, options)),
+        Stage("prototypes", prototypes_effort(ctx)),
+        *([Stage("finetuned", finetune_effort(ctx))] if options.finetune else []),
+        *synthesis_stages(ctx, options),
+        *([Stage("caption-information", information.effort(ctx))] if captioned else []),
+        distilled_stage(ctx, options),
+    ]
 
 
 def _or(chosen: bool | None, automatic: bool) -> bool:
@@ -111,7 +161,7 @@ def _finetune(
     step.info.update(report)
 
 
-def find_prototypes(ctx: Context, latents: Done, captions: Captions | None, ipc: int) -> Prototypes:
+def clustered(ctx: Context, latents: Done, captions: Captions | None, ipc: int) -> Done:
     """Cluster every class's inlier latents and choose each cluster's text; without captions, the class's name."""
     options: VLCPOptions = ctx.options
     data = ctx.dataset
@@ -134,12 +184,21 @@ def find_prototypes(ctx: Context, latents: Done, captions: Captions | None, ipc:
             "matching": options.matching,
             "stop_words": sorted(rules.stop_words),
         }
-    done = ctx.step("prototypes", inputs, lambda step: _prototypes(ctx, step, latents, captions, rules, ipc))
+    return ctx.step(
+        "prototypes",
+        inputs,
+        lambda step: _prototypes(ctx, step, latents, captions, rules, ipc),
+        effort=prototypes_effort(ctx),
+    )
+
+
+def read_prototypes(ctx: Context, done: Done, ipc: int) -> Prototypes:
+    """Return what :func:`clustered` found."""
     about = json.loads((done.dir / "prototypes.json").read_text("utf-8"))
     return Prototypes(
         centres=np.load(done.dir / "centres.npy", allow_pickle=False),
         prompts=tuple(text for entry in about for text in entry["prompts"]),
-        labels=np.repeat(np.arange(data.num_classes), ipc),
+        labels=np.repeat(np.arange(ctx.dataset.num_classes), ipc),
         counts=tuple(len(entry["inliers"]) for entry in about),
         done=done,
     )

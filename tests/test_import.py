@@ -384,3 +384,18 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
         ddbench.evaluate(folder, "nearest-mean", **settings, space="pixel01")
     with pytest.raises(UsageError, match="must not pass as"):
         ddbench.evaluate(folder, "nearest-mean", **settings, name="toy")
+
+
+def test_a_name_of_two_classes_is_refused():
+    """ImageNet has two cranes, which only their ids tell apart."""
+    from types import SimpleNamespace
+
+    from ddbench.imports.folders import match_class
+
+    data = SimpleNamespace(class_ids=("n02012849", "n03126707", "n02106030"), class_names=("crane", "crane", "collie"))
+    assert match_class("n03126707", data) == 1
+    assert match_class("collie", data) == 2
+    assert match_class("heron", data) is None
+    with pytest.raises(DataError, match="several classes") as error:
+        match_class("crane", data)
+    assert "n02012849, n03126707" in error.value.hint

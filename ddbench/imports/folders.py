@@ -82,11 +82,23 @@ def label_folders(folders: list[str], dataset: Dataset) -> tuple[dict[str, int],
 
 
 def match_class(name: str, dataset: Dataset) -> int | None:
-    """Return the label of a class by id, by name, or by ddbench's own folder name."""
-    for label, (class_id, class_name) in enumerate(zip(dataset.class_ids, dataset.class_names, strict=True)):
-        if name in (class_id, class_name, class_name.replace(" ", "_"), disk.class_folder(label, class_id)):
-            return label
-    return None
+    """Return the label of a class by id, by name, or by ddbench's own folder name.
+
+    Raises:
+        DataError: several classes have the name, as two of ImageNet's are called crane.
+    """
+    if name in dataset.class_ids:
+        return dataset.class_ids.index(name)
+    known = enumerate(zip(dataset.class_ids, dataset.class_names, strict=True))
+    found = [
+        label
+        for label, (class_id, class_name) in known
+        if name in (class_name, class_name.replace(" ", "_"), disk.class_folder(label, class_id))
+    ]
+    if len(found) > 1:
+        ids = ", ".join(dataset.class_ids[label] for label in found)
+        raise DataError(f"{name!r} is the name of several classes of {dataset.name}.", hint=f"Name it by id: {ids}.")
+    return found[0] if found else None
 
 
 def _visible(folder: Path) -> list[Path]:

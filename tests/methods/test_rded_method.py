@@ -100,3 +100,24 @@ def test_on_digits(ctx, digits):
     assert losses["first"] <= losses["last"]
     plain = distil(*_prepared(ctx, digits, ipc=2, pool="40")).content.extra["cross_entropy"]
     assert plain["last"] < 0.5  # a teacher of 99 % knows its best digits
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_goes_on_with_the_next_class(ctx, digits, monkeypatch):
+    whole = distil(*_prepared(ctx, digits, ipc=2, pool="40"))
+    monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "0")
+    best_crops, calls = patches.best_crops, []
+
+    def interrupted(*args, **options):
+        calls.append(len(calls))
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return best_crops(*args, **options)
+
+    monkeypatch.setattr(patches, "best_crops", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        distil(*_prepared(ctx, digits, ipc=2, pool="40"), force=True)
+    resumed = distil(*_prepared(ctx, digits, ipc=2, pool="40"), force=True)
+    assert len(calls) == 4 + 7  # of ten classes, three were finished
+    assert resumed.digest == whole.digest
+    assert resumed.content.extra == whole.content.extra

@@ -193,10 +193,12 @@ class Context:
                     if effort:
                         step.effort.update(marked(effort, self.machine))
                     self._building.append(step)
+                    known = len(sys.modules)
                     try:
                         builder(step)
                     finally:
                         self._building.pop()
+                    step.effort["modules"] = len(sys.modules) - known
                     step.costs.update(memory(), inside_seconds=round(step.inside, 3))
                     if pace := metrics.seconds_per_step(step.journal.lines()):
                         step.costs["seconds_per_step"] = pace

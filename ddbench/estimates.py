@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 FARTHEST = 10.0
 #: Below this many seconds, starting up is most of the time, and nothing is foretold from other amounts.
 SHORTEST = 1.0
+#: A step in which more modules than this were imported says nothing of the next one's time, unless it took longer than
+#: importing ever does (seconds).
+IMPORTS, LONG = 50, 60.0
 #: Folders of steps up to this size are as large whatever the amount.
 SMALL = 1 << 20
 #: Inputs that change a step's content and not its cost: seeds, and digests of what it is made from.
@@ -68,13 +71,13 @@ class History:
         disk = effort.bytes
         if disk is None and ((size := folder_bytes(near[0])) <= SMALL or _distance(near[0], effort) < 0.05):
             disk = size
-        return Estimate(_seconds(near, effort.amount), _memory(near[0]), disk)
+        return Estimate(_seconds([done for done in near if _telling(done)], effort.amount), _memory(near[0]), disk)
 
     def _like(self, name: str, inputs: Mapping[str, Any]) -> Estimate:
         mark = canonical(_lasting(inputs))
         for done in self._steps(name):
             if canonical(_lasting(done.marker["inputs"])) == mark:
-                return Estimate(own_seconds(done), _memory(done), folder_bytes(done))
+                return Estimate(own_seconds(done) if _telling(done) else None, _memory(done), folder_bytes(done))
         return Estimate()
 
     def _steps(self, name: str) -> list[Done]:
@@ -98,6 +101,11 @@ def _effort(done: Done) -> Mapping[str, Any]:
     return found
 
 
+def _telling(done: Done) -> bool:
+    """Whether a step's time is that of its work, not of importing torch and its like."""
+    return int(_effort(done).get("modules", 0)) <= IMPORTS or own_seconds(done) >= LONG
+
+
 def _amount(done: Done) -> float:
     return max(float(_effort(done)["amount"]), 1e-9)
 
@@ -108,6 +116,8 @@ def _distance(done: Done, effort: Effort) -> float:
 
 def _seconds(near: list[Done], amount: float) -> float | None:
     """Return the seconds for an amount: on the line through the two nearest others, or in proportion to the nearest."""
+    if not near:
+        return None
     first = near[0]
     at, took = _amount(first), own_seconds(first)
     other = next((done for done in near if abs(_amount(done) / at - 1) > 0.5), None)

@@ -123,7 +123,7 @@ class Step:
         info: plain data the builder wants in the marker (figures, counts); readable later from ``step.json``.
         costs: what it cost; ``bytes_labels``, of labels that students need besides the distilled set, adds to a
             record's ``bytes_labels``.
-        effort: what its time grows with, and on which machine, for :mod:`ddbench.estimates`.
+        effort: what its time grows with, on which machine, and the modules imported, for :mod:`ddbench.estimates`.
         journal: what the step's loops say, by ``ctx.progress``.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
     """

@@ -130,10 +130,10 @@ def _weights(seen: Outlook) -> None:
 
 
 def duration(seconds: float | None) -> str:
-    """Write seconds for people."""
+    """Write seconds for people; starting up takes longer than the shortest steps."""
     from ddbench.ui import duration as words
 
-    return UNKNOWN if seconds is None else "under 1 s" if seconds < 1 else f"~{words(seconds)}"
+    return UNKNOWN if seconds is None else "under 5 s" if seconds < 2 else f"~{words(seconds)}"
 
 
 def size(count: float | None) -> str:

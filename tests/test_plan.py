@@ -1,0 +1,341 @@
+"""`ddbench plan`: states before and after, models, estimates, and that nothing is run and no connection opened."""
+
+from __future__ import annotations
+
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+import ddbench
+from ddbench import cli
+from ddbench.context import Machine
+from ddbench.errors import DataError, ModelError
+from ddbench.estimates import Estimate, History, marked
+from ddbench.stages import Effort, hub_weights
+from ddbench.store import Store
+
+TOY = Path(__file__).with_name("toy_plugin.py")
+STAGED = """
+import os
+from pathlib import Path
+
+import numpy as np
+
+import ddbench
+
+
+class Options(ddbench.Options):
+    length: int = 3
+    model: str = ""
+
+
+class Staged(ddbench.Distiller):
+    Options = Options
+
+    def weights(self, ctx):
+        return [ddbench.hub_weights(ctx.options.model, ["config.json"])] if ctx.options.model else []
+
+    def stages(self, ctx):
+        length = ctx.options.length
+        return [ddbench.Stage("first", ddbench.Effort(length, {})), ddbench.Stage("second"), ddbench.Stage("distilled")]
+
+    def distill(self, ctx):
+        options = ctx.options
+        first = ctx.step("first", {"length": options.length}, self.first, effort=ddbench.Effort(options.length, {}))
+        second = ctx.step("second", {"first": first.key, "seed": ctx.base_seed}, self.second)
+        figure = first.info["figure"] + second.info["figure"]
+        with ctx.progress("drawing", 1) as advance:
+            self.note("drawing")
+            advance(1)
+        data = ctx.dataset
+        images = np.full((ctx.ipc * data.num_classes, 8, 8, 1), figure, np.uint8)
+        return ddbench.DistilledSet(images, np.repeat(np.arange(data.num_classes), ctx.ipc))
+
+    def first(self, step):
+        self.note("first")
+        step.info["figure"] = 1
+
+    def second(self, step):
+        self.note("second")
+        if os.environ.get("STOP"):
+            raise KeyboardInterrupt
+        step.info["figure"] = 2
+
+    def note(self, word):
+        with Path("notes.txt").open("a") as file:
+            file.write(word + " ")
+
+
+@ddbench.hookimpl
+def ddbench_methods():
+    return [ddbench.MethodSpec("staged", Staged)]
+"""
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "staged.py").write_text(STAGED)
+    return tmp_path
+
+
+ARGUMENTS = ("-e", "nearest-mean", "-d", "toy", "--ipc", "2", "--plugin", "staged.py", "--plugin", TOY.as_posix())
+
+
+def invoke(command, *arguments, method="staged"):
+    line = [command, "-m", method, *ARGUMENTS, *map(str, arguments)]
+    return CliRunner().invoke(cli.group, line, catch_exceptions=False)
+
+
+def stages(output: str) -> dict[str, str]:
+    return {line.removeprefix(state).split()[0]: state for line, state in _lines(output)}
+
+
+def _lines(output: str):
+    for line in output.splitlines():
+        for state in ("done", "resumable", "to do"):
+            if line.startswith(f"  {state} "):
+                yield line.strip(), state
+
+
+def test_states_before_and_after_and_nothing_is_run(here):
+    before = invoke("plan").stdout
+    assert stages(before) == dict.fromkeys(("first", "second", "distilled", "student"), "to do")
+    assert "student ×2" in before and "1 cells: 1 to do" in before
+    assert "here     toy: 60 training and 60 test images at 8×8" in before
+    assert not (here / "notes.txt").exists() and not (here / "registry").exists()
+    assert {path.name for path in (here / "home").iterdir()} <= {"network"}
+    assert invoke("run", "-q").exit_code == 0
+    assert (here / "notes.txt").read_text() == "first second drawing "
+    after = invoke("plan").stdout
+    assert stages(after) == {"distilled": "done", "student": "done"}
+    assert "nothing is left to do" in after and "1 cells: 1 recorded" in after
+    assert (here / "notes.txt").read_text() == "first second drawing "
+
+
+def test_what_is_shared_is_done_and_a_stopped_step_can_go_on(here, monkeypatch):
+    invoke("run", "-q")
+    other = invoke("plan", "--seed", "0,1").stdout
+    assert sorted(_lines(other))[0][1] == "done" and "first" in other
+    assert [state for line, state in _lines(other) if "second" in line] == ["to do"]
+    monkeypatch.setenv("STOP", "1")
+    CliRunner().invoke(cli.group, ["run", "-m", "staged", *ARGUMENTS, "--seed", "1", "-q"], standalone_mode=False)
+    stopped = invoke("plan", "--seed", "1").stdout
+    assert stages(stopped) == {"first": "done", "second": "resumable", "distilled": "resumable", "student": "to do"}
+    assert "goes on from there" in stopped
+
+
+def test_a_dry_run_is_a_plan(here):
+    assert invoke("run", "--dry-run").stdout == invoke("plan").stdout
+
+
+def test_estimates_come_from_steps_of_the_kind(here):
+    assert "how long they take is unknown" in invoke("plan").stdout
+    invoke("run", "-q")
+    (marker,) = (here / "home" / "first").glob("*/step.json")
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps(content | {"seconds": 20.0, "costs": {"peak_process_bytes": 3_000_000_000}}))
+    (line,) = [line for line, _ in _lines(invoke("plan", "-o", "staged.length=6").stdout) if "first" in line]
+    assert "~40 s" in line and "3.0 GB" in line
+
+
+def test_missing_weights_are_named_with_what_fetches_them(here):
+    result = invoke("plan", "-o", "staged.model=someone/absent")
+    assert "missing  someone/absent, unknown" in result.stdout and "→ hf download someone/absent" in result.stdout
+    assert "needs someone/absent, which is not here" in result.stdout
+    assert result.exit_code == 0
+    assert invoke("plan", "--offline", "-o", "staged.model=someone/absent").exit_code == ModelError.exit_code
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    def refuse(*arguments, **keywords):
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    monkeypatch.setattr(socket, "create_connection", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.usefixtures("no_network")
+def test_the_papers_experiment_without_its_data(here, monkeypatch):
+    monkeypatch.setenv("DDBENCH_DATA", str(here / "data"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(here / "hub"))
+    line = ["plan", "-m", "vlcp", "-e", "minimax", "-d", "imagewoof", "--ipc", "10", "--preset", "paper", "--offline"]
+    result = CliRunner().invoke(cli.group, line)
+    assert result.exit_code == DataError.exit_code
+    assert "missing  imagewoof" in result.stdout and "imagewoof2-320.tgz" in result.stderr
+    assert "→ hf download benjamin-paine/stable-diffusion-v1-5" in result.stdout and "4.3 GB" in result.stdout
+    assert "→ hf download llava-hf/llava-1.5-7b-hf" in result.stdout and "14.1 GB" in result.stdout
+
+
+@pytest.mark.usefixtures("no_network")
+def test_digits_need_no_network(here):
+    result = CliRunner().invoke(cli.group, ["plan", "-m", "vlcp", "-e", "rded", "--offline"], catch_exceptions=False)
+    assert result.exit_code == 0
+    found = stages(result.stdout)
+    assert list(found) == [
+        *("captions", "latents", "prototypes", "finetuned", "synthesis", "teacher", "synthesis-swapped", "acceptance"),
+        *("caption-information", "distilled", "student"),
+    ]
+    assert set(found.values()) == {"to do"}
+    assert "weights" not in result.stdout.split()
+
+
+@pytest.mark.parametrize("method", ["d4m", "dit", "minimax", "rded", "sre2l", "dm", "dsa", "idc", "mtt", "random"])
+def test_every_method_can_be_planned(method, here):
+    line = ["plan", "-m", method, "-e", "dc,lrs", "--repeats", "1"]
+    result = CliRunner().invoke(cli.group, line, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert {"distilled", "student"} <= stages(result.stdout).keys()
+    assert {path.name for path in (here / "home").iterdir()} <= {"network", "model-facts"}  # looked at, not made
+
+
+# Models of the hub ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A cache of the hub that holds one model of two parts."""
+    commit = "a" * 40
+    folder = tmp_path / "hub" / "models--me--model"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text(commit)
+    snapshot = folder / "snapshots" / commit
+    (snapshot / "unet").mkdir(parents=True)
+    (snapshot / "config.json").write_text("{}")
+    index = {"weight_map": {"a": "one.safetensors", "b": "two.safetensors"}}
+    (snapshot / "unet" / "model.index.json").write_text(json.dumps(index))
+    for name in ("one", "two"):
+        (snapshot / "unet" / f"{name}.safetensors").write_bytes(bytes(1000))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return snapshot
+
+
+FILES = ("config.json", "unet/*.index.json", "unet/*.safetensors")
+
+
+def test_a_model_in_the_hubs_cache_is_here(hub):
+    found = hub_weights("me/model", FILES)
+    assert found.here and found.revision == "a" * 40
+    assert found.bytes == sum(path.stat().st_size for path in hub.rglob("*") if path.is_file())
+    assert hub_weights("me/model", FILES, "a" * 40).here
+    other = hub_weights("me/model", FILES, "v2", 5)
+    assert not other.here and other.command == "hf download me/model --revision v2" and other.bytes == 5
+
+
+@pytest.mark.parametrize("name", ["config.json", "unet/two.safetensors", "unet/model.index.json"])
+def test_one_with_a_missing_part_is_not(hub, name):
+    (hub / name).unlink()
+    assert not hub_weights("me/model", FILES).here
+
+
+# Estimates --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path):
+    """Make a finished step of an amount that took so many seconds."""
+    store = Store(tmp_path / "store")
+
+    def make(amount, seconds, *, kind="a", machine=None, inside=0.0, content=10):
+        def build(step):
+            step.effort.update(marked(Effort(amount, {"kind": kind}), machine or Machine()))
+            step.costs.update(peak_process_bytes=100 * amount, inside_seconds=inside)
+            (step.dir / "data.bin").write_bytes(bytes(content))
+
+        inputs = {"amount": amount, "kind": kind, "seed": 0, "on": str(machine), "seconds": seconds}
+        done = store.build("work", inputs, build)
+        marker = done.dir / "step.json"
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"seconds": seconds}))
+        return store
+
+    return make
+
+
+def ask(store, amount, **alike) -> Estimate:
+    return History(store, Machine()).estimate("work", Effort(amount, alike or {"kind": "a"}))
+
+
+def test_time_is_proportional_to_the_nearest(finished):
+    store = finished(100, 50.0)
+    assert ask(store, 100).seconds == 50 and ask(store, 200).seconds == 100
+    assert ask(store, 100).memory == 10_000
+    assert ask(store, 2000) == Estimate()  # too far
+
+
+def test_two_amounts_tell_what_does_not_grow(finished):
+    finished(100, 30.0)
+    assert ask(finished(400, 60.0), 300).seconds == pytest.approx(50)
+
+
+def test_only_what_is_alike_is_compared(finished):
+    finished(100, 50.0, kind="b")
+    store = finished(100, 50.0, machine=Machine("cpu", "bf16"))
+    assert ask(store, 100) == Estimate()
+    assert ask(store, 100, kind="b").seconds == 50
+
+
+def test_steps_inside_are_not_counted_twice(finished):
+    assert ask(finished(100, 50.0, inside=20.0), 100).seconds == 30
+
+
+def test_short_steps_say_little(finished):
+    store = finished(100, 0.3)
+    assert ask(store, 150).seconds == pytest.approx(0.45) and ask(store, 500).seconds is None
+
+
+@pytest.mark.parametrize(("modules", "seconds", "told"), [(50, 20.0, True), (51, 20.0, False), (900, 60.0, True)])
+def test_steps_that_imported_torch_say_nothing_unless_they_were_long(finished, modules, seconds, told):
+    store = finished(100, seconds)
+    (marker,) = store.root.glob("work/*/step.json")
+    content = json.loads(marker.read_text())
+    marker.write_text(json.dumps(content | {"effort": content["effort"] | {"modules": modules}}))
+    assert ask(store, 100) == Estimate(seconds if told else None, 10_000, ask(store, 100).disk)
+
+
+def test_large_results_are_not_guessed(finished):
+    store = finished(100, 50.0, content=2 << 20)
+    assert ask(store, 100).disk > 2 << 20 and ask(store, 200).disk is None
+    assert History(store, Machine()).estimate("work", Effort(200, {"kind": "a"}, 77)).disk == 77
+
+
+def test_without_an_effort_the_same_step_of_another_seed_tells(finished):
+    store = finished(100, 50.0)
+    history = History(store, Machine())
+    inputs = {"amount": 100, "kind": "a", "on": "None", "seconds": 50.0}
+    assert history.estimate("work", None, {**inputs, "seed": 3}).seconds == 50
+    assert history.estimate("work", None, {**inputs, "kind": "b"}) == Estimate()
+
+
+# Real digits ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_vlcp_on_digits(here):
+    quick = ["-e", "rded", "-o", "eval.epochs=4", "--repeats", "1", "-o", "method.finetune_epochs=1"]
+    quick += ["-o", "method.steps=4", "-o", "method.acceptance=never"]
+
+    def plan(*arguments):
+        return CliRunner().invoke(cli.group, ["plan", "-m", "vlcp", *quick, *arguments], catch_exceptions=False).stdout
+
+    assert set(stages(plan("--ipc", "2")).values()) == {"to do"}
+    ddbench.run(
+        "vlcp",
+        "rded",
+        ipc=2,
+        repeats=1,
+        options={
+            "eval": {"epochs": 4},
+            "method": {"finetune_epochs": 1, "steps": 4, "acceptance": "never"},
+        },
+    )
+    assert stages(plan("--ipc", "2")) == {"distilled": "done", "teacher": "done", "student": "done"}
+    found = stages(plan("--ipc", "3"))
+    assert [name for name, state in found.items() if state == "done"] == ["captions", "latents", "teacher"]
+    assert found["prototypes"] == found["synthesis"] == found["student"] == "to do"

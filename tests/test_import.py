@@ -392,7 +392,8 @@ def test_a_name_of_two_classes_is_refused():
 
     from ddbench.imports.folders import match_class
 
-    data = SimpleNamespace(class_ids=("n02012849", "n03126707", "n02106030"), class_names=("crane", "crane", "collie"))
+    ids = ("n02012849", "n03126707", "n02106030")
+    data = SimpleNamespace(name="birds", class_ids=ids, class_names=("crane", "crane", "collie"))
     assert match_class("n03126707", data) == 1
     assert match_class("collie", data) == 2
     assert match_class("heron", data) is None

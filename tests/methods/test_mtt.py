@@ -282,7 +282,6 @@ def test_official_keeps_the_best_on_the_test_split_and_an_unconstrained_rate(ctx
         ("cifar100", 1, (20, 3, 20, 1000, 1e-5, 0.01, None)),
         ("cifar100", 50, (80, 2, 40, 1000, 1e-5, 0.01, 125)),
         ("tiny-imagenet", 50, (20, 2, 40, 10000, 1e-4, 0.01, 300)),
-        ("digits", 1, (20, 3, 25, 1000, 1e-5, 0.01, None)),
     ],
 )
 def test_the_papers_values_by_data_set_and_budget(ctx, digits, name, ipc, values):
@@ -290,6 +289,12 @@ def test_the_papers_values_by_data_set_and_budget(ctx, digits, name, ipc, values
     names = ("syn_steps", "expert_epochs", "max_start_epoch", "lr_img", "lr_lr", "lr_init", "batch_syn")
     assert tuple(getattr(found, name) for name in names) == values
     assert (found.experts, found.train_epochs, found.iterations, found.network) == (100, 50, 5000, "convnet-3")
+
+
+@pytest.mark.parametrize(("name", "ipc"), [("digits", 1), ("cifar10", 20), ("imagewoof", 10)])
+def test_the_paper_has_no_values_elsewhere(ctx, digits, name, ipc):
+    with pytest.raises(ddbench.UsageError, match=f"does not fit dataset {name}, ipc {ipc}"):
+        _prepared(ctx, replace(digits, name=name), "paper", ipc=ipc)
 
 
 def test_what_the_cpu_scale_shrinks_is_listed(ctx, digits):

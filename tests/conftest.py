@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from ddbench.context import Context
 from ddbench.plugins import load_plugins
@@ -16,6 +17,10 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ddbench.datasets import Dataset
+
+# A busy machine is no failure.
+settings.register_profile("ddbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ddbench")
 
 # Tests never reach for a model hub; what is not on this machine must be refused with an explanation.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")

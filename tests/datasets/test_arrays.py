@@ -43,7 +43,7 @@ def test_the_fingerprint_ignores_the_readable_names_and_the_origin():
     assert other.fingerprint == made(train, test).fingerprint
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(1, 5), st.integers(1, 6), st.sampled_from([1, 3]), st.integers(0, 2**32 - 1))
 def test_measured_statistics_are_those_of_the_pixels(n, size, channels, seed):
     images = np.random.default_rng(seed).integers(0, 256, (n, size, size, channels), np.uint8)
@@ -53,7 +53,7 @@ def test_measured_statistics_are_those_of_the_pixels(n, size, channels, seed):
     assert all(abs(s - t) < 6e-5 or (t < 6e-5 and s == 1) for s, t in zip(std, scaled.std(0), strict=True))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.lists(st.integers(2, 30), min_size=1, max_size=6), st.floats(0.05, 0.9), st.integers(0, 5))
 def test_a_split_is_a_partition_with_every_class_on_both_sides(counts, fraction, seed):
     labels = np.repeat(np.arange(len(counts)), counts)

@@ -39,14 +39,14 @@ def literal_herding(features, ipc):
     return order
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(features)
 def test_herding_is_its_formula(f):
     ipc = min(len(f), 7)
     assert herding_order(f, ipc).tolist() == literal_herding(f, ipc)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(features)
 def test_orders_are_distinct_and_nested(f):
     for order in (herding_order, k_center_order):
@@ -74,7 +74,7 @@ def test_k_center_starts_at_the_middle_and_goes_to_the_farthest():
     assert k_center_order(f, 3).tolist() == [3, 0, 1]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(features)
 def test_k_center_covers_at_most_twice_as_badly_as_the_best_choice_of_two(f):
     def radius(centres):

@@ -63,7 +63,7 @@ def test_patch_shuffle_of_one_strip_is_the_identity():
 
 
 @given(side=st.integers(3, 17), factor=st.integers(2, 3), seed=st.integers(0, 1000))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_patch_shuffle_only_moves_whole_strips(side, factor, seed):
     x = numbered(2, 1, side, side)
     out = patch_shuffle(x, generator(seed), factor)
@@ -115,7 +115,7 @@ def test_resized_crop_follows_torchvision_for_the_same_boxes():
     low=st.floats(0.05, 0.9),
     seed=st.integers(0, 100),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_crops_lie_inside_the_image(height, width, low, seed):
     top, left, h, w = draw_resized_crops(50, height, width, generator(seed), (low, 1.0), (3 / 4, 4 / 3))
     assert (top >= 0).all() and (left >= 0).all() and (h > 0).all() and (w > 0).all()

@@ -48,7 +48,8 @@ def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = s
     process.wait()
     text = "".join(log)
     if sign == signal.SIGINT and "stopped" in text:
-        assert process.returncode == 130
+        # Python ends by the signal itself where Ctrl-C came into code made from text (a dataclass, at import).
+        assert process.returncode in (130, -signal.SIGINT)
         assert "again" in text
     return text
 

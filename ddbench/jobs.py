@@ -17,7 +17,7 @@ from ddbench.pipeline import Distilled, load_dataset
 from ddbench.planning import Measurement, Planned, plan
 from ddbench.records import Cell, Record, budget, place, read
 from ddbench.registry import RESULTS, record_key
-from ddbench.rehearsal import Rehearsal
+from ddbench.rehearsal import NotYet, Rehearsal
 from ddbench.reports import notes
 from ddbench.study import Block, Study
 from ddbench.ui import Reporter
@@ -189,9 +189,14 @@ def _load(ctx: Context, name: str, loaded: dict[str, Context | DataError]) -> Co
     explicit = {scope: values for scope, values in ctx.explicit.items() if scope.partition("/")[0] == "dataset"}
     mark = canonical([name, str(ctx.preset), explicit])
     if mark not in loaded:
+        name = name or api.default_dataset(ctx.plugins)
         try:
-            data = load_dataset(ctx, name or api.default_dataset(ctx.plugins))
-            loaded[mark] = replace(ctx, _dataset=data)
+            loaded[mark] = replace(ctx, _dataset=load_dataset(ctx, name))
+        except NotYet:
+            loaded[mark] = NotYet(
+                f"The images of {name} are here, but have not been looked at yet; a run begins with that.",
+                hint=f"`ddbench data prepare {name}`, with the same --preset and -o data.…, does it ahead.",
+            )
         except DataError as error:
             loaded[mark] = error
     known = loaded[mark]

@@ -108,6 +108,8 @@ def total(left: Sequence[Line]) -> str:
 
 
 def _data(found: Expansion) -> None:
+    from ddbench.rehearsal import NotYet
+
     click.echo(click.style("\ndata", bold=True))
     there = {job.planned.ctx.dataset.name: job.planned.ctx.dataset for job in found.jobs}
     for name, data in there.items():
@@ -115,7 +117,9 @@ def _data(found: Expansion) -> None:
         click.echo(f"  here     {name}: {images} at {data.image_size}×{data.image_size}")
     for failure in found.failures:
         name = failure.title.rpartition(" on ")[2]
-        click.echo(f"  missing  {name}: see below; cells and stages on it cannot be told before it is there")
+        unread = isinstance(failure.error, NotYet)
+        state, when = ("unread ", "it has been looked at") if unread else ("missing", "it is there")
+        click.echo(f"  {state}  {name}: see below; cells and stages on it cannot be told before {when}")
 
 
 def _weights(seen: Outlook) -> None:

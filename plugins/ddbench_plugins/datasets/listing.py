@@ -77,7 +77,8 @@ def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, l
     """
     files: list[File] = []
     others: list[str] = []
-    with ctx.progress(f"listing {who}", len(classes)) as advance:
+    # Told to the reporter: a plan, which does no work and so has no progress, may look at names.
+    with ctx.reporter.task(f"listing {who}", len(classes)) as advance:
         for label, name in enumerate(classes):
             before = len(files)
             prefix = layout.ids[label] if layout.ids else name

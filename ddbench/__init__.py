@@ -47,6 +47,7 @@ _HOME_OF = {
     "Stage": "ddbench.stages",
     "Weights": "ddbench.stages",
     "hub_weights": "ddbench.stages",
+    "cached_first": "ddbench.stages",
     "derive_seed": "ddbench.keys",
     "digest": "ddbench.keys",
     "digest_bytes": "ddbench.keys",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,25 @@ def hub_weights(source: str, files: Sequence[str], revision: str | None = None, 
         return Weights(source, revision, size, here=False, command=command)
     there = {path for paths in found for path in paths}
     return Weights(source, folder.name, sum(path.stat().st_size for path in there), here=True, command=command)
+
+
+def cached_first(
+    load: Callable[[bool], Result], *, here: bool, offline: bool, failures: tuple[type[Exception], ...]
+) -> Result:
+    """Load a published model from this machine where it is here; only what is not is asked of its hub.
+
+    A hub that cannot be reached is asked for every file again and again, which takes minutes.
+
+    Args:
+        load: given whether to open no connection.
+        here: whether the model is on this machine, as far as can be told.
+        offline: whether the run opens no connection.
+        failures: what ``load`` raises where something is missing after all.
+    """
+    if here and not offline:
+        with contextlib.suppress(*failures):
+            return load(True)
+    return load(offline)
 
 
 def _snapshot(source: str, file: str, revision: str | None) -> Path | None:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ddbench import Captioner, ModelError, Options, derive_seed
+from ddbench import Captioner, Options, derive_seed
+from ddbench_plugins.captioners.llava_files import find, is_folder, model_identity, on_hub, quiet
 from ddbench_plugins.captioners.metadata import PARTIAL, lines, read_metadata
 
 if TYPE_CHECKING:
@@ -22,10 +23,6 @@ PROMPT = (
 )
 #: The released script joins the sentences without a space.
 OFFICIAL_PROMPT = PROMPT.replace("image. Include", "image.Include")
-#: What is read of a model on the hub, and its bytes where they are known.
-HUB_FILES = ("config.json", "tokenizer_config.json", "model.safetensors.index.json", "*.safetensors")
-BYTES = {"llava-hf/llava-1.5-7b-hf": 14_130_000_000}
-NEEDED = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "*.safetensors")
 
 
 class LlavaOptions(Options):
@@ -67,12 +64,10 @@ class Llava(Captioner):
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the hub's model; none for a folder."""
-        from ddbench import hub_weights
-
         options: LlavaOptions = ctx.options
-        if _is_folder(options.model):
+        if is_folder(options.model):
             return []
-        return [hub_weights(options.model, HUB_FILES, options.revision, BYTES.get(options.model))]
+        return [on_hub(options.model, options.revision)]
 
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
         """Return one answer per image, going on after those already kept in the running step's folder.
@@ -85,7 +80,8 @@ class Llava(Captioner):
         captions = _resume(kept, split.ids, options.batch_size)
         if len(captions) == len(split):
             return captions
-        model, processor = load(options, ctx.machine.device, offline=ctx.machine.offline)
+        with ctx.progress(f"loading {Path(options.model).name}"):  # 14 GB
+            model, processor = load(options, ctx.machine.device, offline=ctx.machine.offline)
         # Small images are enlarged by the processor, as in the official script; photographs are read at its size.
         side = size if size < 128 else crop_size(processor)
         with ctx.progress("captions", len(split)) as advance:
@@ -124,12 +120,13 @@ def load(options: LlavaOptions, device: str, *, offline: bool) -> tuple[Any, Any
 
     kind = options.dtype if options.dtype != "auto" else "fp16" if device.startswith("cuda") else "fp32"
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[kind]
-    source, fixed = _source(options.model, options.revision, offline=offline)
-    try:
-        processor = AutoProcessor.from_pretrained(source, **fixed)
-        model = LlavaForConditionalGeneration.from_pretrained(source, dtype=dtype, **fixed)
-    except (OSError, ValueError, KeyError) as error:
-        raise _unavailable(options.model, str(error).splitlines()[0]) from error
+
+    def read(source: str, fixed: Mapping[str, Any]) -> tuple[Any, Any]:
+        with quiet():
+            processor = AutoProcessor.from_pretrained(source, **fixed)
+            return processor, LlavaForConditionalGeneration.from_pretrained(source, dtype=dtype, **fixed)
+
+    processor, model = find(options.model, options.revision, read, offline=offline)
     processor.tokenizer.padding_side = "left"  # answers must follow their questions directly
     return model.to(device).eval(), processor
 
@@ -191,74 +188,6 @@ def crop_size(processor: Any) -> int:
     """Return the side of the images that the vision tower sees."""
     crop = processor.image_processor.crop_size
     return int(crop["height"] if isinstance(crop, dict) else crop.height)
-
-
-def model_identity(model: str, revision: str | None, *, offline: bool) -> dict[str, Any]:
-    """Return which weights a model name means: the hub's commit, or names, sizes and ends of a local folder's files.
-
-    Raises:
-        ModelError: it is neither there nor on the hub.
-    """
-    from ddbench import digest_bytes
-
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        _check_folder(folder)
-        files = sorted(p for p in folder.iterdir() if p.suffix in (".json", ".safetensors", ".model", ".jinja"))
-        return {"folder": folder.resolve().name, "files": [[p.name, digest_bytes(*_ends(p))] for p in files]}
-    source, fixed = _source(model, revision, offline=offline)
-    from huggingface_hub import hf_hub_download
-
-    try:
-        path = Path(hf_hub_download(source, "config.json", **fixed))
-    except (OSError, ValueError) as error:
-        raise _unavailable(model, str(error).splitlines()[0]) from error
-    return {"hub": model, "commit": path.parent.name}
-
-
-def _ends(path: Path, length: int = 1 << 20) -> tuple[bytes, bytes, bytes]:
-    """First and last megabyte and the size: reading all of a 14 GB model would take longer than it is worth."""
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        first = file.read(length)
-        file.seek(max(0, size - length))
-        return first, file.read(), str(size).encode()
-
-
-def _source(model: str, revision: str | None, *, offline: bool) -> tuple[str, dict[str, Any]]:
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        _check_folder(folder)
-        return str(folder), {"local_files_only": True}
-    if _is_folder(model):
-        raise _unavailable(model, "there is no such folder")
-    return model, {"revision": revision, "local_files_only": offline}
-
-
-def _is_folder(model: str) -> bool:
-    return model.startswith(("/", ".", "~")) or model.count("/") != 1 or Path(model).is_dir()
-
-
-def _check_folder(folder: Path) -> None:
-    missing = [name for name in NEEDED if not any(folder.glob(name))]
-    # Newer releases keep the image processor's settings in processor_config.json.
-    if "preprocessor_config.json" in missing and (folder / "processor_config.json").is_file():
-        missing.remove("preprocessor_config.json")
-    if missing:
-        raise _unavailable(str(folder), f"the folder has no {', '.join(missing)}")
-
-
-def _unavailable(model: str, reason: str) -> ModelError:
-    return ModelError(
-        f"Cannot load the captioning model {model!r}: {reason}.",
-        hint=(
-            "It must be a folder in transformers' LLaVA format: config.json, generation_config.json, tokenizer.json,"
-            " tokenizer_config.json, preprocessor_config.json, processor_config.json, chat_template.json and"
-            " model-*.safetensors with their index (14 GB for llava-hf/llava-1.5-7b-hf). On a machine with network:"
-            " hf download llava-hf/llava-1.5-7b-hf --local-dir FOLDER; copy FOLDER here and pass"
-            " -o captioner.model=FOLDER. Without it: -o method.captioner=attributes, or 'file' for captions you have."
-        ),
-    )
 
 
 def _resume(kept: Path | None, ids: Sequence[str], batch_size: int) -> list[str]:

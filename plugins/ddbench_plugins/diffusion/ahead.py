@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from ddbench import Effort, Stage, hub_weights
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from ddbench import Context, Weights
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions, ImageToImageOptions
 
@@ -16,9 +18,13 @@ if TYPE_CHECKING:
 PIPELINE = (
     "model_index.json",
     "scheduler/scheduler_config.json",
+    "text_encoder/config.json",
     "text_encoder/*.safetensors",
     "tokenizer/vocab.json",
+    "tokenizer/merges.txt",
+    "unet/config.json",
     "unet/diffusion_pytorch_model.safetensors",
+    "vae/config.json",
     "vae/diffusion_pytorch_model.safetensors",
 )
 #: Bytes of those files where they are known: 32-bit weights of U-Net, text encoder and autoencoder.
@@ -29,8 +35,15 @@ SIDE = 512
 
 def backbone_weights(options: BackboneOptions) -> list[Weights]:
     """Return the published pipeline that a method starts from; none for a small model or a folder."""
-    source = options.backbone
-    return [hub_weights(source, PIPELINE, options.revision, BYTES.get(source))] if is_hub(source) else []
+    known = published(options.backbone, PIPELINE, options.revision, BYTES)
+    return [known] if known else []
+
+
+def published(
+    source: str, files: Sequence[str], revision: str | None = None, sizes: Mapping[str, int] | None = None
+) -> Weights | None:
+    """Look for a model of the hub on this machine; None for a small one or a folder."""
+    return hub_weights(source, files, revision, (sizes or {}).get(source)) if is_hub(source) else None
 
 
 def is_hub(source: str) -> bool:

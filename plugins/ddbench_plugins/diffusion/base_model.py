@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ddbench import ModelError, derive_seed
-from ddbench_plugins.diffusion.ahead import small_effort
+from ddbench import ModelError, cached_first, derive_seed
+from ddbench_plugins.diffusion.ahead import PIPELINE, published, small_effort
 
 if TYPE_CHECKING:
-    from ddbench import Context, Effort, Step
+    from collections.abc import Callable, Iterator
+
+    from ddbench import Context, Effort, Step, Weights
     from ddbench_plugins.diffusion.options import BackboneOptions
     from ddbench_plugins.diffusion.small import SmallPreset
 
 VERSION = 1
+Model = TypeVar("Model", bound="Backbone")
 #: Data sets whose small model ships with ddbench, by fingerprint.
 SHIPPED = {"8209629dc6fd0f17c74839bf48db95f7b9c0862061cb0dc255b8b94a78814b34": "digits"}
 
@@ -34,6 +38,8 @@ class Backbone:
     revision: str | None
     about: dict[str, Any]
     _facts: dict[str, Any] = field(default_factory=dict)
+    #: What is read of a model on the hub.
+    FILES: ClassVar[tuple[str, ...]] = PIPELINE
 
     def load(self, dtype: str = "fp32", *, safety_checker: bool = False) -> Any:
         """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
@@ -41,17 +47,27 @@ class Backbone:
         Raises:
             ModelError: it is not there and cannot be fetched.
         """
-        from ddbench_plugins.diffusion.backbone import BackboneUnavailableError, load_pipeline
+        from ddbench_plugins.diffusion.backbone import load_pipeline
 
-        machine = self.ctx.machine
-        try:
-            return load_pipeline(
-                self.source, self.revision, machine.device, dtype, machine.offline, safety_checker=safety_checker
+        device = self.ctx.machine.device
+        return self._loaded(
+            lambda offline: load_pipeline(
+                self.source, self.revision, device, dtype, offline, safety_checker=safety_checker
             )
-        except BackboneUnavailableError as error:
-            raise ModelError(
-                str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
-            ) from error
+        )
+
+    def on_hub(self) -> Weights | None:
+        """Return what is known of a model of the hub; None of one in a folder."""
+        return published(self.source, self.FILES, self.revision)
+
+    def _loaded(self, load: Callable[[bool], Any]) -> Any:
+        """Load the model, given whether to open no connection, or explain why that cannot be done."""
+        from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
+
+        known = self.on_hub()
+        here, offline = known is not None and known.here, self.ctx.machine.offline
+        with unavailable_explained():
+            return cached_first(load, here=here, offline=offline, failures=(BackboneUnavailableError,))
 
     def digest(self) -> str:
         """Return the digest of the weights, the same wherever they were loaded from."""
@@ -66,9 +82,11 @@ class Backbone:
         return int(self._look()["parameters"])
 
     def _look(self) -> dict[str, Any]:
-        """Load the model to see what it is; one in a folder is looked at once for all runs."""
+        """Load the model to see what it is; one that is on this machine is looked at once for all runs."""
         if not self._facts:
-            state = folder_identity(self.source)
+            known = self.on_hub()
+            state = {"hub": self.source, "commit": known.revision} if known and known.here else {}
+            state = state or folder_identity(self.source)
             if state:
                 inputs = {"version": 1, "kind": type(self).__name__, **state}
                 self._facts = dict(self.ctx.store.build("model-facts", inputs, self._note).info)
@@ -77,7 +95,11 @@ class Backbone:
         return self._facts
 
     def _note(self, step: Step) -> None:
-        step.info.update(self._measure())
+        if self.about.get("model") == "small":
+            step.info.update(self._measure())
+            return
+        with self.ctx.progress(f"looking at {self.about['model']}"):  # gigabytes; a plan leaves that to the run
+            step.info.update(self._measure())
 
     def _measure(self) -> dict[str, Any]:
         from ddbench_plugins.diffusion import backbone
@@ -95,12 +117,23 @@ class Backbone:
         return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
 
 
+@contextmanager
+def unavailable_explained() -> Iterator[None]:
+    """Turn the error of a model that is not there, or of another kind, into one that says what helps."""
+    from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
+
+    try:
+        yield
+    except BackboneUnavailableError as error:
+        raise ModelError(
+            str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
+        ) from error
+
+
 def base_model(ctx: Context, options: BackboneOptions) -> Backbone:
     """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs."""
     if options.backbone != "small":
-        folder = Path(options.backbone).expanduser()
-        about = {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
-        return Backbone(ctx, options.backbone, options.revision, about)
+        return identified(Backbone(ctx, options.backbone, options.revision, about_published(options)))
     preset = small_preset(ctx, options)
     shipped = shipped_model(ctx, preset)
     if shipped:
@@ -108,6 +141,25 @@ def base_model(ctx: Context, options: BackboneOptions) -> Backbone:
         return Backbone(ctx, str(shipped), None, {"model": "small", "preset": preset.describe(), "shipped": True})
     folder = train_small(ctx, preset, small_effort(ctx, options))
     return Backbone(ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": False})
+
+
+def about_published(options: BackboneOptions) -> dict[str, Any]:
+    """Return what a record says of a model that was not trained here before that is read."""
+    folder = Path(options.backbone).expanduser()
+    return {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
+
+
+def identified(model: Model) -> Model:
+    """Note which weights a model that was not trained here has: a name alone, of a folder or the hub, tells nothing.
+
+    Raises:
+        ModelError: it is not there and cannot be fetched.
+    """
+    model.about |= {"weights": model.digest(), "parameters": model.parameters()}
+    known = model.on_hub()
+    if known and known.here:
+        model.about["revision"] = known.revision
+    return model
 
 
 def folder_identity(source: str) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ddbench import Effort, Stage, hub_weights
+from ddbench import Effort, Stage
 from ddbench_plugins.diffusion import ahead
 
 if TYPE_CHECKING:
@@ -14,7 +14,14 @@ if TYPE_CHECKING:
     from ddbench_plugins.diffusion.dit.options import DiTOptions
 
 #: Files of a published pipeline, the first of them a single one.
-PIPELINE = ("model_index.json", "transformer/config.json", "transformer/*_model.*", "vae/*_model.*")
+PIPELINE = (
+    "model_index.json",
+    "scheduler/scheduler_config.json",
+    "transformer/config.json",
+    "transformer/*_model.*",
+    "vae/config.json",
+    "vae/*_model.*",
+)
 DECODER = ("config.json", "diffusion_pytorch_model.*")
 #: Bytes of those files, derived from the number of 32-bit weights: 675 million, 27 more copies of the embedding of
 #: timestep and class (2.8 million each), and the autoencoder's 84 million.
@@ -23,12 +30,8 @@ BYTES = {"facebook/DiT-XL-2-256": 3_340_000_000, "stabilityai/sd-vae-ft-mse": 33
 
 def weights(options: DiTOptions) -> list[Weights]:
     """Return the published transformer and decoder; none for small models and folders."""
-    found = []
-    if ahead.is_hub(options.backbone):
-        found.append(hub_weights(options.backbone, PIPELINE, options.revision, BYTES.get(options.backbone)))
-    if options.decoder and ahead.is_hub(options.decoder):
-        found.append(hub_weights(options.decoder, DECODER, None, BYTES.get(options.decoder)))
-    return found
+    model = ahead.published(options.backbone, PIPELINE, options.revision, BYTES)
+    return [each for each in (model, ahead.published(options.decoder, DECODER, None, BYTES)) if each]
 
 
 def stages(ctx: Context, between: Sequence[Stage] = ()) -> list[Stage]:

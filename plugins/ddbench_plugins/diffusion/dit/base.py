@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ddbench import ModelError, UsageError, derive_seed
-from ddbench_plugins.diffusion.base_model import Backbone, base_model
-from ddbench_plugins.diffusion.dit.ahead import small_effort
+from ddbench import UsageError, derive_seed
+from ddbench_plugins.diffusion.base_model import (
+    Backbone,
+    about_published,
+    base_model,
+    identified,
+    unavailable_explained,
+)
+from ddbench_plugins.diffusion.dit.ahead import PIPELINE, small_effort
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
@@ -22,7 +27,7 @@ VERSION = 3
 class DiTBackbone(Backbone):
     """A diffusion transformer that is loaded when it is first needed."""
 
-    _classes: list[str] = field(default_factory=list)
+    FILES: ClassVar[tuple[str, ...]] = PIPELINE
 
     def load(self, dtype: str = "fp32") -> Any:
         """Return a fresh ``DiTPipeline`` on the run's device.
@@ -30,18 +35,10 @@ class DiTBackbone(Backbone):
         Raises:
             ModelError: it is not there and cannot be fetched, or is of another kind.
         """
-        from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
-        from ddbench_plugins.diffusion.dit import pipeline as dit
+        from ddbench_plugins.diffusion.dit.pipeline import load_dit
 
-        machine = self.ctx.machine
-        try:
-            found = dit.load_dit(self.source, self.revision, machine.device, dtype, machine.offline)
-            self._classes = dit.class_ids(self.source, found)
-        except BackboneUnavailableError as error:
-            raise ModelError(
-                str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
-            ) from error
-        return found
+        device = self.ctx.machine.device
+        return self._loaded(lambda offline: load_dit(self.source, self.revision, device, dtype, offline))
 
     def labels(self) -> list[int]:
         """Return the transformer's label of every class of the data set, matched by class id.
@@ -49,9 +46,8 @@ class DiTBackbone(Backbone):
         Raises:
             UsageError: it does not know a class.
         """
-        self._look()
         data = self.ctx.dataset
-        places = {name: place for place, name in enumerate(self._classes)}
+        places = {name: place for place, name in enumerate(self.class_ids())}
         lacking = [f"{name} ({i})" for i, name in zip(data.class_ids, data.class_names, strict=True) if i not in places]
         if lacking:
             few = ", ".join(lacking[:5]) + (", …" if len(lacking) > 5 else "")
@@ -65,29 +61,27 @@ class DiTBackbone(Backbone):
 
     def class_ids(self) -> list[str]:
         """Return the class ids of the transformer's own labels."""
-        self._look()
-        return self._classes
+        return list(self._look()["classes"])
 
-    def _look(self) -> dict[str, Any]:
-        if not self._facts:
-            from ddbench_plugins.diffusion.dit import pipeline as dit
+    def _measure(self) -> dict[str, Any]:
+        from ddbench_plugins.diffusion.dit import pipeline as dit
 
-            found = self.load()
-            self._facts = {
-                "digest": dit.digest(found),
-                "resolution": dit.resolution(found),
-                "parameters": sum(weight.numel() for weight in found.transformer.parameters()),
-            }
-        return self._facts
+        found = self.load()
+        with unavailable_explained():
+            classes = dit.class_ids(self.source, found)
+        return {
+            "digest": dit.digest(found),
+            "resolution": dit.resolution(found),
+            "parameters": sum(weight.numel() for weight in found.transformer.parameters()),
+            "classes": classes,
+        }
 
 
 def base_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
     """Return the transformer as it was trained; ``small`` is trained on the data set, once for all seeds and IPCs."""
     if options.backbone == "small":
         return small_dit(ctx, options)
-    folder = Path(options.backbone).expanduser()
-    about = {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
-    return DiTBackbone(ctx, options.backbone, options.revision, about)
+    return identified(DiTBackbone(ctx, options.backbone, options.revision, about_published(options)))
 
 
 def small_preset(options: DiTOptions, resolution: int) -> DiTPreset:

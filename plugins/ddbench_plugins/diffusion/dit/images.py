@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import ModelError
+from ddbench import ModelError, cached_first
+from ddbench_plugins.diffusion.ahead import published
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.dit.ahead import sampling_effort
@@ -111,10 +112,17 @@ def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done
 
 def _decoder(ctx: Context, source: str, dtype: str) -> Any:
     from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
+    from ddbench_plugins.diffusion.dit.ahead import DECODER
     from ddbench_plugins.diffusion.dit.pipeline import load_autoencoder
 
+    known, machine = published(source, DECODER), ctx.machine
     try:
-        return load_autoencoder(source, ctx.machine.device, dtype, ctx.machine.offline)
+        return cached_first(
+            lambda offline: load_autoencoder(source, machine.device, dtype, offline),
+            here=known is not None and known.here,
+            offline=machine.offline,
+            failures=(BackboneUnavailableError,),
+        )
     except BackboneUnavailableError as error:
         raise ModelError(
             str(error), hint="Or decode with the model's own autoencoder: -o method.decoder=''."

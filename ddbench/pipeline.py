@@ -353,7 +353,7 @@ def _record(
         extra=dict(made.content.extra),
     )
     protocol_part = ProtocolPart(settings=settings, extension=protocol.extension, digest=protocol.digest)
-    shrunk = [*made.shrunk, *_shrunk("eval", ctx)]
+    shrunk = [*made.shrunk, *_shrunk("eval", ctx), *_changed_data(ctx)]
     steps = [*made.steps, *(entry for entry in ctx.ledger if entry["key"] not in {s["key"] for s in made.steps})]
     peaks = [value for entry in steps for name, value in entry.items() if name.startswith("peak_")]
     costs = Costs(
@@ -405,6 +405,15 @@ def _shrunk(scope: str, ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
     return tuple(
         (f"{scope}.{name}", paper, without_folders({name: used})[name]) for name, paper, used in ctx.resolved.shrunk
     )
+
+
+def _changed_data(ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
+    """What a run at the paper's scale changed of its data; at the cpu scale, their size in the cell says it."""
+    entry = ctx.plugins.entries["dataset"].get(ctx.dataset.name)
+    if entry is None or ctx.preset.scale != "paper":
+        return ()
+    loading = replace(ctx, _dataset=None, ipc=None, network="", method="")
+    return _shrunk("data", loading.with_options_of(load_plugin(entry), entry))
 
 
 def _other_options(ctx: Context) -> dict[str, dict[str, Any]]:

@@ -115,6 +115,8 @@ def notes(columns: Sequence[tuple[str, bool, list[Record]]], rows: Mapping[tuple
     shrunk_eval = _shrunk((r for _, whole, members in columns for r in members if not whole), "eval.")
     if shrunk_eval:
         found.append(f"Evaluator, paper → used here: {shrunk_eval}.")
+    if shrunk_data := _shrunk((r for *_, members in columns for r in members), "data."):
+        found.append(f"Data, paper → used here: {shrunk_data}.")
     for name, whole, members in columns:
         if text := _shrunk(members, "method."):
             found.append(f"{name}, paper → used here: {text}.")

@@ -64,7 +64,7 @@ def tiny_llava(folder: Path, seed: int = 0, words: Sequence[str] = WORDS, image_
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = LlavaForConditionalGeneration(config)
-    model.save_pretrained(folder)
+    model.save_pretrained(folder, max_shard_size="50KB")  # in parts with an index, as on the hub
     side = {"height": image_size, "width": image_size}
     LlavaProcessor(
         image_processor=CLIPImageProcessor(size={"shortest_edge": image_size}, crop_size=side),

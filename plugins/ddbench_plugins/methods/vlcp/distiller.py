@@ -30,8 +30,8 @@ class VLCP(Distiller):
         options: VLCPOptions = ctx.options
         facts: dict[str, Any] = folder_identity(options.backbone)
         if options.text == "prototype" or options.finetune:
-            captioner, mine, entry = ctx.use("captioner", options.captioner)
-            facts["captioner"] = {"version": entry.spec.cache_version, **captioner.identity(mine)}
+            _, _, entry = ctx.use("captioner", options.captioner)
+            facts["captioner"] = {"version": entry.spec.cache_version, **_captioner_reads(ctx)}
         return facts
 
     def weights(self, ctx: Context) -> list[Weights]:
@@ -87,6 +87,8 @@ class VLCP(Distiller):
             "inliers": list(found.counts),
         }
         if captions:
+            if reads := _captioner_reads(ctx):  # an option only names a folder, or a model that may change
+                extra["captioner_reads"] = reads
             extra["caption_information"] = caption_information(ctx, captions)
         if options.checks_images:
             extra["acceptance"] = acceptance(ctx, model.digest(), found, images, draw)
@@ -115,3 +117,9 @@ class VLCP(Distiller):
             everything = prototypes.cluster(points, ctx.ipc or 1, seed, name)
             before = (everything.members, everything.centres)
         return Embedding("latents", points, clusters >= 0, clusters, found.centres, before)
+
+
+def _captioner_reads(ctx: Context) -> dict[str, Any]:
+    """Return which weights or files the captioner reads; nothing of one that reads none."""
+    captioner, mine, _ = ctx.use("captioner", ctx.options.captioner)
+    return dict(captioner.identity(mine))

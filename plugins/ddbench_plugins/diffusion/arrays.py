@@ -10,6 +10,7 @@ import numpy as np
 from ddbench import DataError, write_atomic
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -22,3 +23,18 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
+
+
+def join_arrays(path: Path, parts: Sequence[Path]) -> None:
+    """Write the arrays of some .npy files one after the other into one, with no more than one of them in memory.
+
+    A kill leaves half a file: ``path`` must lie in the folder of a step that is not done yet.
+    """
+    arrays = [np.load(part, mmap_mode="r", allow_pickle=False) for part in parts]
+    shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
+    joined = np.lib.format.open_memmap(path, mode="w+", dtype=arrays[0].dtype, shape=shape)
+    start = 0
+    for array in arrays:
+        joined[start : start + len(array)] = array
+        start += len(array)
+    joined.flush()

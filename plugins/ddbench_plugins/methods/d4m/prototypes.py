@@ -38,16 +38,17 @@ def find_prototypes(ctx: Context, latents: Done, ipc: int) -> Prototypes:
         def work(label: int) -> None:
             path = step.dir / f"{label:05d}.npy"
             if not path.exists():
-                mine = latents_of(latents, label).astype(np.float32)[arrivals[label]]
+                mine = latents_of(latents, label)[arrivals[label]].astype(np.float32)
                 save_array(path, cluster(mine, clusters, options.km_expand, plan[label]))
 
         with ctx.progress("prototypes", data.num_classes) as advance:
             each_class(work, data.num_classes, advance=advance)
 
     done = ctx.step("prototypes", inputs, build, effort=effort(ctx))
-    centres = [np.load(done.dir / f"{label:05d}.npy", allow_pickle=False) for label in range(data.num_classes)]
+    paths = [done.dir / f"{label:05d}.npy" for label in range(data.num_classes)]
+    centres = np.concatenate([np.load(path, mmap_mode="r", allow_pickle=False) for path in paths])
     return Prototypes(
-        centres=np.concatenate(centres).repeat(options.repeats, axis=0),
+        centres=centres.repeat(options.repeats, axis=0) if options.repeats > 1 else centres,
         prompts=tuple(options.template.replace("{name}", name) for name in data.class_names for _ in range(ipc)),
         labels=np.repeat(np.arange(data.num_classes), ipc),
         counts=tuple(fitted(each) for each in plan),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ddbench_plugins.diffusion.ahead import (
     small_stages,
     synthesis_stages,
 )
-from ddbench_plugins.diffusion.arrays import save_array
+from ddbench_plugins.diffusion.arrays import join_arrays, save_array
 from ddbench_plugins.diffusion.base_model import Backbone
 from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.diffusion.classwise import each_class
@@ -196,7 +197,7 @@ def read_prototypes(ctx: Context, done: Done, ipc: int) -> Prototypes:
     """Return what :func:`clustered` found."""
     about = json.loads((done.dir / "prototypes.json").read_text("utf-8"))
     return Prototypes(
-        centres=np.load(done.dir / "centres.npy", allow_pickle=False),
+        centres=np.load(done.dir / "centres.npy", mmap_mode="r", allow_pickle=False),
         prompts=tuple(text for entry in about for text in entry["prompts"]),
         labels=np.repeat(np.arange(ctx.dataset.num_classes), ipc),
         counts=tuple(len(entry["inliers"]) for entry in about),
@@ -225,8 +226,13 @@ def _prototypes(
 ) -> None:
     options: VLCPOptions = ctx.options
     data = ctx.dataset
+    parts = step.dir / "classes"
+    parts.mkdir(exist_ok=True)
 
-    def of_class(label: int) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    def of_class(label: int) -> None:
+        part = parts / f"{label:05d}.json"
+        if part.exists():
+            return
         name = data.class_names[label]
         mine = latents_of(latents, label).astype(np.float32)
         points = compact(mine)
@@ -237,11 +243,16 @@ def _prototypes(
         if captions is not None and rules is not None:
             texts = [captions.texts[row] for row in rows]
             prompts = text_prototypes(texts, found.members.tolist(), found.distances.tolist(), name, ipc, rules)
-        return found.centres, {"prompts": prompts, "inliers": rows.tolist(), "clusters": found.members.tolist()}
+        about = {"prompts": prompts, "inliers": rows.tolist(), "clusters": found.members.tolist()}
+        save_array(part.with_suffix(".npy"), found.centres)
+        write_atomic(part, json.dumps(about, ensure_ascii=False))  # the last one: now the class is done
 
     # A class of narrow latents has all threads, as in the records there are: its last digits depend on their number.
     wide = is_wide(latents_of(latents, 0))
     with ctx.progress("prototypes", data.num_classes) as advance:
-        found = each_class(of_class, data.num_classes, advance=advance, apart=wide)
-    save_array(step.dir / "centres.npy", np.concatenate([centres for centres, _ in found]))
-    write_atomic(step.dir / "prototypes.json", json.dumps([about for _, about in found], ensure_ascii=False))
+        each_class(of_class, data.num_classes, advance=advance, apart=wide)
+    found = [parts / f"{label:05d}.json" for label in range(data.num_classes)]
+    join_arrays(step.dir / "centres.npy", [part.with_suffix(".npy") for part in found])
+    about = [json.loads(part.read_text("utf-8")) for part in found]
+    write_atomic(step.dir / "prototypes.json", json.dumps(about, ensure_ascii=False))
+    shutil.rmtree(parts)

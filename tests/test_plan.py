@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from PIL import Image
 
 import ddbench
 from ddbench import cli
 from ddbench.context import Machine
 from ddbench.errors import DataError, ModelError
 from ddbench.estimates import Estimate, History, marked
-from ddbench.stages import Effort, hub_weights
+from ddbench.stages import Effort, cached_first, hub_weights
 from ddbench.store import Store
 
 TOY = Path(__file__).with_name("toy_plugin.py")
@@ -196,6 +197,23 @@ def test_every_method_can_be_planned(method, here):
     assert {path.name for path in (here / "home").iterdir()} <= {"network", "model-facts"}  # looked at, not made
 
 
+def test_images_of_folders_are_planned_once_they_have_been_looked_at(here):
+    for split, count in (("train", 3), ("test", 1)):
+        for name in ("one", "two"):
+            (here / "data" / split / name).mkdir(parents=True)
+            for number in range(count):
+                Image.new("RGB", (9, 8), (90 * number, 0, 0)).save(here / "data" / split / name / f"{number}.png")
+    name = f"folder:{here / 'data'}"
+    line = ["-m", "random", "-e", "dc", "-d", name, "--ipc", "1", "--repeats", "1", "-o", "data.size=8"]
+    before = CliRunner().invoke(cli.group, ["plan", *line])
+    assert before.exit_code == DataError.exit_code and f"unread   {name}: see below" in before.stdout
+    assert "have not been looked at yet" in before.stderr and "ddbench data prepare" in before.stderr
+    assert CliRunner().invoke(cli.group, ["data", "prepare", name, "-o", "data.size=8"]).exit_code == 0
+    after = CliRunner().invoke(cli.group, ["plan", *line], catch_exceptions=False)
+    assert after.exit_code == 0 and "6 training and 2 test images at 8×8" in after.stdout
+    assert stages(after.stdout) == {"distilled": "to do", "student": "to do"}
+
+
 # Models of the hub ------------------------------------------------------------------------------------------------
 
 
@@ -233,6 +251,35 @@ def test_a_model_in_the_hubs_cache_is_here(hub):
 def test_one_with_a_missing_part_is_not(hub, name):
     (hub / name).unlink()
     assert not hub_weights("me/model", FILES).here
+
+
+@pytest.mark.parametrize(
+    ("here", "offline", "lacking", "asked"),
+    [
+        (True, False, (), [True]),
+        (True, False, (True,), [True, False]),  # a file that nobody had thought of
+        (True, True, (), [True]),
+        (False, False, (), [False]),
+        (False, True, (True,), [True]),
+        (True, True, (True,), [True]),
+    ],
+)
+def test_a_model_that_is_here_is_read_without_a_connection(here, offline, lacking, asked):
+    calls = []
+
+    def load(closed):
+        calls.append(closed)
+        if closed in lacking:
+            raise ModelError("not there")
+        return "model"
+
+    keywords = {"here": here, "offline": offline, "failures": (ModelError,)}
+    if lacking and asked[-1] in lacking:
+        with pytest.raises(ModelError):
+            cached_first(load, **keywords)
+    else:
+        assert cached_first(load, **keywords) == "model"
+    assert calls == asked
 
 
 # Estimates --------------------------------------------------------------------------------------------------------

@@ -5,13 +5,16 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddbench.errors import PluginError, UsageError, did_you_mean
 from ddbench.keys import canonical
 from ddbench.presets import check_fit, experiment, fits, load_presets
+
+if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
 
 SCALES = ("cpu", "paper")
 FIDELITIES = ("sane", "official")
@@ -175,10 +178,16 @@ def _apply(
     try:
         return model(**values), sources
     except ValidationError as error:
-        lines = [f"{'.'.join(map(str, e['loc']))}={e.get('input')!r}: {e['msg']}" for e in error.errors()]
+        lines = [_told(e) for e in error.errors()]
         missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
         if missing:
             raise PluginError(f"{who}: the option {missing[0]!r} has no default; every option needs one.") from error
         if not any(not e["loc"] or e["loc"][0] in explicit for e in error.errors()):
             raise PluginError(f"The defaults or presets of {who} are no valid options: {'; '.join(lines)}") from error
         raise UsageError(f"{who}: {'; '.join(lines)}", hint=f"`ddbench show {who}` lists its options.") from error
+
+
+def _told(error: ErrorDetails) -> str:
+    """Return one mistake in words; one of several options together has no place, and says itself which they are."""
+    words = error["msg"].removeprefix("Value error, ")
+    return f"{'.'.join(map(str, error['loc']))}={error.get('input')!r}: {words}" if error["loc"] else words

@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field, create_model
+from pydantic import Field, create_model, model_validator
 
 from ddbench.errors import PluginError, UsageError
 from ddbench.options import Options, Preset, fits, parse_value, resolve
@@ -139,3 +139,21 @@ def test_none_is_a_word_where_the_option_has_no_none():
 
     found = resolve(Plugin, "plugin", {}, Preset(), {"mix": "none", "words": "none", "size": "none"}).values
     assert (found.mix, found.words, found.size) == ("none", "none", None)
+
+
+class _Ordered(Options):
+    low: int = Field(1, description="low")
+    high: int = Field(2, description="high")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> _Ordered:
+        if self.low > self.high:
+            raise ValueError(f"low is {self.low}, above high, {self.high}")
+        return self
+
+
+def test_a_mistake_of_several_options_is_told_in_the_plugins_words_alone():
+    plugin = type("Plugin", (), {"Options": _Ordered, "presets": ()})
+    with pytest.raises(UsageError) as caught:
+        resolve(plugin, "method/ordered", {}, Preset("cpu", "sane"), {"low": "3"})
+    assert str(caught.value) == "method/ordered: low is 3, above high, 2"

@@ -41,6 +41,7 @@ _HOME_OF = {
     "FileImages": "ddbench.images",
     "Context": "ddbench.context",
     "Machine": "ddbench.context",
+    "Team": "ddbench.processes",
     "Step": "ddbench.store",
     "Done": "ddbench.store",
     "Effort": "ddbench.stages",

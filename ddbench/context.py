@@ -54,6 +54,11 @@ class Machine:
         Raises:
             UsageError: a device that this machine does not have.
         """
+        if ":" in device and "LOCAL_RANK" in os.environ:
+            raise UsageError(
+                f"Several processes cannot all use the device {device!r}.",
+                hint="Say --device cuda: the launcher gives each a GPU, of those in CUDA_VISIBLE_DEVICES.",
+            )
         if device == "auto":
             device = "cuda" if _has_gpu() else "cpu"
         elif device != "cpu":
@@ -245,6 +250,23 @@ class Context:
                     task(done, total, info)
 
             yield advance
+
+    def together(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return ``function(*arguments, team)``, called by every process where a launcher started several.
+
+        Args:
+            function: of a module, not of another function or a class. It does what its ``team`` (:class:`ddbench.Team`)
+                says is its share; only the process that leads may write to the step's folder what others write, too.
+            arguments: must be picklable, as contexts, data sets and steps are; the devices of contexts are each
+                process's own.
+        """
+        from ddbench import processes
+
+        return processes.together(function, *arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to the process that builds the steps."""
+        return {**self.__dict__, "_building": [], "_keep": None}
 
     def log(self, message: str) -> None:
         """Tell the user about a step taken."""

@@ -30,6 +30,7 @@ def describe() -> dict[str, Any]:
         "processor": _processor(),
         "cores": os.cpu_count(),
         "threads": _threads(),
+        **_processes(),
         "command": shlex.join(["ddbench", *map(_without_folder, sys.argv[1:])]) if _is_cli() else "python",
     }
 
@@ -37,7 +38,14 @@ def describe() -> dict[str, Any]:
 @cache
 def computer() -> dict[str, Any]:
     """Return what the speed of a step depends on besides device and precision."""
-    return {"processor": _processor(), "threads": _threads()}
+    return {"processor": _processor(), "threads": _threads(), **_processes()}
+
+
+def _processes() -> dict[str, int]:
+    """Return how many processes a launcher started, where it did."""
+    from ddbench.processes import launched
+
+    return {"processes": launched()} if launched() > 1 else {}
 
 
 def _threads() -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -107,5 +107,5 @@ class Captioner(Plugin, ABC):
     """Describes images in words."""
 
     @abstractmethod
-    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
-        """Return one caption per image of the split, in order."""
+    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterable[str]:
+        """Return one caption per image of the split, in order; a generator need not hold them all in memory."""

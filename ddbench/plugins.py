@@ -70,12 +70,13 @@ class Failure:
 
 @dataclass
 class Plugins:
-    """All registered specs, by kind and name, and the plugins that were refused."""
+    """All registered specs, by kind and name, the plugins that were refused, and the files that were loaded."""
 
     manager: pluggy.PluginManager
     entries: dict[str, dict[str, Entry]] = field(default_factory=lambda: {spec.kind: {} for spec in SPECS})
     owners: list[Owner] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
 
     def get(self, kind: str, name: str) -> Entry:
         """Return the spec called ``name`` of a kind.
@@ -217,6 +218,7 @@ def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
     with_files.failures = list(plugins.failures)
     for path in {Path(file).expanduser().resolve(): Path(file).expanduser() for file in files}.values():
         with_files.add(_module_from_file(path), Owner(path.name, "file"))
+        with_files.files.append(str(path))
     return with_files
 
 

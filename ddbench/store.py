@@ -13,7 +13,7 @@ import os
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,27 +90,35 @@ def writing(path: Path) -> Iterator[None]:
         ) from error
 
 
-def write_atomic(path: Path, data: bytes | str) -> None:
+def write_atomic(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     """Write a file so that readers see the old content or the new, never half of it.
+
+    Args:
+        path: the file.
+        data: all of it, or one part after the other, so that memory does not grow with the file.
 
     Raises:
         StorageError: the folder is full or cannot be written; the old file is untouched.
     """
-    raw = data.encode() if isinstance(data, str) else data
+    parts = [data.encode()] if isinstance(data, str) else [data] if isinstance(data, bytes) else data
     with writing(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(raw)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for part in parts:  # whatever making it raises is no matter of this file
+                with explained(path.parent):
+                    file.write(part)
+            with writing(path):
                 file.flush()
                 os.fsync(file.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
+        mask = os.umask(0)
+        os.umask(mask)
+        with writing(path):
             Path(temporary).chmod(0o666 & ~mask)
             Path(temporary).replace(path)
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
 
 
 @dataclass

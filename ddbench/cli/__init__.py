@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import time
 from collections.abc import Sequence
+from typing import NoReturn
 
 import click
 
@@ -34,6 +36,8 @@ COMMANDS = {
 }
 DEBUG_VARIABLE = "DDBENCH_DEBUG"
 TRACEBACK = "--traceback"
+#: Seconds in which the first of several processes may say what went wrong before another one's end ends it.
+GRACE = 5.0
 
 
 class LazyGroup(click.Group):
@@ -83,7 +87,39 @@ def group(traceback: bool) -> None:
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with the code of what happened (see ddbench.errors)."""
+    """Run the command line and exit with the code of what happened (see ddbench.errors).
+
+    Of several processes that a launcher started, the first does so, and the others help it.
+    """
+    if "LOCAL_RANK" not in os.environ:  # set by accelerate and torchrun; the check costs no import
+        run(args)
+    from ddbench import processes
+
+    if processes.launched() == 1:
+        run(args)
+    if processes.join().leads:
+        try:
+            run(args)
+        finally:
+            processes.dismiss()
+    sys.exit(_assist())
+
+
+def _assist() -> int:
+    """Help the first process; return an exit code."""
+    from ddbench import processes
+
+    try:
+        processes.assist()
+    except Exception as error:
+        # The first process has met the same error, or hears of this one by the launcher, which ends it.
+        time.sleep(GRACE)
+        return explain(error)
+    return 0
+
+
+def run(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line in this process and exit."""
     arguments = list(sys.argv[1:] if args is None else args)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = TRACEBACK in own or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")

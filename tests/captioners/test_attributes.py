@@ -127,7 +127,7 @@ def test_captions_say_the_digit_without_naming_it(ctx, digits):
 
     names = ["digit"] * 10
     start = time.perf_counter()
-    train, test = (Attributes().caption(ctx, part, names, 16) for part in (digits.train, digits.test))
+    train, test = (list(Attributes().caption(ctx, part, names, 16)) for part in (digits.train, digits.test))
     assert time.perf_counter() - start < 5
     assert len(set(train)) > 1000
     counter = CountVectorizer()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
 import pytest
 from ddbench_plugins.captioners.from_file import FromFile, FromFileOptions
-from ddbench_plugins.captioners.metadata import read_metadata, write_metadata
+from ddbench_plugins.captioners.metadata import StoredTexts, read_metadata, write_metadata
 
 import ddbench
 from ddbench.options import Resolved
@@ -29,13 +30,26 @@ def test_round_trip(tmp_path):
     assert read_metadata(path) == [("a.png", 'a "quoted" dog'), ("b.png", "ein grüner Fisch")]
 
 
-def test_a_line_cut_off_by_a_kill_is_left_out(tmp_path):
+def test_what_is_no_caption_is_named_by_its_line(tmp_path):
     path = tmp_path / "metadata.jsonl"
     write_metadata(path, ["a", "b"], ["one", "two"])
     path.write_text(path.read_text()[:-5])
-    assert read_metadata(path, partial=True) == [("a", "one")]
     with pytest.raises(ddbench.DataError, match=r"Line 2 of metadata\.jsonl"):
         read_metadata(path)
+
+
+def test_stored_captions_are_read_one_by_one(tmp_path):
+    path, texts = tmp_path / "metadata.jsonl", ["one", "zwölf\u2028Fische", "", "three"]
+    write_metadata(path, ["a", "b", "c", "d"], (text for text in texts))
+    stored = copy(StoredTexts(path))
+    assert len(stored) == 4 and list(stored) == texts
+    assert [stored[index] for index in (3, 1, np.int64(0), -1)] == ["three", texts[1], "one", "three"]
+    assert stored[1:3] == texts[1:3]
+    with pytest.raises(IndexError):
+        stored[4]
+    with pytest.raises(ValueError, match="shorter"):
+        write_metadata(path, ["a", "b"], ["one"])
+    assert list(stored) == texts  # the old file stays where the new one cannot be finished
 
 
 def test_found_by_name_last_part_or_stem(ctx, tmp_path):

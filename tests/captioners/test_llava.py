@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from ddbench_plugins.captioners import llava
 from ddbench_plugins.captioners.llava import OFFICIAL_PROMPT, Llava, LlavaOptions
-from ddbench_plugins.captioners.metadata import PARTIAL, read_metadata
+from ddbench_plugins.captioners.metadata import read_metadata
+from ddbench_plugins.captioners.pieces import NAMES, Pieces
 
 import ddbench
 from ddbench.options import Preset, Resolved, resolve
@@ -38,7 +39,7 @@ def split():
 
 def ask(ctx, chosen, checkpoint=None):
     mine = replace(ctx, resolved=Resolved(chosen), checkpoint=checkpoint)
-    return Llava().caption(mine, split(), ["dog, domestic dog", "cat"], 32)
+    return list(Llava().caption(mine, split(), ["dog, domestic dog", "cat"], 32))
 
 
 def test_answers_repeat_and_differ_between_images_and_seeds(offline, model):
@@ -79,12 +80,22 @@ def test_an_interrupted_run_goes_on_with_the_same_captions(offline, model, tmp_p
     monkeypatch.setattr(llava, "answer", interrupted)
     with pytest.raises(KeyboardInterrupt):
         ask(offline, options(model), step)
-    kept = tmp_path / PARTIAL
+    (kept,) = tmp_path.glob(NAMES)
     assert len(read_metadata(kept)) == 4
     kept.write_text(kept.read_text("utf-8")[: -cut or None], "utf-8")  # a kill in the middle of a line
     monkeypatch.setattr(llava, "answer", answer)
     assert ask(offline, options(model), step) == whole
-    assert [text for _, text in read_metadata(kept)] == whole
+    assert len(read_metadata(kept)) == (2 if cut else 4)  # whole batches are kept, the rest is in a file of its own
+    assert ask(offline, options(tmp_path / "no model"), step) == whole  # nothing is left to ask
+
+
+def test_captions_of_other_images_are_not_gone_on_with(offline, model, tmp_path):
+    step = ddbench.Step("captions", "key", tmp_path)
+    whole = ask(offline, options(model), step)
+    (kept,) = tmp_path.glob(NAMES)
+    kept.write_text(kept.read_text("utf-8").replace('"d"', '"x"'), "utf-8")
+    assert len(Pieces(tmp_path, split(), 2).left()) == 3
+    assert ask(offline, options(model), step) == whole
 
 
 def test_official_fidelity_asks_as_the_released_script():

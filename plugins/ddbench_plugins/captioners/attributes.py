@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ddbench import Captioner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     import numpy as np
     from numpy.typing import NDArray
@@ -25,14 +25,14 @@ class Attributes(Captioner):
     The same image always gets the same caption. Nothing but the class's name is said that was not measured.
     """
 
-    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
-        """Return one caption per image, measured at ``size`` pixels (64 at most)."""
-        captions: list[str] = []
+    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterator[str]:
+        """Yield one caption per image, measured at ``size`` pixels (64 at most)."""
+        done = 0
         with ctx.progress("captions", len(split)) as advance:
             for images in split.images.batches(min(size, LARGEST), BATCH, advance):
-                labels = split.labels[len(captions) : len(captions) + len(images)]
-                captions += describe(images, [class_names[label] for label in labels])
-        return captions
+                labels = split.labels[done : done + len(images)]
+                yield from describe(images, [class_names[label] for label in labels])
+                done += len(images)
 
 
 def describe(images: NDArray[np.uint8], names: Sequence[str]) -> list[str]:

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import re
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from ddbench import Captioner, Options, derive_seed
 from ddbench_plugins.captioners.llava_files import find, is_folder, model_identity, on_hub, quiet
-from ddbench_plugins.captioners.metadata import PARTIAL, lines, read_metadata
+from ddbench_plugins.captioners.pieces import Pieces
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
-    from ddbench import Context, Split, Weights
+    from ddbench import Context, Split, Team, Weights
 
 PROMPT = (
     "Describe the physical appearance of the {class_name} in the image."
@@ -69,34 +71,46 @@ class Llava(Captioner):
             return []
         return [on_hub(options.model, options.revision)]
 
-    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
-        """Return one answer per image, going on after those already kept in the running step's folder.
+    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterator[str]:
+        """Yield one answer per image, going on after those already kept in the running step's folder.
 
         Raises:
             ModelError: the model is not there and cannot be fetched; the message says which files to put where.
         """
-        options: LlavaOptions = ctx.options
-        kept = ctx.checkpoint.dir / PARTIAL if ctx.checkpoint else None
-        captions = _resume(kept, split.ids, options.batch_size)
-        if len(captions) == len(split):
-            return captions
-        with ctx.progress(f"loading {Path(options.model).name}"):  # 14 GB
-            model, processor = load(options, ctx.machine.device, offline=ctx.machine.offline)
-        # Small images are enlarged by the processor, as in the official script; photographs are read at its size.
-        side = size if size < 128 else crop_size(processor)
-        with ctx.progress("captions", len(split)) as advance:
-            for start in range(len(captions), len(split), options.batch_size):
-                rows = range(start, min(start + options.batch_size, len(split)))
-                names = [named(class_names[split.labels[row]], options.class_name) for row in rows]
-                questions = [options.prompt.replace("{class_name}", name) for name in names]
-                seeds = [derive_seed(options.seed, "llava", row) for row in rows]
-                answers = answer(model, processor, split.images.batch(rows, side), questions, seeds, options)
-                captions += [clean(text) for text in answers]
-                if kept:
-                    with kept.open("a", encoding="utf-8") as file:
-                        file.write(lines(split.ids[start : len(captions)], captions[start:]))
-                advance(len(captions), len(split))
-        return captions
+        with ExitStack() as stack:
+            folder = ctx.checkpoint.dir if ctx.checkpoint else Path(stack.enter_context(TemporaryDirectory()))
+            pieces = Pieces(folder, split, ctx.options.batch_size)
+            if left := pieces.left():
+                ctx.together(_caption, ctx, split, class_names, size, pieces, left)
+            yield from pieces.texts()
+
+
+def _caption(
+    ctx: Context, split: Split, class_names: Sequence[str], size: int, pieces: Pieces, left: list[range], team: Team
+) -> None:
+    """Caption this process's share of the batches that are left."""
+    options: LlavaOptions = ctx.options
+    if not (mine := team.share(left)):
+        return
+    with ctx.progress(f"loading {Path(options.model).name}"):  # 14 GB
+        model, processor = load(options, ctx.machine.device, offline=ctx.machine.offline)
+    # Small images are enlarged by the processor, as in the official script; photographs are read at its size.
+    side = size if size < 128 else crop_size(processor)
+    done = len(split) - sum(map(len, left))
+    total = done + sum(map(len, mine))
+    piece = end = -1
+    with ctx.progress("captions", total) as advance:
+        for rows in mine:
+            names = [named(class_names[split.labels[row]], options.class_name) for row in rows]
+            questions = [options.prompt.replace("{class_name}", name) for name in names]
+            seeds = [derive_seed(options.seed, "llava", row) for row in rows]
+            answers = answer(model, processor, split.images.batch(rows, side), questions, seeds, options)
+            if rows.start != end:
+                piece = rows.start
+            end = rows.stop
+            pieces.append(piece, rows, [clean(text) for text in answers])
+            done += len(rows)
+            advance(done, total)
 
 
 def named(name: str, which: str) -> str:
@@ -188,16 +202,3 @@ def crop_size(processor: Any) -> int:
     """Return the side of the images that the vision tower sees."""
     crop = processor.image_processor.crop_size
     return int(crop["height"] if isinstance(crop, dict) else crop.height)
-
-
-def _resume(kept: Path | None, ids: Sequence[str], batch_size: int) -> list[str]:
-    """Return the captions of an interrupted run up to the last whole batch, and cut the file back to them."""
-    if kept is None or not kept.exists():
-        return []
-    entries = read_metadata(kept, partial=True)
-    whole = len(entries) if len(entries) == len(ids) else len(entries) // batch_size * batch_size
-    entries = entries[:whole]
-    if [name for name, _ in entries] != list(ids[:whole]):
-        entries = []
-    kept.write_text(lines(*zip(*entries, strict=True)) if entries else "", "utf-8")
-    return [text for _, text in entries]

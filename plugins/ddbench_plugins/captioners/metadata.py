@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
 
 from ddbench import DataError, write_atomic
 
 FILE = "metadata.jsonl"
-#: Captions of an unfinished run, in the same format.
-PARTIAL = "metadata.partial.jsonl"
 
 
 def lines(ids: Iterable[str], captions: Iterable[str]) -> str:
@@ -19,45 +21,83 @@ def lines(ids: Iterable[str], captions: Iterable[str]) -> str:
     return "".join(json.dumps({"file_name": i, "text": text}, ensure_ascii=False) + "\n" for i, text in pairs)
 
 
-def write_metadata(path: Path, ids: Sequence[str], captions: Sequence[str]) -> None:
-    """Write one caption per image id.
+def write_metadata(path: Path, ids: Sequence[str], captions: Iterable[str]) -> None:
+    """Write one caption per image id, each when it is there.
 
     Raises:
+        ValueError: there are more or fewer captions than ids.
         StorageError: the folder is full or cannot be written.
     """
-    write_atomic(path, lines(ids, captions))
+    write_atomic(path, (lines((image,), (text,)).encode() for image, text in zip(ids, captions, strict=True)))
 
 
-def read_metadata(path: Path, *, partial: bool = False) -> list[tuple[str, str]]:
+def read_metadata(path: Path) -> list[tuple[str, str]]:
     """Read (file name, caption) pairs in the order of the file.
-
-    Args:
-        path: the file.
-        partial: a last line that was cut off by a kill is left out instead of refused.
 
     Raises:
         DataError: the file is missing, or a line is not an object with the strings ``file_name`` and ``text``.
     """
     try:
-        raw = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            return [entry(line, number, path) for number, line in enumerate(file, 1) if line.strip()]
+    except OSError as error:
         raise DataError(f"Captions cannot be read from {path}: {error}") from error
-    rows = raw.split("\n")
-    if partial:
-        rows = rows[:-1]  # what follows the last newline is incomplete
-    found: list[tuple[str, str]] = []
-    for number, row in enumerate(rows, 1):
-        if not row.strip():
-            continue
-        try:
-            entry = json.loads(row)
-            name, text = entry["file_name"], entry["text"]
-        except (ValueError, TypeError, KeyError):
-            name = text = None
-        if not isinstance(name, str) or not isinstance(text, str):
-            raise DataError(
-                f"Line {number} of {path.name} is not a caption.",
-                hint='Every line must look like {"file_name": "images/0001.png", "text": "A small dog …"}.',
-            )
-        found.append((name, text))
-    return found
+
+
+def entry(line: bytes, number: int, path: Path) -> tuple[str, str]:
+    """Return file name and caption of a line.
+
+    Raises:
+        DataError: it is no object with the strings ``file_name`` and ``text``.
+    """
+    try:
+        found = json.loads(line)
+        name, text = found["file_name"], found["text"]
+    except (ValueError, TypeError, KeyError):
+        name = text = None
+    if not isinstance(name, str) or not isinstance(text, str):
+        raise DataError(
+            f"Line {number} of {path.name} is not a caption.",
+            hint='Every line must look like {"file_name": "images/0001.png", "text": "A small dog …"}.',
+        )
+    return name, text
+
+
+class StoredTexts(Sequence[str]):
+    """The captions of a file, read from it one by one: eight bytes of memory for each."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        with path.open("rb") as file:
+            lengths = np.fromiter((len(line) for line in file), np.int64)
+        self._ends = np.cumsum(lengths)
+        self._file = os.open(path, os.O_RDONLY)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """Return one caption or several; threads may do so at once."""
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        start = int(self._ends[place - 1]) if place else 0
+        return entry(os.pread(self._file, int(self._ends[place]) - start, start), place + 1, self.path)[1]
+
+    def __iter__(self) -> Iterator[str]:
+        with self.path.open("rb") as file:
+            for number, line in enumerate(file, 1):
+                yield entry(line, number, self.path)[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return StoredTexts, (self.path,)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            os.close(self._file)

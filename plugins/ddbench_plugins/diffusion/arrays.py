@@ -10,7 +10,7 @@ import numpy as np
 from ddbench import DataError, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -23,6 +23,25 @@ def save_array(path: Path, array: NDArray[Any]) -> None:
     buffer = io.BytesIO()
     np.save(buffer, array, allow_pickle=False)
     write_atomic(path, buffer.getvalue())
+
+
+def write_rows(path: Path, count: int, batches: Iterable[NDArray[Any]]) -> None:
+    """Write a .npy file of ``count`` rows, of which only one batch is in memory; whole or not at all."""
+
+    def parts() -> Iterator[bytes]:
+        written = 0
+        for batch in batches:
+            if not written:
+                header = io.BytesIO()
+                about = {"descr": np.lib.format.dtype_to_descr(batch.dtype), "fortran_order": False}
+                np.lib.format.write_array_header_1_0(header, {**about, "shape": (count, *batch.shape[1:])})
+                yield header.getvalue()
+            written += len(batch)
+            yield batch.tobytes()
+        if written != count:
+            raise DataError(f"{path.name} would have {written} rows instead of {count}.")
+
+    write_atomic(path, parts())
 
 
 def join_arrays(path: Path, parts: Sequence[Path]) -> None:

@@ -7,10 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ddbench import PluginError, plugin_errors
-from ddbench_plugins.captioners.metadata import FILE, PARTIAL, read_metadata, write_metadata
+from ddbench_plugins.captioners.metadata import FILE, StoredTexts, write_metadata
+from ddbench_plugins.captioners.pieces import NAMES
 from ddbench_plugins.diffusion.ahead import captions_effort
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
     from ddbench import Context, Done, Step
 
 
@@ -27,9 +30,9 @@ class Captions:
     captioner: str
 
     @cached_property
-    def texts(self) -> tuple[str, ...]:
-        """One text per image, in order; read when they are first needed."""
-        return tuple(text for _, text in read_metadata(self.done.dir / FILE))
+    def texts(self) -> Sequence[str]:
+        """One text per image, in order, each read when it is needed."""
+        return StoredTexts(self.done.dir / FILE)
 
 
 def caption_training_images(ctx: Context, name: str) -> Captions:
@@ -57,9 +60,21 @@ def caption_training_images(ctx: Context, name: str) -> Captions:
     def build(step: Step) -> None:
         with plugin_errors(entry):
             texts = captioner.caption(replace(mine, checkpoint=step), split, data.class_names, data.image_size)
-            if len(texts) != len(split) or not all(isinstance(text, str) for text in texts):
-                raise PluginError(f"Captioner {name} returned {len(texts)} captions for {len(split)} images.")
-        write_metadata(step.dir / FILE, split.ids, texts)
-        (step.dir / PARTIAL).unlink(missing_ok=True)
+            write_metadata(step.dir / FILE, split.ids, _checked(texts, name, len(split)))
+        for piece in step.dir.glob(NAMES):
+            piece.unlink()
 
     return Captions(ctx.step("captions", inputs, build, effort=captions_effort(ctx, name)), name)
+
+
+def _checked(texts: Iterable[str], name: str, images: int) -> Iterator[str]:
+    """Pass captions on, as long as they are texts and neither too few nor too many."""
+    count = 0
+    for text in texts:
+        count += 1
+        if not isinstance(text, str):
+            raise PluginError(f"Captioner {name} returned {text!r} as the caption of image {count}.")
+        if count <= images:
+            yield text
+    if count != images:
+        raise PluginError(f"Captioner {name} returned {count} captions for {images} images.")

@@ -8,13 +8,16 @@ import numpy as np
 
 from ddbench import derive_seed
 from ddbench_plugins.diffusion.ahead import latents_effort
-from ddbench_plugins.diffusion.arrays import save_array
+from ddbench_plugins.diffusion.arrays import write_rows
+from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.diffusion.span import WIDE
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from numpy.typing import NDArray
 
-    from ddbench import Context, Done, ImageSource, Step
+    from ddbench import Context, Done, Step, Team
     from ddbench_plugins.diffusion.base_model import Backbone
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
 
@@ -40,49 +43,56 @@ def class_latents(ctx: Context, base: Backbone, resolution: int) -> Done:
     }
 
     def build(step: Step) -> None:
-        from ddbench_plugins.diffusion.encode import encode_images
-
-        pipeline = base.load(base.compute_dtype)
-        count = 0
-        with ctx.progress("encoding", len(data.train)) as advance:
-            for label in range(data.num_classes):
-                rows = data.train.of_class(label)
-                path = step.dir / f"{label:05d}.npy"
-                if not path.exists():
-                    latents = encode_images(
-                        pipeline,
-                        _Batches(data.train.images, rows, resolution),
-                        resolution=resolution,
-                        seed=derive_seed(inputs["seed"], "class", label),
-                        sample=options.latent == "sample",
-                        batch_size=batch_size(options, resolution),
-                        progress=lambda done, total, info="", before=count: advance(before + done, len(data.train)),
-                    )
-                    half = base.compute_dtype != "fp32" or latents[0].size >= WIDE
-                    save_array(path, latents.astype(np.float16) if half else latents)
-                count += len(rows)
-                advance(count)
+        # Listed once: each of several processes writes the files of other classes.
+        left = [label for label in range(data.num_classes) if not _file(step.dir, label).exists()]
+        ctx.together(_encode, ctx, step, base, resolution, inputs["seed"], left)
 
     return ctx.step("latents", inputs, build, effort=latents_effort(ctx, options))
 
 
 def latents_of(done: Done, label: int) -> NDArray[np.floating]:
     """Return one class's latents [n, 4, h, w] as they are stored, mapped from the file and not in memory yet."""
-    stored: NDArray[np.floating] = np.load(done.dir / f"{label:05d}.npy", mmap_mode="r", allow_pickle=False)
+    stored: NDArray[np.floating] = np.load(_file(done.dir, label), mmap_mode="r", allow_pickle=False)
     return stored
 
 
-class _Batches:
-    """Images at chosen positions, read by slices, so that a class need not fit into memory."""
+def _encode(ctx: Context, step: Step, base: Backbone, resolution: int, seed: int, left: list[int], team: Team) -> None:
+    """Encode this process's share of the classes that are left."""
+    from ddbench_plugins.diffusion.encode import encoded_batches
 
-    def __init__(self, images: ImageSource, rows: NDArray[np.int64], size: int) -> None:
-        self.images, self.rows, self.size = images, rows, size
+    options: DiffusionOptions = ctx.options
+    split = ctx.dataset.train
+    mine = team.share(left)
+    counts = split.counts(ctx.dataset.num_classes)
+    count = len(split) - sum(counts[label] for label in left)
+    total = count + sum(counts[label] for label in mine)
+    if not mine:
+        return
+    pipeline = base.load(base.compute_dtype)
+    with ctx.progress("encoding", total) as advance:
+        advance(count)
+        for label in mine:
+            latents = encoded_batches(
+                pipeline,
+                Reading(split.images, resolution, split.of_class(label)),
+                resolution=resolution,
+                seed=derive_seed(seed, "class", label),
+                sample=options.latent == "sample",
+                batch_size=batch_size(options, resolution),
+                progress=lambda done, all, info="", before=count: advance(before + done, total),
+            )
+            write_rows(_file(step.dir, label), counts[label], (_stored(batch, base) for batch in latents))
+            count += counts[label]
+            advance(count)
 
-    def __len__(self) -> int:
-        return len(self.rows)
 
-    def __getitem__(self, where: slice) -> NDArray[np.uint8]:
-        return self.images.batch(self.rows[where].tolist(), self.size)
+def _stored(latents: NDArray[np.float32], base: Backbone) -> NDArray[np.floating]:
+    half = base.compute_dtype != "fp32" or latents[0].size >= WIDE
+    return latents.astype(np.float16) if half else latents
+
+
+def _file(folder: Path, label: int) -> Path:
+    return folder / f"{label:05d}.npy"
 
 
 def batch_size(options: BackboneOptions, resolution: int) -> int:

@@ -12,11 +12,18 @@ from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.diffusion.tensors import resized, to_images, to_model
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+
+def encode_images(
+    pipeline: Any, images: Sequence[np.ndarray] | np.ndarray, *, resolution: int, seed: int, **options: Any
+) -> np.ndarray:
+    """All latents of :func:`encoded_batches` at once."""
+    return np.concatenate(list(encoded_batches(pipeline, images, resolution=resolution, seed=seed, **options)))
 
 
 @torch.no_grad()
-def encode_images(
+def encoded_batches(
     pipeline: Any,
     images: Sequence[np.ndarray] | np.ndarray,
     *,
@@ -26,8 +33,8 @@ def encode_images(
     batch_size: int = 64,
     resample: str = "bilinear",
     progress: Callable[..., None] = no_progress,
-) -> np.ndarray:
-    """Latents float32 [N, 4, h, w] of N uint8 images [H, W, 1 or 3], multiplied by the VAE's scaling factor.
+) -> Iterator[np.ndarray]:
+    """Latents float32 [n, 4, h, w] of uint8 images [H, W, 1 or 3], multiplied by the VAE's scaling factor, by batches.
 
     Images are resized to ``resolution`` × ``resolution`` first. ``sample`` draws from the posterior as the released
     D4M and VLCP code does (there unseeded); image i's noise depends on (seed, i) only, whatever the batch size.
@@ -35,7 +42,6 @@ def encode_images(
     """
     vae = pipeline.vae
     factor = float(vae.config.scaling_factor)
-    latents: list[np.ndarray] = []
     for start in range(0, len(images), batch_size):
         batch = to_model(resized(images[start : start + batch_size], resolution))
         posterior = vae.encode(batch.to(vae.device, vae.dtype)).latent_dist
@@ -46,9 +52,8 @@ def encode_images(
             mean = mean + std * torch.stack(
                 [torch.randn(shape, generator=torch_stream(seed, "latent", i)) for i in rows]
             )
-        latents.append((mean * factor).numpy())
+        yield (mean * factor).numpy()
         progress(min(start + batch_size, len(images)), len(images), "encoding")
-    return np.concatenate(latents)
 
 
 @torch.no_grad()

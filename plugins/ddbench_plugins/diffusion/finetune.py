@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
+import shutil
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from ddbench import Team, UsageError
 from ddbench_plugins.diffusion.backbone import save_pipeline
-from ddbench_plugins.diffusion.loop import Checkpoint, Ema, Optimisation, no_progress, optimise
+from ddbench_plugins.diffusion.loop import Checkpoint, Ema, Optimisation, ReadOnly, no_progress, optimise
+from ddbench_plugins.diffusion.posteriors import KeptPosteriors, Posteriors
+from ddbench_plugins.diffusion.replicas import Replica
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
-from ddbench_plugins.diffusion.tensors import centre_cropped, to_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
     import numpy as np
+
+    from ddbench_plugins.diffusion.reading import Reading
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,7 @@ class FinetuneSettings:
 
 def finetune(
     pipeline: Any,
-    images: Sequence[np.ndarray] | np.ndarray,
+    images: Sequence[np.ndarray] | np.ndarray | Reading,
     captions: Sequence[str],
     out_dir: Path,
     settings: FinetuneSettings,
@@ -60,43 +65,66 @@ def finetune(
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
     checkpoint_every: int = 200,
+    team: Team | None = None,
 ) -> dict[str, Any]:
     """Fine-tune ``pipeline``'s U-Net (in place) and save the pipeline with EMA weights to ``out_dir``.
 
     ``images``: N uint8 arrays [H, W, 1 or 3] of any size, resized at the shorter side and centre-cropped; ``captions``:
-    one text each, cut off at the tokenizer's length (77 tokens for Stable Diffusion). ``pipeline`` must be loaded in
-    fp32; ``precision`` 'bf16' or 'fp16' is mixed precision. Returns the settings, steps and the final mean ``loss``.
+    one text each, cut off at the tokenizer's length (77 tokens for Stable Diffusion). Both are read by batches.
+    ``pipeline`` must be loaded in fp32; ``precision`` 'bf16' or 'fp16' is mixed precision. Returns the settings, steps
+    and the final mean ``loss``.
+
+    The processes of a ``team`` call this at once, divide every batch, and get the weights that one process would, up to
+    rounding: all draw the batch's random numbers and use their part. The one that leads has the EMA weights and writes.
     """
+    team = team or Team()
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images but {len(captions)} captions")
     if pipeline.unet.dtype != torch.float32:
         raise ValueError("load the pipeline in fp32 to fine-tune it; 'precision' chooses the mixed precision")
+    if settings.batch_size < team.count:
+        raise UsageError(
+            f"A batch of {settings.batch_size} images cannot be divided over {team.count} processes.",
+            hint="Start fewer processes, or take a larger batch and accumulate fewer.",
+        )
     unet = pipeline.unet.to(device).train().requires_grad_(True)
     pipeline.vae.to(device).eval().requires_grad_(False)
     pipeline.text_encoder.to(device).eval().requires_grad_(False)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    latents = _LatentSource(pipeline, images, settings, device, progress)
+    posteriors: Posteriors | KeptPosteriors = Posteriors(pipeline.vae, images, settings.resolution)
+    kept = out_dir / "posteriors"
+    if settings.cache_latents:
+        posteriors = posteriors.keep(kept, settings.flip, team, progress)
+    factor = float(pipeline.vae.config.scaling_factor)
     scheduler = pipeline.scheduler
     if scheduler.config.prediction_type != "epsilon":
         raise ValueError(f"the model predicts {scheduler.config.prediction_type!r}; noise prediction is needed")
-    tokens = _tokens(pipeline.tokenizer, captions)
+    replica = Replica(unet, team, device)
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         turn = step * settings.accumulate + part
-        rows = batch_indices(len(captions), settings.batch_size, turn, stream_seed(seed, "finetune"))
+        rows = batch_indices(len(captions), settings.batch_size, turn, stream_seed(seed, "finetune")).tolist()
+        own = team.share(range(len(rows)))
+        mine = slice(own.start, own.stop)
         stream = torch_stream(seed, "finetune noise", turn)
-        clean = latents.draw(rows, stream)
-        noise = torch.randn(clean.shape, generator=stream).to(device)
-        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream).to(device)
+        flips = torch.rand(len(rows), generator=stream) < 0.5 if settings.flip else torch.zeros(len(rows)).bool()
+        mean, std = posteriors.of(rows[mine], flips[mine])
+        shape = (len(rows), *mean.shape[1:])
+        clean = (mean + std * torch.randn(shape, generator=stream)[mine]).mul(factor).to(device)
+        noise = torch.randn(shape, generator=stream)[mine].to(device)
+        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)[mine].to(device)
         with torch.no_grad():
-            hidden = pipeline.text_encoder(tokens[rows].to(device))[0]
+            tokens = _tokens(pipeline.tokenizer, [captions[row] for row in rows[mine]])
+            hidden = pipeline.text_encoder(tokens.to(device))[0]
         noisy = scheduler.add_noise(clean, noise, times)
-        predicted = unet(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
-        return F.mse_loss(predicted.float(), noise)
+        predicted = replica.model(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
+        loss = F.mse_loss(predicted.float(), noise)
+        # The mean over processes is then the mean over the batch, whose parts may differ in size by one.
+        return loss * (len(own) * team.count / len(rows)) if team.count > 1 else loss
 
     parameters = list(unet.parameters())
-    ema = Ema(parameters, settings.ema_decay)
+    ema = Ema(parameters, settings.ema_decay) if team.leads else None
     steps = settings.steps(len(captions))
     loss = optimise(
         parameters,
@@ -111,16 +139,19 @@ def finetune(
         ),
         device=device,
         ema=ema,
-        checkpoint=checkpoint,
+        checkpoint=checkpoint if team.leads or checkpoint is None else ReadOnly(checkpoint),
         checkpoint_every=checkpoint_every,
         progress=progress,
         label="fine-tuning",
+        replica=replica,
     )
-    ema.copy_to(parameters)
     unet.eval().requires_grad_(False)
     if settings.gradient_checkpointing:
         unet.disable_gradient_checkpointing()
-    save_pipeline(pipeline, out_dir)
+    if ema is not None:
+        ema.copy_to(parameters)
+        shutil.rmtree(kept, ignore_errors=True)
+        save_pipeline(pipeline, out_dir)
     return {**asdict(settings), "steps": steps, "loss": loss, "precision": precision, "seed": seed}
 
 
@@ -128,48 +159,3 @@ def _tokens(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     length = tokenizer.model_max_length
     found = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
     return found.input_ids
-
-
-class _LatentSource:
-    """Scaled latents of training images, each draw a fresh posterior sample with a fresh flip."""
-
-    def __init__(
-        self, pipeline: Any, images: Any, settings: FinetuneSettings, device: str, progress: Callable[..., None]
-    ) -> None:
-        self._vae, self._images, self._settings, self._device = pipeline.vae, images, settings, device
-        self._factor = float(pipeline.vae.config.scaling_factor)
-        self._cache: tuple[torch.Tensor, torch.Tensor] | None = None
-        if settings.cache_latents:
-            self._cache = self._encode_all(progress)
-
-    def draw(self, rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
-        """Latents [rows, 4, h, w] of the images ``rows``."""
-        flips = torch.rand(len(rows), generator=stream) < 0.5 if self._settings.flip else torch.zeros(len(rows)).bool()
-        if self._cache is not None:
-            views = flips.long()
-            mean, std = self._cache[0][views, rows], self._cache[1][views, rows]
-        else:
-            pixels = to_model(centre_cropped([self._images[int(row)] for row in rows], self._settings.resolution))
-            mean, std = self._posterior(torch.where(flips[:, None, None, None], pixels.flip(3), pixels))
-        noise = torch.randn(mean.shape, generator=stream)
-        return (mean + std * noise).mul(self._factor).to(self._device)
-
-    @torch.no_grad()
-    def _posterior(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        found = self._vae.encode(pixels.to(self._device, self._vae.dtype)).latent_dist
-        return found.mean.float().cpu(), found.std.float().cpu()
-
-    def _encode_all(self, progress: Callable[..., None]) -> tuple[torch.Tensor, torch.Tensor]:
-        count, batch = len(self._images), 64
-        views = []
-        for flip in (False, True) if self._settings.flip else (False,):
-            parts = []
-            for start in range(0, count, batch):
-                chosen = [self._images[row] for row in range(start, min(start + batch, count))]
-                pixels = to_model(centre_cropped(chosen, self._settings.resolution))
-                parts.append(self._posterior(pixels.flip(3) if flip else pixels))
-                progress(min(start + batch, count), count, "encoding")
-            views.append(parts)
-        means = torch.stack([torch.cat([mean for mean, _ in parts]) for parts in views])
-        stds = torch.stack([torch.cat([std for _, std in parts]) for parts in views])
-        return means, stds

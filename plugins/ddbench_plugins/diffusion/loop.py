@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -10,6 +11,8 @@ import torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ddbench_plugins.diffusion.replicas import Replica
 
 
 class Checkpoint(Protocol):
@@ -27,6 +30,20 @@ class NoCheckpoint:
 
     def load(self) -> None:
         """Nothing was kept."""
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Keep nothing."""
+
+
+class ReadOnly:
+    """A checkpoint that another process writes."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    def load(self) -> dict[str, Any] | None:
+        """The last state that was kept."""
+        return self._checkpoint.load()
 
     def save(self, state: dict[str, Any]) -> None:
         """Keep nothing."""
@@ -122,8 +139,12 @@ def optimise(
     checkpoint_every: int = 0,
     progress: Callable[..., None] = no_progress,
     label: str = "",
+    replica: Replica | None = None,
 ) -> float:
     """Minimise ``loss_at(step, part)`` for ``settings.steps`` steps and return the mean loss of the last tenth.
+
+    ``replica`` is the model where each of several processes has one: gradients and losses are averaged over them, and
+    only one of them need have ``ema`` and write to ``checkpoint``.
 
     ``loss_at`` must draw all its random numbers from (seed, step, part): then a run interrupted and resumed from
     ``checkpoint`` gives the same parameters, bit for bit, as one that was never interrupted.
@@ -148,10 +169,11 @@ def optimise(
             group["lr"] = settings.rate(step)
         total = 0.0
         for part in range(settings.accumulate):
-            with autocast(device, settings.precision):
-                loss = loss_at(step, part) / settings.accumulate
-            scaler.scale(loss).backward()
-            total += float(loss.detach())
+            with replica.alone() if replica and part + 1 < settings.accumulate else nullcontext():
+                with autocast(device, settings.precision):
+                    loss = loss_at(step, part) / settings.accumulate
+                scaler.scale(loss).backward()
+            total += replica.mean(loss.detach()) if replica else float(loss.detach())
         scaler.unscale_(optimiser)
         torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
         scaler.step(optimiser)

@@ -18,7 +18,7 @@ class VLCPOptions(ImageToImageOptions):
     finetune: bool = Field(True, description="fine-tune the U-Net on (image, caption) pairs")
     finetune_resolution: int | None = Field(None, ge=8, description="side of the training images; None is the model's")
     finetune_epochs: int = Field(8, ge=1, description="passes over the training images")
-    finetune_batch_size: int = Field(32, ge=1, description="images per step and device")
+    finetune_batch_size: int = Field(32, ge=1, description="images per batch, of all devices together")
     finetune_accumulate: int = Field(1, ge=1, description="batches per optimiser step")
     finetune_learning_rate: float = Field(1e-4, gt=0, description="constant learning rate of AdamW")
     finetune_weight_decay: float = Field(0.01, ge=0, description="weight decay of AdamW")

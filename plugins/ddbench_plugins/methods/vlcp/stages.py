@@ -24,31 +24,17 @@ from ddbench_plugins.diffusion.base_model import Backbone
 from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.diffusion.classwise import each_class
 from ddbench_plugins.diffusion.images import Prototypes
+from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.diffusion.span import compact, is_wide
 from ddbench_plugins.methods.vlcp import information
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from ddbench import Context, Done, ImageSource, Step
+    from ddbench import Context, Done, Step, Team
     from ddbench_plugins.diffusion.captions import Captions
     from ddbench_plugins.diffusion.finetune import FinetuneSettings
     from ddbench_plugins.methods.vlcp.options import VLCPOptions
-
-
-class Resized:
-    """A split's images at one size, read one at a time, as fine-tuning without cached latents takes them."""
-
-    def __init__(self, images: ImageSource, size: int) -> None:
-        self.images, self.size = images, size
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> NDArray[np.uint8]:
-        return self.images.load(index, self.size)
 
 
 def finetuned_model(ctx: Context, base: Backbone, captions: Captions, resolution: int) -> Backbone:
@@ -82,7 +68,9 @@ def finetuned_model(ctx: Context, base: Backbone, captions: Captions, resolution
     done = ctx.step(
         "finetuned",
         inputs,
-        lambda step: _finetune(ctx, step, base, captions, settings, inputs["seed"]),
+        lambda step: step.info.update(
+            ctx.together(_finetune, ctx, step, base, captions, settings, inputs["seed"]),
+        ),
         effort=finetune_effort(ctx),
     )
     about = {**base.about, "finetuned": {"steps": done.info["steps"], "loss": done.info["loss"]}}
@@ -134,21 +122,18 @@ def _latent_bytes(ctx: Context, resolution: int) -> int:
 
 
 def _finetune(
-    ctx: Context, step: Step, base: Backbone, captions: Captions, settings: FinetuneSettings, seed: int
-) -> None:
+    ctx: Context, step: Step, base: Backbone, captions: Captions, settings: FinetuneSettings, seed: int, team: Team
+) -> dict[str, Any]:
     from ddbench_plugins.diffusion.finetune import finetune
     from ddbench_plugins.training.memory import keep_freed_memory
 
     keep_freed_memory()
     split = ctx.dataset.train
-    images: Any = Resized(split.images, settings.resolution)
-    if settings.cache_latents:
-        images = split.images.batch(range(len(split)), settings.resolution)
     total = settings.steps(len(split))
     with ctx.progress("fine-tuning", total) as advance:
-        report = finetune(
+        return finetune(
             base.load(),
-            images,
+            Reading(split.images, settings.resolution),
             captions.texts,
             step.dir / "model",
             settings,
@@ -158,8 +143,8 @@ def _finetune(
             progress=advance,
             checkpoint=step,
             checkpoint_every=max(100, total // 20),
+            team=team,
         )
-    step.info.update(report)
 
 
 def clustered(ctx: Context, latents: Done, captions: Captions | None, ipc: int) -> Done:

@@ -92,14 +92,14 @@ def main(args: Sequence[str] | None = None) -> None:
     Of several processes that a launcher started, the first does so, and the others help it.
     """
     if "LOCAL_RANK" not in os.environ:  # set by accelerate and torchrun; the check costs no import
-        run(args)
+        _command(args)
     from ddbench import processes
 
     if processes.launched() == 1:
-        run(args)
+        _command(args)
     if processes.join().leads:
         try:
-            run(args)
+            _command(args)
         finally:
             processes.dismiss()
     sys.exit(_assist())
@@ -118,7 +118,7 @@ def _assist() -> int:
     return 0
 
 
-def run(args: Sequence[str] | None = None) -> NoReturn:
+def _command(args: Sequence[str] | None = None) -> NoReturn:
     """Run the command line in this process and exit."""
     arguments = list(sys.argv[1:] if args is None else args)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments

@@ -117,10 +117,10 @@ def test_a_class_whose_files_were_cut_short_is_done_again(prepare, monkeypatch):
 def test_encoding_goes_on_with_the_next_class(prepare, monkeypatch, width):
     whole = encoded(prepare(D4MOptions, "whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, encode, "encode_images", 1)
+        stop_at(patch, encode, "encoded_batches", 1)
         encoded(prepare(D4MOptions, "killed"))
     with monkeypatch.context() as patch:
-        again = stop_at(patch, encode, "encode_images", 9)
+        again = stop_at(patch, encode, "encoded_batches", 9)
         resumed = encoded(prepare(D4MOptions, "killed"))
     assert len(again) == 2 and contents(resumed) == contents(whole)
     stored = latents_of(resumed, 0)

@@ -90,7 +90,7 @@ def join() -> Team:
     import torch.distributed as dist
 
     if gpu := torch.cuda.is_available():
-        torch.cuda.set_device(_local_rank() % torch.cuda.device_count())
+        torch.cuda.set_device(_local_rank())
     dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
     # Gradients have the launch's own limits of time; work may be hours away.
     _own.group = dist.new_group(backend="gloo", timeout=PATIENCE)

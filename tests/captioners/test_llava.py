@@ -89,6 +89,19 @@ def test_an_interrupted_run_goes_on_with_the_same_captions(offline, model, tmp_p
     assert ask(offline, options(tmp_path / "no model"), step) == whole  # nothing is left to ask
 
 
+def test_what_one_of_two_processes_captioned_is_gone_on_with_by_another_number(offline, model, tmp_path, monkeypatch):
+    whole = ask(offline, options(model))
+    mine = replace(offline, resolved=Resolved(options(model)))
+    pieces = Pieces(tmp_path, split(), 2)
+    left = pieces.left()
+    assert left == [range(2), range(2, 4), range(4, 5)]
+    llava._caption(mine, split(), ["dog, domestic dog", "cat"], 32, pieces, left, ddbench.Team(1, 2))
+    assert pieces.left() == [range(2)]
+    with pytest.raises(ddbench.DataError, match="'a' is gone"):
+        list(pieces.texts())
+    assert ask(offline, options(model), ddbench.Step("captions", "key", tmp_path)) == whole
+
+
 def test_captions_of_other_images_are_not_gone_on_with(offline, model, tmp_path):
     step = ddbench.Step("captions", "key", tmp_path)
     whole = ask(offline, options(model), step)

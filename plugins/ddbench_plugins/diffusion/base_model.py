@@ -41,8 +41,10 @@ class Backbone:
     #: What is read of a model on the hub.
     FILES: ClassVar[tuple[str, ...]] = PIPELINE
 
-    def load(self, dtype: str = "fp32", *, safety_checker: bool = False) -> Any:
+    def load(self, dtype: str = "fp32", *, decodes: bool = False, safety_checker: bool = False) -> Any:
         """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
+
+        ``decodes``: on a GPU, images are decoded one by one, those larger than the autoencoder's own size by tiles.
 
         Raises:
             ModelError: it is not there and cannot be fetched.
@@ -50,10 +52,10 @@ class Backbone:
         from ddbench_plugins.diffusion.backbone import load_pipeline
 
         device = self.ctx.machine.device
+        sparing = decodes and device.startswith("cuda")
+        options = {"vae_slicing": sparing, "vae_tiling": sparing, "safety_checker": safety_checker}
         return self._loaded(
-            lambda offline: load_pipeline(
-                self.source, self.revision, device, dtype, offline, safety_checker=safety_checker
-            )
+            lambda offline: load_pipeline(self.source, self.revision, device, dtype, offline, **options)
         )
 
     def on_hub(self) -> Weights | None:

@@ -84,7 +84,7 @@ def synthesise(
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()
-        pipeline = model.load(model.compute_dtype, safety_checker=safety_checker)
+        pipeline = model.load(model.compute_dtype, decodes=True, safety_checker=safety_checker)
         with ctx.progress(name, len(prompts)) as advance:
             for start in range(0, len(prompts), CHUNK):
                 path = step.dir / f"{start:07d}.npy"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -234,3 +235,26 @@ def test_resizing_is_bicubic():
     bicubic = np.asarray(Image.fromarray(pixels[0]).resize((4, 4), Image.Resampling.BICUBIC))
     assert np.array_equal(images.resized(pixels, 4)[0], bicubic)
     assert images.resized(pixels, 8) is pixels
+
+
+def test_a_whole_run_in_bf16(model, tmp_path):
+    options = {"backbone": str(model), "finetune_epochs": 2, "finetune_batch_size": 8, "steps": 2, "acceptance": "never"}
+    found = {}
+    for precision in ("fp32", "bf16"):
+        (record,) = ddbench.run(
+            "vlcp",
+            "nearest-mean",
+            dataset="toy",
+            ipc=1,
+            options={"method": {**options, "gradient_checkpointing": True}},
+            plugins=[Path(__file__).parents[2] / "toy_plugin.py"],
+            registry=tmp_path / "registry",
+            device="cpu",
+            precision=precision,
+            offline=True,
+        )
+        assert record.environment["precision"] == precision
+        found[precision] = record
+    losses = [found[name].distilled.extra["backbone"]["finetuned"]["loss"] for name in ("fp32", "bf16")]
+    assert losses[0] != losses[1] == pytest.approx(losses[0], rel=0.02)  # another precision, the same training
+    assert found["fp32"].key != found["bf16"].key and found["fp32"].digest != found["bf16"].digest

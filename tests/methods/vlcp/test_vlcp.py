@@ -238,7 +238,13 @@ def test_resizing_is_bicubic():
 
 
 def test_a_whole_run_in_bf16(model, tmp_path):
-    options = {"backbone": str(model), "finetune_epochs": 2, "finetune_batch_size": 8, "steps": 2, "acceptance": "never"}
+    options = {
+        "backbone": str(model),
+        "finetune_epochs": 2,
+        "finetune_batch_size": 8,
+        "steps": 2,
+        "acceptance": "never",
+    }
     found = {}
     for precision in ("fp32", "bf16"):
         (record,) = ddbench.run(

@@ -7,6 +7,9 @@ import pytest
 import torch
 from ddbench_plugins.diffusion.backbone import digest, load_pipeline
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
+from ddbench_plugins.diffusion.posteriors import Posteriors
+
+from ddbench import Team
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -64,6 +67,18 @@ def test_caching_latents_changes_nothing_but_speed(tiny_folder: Path, images: np
         for cached in (False, True)
     ]
     assert reports[0]["loss"] == pytest.approx(reports[1]["loss"], rel=1e-4)
+
+
+def test_kept_posteriors_are_those_computed_anew_in_the_same_layout(
+    pipeline: Any, images: np.ndarray, tmp_path: Path
+) -> None:
+    fresh = Posteriors(pipeline.vae, images, 16)
+    kept = fresh.keep(tmp_path, True, Team(), lambda *told: None)
+    for rows, mirrored in (([4, 0, 5], [True, False, True]), ([2], [False])):
+        for mine, theirs in zip(*(each.of(rows, torch.tensor(mirrored)) for each in (fresh, kept)), strict=True):
+            torch.testing.assert_close(mine, theirs)
+            # What they are added to has their layout, on which the last digits of a training depend.
+            assert (mine + mine).stride() == (theirs + theirs).stride()
 
 
 def test_checkpointing_and_mixed_precision_run(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:

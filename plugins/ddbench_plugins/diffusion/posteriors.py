@@ -84,4 +84,6 @@ class KeptPosteriors:
             start = self._starts[int(np.searchsorted(self._starts, row, "right")) - 1]
             found.append(np.array(mapped[start][row - start, view]))
         both = torch.from_numpy(np.stack(found))
-        return both[:, 0], both[:, 1]
+        # The autoencoder's layout: the network's last digits depend on it.
+        mean, std = (part.contiguous(memory_format=torch.channels_last) for part in both.unbind(1))
+        return mean, std

@@ -210,6 +210,7 @@ def _dump(content: Any) -> tuple[list[str], bytes]:
 
 
 def _load(message: tuple[list[str], bytes]) -> Any:
+    """Return what the first process of this very launch sent; nothing else may be read so."""
     files, content = message
     load_plugins(files)
     return _Unpickler(io.BytesIO(content)).load()

@@ -101,7 +101,7 @@ def test_prototypes_go_on_with_the_next_class(prepare, monkeypatch, width, optio
 def test_a_class_whose_files_were_cut_short_is_done_again(prepare, monkeypatch):
     whole = by_vlcp(prepare(VLCPOptions, "whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, vlcp, "join_arrays", 0)
+        stop_at(patch, vlcp, "write_rows", 0)
         by_vlcp(prepare(VLCPOptions, "killed"))
     (parts,) = (prepare(VLCPOptions, "killed").home / "prototypes").glob("*.partial/classes")
     assert len(list(parts.iterdir())) == 6
@@ -127,11 +127,11 @@ def test_encoding_goes_on_with_the_next_class(prepare, monkeypatch, width):
     assert isinstance(stored, np.memmap) and stored.dtype == (np.float16 if width == "wide" else np.float32)
 
 
-def test_joined_arrays_are_what_saving_them_together_gives(tmp_path):
+def test_rows_written_in_parts_are_those_saved_together(tmp_path):
     parts = [np.arange(12, dtype=np.float32).reshape(2, 6), np.ones((3, 6), np.float32)]
-    paths = [tmp_path / f"{number}.npy" for number in range(2)]
-    for path, part in zip(paths, parts, strict=True):
-        arrays.save_array(path, part)
-    arrays.join_arrays(tmp_path / "joined.npy", paths)
+    arrays.write_rows(tmp_path / "parts.npy", 5, parts)
     arrays.save_array(tmp_path / "together.npy", np.concatenate(parts))
-    assert (tmp_path / "joined.npy").read_bytes() == (tmp_path / "together.npy").read_bytes()
+    assert (tmp_path / "parts.npy").read_bytes() == (tmp_path / "together.npy").read_bytes()
+    with pytest.raises(ddbench.DataError, match="2 rows instead of 5"):
+        arrays.write_rows(tmp_path / "short.npy", 5, parts[:1])
+    assert not (tmp_path / "short.npy").exists()

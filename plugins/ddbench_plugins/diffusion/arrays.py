@@ -10,7 +10,7 @@ import numpy as np
 from ddbench import DataError, write_atomic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -42,18 +42,3 @@ def write_rows(path: Path, count: int, batches: Iterable[NDArray[Any]]) -> None:
             raise DataError(f"{path.name} would have {written} rows instead of {count}.")
 
     write_atomic(path, parts())
-
-
-def join_arrays(path: Path, parts: Sequence[Path]) -> None:
-    """Write the arrays of some .npy files one after the other into one, with no more than one of them in memory.
-
-    A kill leaves half a file: ``path`` must lie in the folder of a step that is not done yet.
-    """
-    arrays = [np.load(part, mmap_mode="r", allow_pickle=False) for part in parts]
-    shape = (sum(len(array) for array in arrays), *arrays[0].shape[1:])
-    joined = np.lib.format.open_memmap(path, mode="w+", dtype=arrays[0].dtype, shape=shape)
-    start = 0
-    for array in arrays:
-        joined[start : start + len(array)] = array
-        start += len(array)
-    joined.flush()

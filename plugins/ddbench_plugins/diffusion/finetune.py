@@ -150,7 +150,8 @@ def finetune(
         unet.disable_gradient_checkpointing()
     if ema is not None:
         ema.copy_to(parameters)
-        shutil.rmtree(kept, ignore_errors=True)
+        if settings.cache_latents:
+            shutil.rmtree(kept)
         save_pipeline(pipeline, out_dir)
     return {**asdict(settings), "steps": steps, "loss": loss, "precision": precision, "seed": seed}
 

@@ -19,7 +19,7 @@ from ddbench_plugins.diffusion.ahead import (
     small_stages,
     synthesis_stages,
 )
-from ddbench_plugins.diffusion.arrays import join_arrays, save_array
+from ddbench_plugins.diffusion.arrays import save_array, write_rows
 from ddbench_plugins.diffusion.base_model import Backbone
 from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.diffusion.classwise import each_class
@@ -237,7 +237,8 @@ def _prototypes(
     with ctx.progress("prototypes", data.num_classes) as advance:
         each_class(of_class, data.num_classes, advance=advance, apart=wide)
     found = [parts / f"{label:05d}.json" for label in range(data.num_classes)]
-    join_arrays(step.dir / "centres.npy", [part.with_suffix(".npy") for part in found])
+    centres = [np.load(part.with_suffix(".npy"), mmap_mode="r", allow_pickle=False) for part in found]
+    write_rows(step.dir / "centres.npy", sum(map(len, centres)), centres)
     about = [json.loads(part.read_text("utf-8")) for part in found]
     write_atomic(step.dir / "prototypes.json", json.dumps(about, ensure_ascii=False))
     shutil.rmtree(parts)

@@ -126,6 +126,7 @@ def dismiss() -> None:
     if _own.ready:
         with contextlib.suppress(RuntimeError):  # Ctrl-C ends them all
             _tell(None)
+            _leave()
 
 
 def assist() -> None:
@@ -136,6 +137,15 @@ def assist() -> None:
         function(*arguments, _own.team)
         del function, arguments  # a model, perhaps
         _own.team.wait()
+    _leave()
+
+
+def _leave() -> None:
+    """Part from the others: threads of theirs that still run when Python ends would abort this process."""
+    import torch.distributed as dist
+
+    dist.destroy_process_group()
+    _own.group = None
 
 
 def _tell(message: Any) -> Any:

@@ -44,8 +44,9 @@ def test_one_iteration_of_both_is_the_same(bench, digits):
     begun = loop.x.detach().clone()
     loss = DistributionMatching(images, real, lambda number: network, settings).step(0)
     assert loop.step(theirs, augment=False) == pytest.approx(loss, rel=1e-4)
-    moved = float((loop.x.detach() - begun).abs().max())
-    assert float((loop.x - images.images).abs().max()) < 1e-3 * moved
+    # As vectors: single pixels hang on which side of zero a ReLU falls, so on the machine's order of summing.
+    moved = (loop.x.detach() - begun).norm()
+    assert float((loop.x - images.images).detach().norm() / moved) < 5e-3
 
 
 def test_siamese_draws_are_the_first_images(bench):

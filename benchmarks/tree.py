@@ -1,7 +1,7 @@
 """How long a large ImageNet tree takes to list, identify and select from, and in how much memory.
 
 Makes a tree of hard links to a few tiny JPEGs in a temporary folder, loads it as ``imagenet-1k`` in a new process, and
-draws ten images of every class:
+draws ten images of every class; a whole tree of ImageNet-1K is planned as well, with VLCP's paper preset:
 
   python benchmarks/tree.py --classes 1000 --train 1300 --test 50
 
@@ -20,6 +20,8 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+
+from ddbench_plugins.datasets.names import imagenet
 
 LINKS = 50_000  # file systems limit the links to one file (ext4: 65,000)
 
@@ -47,12 +49,36 @@ def main() -> None:
             done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
             figures = json.loads(done.stdout)
             print(f"{word}: " + ", ".join(f"{name} {value}" for name, value in figures.items()), flush=True)
+        if arguments.classes == len(imagenet()):
+            print(f"ddbench plan: {plan(environment)}", flush=True)
+
+
+def plan(environment: dict[str, str]) -> str:
+    """Plan VLCP's paper run on the whole tree in a new process; return its seconds and peak memory."""
+    command = [
+        sys.executable,
+        "-m",
+        "ddbench",
+        "plan",
+        "--method",
+        "vlcp",
+        "--eval",
+        "minimax",
+        "--dataset",
+        "imagenet-1k",
+    ]
+    command += ["--preset", "paper", "--offline"]
+    start = time.perf_counter()
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    if status:
+        sys.exit("ddbench plan failed")
+    return f"{time.perf_counter() - start:.1f} s, peak {usage.ru_maxrss / 1024:,.0f} MB"
 
 
 def plant(root: Path, arguments: argparse.Namespace) -> int:
     """Write the tree and return the number of files."""
     import numpy as np
-    from ddbench_plugins.datasets.names import imagenet
     from PIL import Image
 
     rng = np.random.default_rng(0)

@@ -1,4 +1,4 @@
-"""`ddbench curves`: how test accuracy grew in training, and what a distillation's loop said."""
+"""`ddbench curves`: how test accuracy grew in training or with an option, and what a distillation's loop said."""
 
 from __future__ import annotations
 
@@ -10,22 +10,38 @@ import click
 @click.command("curves")
 @click.argument("what", nargs=-1, required=True, metavar="RECORD|FOLDER …")
 @click.option("--out", default="curves.png", show_default=True, metavar="FILE", help="The picture: .png, .svg or .pdf.")
-def command(what: tuple[str, ...], out: str) -> None:
+@click.option(
+    "--against",
+    metavar="OPTION",
+    default="",
+    help="Draw final accuracy with its 95 % interval against an option of the methods instead, such as iterations.",
+)
+def command(what: tuple[str, ...], out: str, against: str) -> None:
     """Draw the training curves of records: the mean over networks, and every network thin behind it.
 
     Of folders that hold metrics.jsonl (distilled sets, steps of the store), draw the loss and what else was told.
+
+    With --against iterations and the records of a method's snapshots: how far each iteration had come. Methods without
+    the option, such as random, are drawn as a line across.
 
     \b
     Examples:
       ddbench curves registry/results/digits/*/ipc10-seed0-rded-*.json
       ddbench curves RECORD RECORD --out curves.pdf
       ddbench curves distilled/digits-sre2l-ipc10-seed0 --out loss.png
+      ddbench curves registry/results/cifar10/{random,dm}/ipc10-*.json --against iterations
     """
+    from ddbench.errors import UsageError
     from ddbench.registry import read_good
-    from ddbench.reports import curves, figures
+    from ddbench.reports import curves, figures, sweeps
 
     paths = [Path(name) for name in what]
-    if any(path.is_dir() for path in paths):
+    if against:
+        if folders := [str(path) for path in paths if path.is_dir()]:
+            raise UsageError(f"{folders[0]} is a folder: --against is for records.", hint="Name files of records.")
+        lines, levels = sweeps.against([read_good(path) for path in paths], against)
+        drawn = sweeps.draw({against: lines}, levels, width=5.2)
+    elif any(path.is_dir() for path in paths):
         drawn = curves.draw_metrics(paths)
     else:
         drawn = curves.draw([read_good(path) for path in paths])

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, seen
 from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ddbench.distilled import LoadedSet
     from ddbench.records import Record
 
@@ -26,6 +29,13 @@ if TYPE_CHECKING:
 @click.option("--per-class", type=click.IntRange(1), default=None, help="Images per class (10; 1 with --prompts).")
 @click.option("--classes", type=click.IntRange(1), default=None, help="Classes at most (40; 10 with --prompts).")
 @click.option("--prompts", is_flag=True, help="Show images with their text prototypes (one text-guided set).")
+@click.option(
+    "--members",
+    type=click.IntRange(1),
+    default=None,
+    metavar="N",
+    help="With --prompts of a method: between image and text, N training images that the prototype stands for.",
+)
 @common.dataset_option
 @common.ipc_option
 @common.seed_option
@@ -44,6 +54,7 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench gallery random herding vlcp --ipc 10
       ddbench gallery distilled/a distilled/b --out compare.png
       ddbench gallery vlcp --prompts --out prompts.png
+      ddbench gallery vlcp --prompts --members 8 --classes 3
       ddbench gallery --registry registry --method random,vlcp --ipc 10
       ddbench gallery --keep
     """
@@ -56,21 +67,19 @@ def command(what: tuple[str, ...], **values: Any) -> None:
             )
         _keep(Path(values["registry"] or "registry"), said)
         return
-    if values["registry"]:
-        sets = _chosen(Path(values["registry"]), said)
-        sets += [each for name in what for each in _sets(name, values)]
-    else:
-        sets = [each for name in [*what, *(values["method"] or [])] for each in _sets(name, values)]
+    names = [*what] if values["registry"] else [*what, *(values["method"] or [])]
+    sets = _chosen(Path(values["registry"]), said) if values["registry"] else []
+    sets += [each for name in names for each in _sets(name, values)]
     if not sets:
         raise click.UsageError("Missing argument: what to draw (methods, records or folders, or a --registry).")
-    _draw(_same_classes(sets), values)
+    _draw(_same_classes(sets), names, values)
 
 
 def _given(name: str) -> bool:
     return click.get_current_context().get_parameter_source(name) is not click.core.ParameterSource.DEFAULT
 
 
-def _draw(sets: list[LoadedSet], values: dict[str, Any]) -> None:
+def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> None:
     from ddbench.reports import gallery
     from ddbench.store import writing
 
@@ -80,7 +89,10 @@ def _draw(sets: list[LoadedSet], values: dict[str, Any]) -> None:
     if values["prompts"]:
         if len(sets) > 1:
             raise UsageError("--prompts shows one distilled set at a time.")
+        given |= {} if values["members"] is None else {"members": _members(sets[0], names, values)}
         picture = gallery.prompt_sheet(contents[0], sets[0].class_names, **given)
+    elif values["members"] is not None:
+        raise UsageError("--members shows what text prototypes stand for.", hint="Give --prompts as well.")
     else:
         picture = gallery.contact_sheet(contents, sets[0].class_names, _titles(sets), **given)
     out = Path(values["out"])
@@ -90,6 +102,23 @@ def _draw(sets: list[LoadedSet], values: dict[str, Any]) -> None:
         except ValueError as error:
             raise UsageError(f"{out.name!r} is no picture name.", hint="End it in .png.") from error
     click.echo(str(out))
+
+
+def _members(loaded: LoadedSet, names: list[str], values: dict[str, Any]) -> dict[int, list[NDArray[np.uint8]]]:
+    """Return, by label, the training images of the cluster of each distilled image."""
+    from ddbench.distilled import FILE
+    from ddbench.reports.gallery import spread
+
+    if not names or (Path(names[0]) / FILE).exists():
+        raise UsageError(
+            "--members needs to know the method and the data.",
+            hint="Name a method or a record; finished steps are reused.",
+        )
+    one = {name: (values[name] or [default])[0] for name, default in (("dataset", ""), ("ipc", 10), ("seed", 0))}
+    found, _ = seen.prepare(names[0], {**values, **one})
+    shown = spread(len(loaded.class_names), values["classes"] or 10)
+    side = loaded.distilled.images.shape[1]
+    return {label: found.members(label, values["members"], side) for label in shown}
 
 
 def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import numpy as np
 
-from ddbench.cli import common
+from ddbench.cli import common, seen
 from ddbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -43,44 +41,13 @@ def command(what: str, class_name: str, out: str, **values: Any) -> None:
     """
     from ddbench.reports import figures, tsne
 
-    content, title, seed = _embedding(what, class_name, values)
-    figures.save(tsne.draw(content, title, seed), Path(out))
+    found, force = seen.prepare(what, values)
+    label = _label(found.data, class_name)
+    content = found.embedding(label)
+    if content is None:
+        content = _pixels(found.data, found.distilled(force), label)
+    figures.save(tsne.draw(content, f"{found.title}: {found.data.class_names[label]}", found.seed), Path(out))
     click.echo(out)
-
-
-def _embedding(what: str, class_name: str, values: dict[str, Any]) -> tuple[Embedding, str, int]:
-    from ddbench import api, pipeline
-    from ddbench.plugins import plugin_errors
-
-    wanted = {"method": what, **{name: values[name] for name in ("dataset", "ipc", "seed", "preset")}}
-    shared = common.common_arguments(values)
-    options: Mapping[str, Any] = shared.pop("options")
-    force = shared.pop("force")
-    if what.endswith(".json"):
-        wanted, options = _cell(Path(what))
-    shared["preset"] = wanted["preset"]
-    ctx = api.context(options=options, **shared)
-    data = pipeline.load_dataset(ctx, wanted["dataset"] or api.default_dataset(ctx.plugins))
-    label = _label(data, class_name)
-    ctx = replace(ctx, _dataset=data)
-    method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
-    with plugin_errors(entry):
-        found = method.embedding(mine, label)
-    if found is None:
-        found = _pixels(data, pipeline.distil(method, mine, entry, force=force), label)
-    budget = "" if mine.ipc is None else f", IPC {mine.ipc}"
-    return found, f"{wanted['method']} on {data.name}{budget}: {data.class_names[label]}", wanted["seed"]
-
-
-def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a record's distilled set was made from, with every option that the method had."""
-    from ddbench.registry import read_good
-
-    cell = read_good(path).cell
-    if cell.ipc is None:
-        raise UsageError("The whole training set has no prototypes.")
-    wanted = {"method": cell.method.name, "dataset": cell.dataset["name"], "ipc": cell.ipc, "seed": cell.seed}
-    return {**wanted, "preset": cell.preset}, {"method": cell.method.explicit, **cell.other_options}
 
 
 def _label(data: Dataset, class_name: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +91,7 @@ def prompt_sheet(
     max_classes: int = 10,
     text_width: int = 560,
     statistics: Statistics | None = None,
+    members: Mapping[int, Sequence[NDArray[np.uint8]]] | None = None,
 ) -> Image.Image:
     """Draw the images of a text-guided set, each with its class name and the text prototype it was made from.
 
@@ -101,6 +102,8 @@ def prompt_sheet(
         max_classes: classes to show at most, spread evenly.
         text_width: width of the text column in pixels; longer prompts wrap.
         statistics: mean and std of the data set, to show space ``normalized`` in true colours.
+        members: by label, uint8 [n, H, W, C] for each of its images in order: what the prototype stands for, drawn
+            between the image and its text.
 
     Raises:
         UsageError: the set has no prompts.
@@ -110,22 +113,28 @@ def prompt_sheet(
             "This distilled set has no prompts to show.",
             hint="Only text-guided methods (such as vlcp) keep one text per image; use the ordinary gallery.",
         )
+    texts = distilled.prompts
     shown = spread(len(class_names), max_classes)
     group = _Group.of(distilled, shown, per_class, statistics)
     canvas = _Canvas()
+    beside = {} if members is None else {label: _strips(members[label], group) for label in shown}
     rows = [
-        (tile, class_names[label], canvas.wrap(distilled.prompts[index], text_width))
+        (tile, beside[label][place] if beside else [], class_names[label], canvas.wrap(texts[index], text_width))
         for label in shown
-        for tile, index in zip(group.tiles[label], group.indices[label], strict=True)
+        for place, (tile, index) in enumerate(zip(group.tiles[label], group.indices[label], strict=True))
     ]
     if not rows:
         raise UsageError("This distilled set holds no images.")
-    heights = [max(group.side, (len(lines) + 1) * canvas.line) + 2 * GAP for _, _, lines in rows]
-    text_left = MARGIN + group.side + MARGIN
+    heights = [max(group.side, (len(lines) + 1) * canvas.line) + 2 * GAP for *_, lines in rows]
+    strip_left = MARGIN + group.side + MARGIN
+    most = max(len(strip) for _, strip, *_ in rows)
+    text_left = strip_left + (most * (group.side + GAP) + MARGIN if most else 0)
     image, draw = canvas.new(text_left + text_width + MARGIN, sum(heights) + 2 * MARGIN)
     top = MARGIN
-    for (tile, name, lines), height in zip(rows, heights, strict=True):
+    for (tile, strip, name, lines), height in zip(rows, heights, strict=True):
         image.paste(tile, (MARGIN, top))
+        for column, member in enumerate(strip):
+            image.paste(member, (strip_left + column * (group.side + GAP), top))
         draw.text((text_left, top), name, fill=INK, font=canvas.font)
         for number, text in enumerate(lines, 1):
             draw.text((text_left, top + number * canvas.line), text, fill=SOFT_INK, font=canvas.font)
@@ -171,6 +180,10 @@ class _Group:
             for label, chosen in indices.items()
         }
         return cls(max(size), max(1, *(len(chosen) for chosen in indices.values()), 1), indices, tiles)
+
+
+def _strips(members: Sequence[NDArray[np.uint8]], group: _Group) -> list[list[Image.Image]]:
+    return [[_tile(pixels, (group.side, group.side)) for pixels in several] for several in members]
 
 
 class _Canvas:

@@ -1,4 +1,4 @@
-"""Sweeps: accuracy with its interval against one option of a method, the others as in the reference variant."""
+"""Sweeps: accuracy with its interval against one option of a method, the others unchanged."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ddbench.distilled import SNAPSHOTS
+from ddbench.errors import UsageError
 from ddbench.keys import canonical
-from ddbench.leaderboard import Layout, entry
+from ddbench.leaderboard import Layout, entry, in_order
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import Entry
 from ddbench.reports.figures import COLOURS, figure
-from ddbench.reports.variants import SETTING, Setting, grouped, reference_of
+from ddbench.reports.variants import SETTING, Setting, grouped, reference_of, setting_of
 
 Points = list[tuple[Any, Entry]]
 
@@ -61,9 +63,43 @@ def sweeps(
     return {option: lines for option, lines in found.items() if lines}
 
 
-def draw(swept: dict[str, dict[str, Points]]) -> Any:
-    """Return a matplotlib figure with a panel for each option."""
-    drawn, axes = figure(len(swept), width=3.6, height=3.2)
+def against(records: Iterable[Record], option: str) -> tuple[dict[str, Points], dict[str, Entry]]:
+    """Return the values of one option with the runs of each, by method; and the runs of methods without the option.
+
+    Unlike in :func:`sweep` there is no reference: records that differ in nothing but the option make a line. The images
+    that a method kept on its way (its snapshots) belong to the line of the run that kept them.
+
+    Raises:
+        UsageError: no method among the records has the option, or all have it with the same value.
+    """
+    groups: dict[str, list[Record]] = defaultdict(list)
+    for record in in_order(records):
+        cell = record.cell
+        shared = [setting_of(record), cell.method.name, cell.method.version, cell.other_options]
+        groups[canonical([*shared, _others(cell.method.options, option, SNAPSHOTS)])].append(record)
+    lines: dict[str, Points] = {}
+    levels: dict[str, Entry] = {}
+    for title, members in zip(_names(list(groups.values()), option), groups.values(), strict=True):
+        method = members[0].cell.method
+        if option not in method.options:
+            levels[title] = entry(members)
+            continue
+        kept: dict[str, list[Record]] = defaultdict(list)
+        for record in members:
+            kept[canonical(record.cell.method.options[option])].append(record)
+        points = [(runs[0].cell.method.options[option], entry(runs)) for runs in kept.values()]
+        lines[title] = sorted(points, key=lambda point: _rank(point[0]))
+    if all(len(points) < 2 for points in lines.values()):
+        raise UsageError(
+            f"These records do not differ in {option!r} of a method.",
+            hint="`ddbench show METHOD` lists the options of a method; give records with several values of one.",
+        )
+    return lines, levels
+
+
+def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = None, *, width: float = 3.6) -> Any:
+    """Return a matplotlib figure with a panel for each option; levels are lines across, for what has no such option."""
+    drawn, axes = figure(len(swept), width=width, height=3.2)
     for panel, (option, lines) in zip(axes, swept.items(), strict=True):
         values = sorted(
             {canonical(value): value for points in lines.values() for value, _ in points}.values(), key=_rank
@@ -77,18 +113,45 @@ def draw(swept: dict[str, dict[str, Points]]) -> Any:
             above = [max(0.0, 100 * high - mean) for mean, (_, high) in zip(means, intervals, strict=True)]
             colour = COLOURS[number % len(COLOURS)]
             panel.errorbar(places, means, [below, above], marker="o", capsize=3, color=colour, label=title or None)
+        for number, (title, runs) in enumerate((levels or {}).items(), start=len(lines)):
+            colour = COLOURS[number % len(COLOURS)]
+            panel.axhline(100 * runs.mean, color=colour, linestyle="--", label=title)
+            if runs.interval:
+                panel.axhspan(*(100 * end for end in runs.interval), color=colour, alpha=0.12, linewidth=0)
         if not numeric:
             panel.set_xticks(range(len(values)), [notes.value_text(value) for value in values])
         panel.set_xlabel(option.replace("_", " "))
         panel.grid(alpha=0.25)
-        if any(lines):
-            panel.legend(fontsize=7, framealpha=0.85)
+        if any((*lines, *(levels or {}))):
+            panel.legend(fontsize=7, framealpha=0.85, loc="upper left", bbox_to_anchor=(0, -0.24), borderaxespad=0)
     axes[0].set_ylabel("test accuracy, %")
     return drawn
 
 
-def _others(options: dict[str, Any], option: str) -> str:
-    return canonical({name: value for name, value in options.items() if name != option})
+def _names(lines: Sequence[Sequence[Record]], option: str) -> list[str]:
+    """Name lines by their method and what is shown of their settings; by more only where that leaves two alike."""
+    shown, more = [], []
+    for members in lines:
+        setting = dict(zip(SETTING, setting_of(members[0]), strict=False))
+        explicit = members[0].cell.method.explicit
+        more.append({name: setting.pop(name) for name in ("Preset", "Protocol")})
+        more[-1] |= {name: value for name, value in explicit.items() if name not in (option, SNAPSHOTS)}
+        shown.append(setting)
+    methods = [members[0].cell.method.name for members in lines]
+    found = [_joined(method, own) for method, own in zip(methods, notes.distinct(shown), strict=True)]
+    for name in {name for name in found if found.count(name) > 1}:
+        alike = [place for place, other in enumerate(found) if other == name]
+        for place, own in zip(alike, notes.distinct([more[place] for place in alike]), strict=True):
+            found[place] = _joined(name, own)
+    return found
+
+
+def _joined(name: str, own: dict[str, Any]) -> str:
+    return ", ".join([name, *(f"{key} {notes.value_text(value)}" for key, value in own.items() if value != "absent")])
+
+
+def _others(options: dict[str, Any], *without: str) -> str:
+    return canonical({name: value for name, value in options.items() if name not in without})
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:

@@ -1,6 +1,7 @@
 """gallery, tsne, curves and site from the command line."""
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 
 from ddbench import api, cli
 from ddbench.distilled import FILE
-from ddbench.errors import StorageError
+from ddbench.errors import StorageError, UsageError
 from ddbench.store import home
 
 
@@ -62,8 +63,6 @@ def test_tsne_in_pixels_for_methods_that_say_nothing(registry):
     assert invoke("tsne", "random", "--ipc", "2", "--class", "three", "--out", "t.png").output.endswith("t.png\n")
     with Image.open("t.png") as picture:
         assert picture.width > 500
-    from ddbench.errors import UsageError
-
     with pytest.raises(UsageError, match="Did you mean 'three'"):
         invoke("tsne", "random", "--class", "thre")
     with pytest.raises(UsageError, match="no training curves"):
@@ -91,3 +90,51 @@ def test_tsne_of_latents_before_and_after_outlier_removal(tmp_path, monkeypatch)
     assert {path.name for path in home().iterdir()} == {"latents", "model-facts"}  # nothing else was needed
     with Image.open("t.png") as two:
         assert two.width > 1400
+
+
+CLUSTERED = """
+import numpy as np
+from ddbench import DistilledSet, Distiller, Embedding, MethodSpec, hookimpl
+
+
+class Halves(Distiller):
+    def embedding(self, ctx, label):
+        points = ctx.dataset.arrays("train")[0][ctx.dataset.train.of_class(label)].astype(float)
+        brightness = points.mean((1, 2, 3))
+        clusters = (brightness > np.median(brightness)).astype(np.int64)
+        centres = np.stack([points[clusters == half].mean(0) for half in (0, 1)])
+        return Embedding("pixels", points, np.ones(len(points), bool), clusters, centres)
+
+    def distill(self, ctx):
+        images = [self.embedding(ctx, label).centres for label in range(ctx.dataset.num_classes)]
+        labels = np.repeat(np.arange(ctx.dataset.num_classes), 2)
+        texts = tuple(f"a {word} digit" for _ in range(ctx.dataset.num_classes) for word in ("dark", "bright"))
+        return DistilledSet(np.concatenate(images).round().astype(np.uint8), labels, prompts=texts)
+
+
+@hookimpl
+def ddbench_methods():
+    return [MethodSpec("halves", Halves, "mean of the darker and of the brighter half")]
+"""
+
+
+def test_training_images_of_clusters_beside_their_texts(registry):
+    Path("halves.py").write_text(CLUSTERED)
+    halves = ["gallery", "halves", "--plugin", "halves.py", "--ipc", "2"]
+    drawn = [*halves, "--prompts", "--per-class", "2", "--out", "p.png"]
+    assert invoke(*drawn, "--classes", "3", "--members", "4").output.endswith("p.png\n")
+    with Image.open("p.png") as picture:
+        pixels = np.asarray(picture.convert("L"), float)
+    dark, bright = (pixels[12 + row * 58 : 60 + row * 58, 72:270].mean() for row in (0, 1))
+    assert bright > dark + 5  # members of the brighter half stand in the second row
+
+    for wrong, message in (
+        ([*halves, "--members", "4"], "Give --prompts"),
+        (
+            ["gallery", next((home() / "distilled").glob(f"*/{FILE}")).parent, "--prompts", "--members", "4"],
+            "needs to know the method",
+        ),
+    ):
+        with pytest.raises(UsageError) as raised:
+            invoke(*wrong)
+        assert message in str(raised.value) + raised.value.hint

@@ -4,7 +4,7 @@ from records import make
 
 from ddbench.embedding import Embedding
 from ddbench.errors import UsageError
-from ddbench.reports import curves, figures, tsne
+from ddbench.reports import curves, figures, sweeps, tsne
 
 
 def blobs(outliers=3):
@@ -66,3 +66,30 @@ def test_curves_are_named_by_what_differs():
     assert len(axes.lines) == 5 and axes.get_title() == "digits"
     with pytest.raises(UsageError, match="no training curves"):
         curves.draw([make("random")])
+
+
+def stopped_at(iterations, *values, name="dm", snapshots=(), **explicit):
+    record = make(name, values)
+    given = {"iterations": iterations, "snapshots": list(snapshots), **explicit}
+    method = record.cell.method.model_copy(update={"options": given, "explicit": given})
+    return record.model_copy(update={"cell": record.cell.model_copy(update={"method": method})})
+
+
+def test_snapshots_and_the_run_that_kept_them_make_one_line():
+    records = [
+        stopped_at(300, 0.5, 0.52, snapshots=[100]),
+        stopped_at(100, 0.4, 0.42),
+        stopped_at(100, 0.3, 0.32, lr=2),
+        stopped_at(200, 0.35, lr=2),
+        make("random", (0.2, 0.22)),
+    ]
+    lines, levels = sweeps.against(records, "iterations")
+    found = {title: [value for value, _ in points] for title, points in lines.items()}
+    assert found == {"dm": [100, 300], "dm, lr 2": [100, 200]}
+    assert [round(runs.mean, 2) for runs in levels.values()] == [0.21] and list(levels) == ["random"]
+    panel = sweeps.draw({"iterations": lines}, levels).axes[0]
+    assert panel.get_xlabel() == "iterations" and len(panel.get_legend().get_texts()) == 3
+    with pytest.raises(UsageError, match="do not differ in 'lr_img'"):
+        sweeps.against(records, "lr_img")
+    with pytest.raises(UsageError, match="do not differ"):
+        sweeps.against(records[:1], "iterations")

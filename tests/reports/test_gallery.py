@@ -88,5 +88,17 @@ def test_prompts_stand_beside_their_images():
         prompt_sheet(make(), NAMES)
 
 
+def test_what_prototypes_stand_for_is_drawn_between_image_and_text():
+    texts = ("a zero",) * 6
+    plain = prompt_sheet(make(prompts=texts), NAMES, per_class=2, text_width=200)
+    red = np.zeros((3, 16, 16, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
+    members = {label: [red, red[:1]] for label in range(3)}
+    sheet = prompt_sheet(make(prompts=texts), NAMES, per_class=2, text_width=200, members=members)
+    tile = 48
+    assert sheet.height == plain.height and sheet.width - plain.width == 3 * (tile + GAP) + 12
+    drawn = (np.asarray(sheet) == (255, 0, 0)).all(-1)
+    assert drawn.sum() == 3 * (3 + 1) * tile * tile
+
+
 def test_the_same_set_gives_the_same_picture():
     assert contact_sheet([make()], NAMES).tobytes() == contact_sheet([make()], NAMES).tobytes()

@@ -16,6 +16,7 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError, StorageError
+from ddbench.store import write_atomic
 from ddbench_plugins.datasets.arrays import measure, measure_all
 from ddbench_plugins.datasets.listing import File, complain
 from ddbench_plugins.datasets.whole import looks_whole
@@ -164,7 +165,9 @@ class TreeImages(ddbench.FileImages):
     def _decode(self, step: ddbench.Step, size: int) -> None:
         path = step.dir / "images.npy"
         shape = (size, size, self.channels)
-        state = step.load() if path.exists() else None
+        # Beside the pixels and not by ``step.save``, which imports torch: half of what decoding may take of memory.
+        kept = step.dir / "decoded.json"
+        state = json.loads(kept.read_text("utf-8")) if kept.exists() and path.exists() else None
         done, problems = (state["done"], state["problems"]) if state else (0, [])
         # Written as a stream: pages of a mapped file would count as memory of this process.
         with path.open("r+b" if state else "w+b") as file:
@@ -177,8 +180,9 @@ class TreeImages(ddbench.FileImages):
                 problems += [problem] if problem else []
                 if time.monotonic() - saved > self.ctx.checkpoint_seconds:
                     file.flush()
-                    step.save({"done": done, "problems": problems})
+                    write_atomic(kept, json.dumps({"done": done, "problems": problems}))
                     saved = time.monotonic()
+            kept.unlink(missing_ok=True)
             if problems:
                 path.unlink()
             complain(self.who, sorted(problems))

@@ -1,0 +1,114 @@
+"""What a method saw of a class before it chose its prototypes: shared by `ddbench tsne` and `ddbench gallery`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ddbench.cli import common
+from ddbench.errors import UsageError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ddbench.context import Context
+    from ddbench.datasets import Dataset
+    from ddbench.embedding import Embedding
+    from ddbench.pipeline import Distilled
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A method ready to distil a data set, and what it then would look at.
+
+    Attributes:
+        title: method, data set and budget in words.
+        seed: of distillation.
+        data: the data set.
+        ctx: the method's context.
+    """
+
+    title: str
+    seed: int
+    data: Dataset
+    ctx: Context
+    _method: Any
+    _entry: Any
+
+    def embedding(self, label: int) -> Embedding | None:
+        """Return one class's points and prototypes; None of a method that does not say."""
+        from ddbench.plugins import plugin_errors
+
+        with plugin_errors(self._entry):
+            found: Embedding | None = self._method.embedding(self.ctx, label)
+        return found
+
+    def distilled(self, force: Any) -> Distilled:
+        """Return the distilled set, from the store where it is there."""
+        from ddbench import pipeline
+
+        return pipeline.distil(self._method, self.ctx, self._entry, force=force)
+
+    def members(self, label: int, most: int, side: int) -> list[NDArray[np.uint8]]:
+        """Return, for each prototype of a class, its cluster's training images that lie nearest to the centre.
+
+        Raises:
+            UsageError: the method has no clusters.
+        """
+        if (content := self.embedding(label)) is None:
+            raise UsageError(
+                f"{self._entry.name} does not say which training images its prototypes stand for.",
+                hint="Leave out --members, or choose a method with clusters, such as vlcp.",
+            )
+        rows = self.data.train.of_class(label)
+        return [
+            self.data.train.images.batch(rows[nearest(content, cluster, most)].tolist(), side)
+            for cluster in range(len(content.centres))
+        ]
+
+
+def nearest(content: Embedding, cluster: int, most: int) -> NDArray[np.int64]:
+    """Return which points of a cluster lie nearest to its centre, the nearest first."""
+    import numpy as np
+
+    mine = np.flatnonzero(content.clusters == cluster)
+    offsets = (content.points[mine] - content.centres[cluster]).reshape(len(mine), -1)
+    return mine[np.argsort(np.einsum("ij,ij->i", offsets, offsets), kind="stable")[:most]]
+
+
+def prepare(what: str, values: Mapping[str, Any]) -> tuple[Seen, Any]:
+    """Return what a method or a record's method saw, and which steps the command forces to be done anew.
+
+    Args:
+        what: name of a method, or file of a record.
+        values: of the command: dataset, ipc, seed, preset and the options that all commands share.
+    """
+    from ddbench import api, pipeline
+
+    wanted = {"method": what, **{name: values[name] for name in ("dataset", "ipc", "seed", "preset")}}
+    shared = common.common_arguments(dict(values))
+    options: Mapping[str, Any] = shared.pop("options")
+    force = shared.pop("force")
+    if what.endswith(".json"):
+        wanted, options = _cell(Path(what))
+    shared["preset"] = wanted["preset"]
+    ctx = api.context(options=options, **shared)
+    data = pipeline.load_dataset(ctx, wanted["dataset"] or api.default_dataset(ctx.plugins))
+    ctx = replace(ctx, _dataset=data)
+    method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
+    budget = "" if mine.ipc is None else f", IPC {mine.ipc}"
+    return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, mine, method, entry), force
+
+
+def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return what a record's distilled set was made from, with every option that the method had."""
+    from ddbench.registry import read_good
+
+    cell = read_good(path).cell
+    if cell.ipc is None:
+        raise UsageError("The whole training set has no prototypes.")
+    wanted = {"method": cell.method.name, "dataset": cell.dataset["name"], "ipc": cell.ipc, "seed": cell.seed}
+    return {**wanted, "preset": cell.preset}, {"method": cell.method.explicit, **cell.other_options}

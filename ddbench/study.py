@@ -151,7 +151,10 @@ def _block(parts: Sequence[Mapping[str, Any]], where: str) -> Block:
         raise UsageError(f"{where}: {key}: {first['msg']}", hint="See docs/studies.md.") from error
     for key in ("method", *(() if block.preset else ("eval",))):  # a preset may name its evaluator
         if not getattr(block, key):
-            raise UsageError(f"{where} names no {key}.", hint=f'For example: {key} = ["NAME"]')
+            raise UsageError(
+                f"{where} names no {key}.",
+                hint=f'Give --{key} NAME; in a study file {key} = ["NAME"]. `ddbench list` shows what there is.',
+            )
     empty = [
         f"sweep.{scope}.{key}" for scope, keys in block.sweep.items() for key, values in keys.items() if not values
     ]

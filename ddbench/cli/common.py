@@ -45,35 +45,37 @@ def decorate(*decorators: Callable[[Any], Any]) -> Decorator[Any]:
     return lambda function: functools.reduce(lambda inner, wrap: wrap(inner), reversed(decorators), function)
 
 
-dataset_option = click.option(
+def listed(*flags: str, read: Callable[[str], Any] = names, default: str | None = None, **more: Any) -> Decorator[Any]:
+    """Make an option that takes a comma list; given several times its lists are joined: ``-m a -m b`` is ``-m a,b``."""
+
+    def joined(context: click.Context, parameter: click.Parameter, parts: tuple[str, ...]) -> Any:
+        return read(",".join(parts)) if parts else None
+
+    shown = NUMBERS if read is numbers else NAMES
+    start = None if default is None else [default]
+    return click.option(*flags, multiple=True, callback=joined, metavar=shown, default=start, **more)
+
+
+dataset_option = listed(
     "-d",
     "--dataset",
-    type=names,
-    metavar=NAMES,
-    default=None,
     help="Data sets (default: the embedded one, see `ddbench list`).",
 )
-ipc_option = click.option(
+ipc_option = listed(
     "--ipc",
-    type=numbers,
-    metavar=NUMBERS,
+    read=numbers,
     default="10",
     show_default=True,
     help="Images per class; several make several cells.",
 )
-seed_option = click.option(
+seed_option = listed(
     "--seed",
-    type=numbers,
-    metavar=NUMBERS,
-    default=None,
+    read=numbers,
     help="Distillation seeds: one distilled set each (default: those of the method's preset, else 0).",
 )
-network_option = click.option(
+network_option = listed(
     "-n",
     "--network",
-    type=names,
-    metavar=NAMES,
-    default=None,
     help="Networks to train (default: the evaluator's own choice).",
 )
 repeats_option = click.option(

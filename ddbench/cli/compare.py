@@ -15,10 +15,10 @@ from ddbench.errors import RecordError, UsageError
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 @common.registry_option
-@click.option("-d", "--dataset", type=common.names, metavar=common.NAMES, default=None, help="Only these data sets.")
-@click.option("-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, default=None, help="… evaluators.")
-@click.option("-n", "--network", type=common.names, metavar=common.NAMES, default=None, help="… networks.")
-@click.option("--ipc", type=common.numbers, metavar=common.NUMBERS, default=None, help="… budgets.")
+@common.listed("-d", "--dataset", help="Only these data sets.")
+@common.listed("-e", "--eval", "evaluator", help="… evaluators.")
+@common.listed("-n", "--network", help="… networks.")
+@common.listed("--ipc", read=common.numbers, help="… budgets.")
 def command(
     first: str,
     second: str,

@@ -85,7 +85,7 @@ def check(names: tuple[str, ...], **values: Any) -> None:
 
 @command.command("prepare")
 @NAMES
-@click.option("--size", type=common.numbers, metavar=common.NUMBERS, help="Sides to decode at (default: its own).")
+@common.listed("--size", read=common.numbers, help="Sides to decode at (default: its own).")
 @SETTINGS
 def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> None:
     """Fetch data sets that may be downloaded, and decode every image once, so that no run has to.

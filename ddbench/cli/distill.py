@@ -10,7 +10,7 @@ from ddbench.cli import common
 
 
 @click.command("distill")
-@click.option("-m", "--method", type=common.names, metavar=common.NAMES, required=True, help="Distillation methods.")
+@common.listed("-m", "--method", required=True, help="Distillation methods.")
 @common.dataset_option
 @common.ipc_option
 @common.seed_option

@@ -15,9 +15,7 @@ from ddbench.errors import UsageError
 
 @click.command("evaluate")
 @click.argument("path", metavar="SOURCE")
-@click.option(
-    "-e", "--eval", "evaluator", type=common.names, metavar=common.NAMES, required=True, help="Evaluation protocols."
-)
+@common.listed("-e", "--eval", "evaluator", required=True, help="Evaluation protocols.")
 @common.dataset_option
 @click.option("--name", default="", help="What to call the method in records (default: what the folder says).")
 @common.foreign_options

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 @click.command("gallery")
 @click.argument("what", nargs=-1, metavar="[FOLDER | RECORD | METHOD …]")
 @click.option("--registry", default=None, metavar="DIR", help="Draw what the records of a registry were measured on.")
-@click.option("-m", "--method", type=common.names, metavar=common.NAMES, default=None, help="Methods of the registry.")
+@common.listed("-m", "--method", help="Methods of the registry.")
 @click.option("--keep", is_flag=True, help="Store small sheets in REGISTRY/images, for the web page.")
 @click.option("--out", default="gallery.png", show_default=True, metavar="FILE.png", help="The picture.")
 @click.option("--per-class", type=click.IntRange(1), default=None, help="Images per class (10; 1 with --prompts).")

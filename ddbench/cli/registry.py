@@ -92,11 +92,11 @@ def bring_in(source: str, registry: str, replace: bool) -> None:
 @command.command("export")
 @click.argument("target", type=click.Path())
 @common.registry_option
-@click.option("-d", "--dataset", type=common.names, metavar=common.NAMES, default=None)
-@click.option("-m", "--method", type=common.names, metavar=common.NAMES, default=None)
-@click.option("-e", "--evaluator", type=common.names, metavar=common.NAMES, default=None)
-@click.option("-n", "--network", type=common.names, metavar=common.NAMES, default=None)
-@click.option("--ipc", type=common.numbers, metavar=common.NUMBERS, default=None)
+@common.listed("-d", "--dataset")
+@common.listed("-m", "--method")
+@common.listed("-e", "--evaluator")
+@common.listed("-n", "--network")
+@common.listed("--ipc", read=common.numbers)
 def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) -> None:
     """Write records to a new folder, or to a new CSV file with one line per trained network (TARGET ends in .csv).
 

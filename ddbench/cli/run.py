@@ -21,13 +21,11 @@ if TYPE_CHECKING:
 
 experiment_options = common.decorate(
     click.argument("study", required=False, metavar="[STUDY.toml]"),
-    click.option("-m", "--method", type=common.names, metavar=common.NAMES, help="Distillation methods."),
-    click.option(
+    common.listed("-m", "--method", help="Distillation methods."),
+    common.listed(
         "-e",
         "--eval",
         "evaluator",
-        type=common.names,
-        metavar=common.NAMES,
         help="Evaluation protocols (default: that of the method's preset, where it has one).",
     ),
     common.dataset_option,

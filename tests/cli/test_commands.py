@@ -50,6 +50,16 @@ def test_run_passes_everything_on_and_shows_the_table(here, monkeypatch):
     assert "registry/results/digits/vlcp/" in result.stdout
 
 
+def test_a_list_may_be_given_in_parts(here, monkeypatch):
+    seen = {}
+    monkeypatch.setattr(api, "run", lambda *names, **arguments: seen.update(arguments, names=names) or [make()])
+    line = "run -m random -m vlcp,random -e rded --ipc 1 --ipc 50,10 -n lenet -n alexnet"
+    invoke(*line.split())
+    assert seen["names"] == (["random", "vlcp"], ["rded"])
+    assert seen["ipc"] == [1, 50, 10] and seen["network"] == ["lenet", "alexnet"]
+    assert CliRunner().invoke(cli.group, ["run", "-m", "random", "-e", "rded", "--ipc", "1", "--ipc", "x"]).exit_code
+
+
 def test_what_was_there_before_the_start_is_called_reused(tmp_path, monkeypatch):
     from ddbench.cli.run import reused
     from ddbench.store import Store

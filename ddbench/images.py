@@ -90,10 +90,10 @@ class ArrayImages(ImageSource):
 
 
 class FileImages(ImageSource):
-    """Images decoded from files on demand (JPEG, PNG, …); a million paths are smaller as texts."""
+    """Images decoded from files on demand (JPEG, PNG, …); paths may be any sequence, as a million take much memory."""
 
     def __init__(self, paths: Sequence[Path | str], channels: int = 3) -> None:
-        self.paths = list(paths)
+        self.paths = paths
         self.channels = channels
 
     def __len__(self) -> int:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench_plugins.datasets.listing import File, check, facts, is_image
+from ddbench_plugins.datasets.listing import File, Files, check, facts, is_image
 
 #: A file name and its synset, as in Tiny-ImageNet's annotations and Kaggle's solution file.
 ROW = re.compile(r"^([^,\s]+)[,\s]+(n\d{8})\b")
@@ -60,9 +60,7 @@ def read_labels(path: Path) -> dict[str, str]:
     return labels
 
 
-def scan_flat(
-    ctx: ddbench.Context, images: Path, labels: Mapping[str, str], classes: Sequence[str], who: str
-) -> list[File]:
+def scan_flat(ctx: ddbench.Context, images: Path, labels: Mapping[str, str], classes: Sequence[str], who: str) -> Files:
     """Return the image files of a flat folder by class and name; those of other classes are left alone.
 
     Raises:
@@ -84,9 +82,9 @@ def scan_flat(
     lacking = sorted(set(classes) - {classes[file.label] for file in found})
     if lacking:
         raise DataError(f"{who}: class {lacking[0]} has no images ({len(lacking)} such classes).")
-    found.sort(key=lambda file: (file.label, file.id))
-    check(found, who)
-    return found
+    files = Files(sorted(found, key=lambda file: (file.label, file.id)))
+    check(files, who)
+    return files
 
 
 def _rows(path: Path) -> dict[str, str]:

@@ -9,7 +9,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench_plugins.datasets.listing import File, class_folders, scan
+from ddbench_plugins.datasets.listing import Files, class_folders, scan
 from ddbench_plugins.datasets.names import FILES, guess, read_names
 from ddbench_plugins.datasets.places import looked_in, roots
 from ddbench_plugins.datasets.split import stratified
@@ -110,21 +110,20 @@ def matching_classes(train: Path, test: Path, who: str) -> list[str]:
     return classes
 
 
-def divide(files: list[File], classes: list[str], fraction: float, seed: int) -> tuple[list[File], list[File]]:
+def divide(files: Files, classes: list[str], fraction: float, seed: int) -> tuple[Files, Files]:
     """Split files class by class (see :func:`stratified`).
 
     Raises:
         DataError: a class has only one image.
     """
-    labels = np.array([file.label for file in files], np.int64)
-    lonely = [classes[i] for i in np.flatnonzero(np.bincount(labels) < 2)]
+    lonely = [classes[i] for i in np.flatnonzero(np.bincount(files.labels) < 2)]
     if lonely:
         raise DataError(
             f"Class folder {lonely[0]!r} has only one image, so it cannot be split into training and test images.",
             hint="Add images to it, remove it, or give train and test folders.",
         )
-    train, test = stratified(labels, [file.id for file in files], fraction, seed)
-    return [files[i] for i in train], [files[i] for i in test]
+    train, test = stratified(files.labels, list(files.ids), fraction, seed)
+    return Files(files[i] for i in train), Files(files[i] for i in test)
 
 
 def class_names(folder: Path, classes: list[str], chosen: str | None) -> tuple[str, ...]:
@@ -145,7 +144,7 @@ def class_names(folder: Path, classes: list[str], chosen: str | None) -> tuple[s
     return tuple(guess(name) for name in classes)
 
 
-def probe(files: list[File]) -> tuple[int, int]:
+def probe(files: Files) -> tuple[int, int]:
     """Return the default side and the channels, from up to 200 files spread over the split.
 
     Images count as grey only if all probed ones are. Unreadable files are left to the decoder, which names them all.

@@ -16,7 +16,7 @@ import ddbench
 from ddbench.errors import DataError
 from ddbench_plugins.datasets import archives
 from ddbench_plugins.datasets.flat import KNOWN, images_in, label_file, read_labels, scan_flat
-from ddbench_plugins.datasets.listing import File, Layout, class_folders, scan
+from ddbench_plugins.datasets.listing import Files, Layout, class_folders, scan
 from ddbench_plugins.datasets.names import class_list
 from ddbench_plugins.datasets.places import download, missing, roots
 from ddbench_plugins.datasets.trees import TreeImages, from_trees
@@ -152,7 +152,7 @@ class ImageNetTree(ddbench.DatasetLoader):
     def _images(self, ctx: ddbench.Context, part: Part) -> TreeImages:
         ids = list(self.classes)
         who = f"{self.name}, {part.name}"
-        files: list[File]
+        files: Files
         if part.labels is None:
             layout = Layout(ids, inner=("images",), others=("_boxes.txt",))
             files = scan(ctx, part.folder, part.classes, who, layout)

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, overload
 
 import ddbench
 from ddbench.errors import DataError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"})
 
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """One image file; small, because ImageNet has more than a million.
+    """One image file.
 
     Attributes:
         label: class index.
@@ -35,6 +41,75 @@ class File:
     def path(self) -> Path:
         """Where it is."""
         return Path(self.place)
+
+
+class Files(Sequence[File]):
+    """Image files in columns: ImageNet has more than a million, and as objects they take four times as much memory.
+
+    Attributes:
+        ids, labels: of all of them.
+        places: where they are, made when asked for.
+    """
+
+    def __init__(self, files: Iterable[File] = ()) -> None:
+        ids: list[str] = []
+        folders: dict[str, int] = {}
+        self._folder, self._label, self._size, self._changed = (array("q") for _ in range(4))
+        for file in files:
+            ids.append(file.id)
+            folder = file.place[: -len(_name(file.id))]  # the last part of an id is the file's name
+            self._folder.append(folders.setdefault(folder, len(folders)))
+            self._label.append(file.label)
+            self._size.append(file.size)
+            self._changed.append(file.changed)
+        self.ids = tuple(ids)
+        self._folders = list(folders)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> File: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Files: ...
+
+    def __getitem__(self, index: int | slice) -> File | Files:
+        if isinstance(index, slice):
+            return Files(self[i] for i in range(*index.indices(len(self))))
+        identity, folder = self.ids[index], self._folders[self._folder[index]]
+        return File(self._label[index], identity, folder + _name(identity), self._size[index], self._changed[index])
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Class indices: int64 [N]."""
+        import numpy as np
+
+        return np.array(self._label, np.int64)
+
+    @property
+    def places(self) -> Sequence[str]:
+        """Where they are."""
+        return Places(self)
+
+
+class Places(Sequence[str]):
+    """The paths of files."""
+
+    def __init__(self, files: Files) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Places: ...
+
+    def __getitem__(self, index: int | slice) -> str | Places:
+        return Places(self.files[index]) if isinstance(index, slice) else self.files[index].place
 
 
 @dataclass(frozen=True)
@@ -62,7 +137,7 @@ def class_folders(folder: Path) -> list[str]:
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, layout: Layout = PLAIN) -> list[File]:
+def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, layout: Layout = PLAIN) -> Files:
     """Return the image files of a tree by class and name; other files are left out with a warning.
 
     Args:
@@ -75,28 +150,38 @@ def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, l
     Raises:
         DataError: a class has no images, or a file is empty; all of them are counted and the first is named.
     """
-    files: list[File] = []
     others: list[str] = []
+    files = Files(_listed(ctx, folder, classes, who, layout, others))
+    if others:
+        ctx.warn(f"{who}: {len(others)} file(s) that are no images were ignored, the first is {others[0]}.")
+    check(files, who)
+    return files
+
+
+def _listed(
+    ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, layout: Layout, others: list[str]
+) -> Iterator[File]:
     # Told to the reporter: a plan, which does no work and so has no progress, may look at names.
     with ctx.reporter.task(f"listing {who}", len(classes)) as advance:
         for label, name in enumerate(classes):
-            before = len(files)
+            empty = True
             prefix = layout.ids[label] if layout.ids else name
             for identity, place, size, changed in sorted(_walk(str(folder / name), prefix, layout.inner)):
                 if is_image(identity):
-                    files.append(File(label, identity, place, size, changed))
+                    empty = False
+                    yield File(label, identity, place, size, changed)
                 elif not identity.endswith(layout.others):
                     others.append(identity)
-            if len(files) == before:
+            if empty:
                 raise DataError(
                     f"{who}: class folder {name!r} has no images.",
                     hint=f"Known image files: {', '.join(sorted(SUFFIXES))}. Add images or remove the folder.",
                 )
             advance(label + 1)
-    if others:
-        ctx.warn(f"{who}: {len(others)} file(s) that are no images were ignored, the first is {others[0]}.")
-    check(files, who)
-    return files
+
+
+def _name(identity: str) -> str:
+    return identity.rpartition("/")[2]
 
 
 def is_image(name: str) -> bool:

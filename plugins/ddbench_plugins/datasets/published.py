@@ -13,7 +13,7 @@ import numpy as np
 import ddbench
 from ddbench.errors import DataError
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel
-from ddbench_plugins.datasets.listing import class_folders, scan
+from ddbench_plugins.datasets.listing import Files, class_folders, scan
 from ddbench_plugins.datasets.npz import pair_at, read_split
 from ddbench_plugins.datasets.places import download, missing, roots
 from ddbench_plugins.datasets.trees import TreeImages, split_of
@@ -153,7 +153,7 @@ class Published(ddbench.DatasetLoader):
             stems
         )
         if through:
-            files.sort(key=lambda file: int(file.path.stem))
+            files = Files(sorted(files, key=lambda file: int(file.path.stem)))
         images = TreeImages(ctx, files, 3, who)
         done = images.keep(SIZE)
         ids = tuple(f"{int(file.path.stem):05d}" for file in files) if through else split_of(images).ids

@@ -18,7 +18,7 @@ import ddbench
 from ddbench.errors import DataError, StorageError
 from ddbench.store import write_atomic
 from ddbench_plugins.datasets.arrays import measure, measure_all
-from ddbench_plugins.datasets.listing import File, complain
+from ddbench_plugins.datasets.listing import Files, complain
 from ddbench_plugins.datasets.whole import looks_whole
 
 if TYPE_CHECKING:
@@ -43,8 +43,8 @@ class TreeImages(ddbench.FileImages):
         content: digest of their bytes, or None of a large tree.
     """
 
-    def __init__(self, ctx: ddbench.Context, files: Sequence[File], channels: int, who: str) -> None:
-        super().__init__([file.place for file in files], channels)
+    def __init__(self, ctx: ddbench.Context, files: Files, channels: int, who: str) -> None:
+        super().__init__(files.places, channels)
         self.ctx = ctx
         self.files = files
         self.who = who
@@ -226,8 +226,7 @@ def _existing(folder: Path) -> Path:
 
 def split_of(images: TreeImages) -> ddbench.Split:
     """Return a tree as a split."""
-    labels = np.array([file.label for file in images.files], np.int64)
-    return ddbench.Split(images, labels, tuple(file.id for file in images.files))
+    return ddbench.Split(images, images.files.labels, images.files.ids)
 
 
 def from_trees(

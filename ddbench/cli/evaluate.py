@@ -1,4 +1,4 @@
-"""`ddbench evaluate`: a distilled set from a folder or file, under any protocol."""
+"""`ddbench evaluate`: distilled sets from folders or files, under any protocol."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ddbench.errors import UsageError
 
 
 @click.command("evaluate")
-@click.argument("path", metavar="SOURCE")
+@click.argument("paths", nargs=-1, required=True, metavar="SOURCE …")
 @common.listed("-e", "--eval", "evaluator", required=True, help="Evaluation protocols.")
 @common.dataset_option
 @click.option("--name", default="", help="What to call the method in records (default: what the folder says).")
@@ -28,13 +28,14 @@ from ddbench.errors import UsageError
 @common.registry_option
 @common.machine_options
 def command(**values: Any) -> None:
-    """Evaluate a distilled set: one that ddbench wrote, pictures in class folders, or the tensors of released code.
+    """Evaluate distilled sets: those that ddbench wrote, pictures in class folders, or the tensors of released code.
 
     Class folders are matched by id or name, never by position. `ddbench import --help` tells what else is read.
 
     \b
     Examples:
       ddbench evaluate distilled/digits-vlcp-ipc10-seed0 --eval rded
+      ddbench evaluate distilled/cifar10-dm-ipc1-seed0/snapshots/* --eval dc -o eval.augment=dsa
       ddbench evaluate minimax_nette_10/ --eval minimax --dataset imagenette --name minimax-authors
       ddbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt -e dc -d cifar10 --space normalised --run -1 --name dm-authors
     """
@@ -44,16 +45,22 @@ def command(**values: Any) -> None:
     datasets = values["dataset"] or [""]
     if len(datasets) > 1:
         raise UsageError("A distilled set belongs to one data set.", hint="Name just one with --dataset.")
-    found = api.evaluate(
-        values["path"],
-        values["evaluator"],
-        dataset=datasets[0],
-        network=values["network"] or "",
-        name=values["name"],
-        evaluation_seed=values["evaluation_seed"],
-        repeats=values["repeats"],
-        registry=values["registry"],
-        **common.declared(values),
-        **common.common_arguments(values),
-    )
+    paths: tuple[str, ...] = values["paths"]
+    for path in paths[1:]:  # the first one says more of itself if it is not there; a typo in the last costs no hours
+        if not Path(path).exists():
+            raise UsageError(f"There is no {path!r}.", hint="Name folders or files of distilled sets.")
+    found = []
+    for path in paths:
+        found += api.evaluate(
+            path,
+            values["evaluator"],
+            dataset=datasets[0],
+            network=values["network"] or "",
+            name=values["name"],
+            evaluation_seed=values["evaluation_seed"],
+            repeats=values["repeats"],
+            registry=values["registry"],
+            **common.declared(values),
+            **common.common_arguments(values),
+        )
     show(found, Path(values["registry"]), started)

@@ -90,6 +90,17 @@ def test_a_typo_in_the_last_data_set_is_found_before_the_first_is_run(here, monk
         invoke("run", "-m", "random", "-e", "rded", "-d", "digits,cifar1O")
 
 
+def test_several_sets_are_evaluated_in_turn(here):
+    toy = Path(__file__).parents[1] / "toy_plugin.py"
+    invoke("distill", "-m", "random", "--ipc", "1,2", "--out", "sets")
+    sets = sorted(Path("sets").iterdir())
+    assert len(sets) == 2
+    told = invoke("evaluate", *sets, "-e", "nearest-mean", "--repeats", "1", "--plugin", toy).stdout
+    assert told.count("record  registry/results/digits/random/ipc") == 2
+    with pytest.raises(UsageError, match="There is no 'sets/none'"):
+        invoke("evaluate", *sets, "sets/none", "-e", "nearest-mean", "--plugin", toy)
+
+
 def test_list_names_kinds_owners_and_the_default(here):
     (here / "mine.py").write_text(
         "import ddbench\n@ddbench.hookimpl\ndef ddbench_networks():\n"

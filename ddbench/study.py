@@ -155,7 +155,8 @@ def _block(parts: Sequence[Mapping[str, Any]], where: str) -> Block:
                 f"{where} names no {key}.",
                 hint=f'Give --{key} NAME; in a study file {key} = ["NAME"]. `ddbench list` shows what there is.',
             )
-    empty = [
+    empty = [key for key in ("dataset", "ipc") if not getattr(block, key)]  # an empty axis makes no cell at all
+    empty += [
         f"sweep.{scope}.{key}" for scope, keys in block.sweep.items() for key, values in keys.items() if not values
     ]
     if empty:

@@ -93,6 +93,8 @@ def test_the_command_line_replaces_keys_and_adds_options(write):
         ("option.noise = 1", "option 'noise' has no scope"),
         ("sweep.method.noise = 1", "sweep.method.noise: Input should be a valid list"),
         ("sweep.method.noise = []", "sweep.method.noise has no values"),
+        ("[[cells]]\nipc = []", "ipc has no values"),
+        ("[[cells]]\ndataset = ''", "dataset has no values"),
         ("cells = 3", "not a list of tables"),
         ("title = 3", "`title` and `plugin` are texts"),
         ("[cells", "not valid TOML"),
@@ -271,6 +273,14 @@ def test_a_sweep_has_the_reference_as_a_point_and_nothing_that_differs_otherwise
     assert sweeps.sweep(records, "fail") == {}
     drawn = sweeps.draw(sweeps.sweeps(records, ["noise", "fail"]))
     assert len(drawn.axes) == 1 and drawn.axes[0].get_xlabel() == "noise"
+
+
+def test_a_sweep_without_a_reference_is_drawn_all_the_same():
+    records = [noisy(x, (v,), explicit={"noise": x}) for x, v in ((4.0, 0.7), (2.0, 0.6))]
+    baseline = make("other", (0.4,))
+    for several in (records, [*records, baseline]):  # no variant stands out, or one of a method without the option
+        found = sweeps.sweeps(several, ["noise", "fail"])
+        assert {option: [value for value, _ in lines["toy"]] for option, lines in found.items()} == {"noise": [2, 4]}
 
 
 def test_names_of_variants_stand_above_the_columns_of_a_table():

@@ -58,9 +58,15 @@ def sweep(
 def sweeps(
     records: Sequence[Record], options: Iterable[str], reference: str = "", layout: Layout | None = None
 ) -> dict[str, dict[str, Points]]:
-    """Return the sweep of every option that has several values."""
-    found = {option: sweep(records, option, reference, layout) for option in options}
-    return {option: lines for option, lines in found.items() if lines}
+    """Return the sweep of every option that has several values; where no reference has it, all lines there are."""
+    found = {}
+    for option in options:
+        lines = sweep(records, option, reference, layout)
+        if not lines:
+            lines = {title: points for title, points in _lines(records, option)[0].items() if len(points) > 1}
+        if lines:
+            found[option] = lines
+    return found
 
 
 def against(records: Iterable[Record], option: str) -> tuple[dict[str, Points], dict[str, Entry]]:
@@ -72,6 +78,16 @@ def against(records: Iterable[Record], option: str) -> tuple[dict[str, Points], 
     Raises:
         UsageError: no method among the records has the option, or all have it with the same value.
     """
+    lines, levels = _lines(records, option)
+    if all(len(points) < 2 for points in lines.values()):
+        raise UsageError(
+            f"These records do not differ in {option!r} of a method.",
+            hint="`ddbench show METHOD` lists the options of a method; give records with several values of one.",
+        )
+    return lines, levels
+
+
+def _lines(records: Iterable[Record], option: str) -> tuple[dict[str, Points], dict[str, Entry]]:
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in in_order(records):
         cell = record.cell
@@ -89,11 +105,6 @@ def against(records: Iterable[Record], option: str) -> tuple[dict[str, Points], 
             kept[canonical(record.cell.method.options[option])].append(record)
         points = [(runs[0].cell.method.options[option], entry(runs)) for runs in kept.values()]
         lines[title] = sorted(points, key=lambda point: _rank(point[0]))
-    if all(len(points) < 2 for points in lines.values()):
-        raise UsageError(
-            f"These records do not differ in {option!r} of a method.",
-            hint="`ddbench show METHOD` lists the options of a method; give records with several values of one.",
-        )
     return lines, levels
 
 
@@ -130,20 +141,25 @@ def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = 
 
 def _names(lines: Sequence[Sequence[Record]], option: str) -> list[str]:
     """Name lines by their method and what is shown of their settings; by more only where that leaves two alike."""
-    shown, more = [], []
-    for members in lines:
-        setting = dict(zip(SETTING, setting_of(members[0]), strict=False))
-        explicit = members[0].cell.method.explicit
-        more.append({name: setting.pop(name) for name in ("Preset", "Protocol")})
-        more[-1] |= {name: value for name, value in explicit.items() if name not in (option, SNAPSHOTS)}
-        shown.append(setting)
-    methods = [members[0].cell.method.name for members in lines]
-    found = [_joined(method, own) for method, own in zip(methods, notes.distinct(shown), strict=True)]
-    for name in {name for name in found if found.count(name) > 1}:
-        alike = [place for place, other in enumerate(found) if other == name]
-        for place, own in zip(alike, notes.distinct([more[place] for place in alike]), strict=True):
-            found[place] = _joined(name, own)
+    tables = [_told(members[0], option) for members in lines]
+    found = [members[0].cell.method.name for members in lines]
+    for level in range(len(tables[0]) if tables else 0):
+        for name in {name for name in found if found.count(name) > 1} if level else {""}:
+            alike = [place for place, other in enumerate(found) if not level or other == name]
+            for place, own in zip(alike, notes.distinct([tables[place][level] for place in alike]), strict=True):
+                found[place] = _joined(found[place], own)
     return found
+
+
+def _told(record: Record, option: str) -> list[dict[str, Any]]:
+    """Return what a line can be told by: the shown settings, what was set, and at last everything that makes a line."""
+    cell, places = record.cell, setting_of(record)
+    shown = dict(zip(SETTING, places, strict=False))
+    digests = dict(zip(("protocol", "fingerprint", "image size"), places[len(SETTING) :], strict=False))
+    said = {name: shown.pop(name) for name in ("Preset", "Protocol")} | cell.method.explicit | cell.other_options
+    last = {"version": cell.method.version, **cell.method.options, "eval": cell.evaluator.options, **digests}
+    ignored = (option, SNAPSHOTS)
+    return [shown, *({name: value for name, value in each.items() if name not in ignored} for each in (said, last))]
 
 
 def _joined(name: str, own: dict[str, Any]) -> str:

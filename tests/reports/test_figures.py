@@ -93,3 +93,16 @@ def test_snapshots_and_the_run_that_kept_them_make_one_line():
         sweeps.against(records, "lr_img")
     with pytest.raises(UsageError, match="do not differ"):
         sweeps.against(records[:1], "iterations")
+
+
+def test_lines_of_one_name_are_told_apart_by_whatever_differs():
+    def changed(record, part, **update):
+        cell = record.cell
+        inner = {"method": cell.method.model_copy(update=update)} if part == "method" else update
+        return record.model_copy(update={"cell": cell.model_copy(update=inner)})
+
+    plain = [stopped_at(100, 0.4), stopped_at(200, 0.5)]
+    newer = [changed(record, "method", version=2) for record in plain]
+    wider = [changed(record, "cell", other_options={"network": {"width": 3}}) for record in plain]
+    assert list(sweeps.against([*plain, *newer], "iterations")[0]) == ["dm, version 1", "dm, version 2"]
+    assert list(sweeps.against([*plain, *wider], "iterations")[0]) == ["dm", "dm, network.width 3"]

@@ -58,6 +58,8 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench gallery --registry registry --method random,vlcp --ipc 10
       ddbench gallery --keep
     """
+    if values["members"] is not None and not values["prompts"]:  # said before anything is distilled
+        raise UsageError("--members shows what text prototypes stand for.", hint="Give --prompts as well.")
     # Records are chosen by what the user said, not by the defaults of distilling.
     said = {name: values[name] for name in ("dataset", "method", "ipc", "seed") if _given(name)}
     if values["keep"]:
@@ -91,8 +93,6 @@ def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> No
             raise UsageError("--prompts shows one distilled set at a time.")
         given |= {} if values["members"] is None else {"members": _members(sets[0], names, values)}
         picture = gallery.prompt_sheet(contents[0], sets[0].class_names, **given)
-    elif values["members"] is not None:
-        raise UsageError("--members shows what text prototypes stand for.", hint="Give --prompts as well.")
     else:
         picture = gallery.contact_sheet(contents, sets[0].class_names, _titles(sets), **given)
     out = Path(values["out"])

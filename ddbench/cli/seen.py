@@ -53,7 +53,9 @@ class Seen:
         return pipeline.distil(self._method, self.ctx, self._entry, force=force)
 
     def members(self, label: int, most: int, side: int) -> list[NDArray[np.uint8]]:
-        """Return, for each prototype of a class, its cluster's training images that lie nearest to the centre.
+        """Return, for each distilled image of a class, the training images nearest to the centre of its cluster.
+
+        Images of one prototype stand one after the other.
 
         Raises:
             UsageError: the method has no clusters.
@@ -64,10 +66,13 @@ class Seen:
                 hint="Leave out --members, or choose a method with clusters, such as vlcp.",
             )
         rows = self.data.train.of_class(label)
-        return [
+        clusters = len(content.centres)
+        found = [
             self.data.train.images.batch(rows[nearest(content, cluster, most)].tolist(), side)
-            for cluster in range(len(content.centres))
+            for cluster in range(clusters)
         ]
+        count = self.ctx.ipc or clusters
+        return [found[image * clusters // count] for image in range(count)]
 
 
 def nearest(content: Embedding, cluster: int, most: int) -> NDArray[np.int64]:
@@ -84,31 +89,44 @@ def prepare(what: str, values: Mapping[str, Any]) -> tuple[Seen, Any]:
 
     Args:
         what: name of a method, or file of a record.
-        values: of the command: dataset, ipc, seed, preset and the options that all commands share.
+        values: of the command: dataset, ipc, seed, preset and the options that all commands share. A record says all
+            of them but the options of the data, which it does not hold; other options replace its own.
+
+    Raises:
+        UsageError: the data set is not the one of the record.
     """
     from ddbench import api, pipeline
+    from ddbench.study import merged
 
     wanted = {"method": what, **{name: values[name] for name in ("dataset", "ipc", "seed", "preset")}}
     shared = common.common_arguments(dict(values))
     options: Mapping[str, Any] = shared.pop("options")
     force = shared.pop("force")
+    recorded: Mapping[str, Any] = {}
     if what.endswith(".json"):
-        wanted, options = _cell(Path(what))
+        wanted, said, recorded = _cell(Path(what))
+        options = merged(said, options)
     shared["preset"] = wanted["preset"]
     ctx = api.context(options=options, **shared)
     data = pipeline.load_dataset(ctx, wanted["dataset"] or api.default_dataset(ctx.plugins))
+    if recorded and recorded["fingerprint"] != data.fingerprint:
+        raise UsageError(
+            f"The record was made from other images: {data.name} with fingerprint {recorded['fingerprint'][:8]} at"
+            f" {recorded['image_size']} pixels, here {data.fingerprint[:8]} at {data.image_size}.",
+            hint="Give the options that the data had, such as -o data.size=128, or the files of then.",
+        )
     ctx = replace(ctx, _dataset=data)
     method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
     budget = "" if mine.ipc is None else f", IPC {mine.ipc}"
     return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, mine, method, entry), force
 
 
-def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return what a record's distilled set was made from, with every option that the method had."""
+def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Return what a record's distilled set was made from, with every option that was set, and its data set."""
     from ddbench.registry import read_good
 
     cell = read_good(path).cell
     if cell.ipc is None:
         raise UsageError("The whole training set has no prototypes.")
     wanted = {"method": cell.method.name, "dataset": cell.dataset["name"], "ipc": cell.ipc, "seed": cell.seed}
-    return {**wanted, "preset": cell.preset}, {"method": cell.method.explicit, **cell.other_options}
+    return {**wanted, "preset": cell.preset}, {"method": cell.method.explicit, **cell.other_options}, cell.dataset

@@ -106,9 +106,11 @@ class Halves(Distiller):
         return Embedding("pixels", points, np.ones(len(points), bool), clusters, centres)
 
     def distill(self, ctx):
-        images = [self.embedding(ctx, label).centres for label in range(ctx.dataset.num_classes)]
-        labels = np.repeat(np.arange(ctx.dataset.num_classes), 2)
-        texts = tuple(f"a {word} digit" for _ in range(ctx.dataset.num_classes) for word in ("dark", "bright"))
+        each = ctx.ipc // 2
+        images = [self.embedding(ctx, label).centres.repeat(each, 0) for label in range(ctx.dataset.num_classes)]
+        labels = np.repeat(np.arange(ctx.dataset.num_classes), ctx.ipc)
+        words = ["dark"] * each + ["bright"] * each
+        texts = tuple(f"a {word} digit" for _ in range(ctx.dataset.num_classes) for word in words)
         return DistilledSet(np.concatenate(images).round().astype(np.uint8), labels, prompts=texts)
 
 
@@ -125,8 +127,15 @@ def test_training_images_of_clusters_beside_their_texts(registry):
     assert invoke(*drawn, "--classes", "3", "--members", "4").output.endswith("p.png\n")
     with Image.open("p.png") as picture:
         pixels = np.asarray(picture.convert("L"), float)
-    dark, bright = (pixels[12 + row * 58 : 60 + row * 58, 72:270].mean() for row in (0, 1))
+    dark, bright = (pixels[12 + row * 52 : 60 + row * 52, 72:270].mean() for row in (0, 1))
     assert bright > dark + 5  # members of the brighter half stand in the second row
+
+    # Two images of each prototype: both stand for the same cluster.
+    twice = ["4" if word == "2" else word for word in drawn]
+    assert invoke(*twice, "--classes", "1", "--members", "4").output.endswith("p.png\n")
+    with Image.open("p.png") as picture:
+        strips = [np.asarray(picture.convert("L"), int)[12 + row * 52 : 60 + row * 52, 72:270] for row in range(4)]
+    assert (strips[0] == strips[1]).all() and (strips[2] == strips[3]).all() and strips[2].mean() > strips[1].mean() + 5
 
     for wrong, message in (
         ([*halves, "--members", "4"], "Give --prompts"),

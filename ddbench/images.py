@@ -121,9 +121,15 @@ class FileImages(ImageSource):
 
 
 def fit(image: Image, size: int, channels: int) -> NDArray[np.uint8]:
-    """Resize the shorter side to ``size`` (bilinear, antialiased) and centre-crop: uint8 [size, size, channels]."""
+    """Resize the shorter side to ``size`` (bilinear, antialiased) and centre-crop: uint8 [size, size, channels].
+
+    Raises:
+        ValueError: values of more than 8 bits, which PIL would clip to 0 or 255.
+    """
     from PIL import Image as pil
 
+    if image.mode.startswith(("I", "F")):
+        raise ValueError(f"its values have more than 8 bits (mode {image.mode}); save it with 8 bits per channel")
     image = image.convert("RGB" if channels == 3 else "L")
     width, height = image.size
     if min(width, height) != size:

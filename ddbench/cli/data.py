@@ -94,6 +94,8 @@ def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> No
     broken file is named here instead of in the middle of a run. Stop and go on at any time.
     """
     ctx = _context(values)
+    if 0 in (size or ()):
+        raise click.BadParameter("images have at least one pixel.", param_hint="--size")
     for name in names:
         start = time.perf_counter()
         data = _load(ctx, name)
@@ -140,7 +142,8 @@ def _load(ctx: Context, name: str) -> Dataset:
 def _describe(data: Dataset) -> None:
     side, k = data.image_size, data.num_classes
     named = [f"{name} ({key})" for name, key in zip(data.class_names, data.class_ids, strict=True)]
-    click.echo(f"  classes      {k}, in this order: {', '.join(named[:2])}, … {named[-1]}")
+    shown = ", ".join(named) if k <= 3 else f"{', '.join(named[:2])}, … {named[-1]}"
+    click.echo(f"  classes      {k}, in this order: {shown}")
     for word, split in (("training", data.train), ("test", data.test)):
         counts = split.counts(k)
         each = f"{counts[0]:,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"

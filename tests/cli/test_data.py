@@ -76,6 +76,10 @@ def test_prepare_decodes_once(call, pets, tmp_path, monkeypatch):
     assert "nothing to decode" in call("prepare", "digits").stdout
 
 
+def test_a_side_of_nothing_is_refused(call, pets):
+    assert "--size" in call("prepare", pets, "--size", "8,0").output
+
+
 def test_a_disk_without_room_is_said_before(call, pets, monkeypatch):
     from ddbench_plugins.datasets import trees
 

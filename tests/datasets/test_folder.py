@@ -186,3 +186,21 @@ def test_a_class_with_one_image_cannot_be_split(load, tree, draw):
     draw(tree / "train" / "lonely" / "0.png", 0)
     with pytest.raises(ddbench.DataError, match="'lonely' has only one image"):
         load(f"folder:{tree / 'train'}")
+
+
+@pytest.mark.parametrize("names", [("train", "Testing"), ("train",), ("Train", "val")])
+def test_folders_named_as_splits_are_not_taken_for_classes(load, tree, names):
+    (tree / "train").rename(tree / "kept")
+    shutil.rmtree(tree / "test")
+    for name in names:
+        shutil.copytree(tree / "kept", tree / name)
+    shutil.rmtree(tree / "kept")
+    with pytest.raises(ddbench.DataError, match=f"has {' and '.join(sorted(names))}, but not both"):
+        load(f"folder:{tree}")
+
+
+@pytest.mark.parametrize(("kind", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])
+def test_values_that_do_not_fit_into_8_bits_are_refused_not_clipped(load, tree, kind, mode):
+    Image.fromarray(np.arange(144).reshape(12, 12).astype(kind)).save(tree / "train" / "b" / "deep.tiff")
+    with pytest.raises(ddbench.DataError, match=rf"b/deep.tiff cannot be read \(.*8 bits \(mode {mode}\); save it"):
+        load(f"folder:{tree}")

@@ -16,6 +16,8 @@ from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.datasets.trees import TreeImages, from_trees
 
 TEST_NAMES = ("test", "val", "validation", "valid")
+#: Folders of these names alone are splits, not classes.
+SPLIT_NAMES = frozenset({"train", "training", "testing", "eval", "dev", *TEST_NAMES})
 #: Uniform images up to this side are used as they are.
 NATIVE_LIMIT = 64
 DEFAULT_SIZE = 32
@@ -59,6 +61,12 @@ class Folder(ddbench.DatasetLoader):
             how = f"folders train and {test_folder.name}"
         else:
             classes = class_folders(folder)
+            if classes and {each.lower() for each in classes} <= SPLIT_NAMES:
+                raise DataError(
+                    f"{name} has {' and '.join(classes)}, but not both PATH/train/<class>/… and PATH/test/<class>/….",
+                    hint=f"Call the folders train and {', '.join(TEST_NAMES[:-1])} or {TEST_NAMES[-1]}, with a folder"
+                    " per class in each; or name the one folder that is to be split: folder:PATH/train.",
+                )
             if len(classes) < 2:
                 raise DataError(
                     f"{name} has {len(classes)} class folder(s); at least two are needed.",

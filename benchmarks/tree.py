@@ -56,19 +56,8 @@ def main() -> None:
 
 def plan(environment: dict[str, str]) -> str:
     """Plan VLCP's paper run on the whole tree in a new process; return its seconds and peak memory."""
-    command = [
-        sys.executable,
-        "-m",
-        "ddbench",
-        "plan",
-        "--method",
-        "vlcp",
-        "--eval",
-        "minimax",
-        "--dataset",
-        "imagenet-1k",
-    ]
-    command += ["--preset", "paper", "--offline"]
+    line = "plan --method vlcp --eval minimax --dataset imagenet-1k --preset paper -o data.size=64 --offline"
+    command = [sys.executable, "-m", "ddbench", *line.split()]
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)

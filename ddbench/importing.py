@@ -55,7 +55,7 @@ def read_set(
     if (source / disk.FILE).exists():
         if declared:
             raise UsageError(f"{source.name} is a set of ddbench, which says all about itself in {disk.FILE}.")
-        return _own(source, dataset, name, taken)
+        return _own(source, dataset, name, taken, warn)
     _refuse_taken(called, taken)
     found = _read(source, dataset, declared)
     content = _content(found, dataset, declared, source, warn)
@@ -197,8 +197,17 @@ def _refuse_taken(name: str, taken: Collection[str]) -> None:
         )
 
 
-def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str]) -> Distilled:
+def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str], warn: Callable[[str], None]) -> Distilled:
     loaded = disk.load(folder, dataset)
+    made_from = loaded.about["dataset"]
+    if (
+        made_from.get("fingerprint") != dataset.fingerprint
+    ):  # may be meant (another size), or training images in the test
+        warn(
+            f"{folder.name} was made from other images than these of {dataset.name}: {made_from.get('name')} with"
+            f" fingerprint {str(made_from.get('fingerprint'))[:8]} at {made_from.get('image_size')} pixels, here"
+            f" {dataset.fingerprint[:8]} at {dataset.image_size}; see that -o data.… are the same"
+        )
     content = reorder(loaded.distilled, loaded.class_ids, dataset, folder.name)
     method = dict(loaded.about["method"])
     if name and name != method["name"]:

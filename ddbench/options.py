@@ -190,4 +190,6 @@ def _apply(
 def _told(error: ErrorDetails) -> str:
     """Return one mistake in words; one of several options together has no place, and says itself which they are."""
     words = error["msg"].removeprefix("Value error, ")
+    if error["type"] in ("tuple_type", "list_type"):  # pydantic's words name a type of Python
+        words = 'write a list, such as [1,2] or ["a","b"]'
     return f"{'.'.join(map(str, error['loc']))}={error.get('input')!r}: {words}" if error["loc"] else words

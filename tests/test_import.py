@@ -400,3 +400,19 @@ def test_a_name_of_two_classes_is_refused():
     with pytest.raises(DataError, match="several classes") as error:
         match_class("crane", data)
     assert "n02012849, n03126707" in error.value.hint
+
+
+def test_a_set_made_from_other_images_is_said(tmp_path):
+    from ddbench import distilled, importing
+    from ddbench.testing.toy import toy_dataset
+
+    data, other = toy_dataset(), toy_dataset(seed=1)
+    rows = [int(data.train.of_class(label)[0]) for label in range(3)]
+    content = ddbench.DistilledSet(data.train.images.batch(rows, data.image_size), data.train.labels[rows])
+    method = {"name": "first", "version": 1, "options": {}, "explicit": {}}
+    distilled.save(tmp_path / "set", content, data, {"method": method, "ipc": 1, "seed": 0})
+    heard: list[str] = []
+    importing.read_set(tmp_path / "set", data, warn=heard.append)
+    assert not heard
+    importing.read_set(tmp_path / "set", other, warn=heard.append)
+    assert len(heard) == 1 and other.fingerprint[:8] in heard[0] and data.fingerprint[:8] in heard[0]

@@ -157,3 +157,12 @@ def test_a_mistake_of_several_options_is_told_in_the_plugins_words_alone():
     with pytest.raises(UsageError) as caught:
         resolve(plugin, "method/ordered", {}, Preset("cpu", "sane"), {"low": "3"})
     assert str(caught.value) == "method/ordered: low is 3, above high, 2"
+
+
+def test_a_list_is_asked_for_in_the_form_it_is_written():
+    plugin = type(
+        "Plugin", (), {"Options": create_model("Listed", __base__=Options, at=(tuple[int, ...], ())), "presets": ()}
+    )
+    with pytest.raises(UsageError, match=r"at=3: write a list, such as \[1,2\]"):
+        resolve(plugin, "method/listed", {}, Preset(), {"at": "3"})
+    assert resolve(plugin, "method/listed", {}, Preset(), {"at": "[3, 4]"}).values.at == (3, 4)

@@ -137,6 +137,14 @@ def test_only_gradients_of_convolutions_are_matched_unless_told_otherwise(ctx, r
     assert len(everything._matched(network)) == len(list(network.parameters()))
 
 
+def test_what_cannot_be_matched_is_refused(ctx, real):
+    work = _work(ctx, real)
+    with pytest.raises(ddbench.UsageError, match="no convolutions"):
+        work._matched(torch.nn.Linear(4, 3))
+    with pytest.raises(ddbench.UsageError, match="match=features compares vectors"):
+        _prepared(ctx, toy_dataset(channels=3), match="features", metric="rows")
+
+
 @pytest.mark.parametrize("match", ["gradients", "features"])
 def test_the_same_images_on_both_sides_have_no_distance(ctx, real, match):
     images = torch.cat([real.at(real.members(label)[:5]) for label in range(3)])

@@ -313,6 +313,13 @@ def test_mistakes_are_explained(ctx):
         distil(*_prepared(ctx, data, **(QUICK | {"network": "convnet-1-bn"})))
 
 
+def test_a_best_of_one_is_said(ctx):
+    quick = QUICK | {"keep": "best_validation", "eval_epochs": 1}
+    with pytest.warns(UserWarning, match="has nothing to choose from"):
+        made = distil(*_prepared(ctx, toy_dataset(channels=3), **quick))
+    assert list(made.content.extra["accuracy"]) == [str(quick["iterations"])]
+
+
 @pytest.mark.slow
 def test_training_on_the_images_comes_closer_to_the_experts(ctx, digits):
     quick = {"network": "convnet-1", "experts": 2, "syn_steps": 10, "expert_epochs": 2, "max_start_epoch": 1}

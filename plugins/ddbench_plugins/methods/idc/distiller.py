@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import ddbench
 from ddbench_plugins.matching.options import PixelOptions
@@ -76,6 +76,12 @@ class IdcOneOptions(PixelOptions):
     )
     lr_net: float = Field(0.01, gt=0, description="its learning rate (SGD, momentum 0.9)")
     weight_decay: float = Field(5e-4, ge=0, description="its weight decay")
+
+    @model_validator(mode="after")
+    def _features_have_no_rows(self) -> Self:
+        if self.match == "features" and self.metric == "rows":
+            raise ValueError("match=features compares vectors, which metric=rows leaves out; choose mse, l1 or l1_mean")
+        return self
 
 
 class IdcOptions(IdcOneOptions):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 import torch.nn.functional as F
 
+import ddbench
 from ddbench_plugins.matching.distances import distance
 from ddbench_plugins.matching.siamese import draw_view
 from ddbench_plugins.networks.native import kernels
@@ -147,7 +148,12 @@ class ClassMatching:
 
     def _matched(self, network: nn.Module) -> list[nn.Parameter]:
         sizes = {4, *([1] if self.settings.biases else []), *([2] if self.settings.classifier else [])}
-        return [parameter for parameter in network.parameters() if parameter.ndim in sizes]
+        if found := [parameter for parameter in network.parameters() if parameter.ndim in sizes]:
+            return found
+        raise ddbench.UsageError(
+            "The network has no convolutions whose gradients could be matched.",
+            hint="Choose one that has, e.g. -o method.network=convnet-3, or -o method.classifier=true.",
+        )
 
     def real_batch(self, label: int, number: int) -> Tensor:
         """Return the batch of a class in inner step ``number``: the next of a shuffled pass, short ones left out."""

@@ -92,6 +92,11 @@ class MTT(ddbench.Distiller):
         work = TrajectoryMatching(images, experts, network, self._settings(ctx, len(images.images)))
         best = options.keep != "last"
         candidates = range(options.evaluate_every, options.iterations, options.evaluate_every) if best else ()
+        if best and not candidates:
+            ctx.warn(
+                f"keep={options.keep} has nothing to choose from: {options.iterations} iterations, a candidate after"
+                f" every {options.evaluate_every}. Lower method.evaluate_every."
+            )
         last = optimise(
             ctx,
             "matching trajectories",

@@ -229,6 +229,30 @@ def test_a_wrong_board_is_found_before_anything_runs(write, tmp_path):
     assert not (tmp_path / "registry").exists()
 
 
+@pytest.mark.parametrize(
+    ("board", "words"),
+    [
+        ("name = 'x'\ntitle = 'X'\nstyle = 'variants'\nreference = 'plane'", "'plane'. Did you mean 'plain'"),
+        ("name = 'README'\ntitle = 'X'", "board name 'README' is taken"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_board_that_cannot_be_is_found_before_anything_runs(write, tmp_path, board, words, more):
+    path = write(f"[[cells]]\nlabel = 'plain'\n[[cells]]\noption.method.noise = 3.0\n[[board]]\n{board}")
+    with pytest.raises(UsageError, match=words):
+        invoke(path, *more)
+    assert not (tmp_path / "registry").exists()
+
+
+def test_what_failed_is_told_even_where_boards_cannot_be_written(write, tmp_path):
+    (tmp_path / "file").write_text("")
+    text = "[[cells]]\n[[cells]]\noption.method.fail = true\n[[board]]\nname = 'b'\ntitle = 'B'\nmetric = ['f1']"
+    result = invoke(write(text), "-q", "--out", "file")
+    assert "1 recorded, 1 failed" in result.stdout and result.exit_code == 1
+    assert "ZeroDivisionError: on purpose" in result.stderr and "Cannot write" in result.stderr
+    assert "empty   board b" in invoke(write(text), "-q").stdout
+
+
 def test_the_first_error_is_raised_where_a_traceback_is_wanted(write):
     found = jobs.expand(study.read(write("option.method.fail = true")))
     with pytest.raises(Exception, match="on purpose"):

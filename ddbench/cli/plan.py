@@ -59,6 +59,7 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
         reporter=QuietReporter(),
         rehearse=True,
     )
+    studies.check_boards(content, found)
     click.echo(click.style("cells", bold=True))
     studies.listing(found, Path(values["registry"]))
     seen = outlook(found.jobs, found.failures)

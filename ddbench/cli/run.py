@@ -117,6 +117,7 @@ def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
     shared = common.common_arguments(values)
     reporter, force = shared["reporter"], shared.pop("force")
     found = jobs.expand(content, **{key: value for key, value in shared.items() if key not in ("preset", "options")})
+    studies.check_boards(content, found)
     return studies.carry_out(
         content,
         found,

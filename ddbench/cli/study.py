@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.errors import DDBenchError
+from ddbench.errors import DDBenchError, unknown
 
 if TYPE_CHECKING:
     from ddbench.jobs import Expansion, Failure, Job
@@ -58,15 +58,21 @@ def carry_out(
         force: work again instead of reusing what is finished.
         debug: stop with the first error and its traceback.
     """
-    from ddbench.jobs import run
+    from ddbench.jobs import Failure, run
     from ddbench.records import Record
 
     ended = list(run(found.jobs, registry, reporter, force=force, stop=debug))
     records = [each for each in ended if isinstance(each, Record)]
     failures = [*found.failures, *(each for each in ended if not isinstance(each, Record))]
+    broken = len(failures)
     if records:
-        boards(study, found, records, registry, out)
-    click.echo(f"cells   {len(records)} recorded, {len(failures)} failed; records in {registry / 'results'}")
+        try:
+            boards(study, found, records, registry, out)
+        except DDBenchError as error:  # what failed before is told all the same
+            if debug:
+                raise
+            failures.append(Failure(f"boards in {out}", error))
+    click.echo(f"cells   {len(records)} recorded, {broken} failed; records in {registry / 'results'}")
     for name, other in found.same:
         click.echo(f"same    {name} comes to the same as {other}")
     return report(failures, again) if failures else 0
@@ -88,6 +94,26 @@ def report(failures: Sequence[Failure], again: str) -> int:
     return codes.pop() if len(codes) == 1 else DDBenchError.exit_code
 
 
+def check_boards(study: Study, found: Expansion) -> None:
+    """Look for mistakes in what a study says of its boards, before anything runs.
+
+    Raises:
+        UsageError: a key, a name that is taken, or a reference that is no variant of the study.
+    """
+    from ddbench.reports import boards as making
+    from ddbench.reports.declared import validated
+
+    declared = validated(study.boards, study.path.name)
+    making.boards([], declared)
+    if found.failures:  # the reference may be among the cells whose data are not there
+        return
+    known = [name for job in found.jobs for name in (job.name, job.label) if name]
+    known = list(dict.fromkeys([*known, *declared.columns.labels.values()]))
+    for page in declared.board:
+        if page.reference and page.reference not in known:
+            raise unknown(f"reference of board {page.name}", page.reference, known)
+
+
 def boards(study: Study, found: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
     from ddbench.reports import boards as making
@@ -100,7 +126,7 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
     declared = declared.model_copy(update={"columns": columns})
     claims = making.read_registry(registry).published
     made = making.boards(records, declared, claims=claims)
-    own = {page.name for page in declared.board}
+    own = [page.name for page in declared.board]
     for board in [board for board in made if board.name in own] or made:
         terminal.show(board)
         click.echo()
@@ -111,6 +137,9 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
         written.append("sweeps.png")
     for name in written:
         click.echo(f"wrote   {out / name}")
+    for name in own:
+        if name not in {board.name for board in made}:
+            click.echo(f"empty   board {name}: no record fits what it asks for")
 
 
 def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:

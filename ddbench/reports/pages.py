@@ -77,5 +77,5 @@ def _stale(folder: Path, pages: Mapping[str, str]) -> list[Path]:
 def _read(path: Path) -> str | None:
     try:
         return path.read_text("utf-8")
-    except (FileNotFoundError, UnicodeDecodeError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError):  # writing says what is wrong
         return None

@@ -56,6 +56,8 @@ def read_set(
         if declared:
             raise UsageError(f"{source.name} is a set of ddbench, which says all about itself in {disk.FILE}.")
         return _own(source, dataset, name, taken, warn)
+    if source.is_dir() and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}"))):
+        raise UsageError(f"{source} is a folder of {len(inside)} distilled set(s).", hint=f"Name them: {source}/*")
     _refuse_taken(called, taken)
     found = _read(source, dataset, declared)
     content = _content(found, dataset, declared, source, warn)

@@ -414,5 +414,7 @@ def test_a_set_made_from_other_images_is_said(tmp_path):
     heard: list[str] = []
     importing.read_set(tmp_path / "set", data, warn=heard.append)
     assert not heard
+    with pytest.raises(UsageError, match=r"is a folder of 1 distilled set\(s\)"):
+        importing.read_set(tmp_path, data)
     importing.read_set(tmp_path / "set", other, warn=heard.append)
     assert len(heard) == 1 and other.fingerprint[:8] in heard[0] and data.fingerprint[:8] in heard[0]

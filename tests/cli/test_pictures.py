@@ -70,6 +70,17 @@ def test_tsne_in_pixels_for_methods_that_say_nothing(registry):
     assert "Missing argument" in invoke("gallery").output
 
 
+def test_a_record_of_other_images_is_not_drawn_from_these(tmp_path):
+    from records import make
+
+    from ddbench import records
+
+    data = {**api.load_dataset("digits").describe(), "fingerprint": "0" * 64, "image_size": 128}
+    path = records.write(make("random", (0.5,), dataset=data), tmp_path)
+    with pytest.raises(UsageError, match="made from other images: digits with fingerprint 00000000 at 128 pixels"):
+        invoke("tsne", path)
+
+
 def test_pictures_and_pages_say_why_they_cannot_be_written(registry):
     (registry.parent / "file").write_text("")
     (registry.parent / "folder.png").mkdir()

@@ -71,6 +71,13 @@ class RecordError(DDBenchError):
     summary = "a record or distilled set on disk is not what its schema says"
 
 
+class DivergedError(DDBenchError):
+    """The loss of a training or a distillation stopped being a finite number."""
+
+    exit_code = 9
+    summary = "a training or a distillation diverged: its loss is no finite number any more"
+
+
 #: Exit code of a run stopped with Ctrl-C (the shell's convention: 128 + SIGINT).
 INTERRUPTED = 130
 
@@ -83,6 +90,7 @@ ERRORS: tuple[type[DDBenchError], ...] = (
     TeacherError,
     StorageError,
     RecordError,
+    DivergedError,
 )
 
 

@@ -12,6 +12,8 @@ from ddbench_plugins.matching.loop import run  # noqa: E402
 from ddbench_plugins.matching.real_batches import RealImages  # noqa: E402
 from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images  # noqa: E402
 
+from ddbench.errors import DivergedError  # noqa: E402
+
 
 def _generator(seed=0):
     return torch.Generator().manual_seed(seed)
@@ -130,5 +132,5 @@ def test_snapshots_are_taken_when_they_are_due():
 def test_a_loss_that_is_not_finite_stops_the_run():
     work = _Descent()
     work.fail_at = 3
-    with pytest.raises(FloatingPointError, match="step 4 of 6"):
+    with pytest.raises(DivergedError, match="step 4 of 6"):
         run(work, 6)

@@ -12,6 +12,8 @@ from ddbench_plugins.training.schedules import idc_multi_step, one_cycle
 from ddbench_plugins.training.seeding import derive_seed, seeded
 from torch import nn
 
+from ddbench.errors import DivergedError
+
 
 def toy_set(n=40, seed=0):
     """Two classes of 8×8 grey images, bright above or bright below."""
@@ -178,7 +180,7 @@ def test_a_schedule_per_step_moves_inside_an_epoch():
 
 
 def test_a_diverging_training_stops():
-    with pytest.raises(FloatingPointError, match="epoch 0"):
+    with pytest.raises(DivergedError, match="epoch 0"):
         train(small_network(), **SETTINGS, epochs=2, step=lambda f, b, g: f(b.images).mean() * float("nan"))
 
 

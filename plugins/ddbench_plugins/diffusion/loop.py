@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ddbench.errors import DivergedError
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -182,7 +184,10 @@ def optimise(
         if ema is not None:
             ema.update(parameters)
         if not math.isfinite(total) and settings.precision != "fp16":
-            raise FloatingPointError(f"{label}: the loss is {total} at step {step + 1}; lower the learning rate")
+            raise DivergedError(
+                f"{label}: the loss is {total} at step {step + 1}.",
+                hint="Lower the learning rate, or try --precision fp32.",
+            )
         losses = [*losses, total][-max(1, settings.steps // 10) :]
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
             progress(step + 1, settings.steps, f"{label} loss {sum(losses) / len(losses):.4g}".strip())

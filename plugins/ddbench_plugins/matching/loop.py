@@ -6,6 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ddbench.errors import DivergedError
 from ddbench_plugins.training.memory import keep_freed_memory
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run(
         snapshot: keeps the images somewhere.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
     keep_freed_memory()
     first, loss = 0, math.nan
@@ -62,7 +63,10 @@ def run(
     for done in range(first + 1, steps + 1):
         loss = work.step(done - 1)
         if not math.isfinite(loss):
-            raise FloatingPointError(f"the matching loss is not finite in step {done} of {steps}; lower the lr_img")
+            raise DivergedError(
+                f"The matching loss is not finite in step {done} of {steps}.",
+                hint="Lower the learning rate of the pixels (-o method.lr_img=…), or try --precision fp32.",
+            )
         progress(done, steps, f"loss {loss:.4g}")
         if done in snapshots:
             snapshot(done)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 
+from ddbench.errors import DivergedError
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.predict import as_float
@@ -113,7 +114,7 @@ def train(
 
     All randomness derives from ``seed`` and the epoch, so a training resumed from ``checkpoint`` ends bit-identically
     on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training, and
-    ``FloatingPointError`` if the loss stops being finite.
+    ``DivergedError`` if the loss stops being finite.
     """
     if len(images) == 0:
         raise ValueError("cannot train on an empty set")
@@ -177,7 +178,11 @@ def train(
                 total += loss.detach() * count
         result.losses.append(total.item() / len(images))
         if not math.isfinite(result.losses[-1]):
-            raise FloatingPointError(f"the training loss is not finite in epoch {epoch}")
+            raise DivergedError(
+                f"The training loss of {type(network).__name__} is not finite in epoch {epoch}.",
+                hint="Try --precision fp32, a lower learning rate (-o eval.lr=… where the evaluator has it), or another"
+                " network.",
+            )
         if test is not None and epoch in test_epochs:
             result.tests.append((epoch, test(network)))
         now = time.monotonic()

@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ddbench.errors import DivergedError
 from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.runtime import autocast
@@ -112,7 +113,7 @@ def recover(
         progress: gets iterations done, iterations in all, the loss in words.
 
     Raises:
-        FloatingPointError: the loss is not finite.
+        DivergedError: the loss is not finite.
     """
     keep_freed_memory()
     state = (checkpoint.load() if checkpoint else None) or {"chunk": 0}
@@ -132,7 +133,10 @@ def recover(
                 if chunk.iteration % 10 == 0 or chunk.iteration == settings.iterations:
                     terms = {name: round(float(part.detach()), 5) for name, part in parts.items()}
                     if not all(map(math.isfinite, terms.values())):
-                        raise FloatingPointError(f"the recovery loss is not finite: {terms}")
+                        raise DivergedError(
+                            f"The recovery loss is not finite: {terms}.",
+                            hint="Lower the learning rate (-o method.lr=…), or try --precision fp32.",
+                        )
                     text = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
                     progress(number * settings.iterations + chunk.iteration, total, text)
                 unfinished = chunk.iteration < settings.iterations

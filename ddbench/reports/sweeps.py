@@ -100,10 +100,15 @@ def _lines(records: Iterable[Record], option: str) -> tuple[dict[str, Points], d
         if option not in method.options:
             levels[title] = entry(members)
             continue
-        kept: dict[str, list[Record]] = defaultdict(list)
+        kept: dict[str, dict[tuple[str, int], Record]] = defaultdict(dict)
         for record in members:
-            kept[canonical(record.cell.method.options[option])].append(record)
-        points = [(runs[0].cell.method.options[option], entry(runs)) for runs in kept.values()]
+            # One set may have two records: a snapshot of the last iteration, an option set to its default.
+            runs = kept[canonical(record.cell.method.options[option])]
+            place = record.distilled.digest, record.cell.evaluation_seed
+            if place not in runs or len(record.result.values) > len(runs[place].result.values):
+                runs[place] = record
+        several = [list(runs.values()) for runs in kept.values()]
+        points = [(runs[0].cell.method.options[option], entry(runs)) for runs in several]
         lines[title] = sorted(points, key=lambda point: _rank(point[0]))
     return lines, levels
 

@@ -95,6 +95,13 @@ def test_snapshots_and_the_run_that_kept_them_make_one_line():
         sweeps.against(records[:1], "iterations")
 
 
+def test_a_snapshot_of_the_last_iteration_is_no_second_run():
+    whole, last = stopped_at(300, 0.5, 0.6, snapshots=[100, 300]), stopped_at(300, 0.5, 0.6, 0.7)
+    assert whole.distilled.digest == last.distilled.digest
+    lines, _ = sweeps.against([whole, last, stopped_at(100, 0.4)], "iterations")
+    assert [len(runs.values) for _, runs in lines["dm"]] == [1, 3]
+
+
 def test_lines_of_one_name_are_told_apart_by_whatever_differs():
     def changed(record, part, **update):
         cell = record.cell

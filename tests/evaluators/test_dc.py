@@ -69,7 +69,8 @@ def test_what_the_released_code_augments_without_dsa(ctx):
 
 
 def test_a_learned_rate_travels_with_the_set(ctx):
-    assert _protocol(ctx, learning_rate=0.03).settings["lr"] == 0.03
+    one, other = (_protocol(ctx, learning_rate=rate) for rate in (0.03, 0.05))
+    assert one.settings["lr"] == "learned with the set" and one.digest == other.digest
     assert _protocol(ctx, learning_rate=0.03, lr="0.02").settings["lr"] == 0.02
 
 

@@ -6,6 +6,7 @@ DiffAugment) and main.py; Cazenavette et al. 2022 (MTT): utils.py.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -66,7 +67,8 @@ class Dc(Evaluator):
                 "epochs": epochs(options, kind) + options.extra_epoch,
                 "batch_size": options.batch_size,
                 "optimiser": "SGD, momentum 0.9" + (", made anew at the drop" if options.reset_optimiser else ""),
-                "lr": learning_rate(options, distilled),
+                # A rate that was learned differs from set to set; in words, all such sets share one protocol.
+                "lr": "learned with the set" if learned(options, distilled) else learning_rate(options, distilled),
                 "weight_decay": options.weight_decay,
                 "schedule": f"×0.1 after {epochs(options, kind) // 2 + 2} epochs",
                 "image_size": ctx.dataset.image_size,
@@ -91,7 +93,7 @@ class Dc(Evaluator):
         images, labels = students.training_tensors(distilled, data, data.image_size)
         test_images, test_labels = students.test_tensors(data, data.image_size)
         seed = ctx.seed("student", repeat)
-        return students.train_student(
+        score = students.train_student(
             ctx,
             ctx.build_network(seed=seed),
             images=images,
@@ -109,6 +111,9 @@ class Dc(Evaluator):
             schedule=schedules.dc_step(count),
             restart_optimiser_at=[schedules.dc_restart_epoch(count)] if options.reset_optimiser else [],
         )
+        if learned(options, distilled):
+            return replace(score, metrics={**score.metrics, "learning_rate": learning_rate(options, distilled)})
+        return score
 
 
 def augmentation(wanted: str, dataset: Dataset, network: str) -> str:
@@ -123,6 +128,11 @@ def augmentation(wanted: str, dataset: Dataset, network: str) -> str:
 def epochs(options: DcOptions, kind: str) -> int:
     """Return the epochs as the papers count them: 300, or 1000 with augmentation (main.py)."""
     return options.epochs or (PLAIN_EPOCHS if kind == "plain" else AUGMENTED_EPOCHS)
+
+
+def learned(options: DcOptions, distilled: DistilledSet) -> bool:
+    """Return whether the learning rate is the one that travels with the set."""
+    return not options.lr and bool(distilled.learning_rate)
 
 
 def learning_rate(options: DcOptions, distilled: DistilledSet) -> float:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ddbench.distilled import SNAPSHOTS
 from ddbench.keys import canonical
 from ddbench.records import Record
 
@@ -37,8 +38,9 @@ def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def label(name: str, options: Mapping[str, Any]) -> str:
-    """Return a name with options: ``vlcp (strength=0.6)``."""
-    listed = ", ".join(f"{key}={value_text(value)}" for key, value in sorted(options.items()))
+    """Return a name with options: ``vlcp (strength=0.6)``; which snapshots were kept is left out."""
+    shown = {key: value for key, value in options.items() if key != SNAPSHOTS}
+    listed = ", ".join(f"{key}={value_text(value)}" for key, value in sorted(shown.items()))
     return f"{name} ({listed})" if listed else name
 
 

@@ -4,7 +4,7 @@ from records import make
 
 from ddbench.embedding import Embedding
 from ddbench.errors import UsageError
-from ddbench.reports import curves, figures, sweeps, tsne
+from ddbench.reports import curves, figures, notes, sweeps, tsne
 
 
 def blobs(outliers=3):
@@ -113,3 +113,9 @@ def test_lines_of_one_name_are_told_apart_by_whatever_differs():
     wider = [changed(record, "cell", other_options={"network": {"width": 3}}) for record in plain]
     assert list(sweeps.against([*plain, *newer], "iterations")[0]) == ["dm, version 1", "dm, version 2"]
     assert list(sweeps.against([*plain, *wider], "iterations")[0]) == ["dm", "dm, network.width 3"]
+
+
+def test_names_leave_out_which_snapshots_were_kept():
+    options = {"iterations": 300, "snapshots": [100], "lr_img": 2.0}
+    assert notes.label("dm", options) == "dm (iterations=300, lr_img=2)"
+    assert notes.label("dm", {"snapshots": [100]}) == "dm"

@@ -197,6 +197,12 @@ def test_every_method_can_be_planned(method, here):
     assert {path.name for path in (here / "home").iterdir()} <= {"network", "model-facts"}  # looked at, not made
 
 
+def test_every_expert_is_counted(here):
+    line = ["plan", "-m", "mtt", "-e", "dc", "--ipc", "1", "-o", "method.experts=7", "--repeats", "3"]
+    out = CliRunner().invoke(cli.group, line, catch_exceptions=False).stdout
+    assert "to do  expert ×7 " in out and "to do  student ×3 " in out and "  11 to do" in out
+
+
 def test_images_of_folders_are_planned_once_they_have_been_looked_at(here):
     for split, count in (("train", 3), ("test", 1)):
         for name in ("one", "two"):

@@ -78,7 +78,7 @@ def stages(seen: Outlook) -> None:
         return
     click.echo(click.style("\nstages", bold=True))
     rows = [("state", "stage", "time", "memory", "disk", "of", "why")]
-    for line in seen.lines:
+    for line in _together(seen.lines):
         name = line.name + (f" ×{line.count}" if line.count > 1 else "")
         costs = ("", "", "") if line.state == "done" else _costs(line.estimate)
         rows.append((line.state, name, *costs, line.of, line.why))
@@ -87,6 +87,20 @@ def stages(seen: Outlook) -> None:
         cells = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
         click.echo("  " + "  ".join([*cells, row[-1]]).rstrip())
     click.echo("  " + total(seen.left))
+
+
+def _together(lines: Sequence[Line]) -> list[Line]:
+    """Return neighbours that differ in nothing but which step they are (the experts of a method, students) as one."""
+    from dataclasses import replace
+
+    found: list[Line] = []
+    for line in lines:
+        shown = replace(line, key="", count=1, why=line.why if line.state != "done" else "finished")
+        if found and replace(found[-1], count=1, why=shown.why, key="") == shown and found[-1].state == line.state:
+            found[-1] = replace(shown, count=found[-1].count + line.count)
+        else:
+            found.append(line)
+    return found
 
 
 def _costs(estimate: Estimate) -> tuple[str, str, str]:

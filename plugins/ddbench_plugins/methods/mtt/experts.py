@@ -62,7 +62,9 @@ class Experts:
 
 def train_experts(ctx: ddbench.Context, data: ddbench.Dataset, recipe: Recipe, count: int) -> Experts:
     """Return ``count`` experts of the training split of ``data``, from the cache where they are there."""
-    folders = []
+    alike = {"recipe": {**asdict(recipe), "epochs": None}, "data": [data.image_size, data.channels, data.num_classes]}
+    effort = ddbench.Effort(len(data.train) * recipe.epochs, alike)
+    steps = []
     for number in range(count):
         mean, std = constants(data, recipe.normalisation)
         seed = ddbench.derive_seed(0, "mtt expert", number)
@@ -76,10 +78,13 @@ def train_experts(ctx: ddbench.Context, data: ddbench.Dataset, recipe: Recipe, c
             "seed": seed,
             "numerics": ctx.machine.numerics(),
         }
-        folders.append(
-            ctx.step("expert", inputs, lambda step, s=seed, n=number: _train(ctx, step, data, recipe, s, n, count)).dir
-        )
-    return Experts(folders, ctx.machine.device)
+
+        def build(step: ddbench.Step, seed: int = seed, number: int = number) -> None:
+            _train(ctx, step, data, recipe, seed, number, count)
+
+        steps.append(ctx.step("expert", inputs, build, effort=effort))
+    # Only now asked where they are: a plan, in which some are not, has then seen them all.
+    return Experts([step.dir for step in steps], ctx.machine.device)
 
 
 def _train(

@@ -65,7 +65,7 @@ def show(plugins: tuple[str, ...]) -> None:
 def check(names: tuple[str, ...], **values: Any) -> None:
     """List the files of data sets and name what is missing or broken; nothing is downloaded.
 
-    Shows classes, images per class, fingerprint and origin. Ends with exit code 4 when a data set is not there.
+    Shows classes, images per class, fingerprint and origin. Ends with exit code 4 when a data set is missing or broken.
     """
     ctx = _context({**values, "offline": True})
     absent = 0
@@ -78,7 +78,11 @@ def check(names: tuple[str, ...], **values: Any) -> None:
             continue
         if state is not None:
             click.echo(f"  files        {state.found}")
-        _describe(_load(ctx, name))
+        try:
+            _describe(_load(ctx, name))
+        except DataError as error:
+            absent += 1
+            click.echo(f"  broken       {error}\n  → {error.hint}")
     if absent:
         sys.exit(DataError.exit_code)
 

@@ -67,6 +67,14 @@ def test_check_describes_what_is_there(call, pets):
     assert "shapes" in call("check", "shapes", "--plugin", str(SHAPES)).stdout
 
 
+def test_a_broken_one_does_not_hide_the_others(call, pets, tmp_path):
+    (tmp_path / "data" / "pets" / "dog" / "3.png").write_bytes(b"no picture")
+    done = call("check", pets, "digits")
+    assert done.exit_code == 4
+    assert "broken       folder:pets" in done.stdout and "3.png" in done.stdout
+    assert "1,437 images" in done.stdout
+
+
 def test_prepare_decodes_once(call, pets, tmp_path, monkeypatch):
     shown = call("prepare", pets, "--size", "8,16").stdout
     assert "10 images at 16×16: 0.0 MB in" in shown and "ready after" in shown

@@ -202,9 +202,8 @@ def _refuse_taken(name: str, taken: Collection[str]) -> None:
 def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str], warn: Callable[[str], None]) -> Distilled:
     loaded = disk.load(folder, dataset)
     made_from = loaded.about["dataset"]
-    if (
-        made_from.get("fingerprint") != dataset.fingerprint
-    ):  # may be meant (another size), or training images in the test
+    # May be meant (another size), or training images in the test split.
+    if made_from.get("fingerprint") != dataset.fingerprint:
         warn(
             f"{folder.name} was made from other images than these of {dataset.name}: {made_from.get('name')} with"
             f" fingerprint {str(made_from.get('fingerprint'))[:8]} at {made_from.get('image_size')} pixels, here"

@@ -23,7 +23,8 @@ from pathlib import Path
 
 from ddbench_plugins.datasets.names import imagenet
 
-MISSING_WEIGHTS = 5  # exit code of a plan without the published models, which is made all the same
+from ddbench.errors import ModelError
+
 LINKS = 50_000  # file systems limit the links to one file (ext4: 65,000)
 
 
@@ -61,7 +62,8 @@ def plan(environment: dict[str, str]) -> str:
     start = time.perf_counter()
     process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
     _, status, usage = os.wait4(process.pid, 0)
-    if os.waitstatus_to_exitcode(status) not in (0, MISSING_WEIGHTS):
+    # A plan is made without the published models, too.
+    if os.waitstatus_to_exitcode(status) not in (0, ModelError.exit_code):
         sys.exit("ddbench plan failed")
     return f"{time.perf_counter() - start:.1f} s, peak {usage.ru_maxrss / 1024:,.0f} MB"
 

@@ -35,7 +35,7 @@ def main() -> None:
     content = loaded.distilled
     machine = {"plugins": (), "device": "auto", "precision": "auto", "offline": True, "force": False, "quiet": True}
     values = {"dataset": chosen.dataset, "ipc": chosen.ipc, "seed": 0, "preset": "", "options": (), **machine}
-    found, _ = seen.prepare("vlcp", values)
+    found = seen.prepare("vlcp", values)
     pipeline = base_model(found.ctx, found.ctx.options).load(decodes=True)
     rows, names, members = [], [], {}
     for number, (name, _, place) in enumerate(each.rpartition(":") for each in chosen.which):

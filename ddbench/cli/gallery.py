@@ -115,7 +115,7 @@ def _members(loaded: LoadedSet, names: list[str], values: dict[str, Any]) -> dic
             hint="Name a method or a record; finished steps are reused.",
         )
     one = {name: (values[name] or [default])[0] for name, default in (("dataset", ""), ("ipc", 10), ("seed", 0))}
-    found, _ = seen.prepare(names[0], {**values, **one})
+    found = seen.prepare(names[0], {**values, **one})
     shown = spread(len(loaded.class_names), values["classes"] or 10)
     side = loaded.distilled.images.shape[1]
     return {label: found.members(label, values["members"], side) for label in shown}

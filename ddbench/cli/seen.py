@@ -29,12 +29,14 @@ class Seen:
         seed: of distillation.
         data: the data set.
         ctx: the method's context.
+        force: whether the distilled set is to be made anew.
     """
 
     title: str
     seed: int
     data: Dataset
     ctx: Context
+    force: bool
     _method: Any
     _entry: Any
 
@@ -46,11 +48,11 @@ class Seen:
             found: Embedding | None = self._method.embedding(self.ctx, label)
         return found
 
-    def distilled(self, force: Any) -> Distilled:
-        """Return the distilled set, from the store where it is there."""
+    def distilled(self) -> Distilled:
+        """Return the distilled set, from the store where it is there and not forced."""
         from ddbench import pipeline
 
-        return pipeline.distil(self._method, self.ctx, self._entry, force=force)
+        return pipeline.distil(self._method, self.ctx, self._entry, force=self.force)
 
     def members(self, label: int, most: int, side: int) -> list[NDArray[np.uint8]]:
         """Return, for each distilled image of a class, the training images nearest to the centre of its cluster.
@@ -84,8 +86,8 @@ def nearest(content: Embedding, cluster: int, most: int) -> NDArray[np.int64]:
     return mine[np.argsort(np.einsum("ij,ij->i", offsets, offsets), kind="stable")[:most]]
 
 
-def prepare(what: str, values: Mapping[str, Any]) -> tuple[Seen, Any]:
-    """Return what a method or a record's method saw, and which steps the command forces to be done anew.
+def prepare(what: str, values: Mapping[str, Any]) -> Seen:
+    """Return what a method or a record's method saw.
 
     Args:
         what: name of a method, or file of a record.
@@ -118,7 +120,7 @@ def prepare(what: str, values: Mapping[str, Any]) -> tuple[Seen, Any]:
     ctx = replace(ctx, _dataset=data)
     method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
     budget = "" if mine.ipc is None else f", IPC {mine.ipc}"
-    return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, mine, method, entry), force
+    return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, mine, force, method, entry)
 
 
 def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

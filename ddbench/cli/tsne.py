@@ -41,11 +41,11 @@ def command(what: str, class_name: str, out: str, **values: Any) -> None:
     """
     from ddbench.reports import figures, tsne
 
-    found, force = seen.prepare(what, values)
+    found = seen.prepare(what, values)
     label = _label(found.data, class_name)
     content = found.embedding(label)
     if content is None:
-        content = _pixels(found.data, found.distilled(force), label)
+        content = _pixels(found.data, found.distilled(), label)
     figures.save(tsne.draw(content, f"{found.title}: {found.data.class_names[label]}", found.seed), Path(out))
     click.echo(out)
 

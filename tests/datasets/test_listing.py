@@ -20,5 +20,4 @@ def test_columns_give_back_the_files(found):
     assert list(kept) == found and len(kept) == len(found)
     assert list(kept.places) == [file.place for file in found]
     assert list(kept.ids) == [file.id for file in found] and kept.labels.tolist() == [file.label for file in found]
-    assert list(kept[1:-1:2]) == found[1:-1:2] and list(kept.places[::-1]) == [file.place for file in found][::-1]
     assert not found or kept[-1] == found[-1]

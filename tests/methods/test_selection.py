@@ -32,7 +32,7 @@ def distil(ctx, digits):
 @example(np.random.default_rng(0).normal(size=(2, 6)).astype(np.float32))  # a tie
 @given(features)
 def test_herding_is_its_formula(f):
-    """The formula as it is written, step by step; of equally near ones (two samples and their mean) rounding decides."""
+    """The formula as it is written, step by step; of equally near ones (such as two samples) rounding decides."""
     order = herding_order(f, min(len(f), 7)).tolist()
     f = f.astype(np.float64)
     mean, total = f.mean(0), np.zeros(f.shape[1])

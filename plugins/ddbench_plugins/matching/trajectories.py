@@ -77,7 +77,8 @@ def match(losses: Sequence[InnerLoss], start: Tensor, target: Tensor, images: Te
     by_images, by_lr = torch.zeros_like(images), torch.zeros_like(lr)
     for loss, before in zip(reversed(losses), reversed(path[:-1]), strict=True):
         parameters, x = before.detach().requires_grad_(), images.detach().requires_grad_()
-        (gradient,) = torch.autograd.grad(loss(parameters, x), parameters, create_graph=True)
+        with kernels():
+            (gradient,) = torch.autograd.grad(loss(parameters, x), parameters, create_graph=True)
         along = torch.dot(gradient, back)
         second, second_x = torch.autograd.grad(along, (parameters, x))
         by_images -= lr * second_x

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from torch import nn
 
+from ddbench_plugins.networks import native
 from ddbench_plugins.networks.base import Network
 from ddbench_plugins.networks.norms import Norm, make_norm
 
@@ -58,11 +59,22 @@ class ConvNet(Network):
         if side < 1:
             raise ValueError(f"ConvNet-{depth} needs images of at least {2**depth} pixels, got {image_size}")
         self.features = nn.Sequential(*layers)
+        self.fusible = norm == "instance" and activation == "relu" and pooling == "avg"
         self.classifier = nn.Linear(width * side * side, num_classes)
 
     def embed(self, x: Tensor) -> Tensor:
         """Flattened output of the last block, ``[B, width·side·side]`` (the feature of distribution matching)."""
-        return self.features(x).flatten(1)
+        if not self.fusible:
+            return self.features(x).flatten(1)
+        for start in range(0, len(self.features), 4):
+            conv, norm, *rest = self.features[start : start + 4]
+            x = conv(x)
+            if native.fits(x, pooled=True):
+                x = native.norm_relu_pool(x, norm.weight, norm.bias, norm.eps)
+            else:
+                for layer in (norm, *rest):
+                    x = layer(x)
+        return x.flatten(1)
 
 
 def build(

@@ -1,4 +1,6 @@
 /* Instance norm of channels-last activations [samples][pixels][channels], float32 or bfloat16 (kept as its 16 bits).
+ * With side 2 it is followed by ReLU and average pooling of 2x2 pixels: a block of the ConvNet but for its convolution,
+ * whose large activations are then read and written once instead of three times. With side 1 it is the norm alone.
  *
  * PyTorch's own kernels convert such tensors to another layout and back, which costs as much as the convolutions.
  * One sample is one thread's work and fits its cache, and sums run in a fixed order: results do not depend on the
@@ -32,66 +34,152 @@ static void store_bf16(void *to, size_t at, const float *restrict from, int chan
     for (int c = 0; c < channels; c++) t[c] = (uint16_t)((f[c] + 0x7fff + ((f[c] >> 16) & 1)) >> 16); /* to even */
 }
 
-/* mean, rstd: [samples][channels]; weight, bias: [channels]. */
+/* The pixel of number k among those that are pooled to pixel o; width is that of the input. */
+static size_t pixel(int o, int k, int side, int width) {
+    int across = width / side;
+    return (size_t)(o / across * side + k / side) * width + o % across * side + k % side;
+}
+
+/* What the norm's output is: row * scale + shift. Its ReLU lets the gradient of a pooled pixel through to this share. */
+#define PASSED(c) (side == 1 ? grad[c] : row[c] * scale[c] + shift[c] > 0 ? grad[c] * share : 0)
+#define SETUP                                                                                                          \
+    const float *restrict m = mean + ROW(s), *restrict r = rstd + ROW(s);                                              \
+    const int of = side * side, outputs = pixels / of;                                                                 \
+    const float share = 1.0f / of;                                                                                     \
+    size_t start = ROW(s) * pixels, pooled = ROW(s) * outputs;                                                         \
+    float row[channels], grad[channels], scale[channels], shift[channels];                                             \
+    for (int c = 0; c < channels; c++) {                                                                               \
+        scale[c] = weight[c] * r[c];                                                                                   \
+        shift[c] = bias[c] - m[c] * scale[c];                                                                          \
+    }
+
+/* mean, rstd: [samples][channels]; weight, bias: [channels]; y: [samples][pixels / side^2][channels]. */
 #define FORWARD(type)                                                                                                  \
     void forward_##type(const void *x, const float *weight, const float *bias, void *y, float *mean, float *rstd,      \
-                        int samples, int pixels, int channels, float eps) {                                            \
+                        int samples, int pixels, int channels, int width, int side, float eps) {                       \
         _Pragma("omp parallel for schedule(static)") for (int s = 0; s < samples; s++) {                               \
-            float row[channels], scale[channels], shift[channels];                                                     \
-            float *restrict m = mean + ROW(s), *restrict r = rstd + ROW(s);                                            \
-            size_t start = ROW(s) * pixels;                                                                            \
-            for (int c = 0; c < channels; c++) m[c] = r[c] = 0;                                                        \
+            float *restrict sum = mean + ROW(s), *restrict square = rstd + ROW(s), first[channels];                    \
+            for (int c = 0; c < channels; c++) sum[c] = square[c] = 0;                                                 \
             for (int p = 0; p < pixels; p++) {                                                                         \
-                load_##type(row, x, start + ROW(p), channels);                                                         \
-                for (int c = 0; c < channels; c++) m[c] += row[c];                                                     \
+                load_##type(first, x, ROW(s) * pixels + ROW(p), channels);                                             \
+                for (int c = 0; c < channels; c++) sum[c] += first[c];                                                 \
             }                                                                                                          \
-            for (int c = 0; c < channels; c++) m[c] /= pixels;                                                         \
+            for (int c = 0; c < channels; c++) sum[c] /= pixels;                                                       \
             for (int p = 0; p < pixels; p++) {                                                                         \
-                load_##type(row, x, start + ROW(p), channels);                                                         \
-                for (int c = 0; c < channels; c++) r[c] += (row[c] - m[c]) * (row[c] - m[c]);                          \
+                load_##type(first, x, ROW(s) * pixels + ROW(p), channels);                                             \
+                for (int c = 0; c < channels; c++) square[c] += (first[c] - sum[c]) * (first[c] - sum[c]);             \
             }                                                                                                          \
-            for (int c = 0; c < channels; c++) {                                                                       \
-                r[c] = 1 / sqrtf(r[c] / pixels + eps);                                                                 \
-                scale[c] = weight[c] * r[c];                                                                           \
-                shift[c] = bias[c] - m[c] * scale[c];                                                                  \
-            }                                                                                                          \
-            for (int p = 0; p < pixels; p++) {                                                                         \
-                load_##type(row, x, start + ROW(p), channels);                                                         \
-                for (int c = 0; c < channels; c++) row[c] = row[c] * scale[c] + shift[c];                              \
-                store_##type(y, start + ROW(p), row, channels);                                                        \
+            for (int c = 0; c < channels; c++) square[c] = 1 / sqrtf(square[c] / pixels + eps);                        \
+            SETUP                                                                                                      \
+            for (int o = 0; o < outputs; o++) {                                                                        \
+                for (int c = 0; c < channels; c++) grad[c] = 0;                                                        \
+                for (int k = 0; k < of; k++) {                                                                         \
+                    load_##type(row, x, start + ROW(pixel(o, k, side, width)), channels);                              \
+                    for (int c = 0; c < channels; c++) {                                                               \
+                        float value = row[c] * scale[c] + shift[c];                                                    \
+                        grad[c] += side == 1 || value > 0 ? value * share : 0;                                         \
+                    }                                                                                                  \
+                }                                                                                                      \
+                store_##type(y, pooled + ROW(o), grad, channels);                                                      \
             }                                                                                                          \
         }                                                                                                              \
     }
 
 /* dweight, dbias: [samples][channels], to be summed over samples. */
 #define BACKWARD(type)                                                                                                 \
-    void backward_##type(const void *dy, const void *x, const float *weight, const float *mean, const float *rstd,     \
-                         void *dx, float *dweight, float *dbias, int samples, int pixels, int channels) {              \
+    void backward_##type(const void *dy, const void *x, const float *weight, const float *bias, const float *mean,     \
+                         const float *rstd, void *dx, float *dweight, float *dbias, int samples, int pixels,           \
+                         int channels, int width, int side) {                                                          \
         _Pragma("omp parallel for schedule(static)") for (int s = 0; s < samples; s++) {                               \
-            float row[channels], grad[channels], scale[channels], slope[channels], shift[channels];                    \
-            const float *restrict m = mean + ROW(s), *restrict r = rstd + ROW(s);                                      \
+            SETUP                                                                                                      \
+            float by_x[channels], rest[channels];                                                                      \
             float *restrict dw = dweight + ROW(s), *restrict db = dbias + ROW(s);                                      \
-            size_t start = ROW(s) * pixels;                                                                            \
             for (int c = 0; c < channels; c++) dw[c] = db[c] = 0;                                                      \
-            for (int p = 0; p < pixels; p++) {                                                                         \
-                load_##type(row, x, start + ROW(p), channels);                                                         \
-                load_##type(grad, dy, start + ROW(p), channels);                                                       \
-                for (int c = 0; c < channels; c++) {                                                                   \
-                    db[c] += grad[c];                                                                                  \
-                    dw[c] += grad[c] * (row[c] - m[c]);                                                                \
+            for (int o = 0; o < outputs; o++) {                                                                        \
+                load_##type(grad, dy, pooled + ROW(o), channels);                                                      \
+                for (int k = 0; k < of; k++) {                                                                         \
+                    load_##type(row, x, start + ROW(pixel(o, k, side, width)), channels);                              \
+                    for (int c = 0; c < channels; c++) {                                                               \
+                        float g = PASSED(c);                                                                           \
+                        db[c] += g;                                                                                    \
+                        dw[c] += g * (row[c] - m[c]);                                                                  \
+                    }                                                                                                  \
                 }                                                                                                      \
             }                                                                                                          \
             for (int c = 0; c < channels; c++) {                                                                       \
                 dw[c] *= r[c];                                                                                         \
-                scale[c] = weight[c] * r[c];                                                                           \
-                slope[c] = -scale[c] * dw[c] * r[c] / pixels;                                                          \
-                shift[c] = -scale[c] * db[c] / pixels - slope[c] * m[c];                                               \
+                by_x[c] = -scale[c] * dw[c] * r[c] / pixels;                                                           \
+                rest[c] = -scale[c] * db[c] / pixels - by_x[c] * m[c];                                                 \
             }                                                                                                          \
-            for (int p = 0; p < pixels; p++) {                                                                         \
-                load_##type(row, x, start + ROW(p), channels);                                                         \
-                load_##type(grad, dy, start + ROW(p), channels);                                                       \
-                for (int c = 0; c < channels; c++) row[c] = grad[c] * scale[c] + row[c] * slope[c] + shift[c];         \
-                store_##type(dx, start + ROW(p), row, channels);                                                       \
+            for (int o = 0; o < outputs; o++) {                                                                        \
+                load_##type(grad, dy, pooled + ROW(o), channels);                                                      \
+                for (int k = 0; k < of; k++) {                                                                         \
+                    size_t at = start + ROW(pixel(o, k, side, width));                                                 \
+                    load_##type(row, x, at, channels);                                                                 \
+                    for (int c = 0; c < channels; c++)                                                                 \
+                        row[c] = PASSED(c) * scale[c] + row[c] * by_x[c] + rest[c];                                    \
+                    store_##type(dx, at, row, channels);                                                               \
+                }                                                                                                      \
+            }                                                                                                          \
+        }                                                                                                              \
+    }
+
+/* The backward pass, differentiated once more. Of its outputs dx, dweight and dbias, u, a and b are the gradients of
+ * something: ddy (as dy), ddx (as x) and ddweight ([samples][channels], to be summed over samples) are that thing's by
+ * the inputs dy, x and weight. */
+#define TWICE(type)                                                                                                    \
+    void twice_##type(const void *u, const float *a, const float *b, const void *dy, const void *x,                    \
+                      const float *weight, const float *bias, const float *mean, const float *rstd, void *ddy,         \
+                      void *ddx, float *ddweight, int samples, int pixels, int channels, int width, int side) {        \
+        _Pragma("omp parallel for schedule(static)") for (int s = 0; s < samples; s++) {                               \
+            SETUP                                                                                                      \
+            float along[channels], out[channels], sum_u[channels], sum_g[channels], ug[channels], ux[channels];        \
+            float gx[channels], slope[channels], by_u[channels], by_x[channels], base[channels], rest[channels];       \
+            float *restrict dw = ddweight + ROW(s);                                                                    \
+            for (int c = 0; c < channels; c++) sum_u[c] = sum_g[c] = ug[c] = ux[c] = gx[c] = 0;                        \
+            for (int o = 0; o < outputs; o++) {                                                                        \
+                load_##type(grad, dy, pooled + ROW(o), channels);                                                      \
+                for (int k = 0; k < of; k++) {                                                                         \
+                    size_t at = start + ROW(pixel(o, k, side, width));                                                 \
+                    load_##type(row, x, at, channels);                                                                 \
+                    load_##type(along, u, at, channels);                                                               \
+                    for (int c = 0; c < channels; c++) {                                                               \
+                        float hat = (row[c] - m[c]) * r[c], g = PASSED(c);                                             \
+                        sum_u[c] += along[c];                                                                          \
+                        sum_g[c] += g;                                                                                 \
+                        ug[c] += along[c] * g;                                                                         \
+                        ux[c] += along[c] * hat;                                                                       \
+                        gx[c] += g * hat;                                                                              \
+                    }                                                                                                  \
+                }                                                                                                      \
+            }                                                                                                          \
+            for (int c = 0; c < channels; c++) {                                                                       \
+                sum_u[c] /= pixels, sum_g[c] /= pixels, ux[c] /= pixels, gx[c] /= pixels;                              \
+                ug[c] = ug[c] / pixels - sum_u[c] * sum_g[c] - ux[c] * gx[c];                                          \
+                dw[c] = r[c] * pixels * ug[c];                                                                         \
+                /* by the gradient: u * scale + x * slope + base */                                                    \
+                slope[c] = r[c] * (a[c] - scale[c] * ux[c]);                                                           \
+                base[c] = b[c] - scale[c] * sum_u[c] - slope[c] * m[c];                                                \
+                /* by x: u * by_u + gradient * slope + x * by_x + rest */                                              \
+                by_u[c] = -scale[c] * r[c] * gx[c];                                                                    \
+                by_x[c] = -r[c] * (gx[c] * slope[c] + by_u[c] * ux[c] + scale[c] * r[c] * ug[c]);                      \
+                rest[c] = -by_u[c] * sum_u[c] - slope[c] * sum_g[c] - by_x[c] * m[c];                                  \
+            }                                                                                                          \
+            for (int o = 0; o < outputs; o++) {                                                                        \
+                load_##type(grad, dy, pooled + ROW(o), channels);                                                      \
+                for (int c = 0; c < channels; c++) out[c] = 0;                                                         \
+                for (int k = 0; k < of; k++) {                                                                         \
+                    size_t at = start + ROW(pixel(o, k, side, width));                                                 \
+                    load_##type(row, x, at, channels);                                                                 \
+                    load_##type(along, u, at, channels);                                                               \
+                    for (int c = 0; c < channels; c++) {                                                               \
+                        float by_gradient = along[c] * scale[c] + row[c] * slope[c] + base[c], g = PASSED(c);          \
+                        out[c] += side == 1 || row[c] * scale[c] + shift[c] > 0 ? by_gradient * share : 0;             \
+                        row[c] = along[c] * by_u[c] + g * slope[c] + row[c] * by_x[c] + rest[c];                       \
+                    }                                                                                                  \
+                    store_##type(ddx, at, row, channels);                                                              \
+                }                                                                                                      \
+                store_##type(ddy, pooled + ROW(o), out, channels);                                                     \
             }                                                                                                          \
         }                                                                                                              \
     }
@@ -100,3 +188,5 @@ FORWARD(f32)
 FORWARD(bf16)
 BACKWARD(f32)
 BACKWARD(bf16)
+TWICE(f32)
+TWICE(bf16)

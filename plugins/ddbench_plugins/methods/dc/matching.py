@@ -118,7 +118,7 @@ class GradientMatching:
     def _real_gradients(
         self, network: nn.Module, parameters: list[Tensor], x: Tensor, label: int
     ) -> tuple[Tensor, ...]:
-        with autocast(self.settings.precision, x.device), kernels():  # type: ignore[arg-type]
+        with autocast(self.settings.precision, x.device):  # type: ignore[arg-type]
             return self._gradients(network, parameters, x, label)
 
     @staticmethod
@@ -126,7 +126,8 @@ class GradientMatching:
         network: nn.Module, parameters: list[Tensor], x: Tensor, label: int, differentiable: bool = False
     ) -> tuple[Tensor, ...]:
         """Differentiable ones are taken in float32: the gradient of a gradient is no faster in bfloat16."""
-        logits = network(x.contiguous(memory_format=torch.channels_last))
+        with kernels():
+            logits = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), torch.full((len(x),), label, device=x.device))
         return torch.autograd.grad(loss, parameters, create_graph=differentiable)
 

@@ -131,17 +131,16 @@ class ClassMatching:
         real = self.real_batch(label, number)
         synthetic = self.scaled(self.images.decoded(label, generator), generator)
         view = draw_view(real.shape[-1], generator, settings.strategy, variant="idc")
-        with kernels():
-            target = [found.detach() for found in self._seen(network, view(real), label)]
+        target = [found.detach() for found in self._seen(network, view(real), label)]
         return distance(settings.metric, target, self._seen(network, view(synthetic), label, differentiable=True))
 
     def _seen(self, network: nn.Module, x: Tensor, label: int, differentiable: bool = False) -> tuple[Tensor, ...]:
         """Return what is matched: gradients of the chosen parameters, or the mean feature."""
         x = x.contiguous(memory_format=torch.channels_last)
         if self.settings.match == "features":
-            with autocast(self.settings.precision, x.device), torch.set_grad_enabled(differentiable):
+            with autocast(self.settings.precision, x.device), kernels(), torch.set_grad_enabled(differentiable):
                 return (network.embed(x).float().mean(0),)  # type: ignore[operator]
-        with autocast(self.settings.precision, x.device):
+        with autocast(self.settings.precision, x.device), kernels():
             logits = network(x).float()
         loss = F.cross_entropy(logits, torch.full((len(x),), label, device=x.device))
         return torch.autograd.grad(loss, self._matched(network), create_graph=differentiable)

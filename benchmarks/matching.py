@@ -1,17 +1,19 @@
-"""Iterations per second of distribution matching: ddbench against the released loop (fp32, class by class).
+"""Iterations per second of dm and mtt: ddbench against the released loop (fp32; dm class by class, mtt in one graph).
 
 Both sides run on random images of CIFAR-10's size, ten classes, ConvNet-3 of width 128, each in a process of its own on
 all cores, in turn. ddbench computes as `ddbench run` does: bfloat16 where the processor multiplies it, channels-last.
-Networks, batches and augmentation are made anew in every iteration, and counted. docs/benchmarks.md says more.
+Networks (of dm), batches and augmentation are made anew in every iteration, and counted. docs/benchmarks.md says more.
 
 examples:
   python benchmarks/matching.py --seconds 20
+  python benchmarks/matching.py --method mtt --seconds 60 --rounds 5
   python benchmarks/matching.py --ipc 1,10,50 --seconds 60 --rounds 5
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -24,6 +26,7 @@ from typing import Any
 SIDES = ("ddbench", "released")
 CLASSES, PER_CLASS, SIDE, CHANNELS, BATCH = 10, 500, 32, 3, 256
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)
+SYN_STEPS = 50  # of mtt: the paper's at one image per class
 WARM_UP = 2
 
 
@@ -31,14 +34,14 @@ def main() -> int:
     """Run the benchmark, or (in a child process) one side of it."""
     args = arguments()
     if args.side:
-        print(json.dumps(measure(args.side, int(args.ipc), args.seconds)))
+        print(json.dumps(measure(args.side, int(args.ipc), args.seconds, args.method)))
         return 0
     print("| IPC | ddbench, iterations/s | released loop, iterations/s | ratio |\n|---|---|---|---|")
     for ipc in args.ipc.split(","):
         found: dict[str, list[float]] = {side: [] for side in SIDES}
         for _ in range(args.rounds):
             for side in SIDES:
-                found[side].append(one_side(side, ipc, args.seconds))
+                found[side].append(one_side(side, ipc, args.seconds, args.method))
         ratios = [a / b for a, b in zip(*found.values(), strict=True)]
         cells = [statistics.median(values) for values in found.values()]
         span = f" ({min(ratios):.2f} to {max(ratios):.2f})" if args.rounds > 1 else ""
@@ -52,6 +55,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=about, epilog="examples:" + examples, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--method", choices=METHODS, default="dm", help="what is timed (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=30.0, help="per side and round (default: %(default)s)")
     parser.add_argument("--ipc", default="1", help="images per class, separated by commas (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=1, help="pairs of runs per IPC (default: %(default)s)")
@@ -59,17 +63,17 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def one_side(side: str, ipc: str, seconds: float) -> float:
+def one_side(side: str, ipc: str, seconds: float, method: str) -> float:
     """Run one side in a process of its own and return its iterations per second."""
-    command = [sys.executable, __file__, "--side", side, "--ipc", ipc, "--seconds", str(seconds)]
+    command = [sys.executable, __file__, "--side", side, "--ipc", ipc, "--seconds", str(seconds), "--method", method]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     rate: float = json.loads(done.stdout)["rate"]
     return rate
 
 
-def measure(side: str, ipc: int, seconds: float) -> dict[str, Any]:
+def measure(side: str, ipc: int, seconds: float, method: str = "dm") -> dict[str, Any]:
     """Return iterations per second of one side after a warm-up, over about ``seconds``."""
-    step = ours(ipc) if side == "ddbench" else released(ipc)
+    step = METHODS[method][SIDES.index(side)](ipc)
     for _ in range(WARM_UP):
         step()
     started, done = time.perf_counter(), 0
@@ -87,34 +91,47 @@ def random_images() -> Any:
     return images, np.arange(CLASSES, dtype=np.int64).repeat(PER_CLASS)
 
 
-def ours(ipc: int) -> Callable[[], float]:
-    """Return ddbench's iteration."""
-    import itertools
-
-    from ddbench_plugins.matching.real_batches import RealImages
-    from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images
-    from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
-    from ddbench_plugins.networks import convnet
-    from ddbench_plugins.training.dsa import STRATEGY
-    from ddbench_plugins.training.memory import keep_freed_memory
-    from ddbench_plugins.training.seeding import seeded
-
+def dataset() -> Any:
+    """Return the images as a data set of ddbench."""
     import ddbench
 
     images, labels = random_images()
     split = ddbench.Split(ddbench.ArrayImages(images), labels, tuple(map(str, range(len(labels)))))
     names = tuple(f"class {label}" for label in range(CLASSES))
-    data = ddbench.Dataset("random", names, names, SIDE, MEAN, STD, split, split, "random", "random numbers")
+    return ddbench.Dataset("random", names, names, SIDE, MEAN, STD, split, split, "random", "random numbers")
 
-    def network(number: int) -> Any:
-        import torch
 
-        with seeded(number):
-            made = convnet.build(in_channels=CHANNELS, image_size=SIDE, num_classes=CLASSES)
-        return made.to(memory_format=torch.channels_last).train()
+def task(ipc: int) -> Any:
+    """Return the task of a released loop."""
+    from released.common import Task
+
+    nowhere = Path()
+    return Task(nowhere, nowhere, SIDE, CHANNELS, CLASSES, ipc, MEAN, STD, flip=True, epochs=0)
+
+
+def network(number: int) -> Any:
+    """Return a ConvNet drawn from seed ``number``."""
+    import torch
+    from ddbench_plugins.networks import convnet
+    from ddbench_plugins.training.seeding import seeded
+
+    with seeded(number):
+        made = convnet.build(in_channels=CHANNELS, image_size=SIDE, num_classes=CLASSES)
+    return made.to(memory_format=torch.channels_last).train()
+
+
+def our_dm(ipc: int) -> Callable[[], float]:
+    """Return ddbench's iteration of dm."""
+    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images
+    from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
+    from ddbench_plugins.training.dsa import STRATEGY
+    from ddbench_plugins.training.memory import keep_freed_memory
+
+    import ddbench
 
     keep_freed_memory()
-    real = RealImages(data)
+    real = RealImages(dataset())
     synthetic = SyntheticImages(initial_images(real, ipc, "real", 0), ipc, 1.0)
     precision = ddbench.Machine.choose().precision
     settings = Matching(batch_real=BATCH, strategy=STRATEGY, bn_joint=True, precision=precision, seed=0)
@@ -122,11 +139,10 @@ def ours(ipc: int) -> Callable[[], float]:
     return lambda: work.step(next(numbers))
 
 
-def released(ipc: int) -> Callable[[], float]:
-    """Return the released loop's iteration."""
+def released_dm(ipc: int) -> Callable[[], float]:
+    """Return the released loop's iteration of dm."""
     import numpy as np
     import torch
-    from released.common import Task
     from released.dm_loop import Loop
 
     images, labels = random_images()
@@ -134,10 +150,58 @@ def released(ipc: int) -> Callable[[], float]:
     x = torch.from_numpy(images).permute(0, 3, 1, 2).float().contiguous() / 255
     x = (x - torch.tensor(MEAN).view(shape)) / torch.tensor(STD).view(shape)
     members = [np.flatnonzero(labels == label) for label in range(CLASSES)]
-    nowhere = Path()
-    task = Task(nowhere, nowhere, SIDE, CHANNELS, CLASSES, ipc, MEAN, STD, flip=True, epochs=0)
-    return Loop(task, x, members, BATCH).step
+    return Loop(task(ipc), x, members, BATCH).step
 
+
+class Segments:
+    """A stand-in for trained experts, which cost hours: between random networks a step takes as long."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def at(self, expert: int, epoch: int) -> Any:
+        """Return the parameters [P] of a random network."""
+        from ddbench_plugins.matching.trajectories import flat
+
+        return flat(network(epoch))
+
+
+def our_mtt(ipc: int) -> Callable[[], float]:
+    """Return ddbench's iteration of mtt."""
+    import torch
+    from ddbench_plugins.matching.trajectories import FlatNetwork
+    from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching, TrajectoryMatching
+    from ddbench_plugins.training.dsa import STRATEGY
+    from ddbench_plugins.training.memory import keep_freed_memory
+
+    import ddbench
+
+    keep_freed_memory()
+    count = CLASSES * ipc
+    images = ImagesWithRate(
+        torch.randn(count, CHANNELS, SIDE, SIDE), ipc, 100.0, rate=0.01, lr_rate=1e-7, positive=True, mean=MEAN, std=STD
+    )
+    settings = Matching(SYN_STEPS, expert_epochs=1, max_start_epoch=1, batch_syn=count, strategy=STRATEGY, seed=0)
+    precision = ddbench.Machine.choose().precision
+    work = TrajectoryMatching(images, Segments(), FlatNetwork(network(0), precision), settings)  # type: ignore[arg-type]
+    numbers = itertools.count()
+    return lambda: work.step(next(numbers))
+
+
+def released_mtt(ipc: int) -> Callable[[], float]:
+    """Return the released loop's iteration of mtt."""
+    import torch
+    from released.common import ConvNet
+    from released.mtt_loop import Loop
+
+    made = ConvNet(task(ipc), "instance")
+    loop = Loop(task(ipc), made, torch.randn(CLASSES * ipc, CHANNELS, SIDE, SIDE), SYN_STEPS)
+    segments = Segments()
+    return lambda: loop.step(segments.at(0, 0), segments.at(0, 1))
+
+
+#: ddbench's iteration and the released one.
+METHODS = {"dm": (our_dm, released_dm), "mtt": (our_mtt, released_mtt)}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -193,7 +193,8 @@ def to_csv(found: Iterable[Record]) -> str:
                 *(cell.evaluator.name, _json(cell.evaluator.options), cell.network, cell.preset),
                 *(record.protocol.digest, record.protocol.extension, record.protocol.settings.get("label_type", "")),
                 *(result.selection, repeat, value, result.last[repeat], "" if best is None else best),
-                *(costs.distill_seconds, costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels),
+                "" if costs.distill_seconds is None else costs.distill_seconds,
+                *(costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels),
                 *(_json([list(change) for change in record.shrunk]), record.key, record.digest),
             )
             writer.writerow([safe(item) if isinstance(item, str) else item for item in row])

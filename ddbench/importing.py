@@ -74,7 +74,7 @@ def read_set(
         seed=found.run,
         shrunk=(),
         steps=[],
-        seconds=0.0,
+        seconds=None,
         bytes={"images": size, "labels": content.labels.nbytes + soft},
         path=source,
     )
@@ -224,7 +224,7 @@ def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str], warn
         seed=loaded.about["seed"],
         shrunk=tuple((name, paper, used) for name, paper, used in loaded.about.get("shrunk", [])),
         steps=[],
-        seconds=0.0,
+        seconds=None,
         bytes=loaded.about["bytes"],
         path=folder,
     )

@@ -45,7 +45,7 @@ class Distilled:
         content: images and labels with what travels with them.
         key, digest: of the artifact and of its content.
         shrunk: options below the paper's scale.
-        costs: steps, seconds and bytes of the distillation.
+        steps, seconds, bytes: what it cost to make and costs to store; a set from a folder does not say the former.
         path: its folder.
     """
 
@@ -57,7 +57,7 @@ class Distilled:
     seed: int
     shrunk: tuple[tuple[str, Any, Any], ...]
     steps: list[dict[str, Any]]
-    seconds: float
+    seconds: float | None
     bytes: Mapping[str, int]
     path: Path
 
@@ -358,7 +358,7 @@ def _record(
     peaks = [value for entry in steps for name, value in entry.items() if name.startswith("peak_")]
     costs = Costs(
         steps=steps,
-        distill_seconds=round(made.seconds, 3),
+        distill_seconds=None if made.seconds is None else round(made.seconds, 3),
         evaluate_seconds=round(seconds, 3),
         peak_bytes=max(peaks, default=None),
         bytes_images=made.bytes["images"],

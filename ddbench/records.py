@@ -95,10 +95,10 @@ class Result(_Part):
 
 
 class Costs(_Part):
-    """What it cost, outside the digest."""
+    """What it cost, outside the digest; what distilling cost is None for a set that was read from a folder."""
 
     steps: list[dict[str, Any]]
-    distill_seconds: float
+    distill_seconds: float | None
     evaluate_seconds: float
     peak_bytes: int | None
     bytes_images: int

@@ -222,7 +222,7 @@ def _cost_flaws(record: Record) -> list[str]:
     seconds = [step.get("seconds", 0) for step in costs.steps]
     if not all(isinstance(value, int | float) for value in seconds):
         return ["a step's seconds are no number"]
-    amounts = [costs.distill_seconds, costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels, *seconds]
+    amounts = [costs.distill_seconds or 0, costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels, *seconds]
     return ["a cost is negative"] * any(amount < 0 for amount in [*amounts, costs.peak_bytes or 0])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import pickle
 from pathlib import Path
@@ -11,8 +12,10 @@ import pytest
 from PIL import Image
 
 import ddbench
+from ddbench import exchange
 from ddbench.cli import main
 from ddbench.errors import DataError, UsageError
+from ddbench.reports import describe
 from ddbench.ui import Reporter
 
 torch = pytest.importorskip("torch")
@@ -370,6 +373,7 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
     direct = {"space": "normalised", "run": 1, "name": "dm-authors"}
     (again,) = ddbench.evaluate("res_DM_toy_ConvNet_2ipc.pt", "nearest-mean", **settings, **direct)
     assert again.digest == record.digest and again.key == record.key
+    assert record.costs.distill_seconds is None is again.costs.distill_seconds  # nothing here says what it took
     path = tmp_path / "registry" / "results" / record.relative_path()
     content = json.loads(path.read_text())
     assert content["distilled"]["extra"]["imported"]["files"] == ["res_DM_toy_ConvNet_2ipc.pt"]
@@ -377,6 +381,9 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
     with pytest.raises(SystemExit) as stop:
         main(["registry", "verify", "--registry", "registry"])
     assert stop.value.code == 0
+    assert "not known how long to distil" in "\n".join(describe.summary(record))
+    line = next(csv.DictReader(exchange.to_csv([record]).splitlines()))
+    assert line["distill_seconds"] == "" and float(line["evaluate_seconds"]) >= 0
     with pytest.raises(SystemExit) as stop:
         main(["gallery", str(folder), "--out", "sheet.png"])
     assert stop.value.code == 0 and (tmp_path / "sheet.png").exists()

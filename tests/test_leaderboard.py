@@ -263,6 +263,10 @@ def test_the_long_style_has_one_line_per_cell_with_costs_and_gain():
     assert lines[1]["Images (kB)"] == "5.0" and lines[1]["Evaluate (s)"] == "2.0" and lines[1]["Runs"] == "3×2"
     text = data.to_csv([board])
     assert text.startswith("Data set,IPC,Method") and len(text.splitlines()) == 3
+    record = make("vlcp", (0.6,))
+    unknown = record.model_copy(update={"costs": record.costs.model_copy(update={"distill_seconds": None})})
+    (board,) = pages.boards([unknown], content, only="long")
+    assert dict(zip(board.grids[0].heads(), board.grids[0].texts()[0], strict=True))["Distil (s)"] == "–"
 
 
 def test_boards_choose_protocols_seeds_and_metrics():

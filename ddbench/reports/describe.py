@@ -37,8 +37,9 @@ def summary(record: Record) -> list[str]:
     kept = record.distilled
     lines.append(f"distilled  {kept.count} images {kept.shape[1:]} in {kept.space}, digest {kept.digest[:8]}")
     peak = "" if costs.peak_bytes is None else f", peak memory {_bytes(costs.peak_bytes)}"
+    distil = "not known how long" if costs.distill_seconds is None else f"{costs.distill_seconds:.1f} s"
     lines.append(
-        f"cost       {costs.distill_seconds:.1f} s to distil, {costs.evaluate_seconds:.1f} s to evaluate,"
+        f"cost       {distil} to distil, {costs.evaluate_seconds:.1f} s to evaluate,"
         f" {_bytes(costs.bytes_images)} of images, {_bytes(costs.bytes_labels)} of labels{peak}"
     )
     lines += [

@@ -68,6 +68,7 @@ def _method(record: Record) -> tuple[str, ...]:
 def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> tuple[Value, ...]:
     first = records[0]
     cell, settings, costs = first.cell, first.protocol.settings, [record.costs for record in records]
+    known = [cost.distill_seconds for cost in costs if cost.distill_seconds is not None]
     runs = entry(records, layout.metric)
     low, high = runs.interval or (None, None)
     gain = None
@@ -92,7 +93,7 @@ def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> 
         gain,
         statistics.fmean(cost.bytes_images for cost in costs) / 1000,
         statistics.fmean(cost.bytes_labels for cost in costs) / 1000,
-        statistics.fmean(cost.distill_seconds for cost in costs),
+        statistics.fmean(known) if known else None,
         statistics.fmean(cost.evaluate_seconds for cost in costs),
         notes.selection_text(first.result.selection),
         str(len(first.shrunk)) if first.shrunk else None,

@@ -183,7 +183,7 @@ def _record(record: Record, pool: Pool) -> list[Any]:
         pool.put(notes.flat({key: value for key, value in kept.extra.items() if not isinstance(value, list)})),
         pool.put([list(entry) for entry in record.shrunk]),
         [
-            round(costs.distill_seconds, 2),
+            None if costs.distill_seconds is None else round(costs.distill_seconds, 2),
             round(costs.evaluate_seconds, 2),
             costs.peak_bytes,
             costs.bytes_images,

@@ -125,7 +125,7 @@ class GradientMatching:
     def _gradients(
         network: nn.Module, parameters: list[Tensor], x: Tensor, label: int, differentiable: bool = False
     ) -> tuple[Tensor, ...]:
-        """Differentiable ones are taken in float32: the gradient of a gradient is no faster in bfloat16."""
+        """Differentiable ones, of few images beside the real ones, are taken in float32."""
         with kernels():
             logits = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), torch.full((len(x),), label, device=x.device))

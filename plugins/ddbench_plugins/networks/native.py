@@ -2,9 +2,9 @@
 (about a second) where there is a compiler.
 
 With them ConvNets train and test about twice as fast, and gradients of gradients (DC, IDC, MTT) take two fifths of the
-time in float32, a quarter in bfloat16; without them, or outside of :func:`kernels`, PyTorch's own operators are used. They are differentiable twice, by
-``torch.autograd`` only, so training loops, tests and matching ask for them, and everything else (``torch.func``,
-exports) is left alone.
+time in float32, a quarter in bfloat16; without them, or outside of :func:`kernels`, PyTorch's own operators are used.
+They are differentiable twice, by ``torch.autograd`` only, so training loops, tests and matching ask for them, and
+everything else (``torch.func``, exports) is left alone.
 """
 
 from __future__ import annotations

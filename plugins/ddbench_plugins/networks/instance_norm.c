@@ -12,23 +12,23 @@
 
 #define ROW(i) ((size_t)(i) * channels)
 
-static void load_f32(float *restrict to, const void *from, size_t at, int channels) {
+static inline void load_f32(float *restrict to, const void *from, size_t at, int channels) {
     const float *restrict f = (const float *)from + at;
     for (int c = 0; c < channels; c++) to[c] = f[c];
 }
 
-static void store_f32(void *to, size_t at, const float *restrict from, int channels) {
+static inline void store_f32(void *to, size_t at, const float *restrict from, int channels) {
     float *restrict t = (float *)to + at;
     for (int c = 0; c < channels; c++) t[c] = from[c];
 }
 
-static void load_bf16(float *restrict to, const void *from, size_t at, int channels) {
+static inline void load_bf16(float *restrict to, const void *from, size_t at, int channels) {
     const uint16_t *restrict f = (const uint16_t *)from + at;
     uint32_t *restrict t = (uint32_t *)to;
     for (int c = 0; c < channels; c++) t[c] = (uint32_t)f[c] << 16;
 }
 
-static void store_bf16(void *to, size_t at, const float *restrict from, int channels) {
+static inline void store_bf16(void *to, size_t at, const float *restrict from, int channels) {
     uint16_t *restrict t = (uint16_t *)to + at;
     const uint32_t *restrict f = (const uint32_t *)from;
     for (int c = 0; c < channels; c++) t[c] = (uint16_t)((f[c] + 0x7fff + ((f[c] >> 16) & 1)) >> 16); /* to even */
@@ -184,9 +184,8 @@ static size_t pixel(int o, int k, int side, int width) {
         }                                                                                                              \
     }
 
-FORWARD(f32)
-FORWARD(bf16)
-BACKWARD(f32)
-BACKWARD(bf16)
-TWICE(f32)
-TWICE(bf16)
+/* TYPE is given to the compiler; the detour replaces it before it is pasted into names. */
+#define OF(kernel, type) kernel(type)
+OF(FORWARD, TYPE)
+OF(BACKWARD, TYPE)
+OF(TWICE, TYPE)

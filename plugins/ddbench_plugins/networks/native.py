@@ -46,14 +46,16 @@ def kernels() -> Iterator[None]:
 
 
 @functools.cache
-def compiled() -> ctypes.CDLL | None:
-    """Compile and load the kernel, or return None where that is not possible (another system, no compiler)."""
+def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
+    """Compile and load the kernels of a type, or return None where that is impossible (another system, no compiler)."""
     compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
     if compiler is None or not sys.platform.startswith("linux"):
         return None
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "kernels.so"
-        options = ("-O3", "-march=native", "-fno-math-errno", "-fno-strict-aliasing", "-fopenmp", "-shared", "-fPIC")
+        # -O3 takes twice as long and makes nothing faster.
+        options = ["-O2", "-ftree-vectorize", "-march=native", "-fno-math-errno", "-fno-strict-aliasing", "-fopenmp"]
+        options += ["-shared", "-fPIC", f"-DTYPE={SUFFIX[dtype]}"]
         try:
             # torch has loaded its OpenMP already, and this library gets the same one: threads are shared.
             subprocess.run([compiler, *options, "-o", made, SOURCE, "-lm"], check=True, capture_output=True, timeout=60)
@@ -76,7 +78,7 @@ def fits(x: Tensor, *, pooled: bool = False) -> bool:
         and x.shape[1] <= MOST_CHANNELS
         and not (pooled and (x.shape[2] % 2 or x.shape[3] % 2))
         and x.is_contiguous(memory_format=torch.channels_last)
-        and compiled() is not None
+        and compiled(x.dtype) is not None
     )
 
 
@@ -151,4 +153,4 @@ def _like(gradient: Tensor, x: Tensor) -> Tensor:
 
 def _call(name: str, dtype: torch.dtype, *arguments: Any) -> None:
     pointers = (ctypes.c_void_p(a.data_ptr()) if isinstance(a, torch.Tensor) else a for a in arguments)
-    getattr(compiled(), f"{name}_{SUFFIX[dtype]}")(*pointers)
+    getattr(compiled(dtype), f"{name}_{SUFFIX[dtype]}")(*pointers)

@@ -83,7 +83,8 @@ def compile_if_worth_it(
     if compile == "auto":
         seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
         # Fusing halves the time of networks with per-image norms that have no good kernel as batch norm has.
-        fast = InstanceNorm if native.compiled() is not None else ()
+        dtype = torch.bfloat16 if resolve_precision(precision, example.device) == "bf16" else torch.float32
+        fast = InstanceNorm if native.compiled(dtype) is not None else ()
         slow = any(isinstance(m, nn.GroupNorm) and not isinstance(m, fast) for m in network.modules())
         share = 0.5 if slow else 0.07
         if example.device.type != "cpu" or seconds * share < _COMPILE_SECONDS:

@@ -28,7 +28,7 @@ def test_long_runs_are_compiled_where_it_pays(monkeypatch):
     assert runtime.compile_if_worth_it(network("group"), IMAGE, 100_000, "auto").compiled
     assert not runtime.compile_if_worth_it(network("batch"), IMAGE, 100_000, "auto").compiled
     for kernel, compiled in ((None, True), (object(), False)):  # instance norm has a kernel where there is a C compiler
-        monkeypatch.setattr(runtime.native, "compiled", lambda kernel=kernel: kernel)
+        monkeypatch.setattr(runtime.native, "compiled", lambda dtype, kernel=kernel: kernel)
         assert runtime.compile_if_worth_it(network(), IMAGE, 100_000, "auto").compiled == compiled
 
 

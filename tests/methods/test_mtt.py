@@ -77,7 +77,8 @@ def test_one_exact_step_reaches_its_target():
     assert float(other.lr) == pytest.approx(-2 / 0.3 * (1 - 0.2 / 0.3))
 
 
-def test_gradients_are_those_of_the_whole_unrolled_graph():
+@pytest.mark.parametrize("room", [0, 1, 2**30], ids=["no graph kept", "the first graph kept", "all graphs kept"])
+def test_gradients_are_those_of_the_whole_unrolled_graph(room):
     _, losses, start, target, images, _ = _problem()
     x, rate = images.clone().requires_grad_(), torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
     parameters = start.clone().requires_grad_()
@@ -86,7 +87,7 @@ def test_gradients_are_those_of_the_whole_unrolled_graph():
         parameters = parameters - rate * gradient
     whole = (parameters - target).square().sum() / (start - target).square().sum()
     whole.backward()
-    found = match(losses, start, target, images, rate.detach())
+    found = match(losses, start, target, images, rate.detach(), room=room)
     assert float(found.loss) == pytest.approx(float(whole.detach()), rel=1e-12)
     torch.testing.assert_close(found.images, x.grad, rtol=1e-9, atol=1e-14)
     torch.testing.assert_close(found.lr, rate.grad, rtol=1e-9, atol=1e-14)

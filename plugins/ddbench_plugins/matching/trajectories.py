@@ -1,8 +1,8 @@
 """A few training steps on synthetic images, and how their end depends on the images and on the learning rate.
 
-Cazenavette et al. 2022 (distill.py, reparam_module.py). Their code keeps the graph of all N steps; here the parameters
-before each step are kept, and the gradient goes back through the steps one by one, each worked out again. That is the
-same gradient with the memory of a single step.
+Cazenavette et al. 2022 (distill.py, reparam_module.py). Their code differentiates one graph of all N steps; here every
+step has its own, and the gradient goes back through them one by one. Graphs beyond a gigabyte are not kept but worked
+out again on the way back. That is the same gradient, with memory that does not grow with N.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ if TYPE_CHECKING:
 
 InnerLoss = Callable[["Tensor", "Tensor"], "Tensor"]
 """Loss of one step, from the flat parameters [P] and all synthetic images [N, C, S, S]; always the same numbers."""
+
+
+#: Bytes of graphs that are kept on the way out for the way back.
+ROOM = 2**30
 
 
 class FlatNetwork:
@@ -65,26 +69,60 @@ class Match(NamedTuple):
     """Its gradient by the learning rate."""
 
 
-def match(losses: Sequence[InnerLoss], start: Tensor, target: Tensor, images: Tensor, lr: Tensor) -> Match:
+def match(
+    losses: Sequence[InnerLoss], start: Tensor, target: Tensor, images: Tensor, lr: Tensor, *, room: int = ROOM
+) -> Match:
     """Train from ``start`` [P] by plain SGD, one step for each loss, and compare the end with ``target`` [P].
 
-    ``lr`` is a scalar tensor. Without any step the loss is 1.
+    ``lr`` is a scalar tensor, ``room`` the bytes of graphs that may be kept. Without any step the loss is 1.
     """
-    path = follow(losses, start, images, lr)
+    path, kept, size = [start], [], 0
+    for loss in losses:
+        if len(kept) * size < room:
+            step, size = _measured(loss, path[-1], images)
+            kept.append(step)
+            path.append(path[-1] - lr * step.gradient.detach())
+        else:
+            path += follow([loss], path[-1], images, lr)[1:]
     scale = (start - target).square().sum()
     missing = path[-1] - target
     back = 2 * missing / scale  # the gradient of the loss by the parameters, carried back step by step
     by_images, by_lr = torch.zeros_like(images), torch.zeros_like(lr)
-    for loss, before in zip(reversed(losses), reversed(path[:-1]), strict=True):
-        parameters, x = before.detach().requires_grad_(), images.detach().requires_grad_()
-        with kernels():
-            (gradient,) = torch.autograd.grad(loss(parameters, x), parameters, create_graph=True)
-        along = torch.dot(gradient, back)
-        second, second_x = torch.autograd.grad(along, (parameters, x))
+    for place in reversed(range(len(losses))):
+        step = kept.pop() if place < len(kept) else _step(losses[place], path[place], images)
+        along = torch.dot(step.gradient, back)
+        second, second_x = torch.autograd.grad(along, (step.parameters, step.images))
         by_images -= lr * second_x
         by_lr -= along.detach()
         back = back - lr * second
     return Match(missing.square().sum() / scale, by_images, by_lr)
+
+
+class _Step(NamedTuple):
+    """One step's gradient by the parameters, which can be differentiated by these and by the images."""
+
+    parameters: Tensor
+    images: Tensor
+    gradient: Tensor
+
+
+def _step(loss: InnerLoss, before: Tensor, images: Tensor) -> _Step:
+    parameters, x = before.detach().requires_grad_(), images.detach().requires_grad_()
+    with kernels():
+        (gradient,) = torch.autograd.grad(loss(parameters, x), parameters, create_graph=True)
+    return _Step(parameters, x, gradient)
+
+
+def _measured(loss: InnerLoss, before: Tensor, images: Tensor) -> tuple[_Step, int]:
+    """Return a step and the bytes of its graph, at most: tensors that it holds more than once count as often."""
+    sizes: list[int] = []
+
+    def pack(tensor: Tensor) -> Tensor:
+        sizes.append(tensor.nbytes)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        return _step(loss, before, images), max(sum(sizes), 1)
 
 
 def follow(losses: Sequence[InnerLoss], start: Tensor, images: Tensor, lr: Tensor) -> list[Tensor]:

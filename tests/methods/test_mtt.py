@@ -302,7 +302,8 @@ def test_what_the_cpu_scale_shrinks_is_listed(ctx, digits):
     shrunk = _prepared(ctx, replace(digits, name="cifar10"), ipc=1)[1].resolved.shrunk
     assert ("experts", 100, 5) in shrunk
     assert {name for name, _, _ in shrunk} == {
-        *("experts", "train_epochs", "expert_epochs", "iterations", "syn_steps", "evaluate_every", "eval_networks")
+        *("experts", "train_epochs", "expert_epochs", "iterations", "syn_steps", "evaluate_every", "eval_networks"),
+        "lr_img",  # the paper's is for whitened pixels
     }
 
 

@@ -143,6 +143,11 @@ def test_a_snapshot_is_what_a_shorter_run_ends_with(ctx, digits, tmp_path):
     assert longer.content.space == "normalized"
 
 
+def test_the_last_iteration_is_the_result_and_no_snapshot(ctx, digits):
+    made = distil(*_prepared(ctx, digits, iterations="3", snapshots="[2, 3]", batch_real="16", network="convnet-1"))
+    assert [path.name for path in (made.path / "snapshots").iterdir()] == ["000002"]
+
+
 def test_snapshots_belong_to_a_method_that_distils(ctx, digits):
     with pytest.raises(RuntimeError, match="while a method distils"):
         ctx.keep("000001", SyntheticImages(torch.zeros(10, 1, 16, 16), 1, 1.0).distilled())

@@ -54,7 +54,8 @@ def optimise(
             checkpoint=ctx.checkpoint,
             checkpoint_seconds=ctx.checkpoint_seconds,
             progress=advance,
-            snapshots={iteration * steps for iteration in (*options.snapshots, *also)},
+            # The last one is the result itself.
+            snapshots={iteration * steps for iteration in (*options.snapshots, *also) if iteration < iterations},
             snapshot=snapshot,
         )
     return images.distilled(space, extra={"loss": round(loss, 6)})

@@ -69,7 +69,7 @@ class ConvNet(Network):
         for start in range(0, len(self.features), 4):
             conv, norm, *rest = self.features[start : start + 4]
             x = conv(x)
-            if native.fits(x, pooled=True):
+            if native.fits(x, norm.weight, norm.bias, pooled=True):
                 x = native.norm_relu_pool(x, norm.weight, norm.bias, norm.eps)
             else:
                 for layer in (norm, *rest):

@@ -31,7 +31,10 @@ static inline void load_bf16(float *restrict to, const void *from, size_t at, in
 static inline void store_bf16(void *to, size_t at, const float *restrict from, int channels) {
     uint16_t *restrict t = (uint16_t *)to + at;
     const uint32_t *restrict f = (const uint32_t *)from;
-    for (int c = 0; c < channels; c++) t[c] = (uint16_t)((f[c] + 0x7fff + ((f[c] >> 16) & 1)) >> 16); /* to even */
+    for (int c = 0; c < channels; c++) { /* to even; what is no number stays none */
+        uint32_t rounded = (f[c] + 0x7fff + ((f[c] >> 16) & 1)) >> 16;
+        t[c] = (uint16_t)((f[c] & 0x7fffffff) > 0x7f800000 ? f[c] >> 16 | 0x40 : rounded);
+    }
 }
 
 /* The pixel of number k among those that are pooled to pixel o; width is that of the input. */
@@ -40,44 +43,56 @@ static size_t pixel(int o, int k, int side, int width) {
     return (size_t)(o / across * side + k / side) * width + o % across * side + k % side;
 }
 
-/* What the norm's output is: row * scale + shift. Its ReLU lets the gradient of a pooled pixel through to this share. */
-#define PASSED(c) (side == 1 ? grad[c] : row[c] * scale[c] + shift[c] > 0 ? grad[c] * share : 0)
+/* What the norm gives: computed from the difference, in which nothing is lost however large the mean is. */
+#define NORMED(c) ((row[c] - m[c]) * scale[c] + bias[c])
+/* Its ReLU lets the gradient of a pooled pixel through to this share; like PyTorch's, it lets NaN pass. */
+#define PASSED(c) (side == 1 ? grad[c] : NORMED(c) <= 0 ? 0 : grad[c] * share)
 #define SETUP                                                                                                          \
     const float *restrict m = mean + ROW(s), *restrict r = rstd + ROW(s);                                              \
     const int of = side * side, outputs = pixels / of;                                                                 \
     const float share = 1.0f / of;                                                                                     \
     size_t start = ROW(s) * pixels, pooled = ROW(s) * outputs;                                                         \
-    float row[channels], grad[channels], scale[channels], shift[channels];                                             \
-    for (int c = 0; c < channels; c++) {                                                                               \
-        scale[c] = weight[c] * r[c];                                                                                   \
-        shift[c] = bias[c] - m[c] * scale[c];                                                                          \
-    }
+    float row[channels], grad[channels], scale[channels];                                                              \
+    for (int c = 0; c < channels; c++) scale[c] = weight[c] * r[c];
 
 /* mean, rstd: [samples][channels]; weight, bias: [channels]; y: [samples][pixels / side^2][channels]. */
 #define FORWARD(type)                                                                                                  \
     void forward_##type(const void *x, const float *weight, const float *bias, void *y, float *mean, float *rstd,      \
                         int samples, int pixels, int channels, int width, int side, float eps) {                       \
         _Pragma("omp parallel for schedule(static)") for (int s = 0; s < samples; s++) {                               \
-            float *restrict sum = mean + ROW(s), *restrict square = rstd + ROW(s), first[channels];                    \
-            for (int c = 0; c < channels; c++) sum[c] = square[c] = 0;                                                 \
+            float *restrict sum = mean + ROW(s), *restrict square = rstd + ROW(s);                                     \
+            float first[channels], missed[channels], line[channels];                                                   \
+            for (int c = 0; c < channels; c++) sum[c] = square[c] = missed[c] = 0;                                     \
             for (int p = 0; p < pixels; p++) {                                                                         \
                 load_##type(first, x, ROW(s) * pixels + ROW(p), channels);                                             \
                 for (int c = 0; c < channels; c++) sum[c] += first[c];                                                 \
             }                                                                                                          \
             for (int c = 0; c < channels; c++) sum[c] /= pixels;                                                       \
-            for (int p = 0; p < pixels; p++) {                                                                         \
-                load_##type(first, x, ROW(s) * pixels + ROW(p), channels);                                             \
-                for (int c = 0; c < channels; c++) square[c] += (first[c] - sum[c]) * (first[c] - sum[c]);             \
+            for (int start = 0; start < pixels; start += width) { /* sums of sums lose less than one long one */       \
+                for (int c = 0; c < channels; c++) line[c] = 0;                                                        \
+                for (int p = start; p < start + width; p++) {                                                          \
+                    load_##type(first, x, ROW(s) * pixels + ROW(p), channels);                                         \
+                    for (int c = 0; c < channels; c++) {                                                               \
+                        float centred = first[c] - sum[c];                                                             \
+                        missed[c] += centred;                                                                          \
+                        line[c] += centred * centred;                                                                  \
+                    }                                                                                                  \
+                }                                                                                                      \
+                for (int c = 0; c < channels; c++) square[c] += line[c];                                               \
             }                                                                                                          \
-            for (int c = 0; c < channels; c++) square[c] = 1 / sqrtf(square[c] / pixels + eps);                        \
+            for (int c = 0; c < channels; c++) { /* what rounding cost the mean is made good */                        \
+                missed[c] /= pixels;                                                                                   \
+                sum[c] += missed[c];                                                                                   \
+                square[c] = 1 / sqrtf(square[c] / pixels - missed[c] * missed[c] + eps);                               \
+            }                                                                                                          \
             SETUP                                                                                                      \
             for (int o = 0; o < outputs; o++) {                                                                        \
                 for (int c = 0; c < channels; c++) grad[c] = 0;                                                        \
                 for (int k = 0; k < of; k++) {                                                                         \
                     load_##type(row, x, start + ROW(pixel(o, k, side, width)), channels);                              \
                     for (int c = 0; c < channels; c++) {                                                               \
-                        float value = row[c] * scale[c] + shift[c];                                                    \
-                        grad[c] += side == 1 || value > 0 ? value * share : 0;                                         \
+                        float value = NORMED(c);                                                                       \
+                        grad[c] += side == 2 && value <= 0 ? 0 : value * share;                                        \
                     }                                                                                                  \
                 }                                                                                                      \
                 store_##type(y, pooled + ROW(o), grad, channels);                                                      \
@@ -109,7 +124,7 @@ static size_t pixel(int o, int k, int side, int width) {
             for (int c = 0; c < channels; c++) {                                                                       \
                 dw[c] *= r[c];                                                                                         \
                 by_x[c] = -scale[c] * dw[c] * r[c] / pixels;                                                           \
-                rest[c] = -scale[c] * db[c] / pixels - by_x[c] * m[c];                                                 \
+                rest[c] = -scale[c] * db[c] / pixels;                                                                  \
             }                                                                                                          \
             for (int o = 0; o < outputs; o++) {                                                                        \
                 load_##type(grad, dy, pooled + ROW(o), channels);                                                      \
@@ -117,7 +132,7 @@ static size_t pixel(int o, int k, int side, int width) {
                     size_t at = start + ROW(pixel(o, k, side, width));                                                 \
                     load_##type(row, x, at, channels);                                                                 \
                     for (int c = 0; c < channels; c++)                                                                 \
-                        row[c] = PASSED(c) * scale[c] + row[c] * by_x[c] + rest[c];                                    \
+                        row[c] = PASSED(c) * scale[c] + (row[c] - m[c]) * by_x[c] + rest[c];                           \
                     store_##type(dx, at, row, channels);                                                               \
                 }                                                                                                      \
             }                                                                                                          \
@@ -157,13 +172,13 @@ static size_t pixel(int o, int k, int side, int width) {
                 sum_u[c] /= pixels, sum_g[c] /= pixels, ux[c] /= pixels, gx[c] /= pixels;                              \
                 ug[c] = ug[c] / pixels - sum_u[c] * sum_g[c] - ux[c] * gx[c];                                          \
                 dw[c] = r[c] * pixels * ug[c];                                                                         \
-                /* by the gradient: u * scale + x * slope + base */                                                    \
+                /* by the gradient: u * scale + (x - mean) * slope + base */                                           \
                 slope[c] = r[c] * (a[c] - scale[c] * ux[c]);                                                           \
-                base[c] = b[c] - scale[c] * sum_u[c] - slope[c] * m[c];                                                \
-                /* by x: u * by_u + gradient * slope + x * by_x + rest */                                              \
+                base[c] = b[c] - scale[c] * sum_u[c];                                                                  \
+                /* by x: u * by_u + gradient * slope + (x - mean) * by_x + rest */                                     \
                 by_u[c] = -scale[c] * r[c] * gx[c];                                                                    \
                 by_x[c] = -r[c] * (gx[c] * slope[c] + by_u[c] * ux[c] + scale[c] * r[c] * ug[c]);                      \
-                rest[c] = -by_u[c] * sum_u[c] - slope[c] * sum_g[c] - by_x[c] * m[c];                                  \
+                rest[c] = -by_u[c] * sum_u[c] - slope[c] * sum_g[c];                                                   \
             }                                                                                                          \
             for (int o = 0; o < outputs; o++) {                                                                        \
                 load_##type(grad, dy, pooled + ROW(o), channels);                                                      \
@@ -173,9 +188,10 @@ static size_t pixel(int o, int k, int side, int width) {
                     load_##type(row, x, at, channels);                                                                 \
                     load_##type(along, u, at, channels);                                                               \
                     for (int c = 0; c < channels; c++) {                                                               \
-                        float by_gradient = along[c] * scale[c] + row[c] * slope[c] + base[c], g = PASSED(c);          \
-                        out[c] += side == 1 || row[c] * scale[c] + shift[c] > 0 ? by_gradient * share : 0;             \
-                        row[c] = along[c] * by_u[c] + g * slope[c] + row[c] * by_x[c] + rest[c];                       \
+                        float centred = row[c] - m[c], g = PASSED(c);                                                  \
+                        float by_gradient = along[c] * scale[c] + centred * slope[c] + base[c];                        \
+                        out[c] += side == 2 && NORMED(c) <= 0 ? 0 : by_gradient * share;                               \
+                        row[c] = along[c] * by_u[c] + g * slope[c] + centred * by_x[c] + rest[c];                      \
                     }                                                                                                  \
                     store_##type(ddx, at, row, channels);                                                              \
                 }                                                                                                      \

@@ -134,8 +134,9 @@ def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
 
     try:
         return replace(ctx, _dataset=load_dataset(ctx, name)), []
-    except DataError as error:
-        return ctx, [f"  note: {error} Presets that ask for its size or number of classes are not applied."]
+    except DataError:
+        why = f"{name} could not be read here (`ddbench data check {name}` says why)"
+        return ctx, [f"  note: {why}: presets that ask for its size or number of classes are not applied."]
 
 
 def _context(values: dict[str, Any]) -> Context:
@@ -143,7 +144,10 @@ def _context(values: dict[str, Any]) -> Context:
     from ddbench.ui import QuietReporter
 
     options = common.parse_options(values["options"])
-    ctx = api.context(values["plugins"], values["preset"], options, "cpu", "fp32", reporter=QuietReporter())
+    # Showing downloads nothing.
+    ctx = api.context(
+        values["plugins"], values["preset"], options, "cpu", "fp32", offline=True, reporter=QuietReporter()
+    )
     return replace(ctx, ipc=values["ipc"], network=values["network"])
 
 

@@ -124,6 +124,14 @@ def test_show_tells_options_and_where_they_come_from():
     assert "network convnet-3" in invoke("show", "convnet-3").stdout
 
 
+def test_showing_options_for_a_data_set_downloads_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("DDBENCH_DATA", raising=False)
+    out = invoke("show", "mtt", "--preset", "official", "--dataset", "cifar100").stdout
+    assert "cifar100 could not be read here" in " ".join(out.split()) and "keep = best_test" in out
+    assert not (tmp_path / "home" / "data").exists()
+
+
 def test_a_folder_called_as_a_plugin_hides_nothing(here):
     (here / "digits").mkdir()
     assert invoke("show", "digits").stdout.startswith("dataset digits")

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 SOURCE = Path(__file__).with_name("instance_norm.c")
 SUFFIX = {torch.float32: "f32", torch.bfloat16: "bf16"}
-#: The kernel keeps a few rows of channels on the stack.
+#: The kernels keep up to fifteen rows of channels on the stack.
 MOST_CHANNELS = 2048
 
 _asked: ContextVar[bool] = ContextVar("kernels", default=False)
@@ -55,17 +55,10 @@ def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "kernels.so"
             # -O3 takes twice as long and makes nothing faster.
-            options = [
-                "-O2",
-                "-ftree-vectorize",
-                "-march=native",
-                "-fno-math-errno",
-                "-fno-strict-aliasing",
-                "-fopenmp",
-            ]
-            options += ["-shared", "-fPIC", f"-DTYPE={SUFFIX[dtype]}"]
+            options = "-O2 -ftree-vectorize -march=native -fno-math-errno -fno-strict-aliasing -fopenmp -shared -fPIC"
+            words = [compiler, *options.split(), f"-DTYPE={SUFFIX[dtype]}", "-o", made, SOURCE, "-lm"]
             # torch has loaded its OpenMP already, and this library gets the same one: threads are shared.
-            subprocess.run([compiler, *options, "-o", made, SOURCE, "-lm"], check=True, capture_output=True, timeout=60)
+            subprocess.run(words, check=True, capture_output=True, timeout=60)
             return ctypes.CDLL(str(made))
     except (OSError, subprocess.SubprocessError):
         return None

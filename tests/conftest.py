@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 settings.register_profile("ddbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ddbench")
 
+# Several workers share the cores, and what they start does, too (before torch is imported).
+if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
+
 # Tests never reach for a model hub; what is not on this machine must be refused with an explanation.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1")
 

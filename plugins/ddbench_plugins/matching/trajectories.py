@@ -83,7 +83,7 @@ def match(
             kept.append(step)
             path.append(path[-1] - lr * step.gradient.detach())
         else:
-            path += follow([loss], path[-1], images, lr)[1:]
+            path.append(follow([loss], path[-1], images, lr)[-1])
     scale = (start - target).square().sum()
     missing = path[-1] - target
     back = 2 * missing / scale  # the gradient of the loss by the parameters, carried back step by step

@@ -59,6 +59,7 @@ class ConvNet(Network):
         if side < 1:
             raise ValueError(f"ConvNet-{depth} needs images of at least {2**depth} pixels, got {image_size}")
         self.features = nn.Sequential(*layers)
+        # Whether its blocks are those that the compiled kernel computes at once.
         self.fusible = norm == "instance" and activation == "relu" and pooling == "avg"
         self.classifier = nn.Linear(width * side * side, num_classes)
 

@@ -18,7 +18,7 @@ from ddbench.importing import read_set
 from ddbench.importing import write as _write_imported
 from ddbench.imports.declared import Declared
 from ddbench.options import Preset
-from ddbench.pipeline import Distilled, check_network, data_key, distil, prepare_evaluator, prepare_method
+from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
 from ddbench.planning import carry_out, plan, preset_says, several
@@ -229,7 +229,7 @@ def import_set(
     if folder is not None:
         _free(folder)
     about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
-    inputs = {"format": disk.FORMAT, "dataset": data_key(ctx.dataset), "digest": made.digest, **about}
+    inputs = {"format": disk.FORMAT, "digest": made.digest, **about}
     done = ctx.step("imported", inputs, lambda step: _write_imported(made, step.dir, ctx.dataset))
     if folder is not None:
         disk.copy(done.dir, folder)

@@ -166,6 +166,24 @@ class Context:
 
     # Work ---------------------------------------------------------------------------------------------------------
 
+    def depends(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs of a step with what every step of a run depends on: the data set and the machine."""
+        if self._dataset is None:
+            return dict(inputs)
+        return {**inputs, "run": {"dataset": self._dataset.key(), "numerics": self.machine.numerics()}}
+
+    def content_digest(self, path: str | Path) -> str:
+        """Return the sha256 (hex) of a file, or of a folder's files with their names, remembered between runs.
+
+        For :meth:`Plugin.identity`, and what ddbench does with options marked as files.
+
+        Raises:
+            DataError: there is no such file, or it cannot be read.
+        """
+        from ddbench.contents import content_digest
+
+        return content_digest(Path(path).expanduser(), self.store, self.reporter)
+
     def step(
         self,
         name: str,
@@ -179,12 +197,13 @@ class Context:
 
         Args:
             name: what it is (``captions``, ``latents``, ``teacher``): a folder name in the store.
-            inputs: plain data that fully determines the result, e.g. the data set's fingerprint, options, seeds,
-                digests of other steps. Add a ``version`` to it and raise it when the builder's results change.
+            inputs: plain data that, with the data set and the machine, determines the result: options, seeds, digests
+                of files, keys of other steps. Add a ``version`` to it and raise it when the builder's results change.
             builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
             force: build it again.
             effort: what its time grows with, so that ``ddbench plan`` can tell how long another one will take.
         """
+        inputs = self.depends(inputs)
         done = self.store.get(name, inputs)
         if done and not force:
             self.reporter.log(f"✓ {name}: reused ({done.key[:8]})")

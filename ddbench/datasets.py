@@ -113,8 +113,21 @@ class Dataset:
         images = part.images.batch(range(len(part)), size or self.image_size)
         return images, part.labels
 
+    def key(self) -> dict[str, Any]:
+        """Return all of this data set that a result can depend on: part of the key of every step of a run."""
+        return {
+            "fingerprint": self.fingerprint,
+            "image_size": self.image_size,
+            "channels": self.channels,
+            "class_names": list(self.class_names),
+            "class_ids": list(self.class_ids),
+            "mean": [float(value) for value in self.mean],
+            "std": [float(value) for value in self.std],
+            "flip": bool(self.flip),
+        }
+
     def describe(self) -> dict[str, Any]:
-        """Return the facts of this data set that go into keys and records."""
+        """Return the facts of this data set that go into records."""
         return {
             "name": self.name,
             "fingerprint": self.fingerprint,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import glob
 import io
 import json
 from collections.abc import Callable, Iterable, Iterator
@@ -13,7 +14,7 @@ from pathlib import Path
 from ddbench import records
 from ddbench.errors import RecordError, StorageError, UsageError
 from ddbench.records import Record
-from ddbench.registry import RESULTS, Problem, flaws, paths
+from ddbench.registry import RESULTS, Problem, flaws, is_beside, paths
 from ddbench.reports.data import safe
 from ddbench.store import write_atomic, writing
 
@@ -64,27 +65,54 @@ def locked(registry: Path) -> Iterator[None]:
 def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
     """Write a record, unless the registry already has the same result or one with more repeats; safe among processes.
 
+    No record is ever replaced by one that is not the same experiment with more repeats: another result of the same cell
+    (made on another machine, with other versions, or from another distilled set) is kept beside the first.
+
     Args:
         record: freshly made.
         registry: its folder.
-        warn: told when another result of the same cell is replaced.
+        warn: told when another result of the same cell is there.
 
     Returns:
         What the registry holds now.
     """
     with locked(registry):
-        path = registry / RESULTS / record.relative_path()
-        if path.exists():
-            old = records.read(path)
+        usual = registry / RESULTS / record.relative_path()
+        for path in _places(usual):
+            try:
+                old = records.read(path)
+            except RecordError as error:
+                warn(f"{error} It stays as it is.")
+                continue
             if extends(old, record):
                 return old if len(old.result.values) > len(record.result.values) else record
-            if not extends(record, old):
+            if extends(record, old):
+                write_atomic(path, record.dump())
+                return record
+            if path == usual:
                 warn(
-                    f"{path.name}: the recorded result ({old.mean:.2%}) is replaced by {record.mean:.2%};"
-                    f" it was made by ddbench {old.environment.get('ddbench')} on {old.environment.get('processor')}."
+                    f"{path.name} is another result of the same cell: {old.mean:.2%}, made by ddbench"
+                    f" {old.environment.get('ddbench')} on {old.environment.get('processor')}. This one,"
+                    f" {record.mean:.2%}, is kept beside it; tables count the first (remove its file to count this one)"
                 )
-        records.write(record, registry)
+        write_atomic(registry / RESULTS / record.relative_path(beside=usual.exists()), record.dump())
     return record
+
+
+def path_of(record: Record, registry: Path) -> Path:
+    """Return the file of a record that :func:`keep` returned."""
+    usual = registry / RESULTS / record.relative_path()
+    for path in _places(usual):
+        with contextlib.suppress(RecordError):
+            if records.read(path).digest == record.digest:
+                return path
+    return usual
+
+
+def _places(usual: Path) -> list[Path]:
+    """Return the files that hold results of a cell: the usual one and those beside it."""
+    beside = (path for path in sorted(usual.parent.glob(f"{glob.escape(usual.stem)}_*.json")) if is_beside(path, usual))
+    return [path for path in (usual, *beside) if path.exists()]
 
 
 def extends(longer: Record, shorter: Record) -> bool:

@@ -63,10 +63,12 @@ def read_set(
     content = _content(found, dataset, declared, source, warn)
     digest = disk.content_digest(content)
     origin = content.extra[IMPORTED]["sha256"]
+    taken_for = _taken_for(content, declared)
+    said = {key: value for key, value in taken_for.items() if key not in ("mean", "std") or declared.mean}
     size = sum(path.stat().st_size for path in found.files) if found.as_pictures else content.images.nbytes
     soft = 0 if content.soft_labels is None else content.soft_labels.nbytes
     return Distilled(
-        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16]}, explicit={}),
+        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16], **taken_for}, explicit=said),
         content=content,
         key=digest,
         digest=digest,
@@ -78,6 +80,17 @@ def read_set(
         bytes={"images": size, "labels": content.labels.nbytes + soft},
         path=source,
     )
+
+
+def _taken_for(content: DistilledSet, declared: Declared) -> dict[str, Any]:
+    """Return what the files were taken for on the user's word: taken for something else, they are another set."""
+    imported = content.extra[IMPORTED]
+    found = {name: imported[name] for name in ("space", "mean", "std") if declared.space and name in imported}
+    if declared.classes:
+        found["classes"] = list(declared.classes)
+    if declared.learning_rate is not None:
+        found["learning_rate"] = declared.learning_rate
+    return found
 
 
 def write(made: Distilled, folder: Path, dataset: Dataset) -> None:

@@ -21,6 +21,9 @@ FIDELITIES = ("sane", "official")
 #: Key of ``Field(json_schema_extra={ASIDE: True})``: an option that asks for something beside the result (a snapshot)
 #: and changes none, so it is never listed as shrunk.
 ASIDE = "aside"
+#: Key of ``Field(json_schema_extra={FILE: True})``: an option that names a file or folder, whose content is part of
+#: keys and records. In place of True, a list of the words that it takes besides paths.
+FILE = "file"
 
 
 class Options(BaseModel):
@@ -127,16 +130,18 @@ def resolve(
         shrunk = tuple(
             (name, theirs[name], mine[name])
             for name in mine
-            if canonical(mine[name]) != canonical(theirs[name]) and not _is_aside(model, name)
+            if canonical(mine[name]) != canonical(theirs[name]) and not marker(model, name, ASIDE)
         )
     except (TypeError, ValueError) as error:
         raise PluginError(f"{who} has an option that is not plain data: {error}") from error
     return Resolved(used, sources, shrunk, experiment(rules, facts))
 
 
-def _is_aside(model: type[Options], name: str) -> bool:
-    extra = model.model_fields[name].json_schema_extra
-    return isinstance(extra, dict) and bool(extra.get(ASIDE))
+def marker(model: type[Options], name: str, key: str) -> Any:
+    """Return what an option's field is marked with under a key such as :data:`FILE`; None where it is not."""
+    known = model.model_fields.get(name)
+    extra = known.json_schema_extra if known else None
+    return extra.get(key) if isinstance(extra, dict) else None
 
 
 def parse_value(text: str) -> Any:

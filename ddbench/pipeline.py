@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from ddbench import dependencies, environment
 from ddbench import distilled as disk
-from ddbench import environment
 from ddbench.context import Context, load_plugin, unfit_network
-from ddbench.contracts import PLAIN, Budget, DistilledSet, Protocol, Score, not_plain
+from ddbench.contracts import Budget, DistilledSet, Protocol, Score
 from ddbench.datasets import Dataset, check_ipc
+from ddbench.dependencies import by_content, plugin_part
 from ddbench.errors import PluginError, UsageError
 from ddbench.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugins import Entry, plugin_errors
 from ddbench.records import (
-    Cell,
     Costs,
     DistilledPart,
     PluginPart,
@@ -100,20 +100,7 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
     """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
     plugin = plugin_part(ctx, entry)
     shrunk = _shrunk("method", ctx)
-    with plugin_errors(entry):
-        identity = dict(method.identity(ctx))
-    if mistake := not_plain(identity):
-        raise PluginError(f"Method {plugin.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
-    inputs = {
-        "dataset": data_key(ctx.dataset),
-        "method": {"name": plugin.name, "version": plugin.version, "options": ctx.resolved.dump()},
-        "identity": identity,
-        "ipc": ctx.ipc,
-        "seed": ctx.base_seed,
-        "others": _other_options(ctx),
-        "numerics": ctx.machine.numerics(),
-        "format": disk.FORMAT,
-    }
+    inputs = dependencies.artifact(method, ctx, entry, disk.FORMAT)
 
     def build(step: Step) -> None:
         with plugin_errors(entry):
@@ -125,7 +112,7 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
         step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
 
     effort = None
-    if force or not ctx.store.get("distilled", inputs):
+    if force or not ctx.store.get("distilled", ctx.depends(inputs)):
         with plugin_errors(entry):
             effort = next((stage.effort for stage in method.stages(ctx) if stage.name == "distilled"), None)
     done = ctx.step("distilled", inputs, build, force=force, effort=effort)
@@ -213,11 +200,8 @@ def check_network(ctx: Context) -> None:
                 raise unfit_network(data, ctx.network, error) from error
         step.info.update(parameters=sum(p.numel() for p in network.parameters() if p.requires_grad))
 
-    inputs = {
-        "network": ctx.network,
-        "version": entry.spec.cache_version,
-        "images": [data.image_size, data.channels, data.num_classes],
-    }
+    images = [data.image_size, data.channels, data.num_classes]
+    inputs = {"network": dependencies.network(ctx), "images": images}
     ctx.store.build("network", inputs, build)
 
 
@@ -252,16 +236,7 @@ def train_student(
 ) -> Done:
     """Train and test one network, or find it finished."""
     name = entry.spec.name
-    inputs = {
-        "dataset": data_key(ctx.dataset),
-        "distilled": made.digest,
-        "evaluator": {"name": name, "version": entry.spec.cache_version},
-        "protocol": protocol.digest,
-        "network": ctx.network,
-        "seed": ctx.base_seed,
-        "repeat": repeat,
-        "numerics": ctx.machine.numerics(),
-    }
+    inputs = dependencies.student(evaluator, ctx, entry, made.content, made.digest, protocol, repeat)
 
     def build(step: Step) -> None:
         before = len(ctx.ledger)
@@ -305,21 +280,6 @@ def student_effort(evaluator: str, protocol: Protocol, distilled: DistilledSet, 
     return Effort(amount, {**about, "settings": alike, "data": facts})
 
 
-def describe_cell(ctx: Context, method: PluginPart, evaluator: PluginPart, *, ipc: int | None, seed: int) -> Cell:
-    """Return what is asked for: ``ctx`` is the evaluator's, ``ipc`` and ``seed`` are the distilled set's."""
-    return Cell(
-        dataset=ctx.dataset.describe(),
-        method=method,
-        ipc=ipc,
-        seed=seed,
-        evaluator=evaluator,
-        network=ctx.network,
-        evaluation_seed=ctx.base_seed,
-        preset=str(ctx.preset),
-        other_options={scope: without_folders(values) for scope, values in _other_options(ctx).items()},
-    )
-
-
 def _record(
     ctx: Context,
     plugin: PluginPart,
@@ -328,7 +288,7 @@ def _record(
     students: Sequence[Done],
     seconds: float,
 ) -> Record:
-    cell = describe_cell(ctx, made.plugin, plugin, ipc=made.ipc, seed=made.seed)
+    cell = dependencies.cell(ctx, made.plugin, plugin, ipc=made.ipc, seed=made.seed)
     settings = json.loads(json.dumps(dict(protocol.settings)))
     selection = settings.get("selection", "last")
     infos = [student.info for student in students]
@@ -377,33 +337,10 @@ def _record(
     )
 
 
-def data_key(dataset: Dataset) -> dict[str, Any]:
-    """Return what a step depends on of a data set: its content, order and size."""
-    return {"fingerprint": dataset.fingerprint, "image_size": dataset.image_size, "channels": dataset.channels}
-
-
-def plugin_part(ctx: Context, entry: Entry) -> PluginPart:
-    """Return a plugin as it goes into keys and records."""
-    return PluginPart(
-        name=entry.spec.name,
-        version=entry.spec.cache_version,
-        options=without_folders(ctx.resolved.dump()),
-        explicit=without_folders(ctx.resolved.explicit),
-    )
-
-
-def without_folders(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return options with absolute paths cut to their last part: a record says nothing about the machine."""
-    return {
-        name: Path(value).name if isinstance(value, str) and Path(value).expanduser().is_absolute() else value
-        for name, value in options.items()
-    }
-
-
 def _shrunk(scope: str, ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
     """What differs from the paper's scale, by scope and option, without folders of this machine."""
     return tuple(
-        (f"{scope}.{name}", paper, without_folders({name: used})[name]) for name, paper, used in ctx.resolved.shrunk
+        (f"{scope}.{name}", paper, by_content(ctx, {name: used})[name]) for name, paper, used in ctx.resolved.shrunk
     )
 
 
@@ -414,12 +351,3 @@ def _changed_data(ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
         return ()
     loading = replace(ctx, _dataset=None, ipc=None, network="", method="")
     return _shrunk("data", loading.with_options_of(load_plugin(entry), entry))
-
-
-def _other_options(ctx: Context) -> dict[str, dict[str, Any]]:
-    """Options set for plugins that are neither the method, the evaluator nor the data set (captioners, networks)."""
-    return {
-        scope: dict(values)
-        for scope, values in ctx.explicit.items()
-        if values and scope.partition("/")[0] in ("captioner", "network")
-    }

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from ddbench.context import Context
+from ddbench.dependencies import cell, plugin_part
 from ddbench.errors import UsageError
 from ddbench.exchange import keep
 from ddbench.interfaces import Distiller, Evaluator
 from ddbench.pipeline import (
     Distilled,
     check_network,
-    describe_cell,
     distil,
     evaluate,
-    plugin_part,
     prepare_evaluator,
     prepare_method,
 )
@@ -57,7 +56,7 @@ class Planned:
         """Return the cell of a record that is still to be made."""
         method = plugin_part(self.ctx, self.entry)
         evaluator = plugin_part(measurement.ctx, measurement.entry)
-        return describe_cell(measurement.ctx, method, evaluator, ipc=self.ctx.ipc, seed=self.ctx.base_seed)
+        return cell(measurement.ctx, method, evaluator, ipc=self.ctx.ipc, seed=self.ctx.base_seed)
 
 
 def plan(

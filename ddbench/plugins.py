@@ -37,10 +37,17 @@ FAILURES = (Exception, SystemExit)
 
 @dataclass(frozen=True)
 class Owner:
-    """Where a plugin came from."""
+    """Where a plugin came from.
+
+    Attributes:
+        name: of the entry point or file.
+        origin: "built-in", "<distribution> <version>" or "file".
+        source: digest of a plugin file, whose author changes it between runs; part of the keys of its results.
+    """
 
     name: str
-    origin: str  # "built-in", "<distribution> <version>" or "file"
+    origin: str
+    source: str = ""
 
     def __str__(self) -> str:
         return f"{self.name} ({self.origin})"
@@ -217,7 +224,9 @@ def load_plugins(files: Iterable[str | Path] = ()) -> Plugins:
     with_files = Plugins(_manager(), {k: dict(v) for k, v in plugins.entries.items()}, list(plugins.owners))
     with_files.failures = list(plugins.failures)
     for path in {Path(file).expanduser().resolve(): Path(file).expanduser() for file in files}.values():
-        with_files.add(_module_from_file(path), Owner(path.name, "file"))
+        module = _module_from_file(path)
+        source = hashlib.sha256(path.read_bytes()).hexdigest()
+        with_files.add(module, Owner(path.name, "file", source))
         with_files.files.append(str(path))
     return with_files
 

@@ -138,9 +138,14 @@ class Record(_Part):
         """Return the digest recomputed from the content, to find edited numbers."""
         return result_digest(self.cell, self.protocol, self.distilled, self.result, self.shrunk)
 
-    def relative_path(self) -> Path:
-        """Return where this record lives below ``registry/results``."""
-        return place(self.cell, self.key)
+    def relative_path(self, *, beside: bool = False) -> Path:
+        """Return where this record lives below ``registry/results``.
+
+        Args:
+            beside: its place where another result of the same cell has the usual one.
+        """
+        path = place(self.cell, self.key)
+        return path.with_name(f"{path.stem}_{self.digest[:8]}.json") if beside else path
 
     def dump(self) -> str:
         """Return the record as JSON text."""

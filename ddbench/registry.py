@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import re
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +131,11 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
             problems.extend(Problem(where, message) for message in found)
             continue
         expected = (Path(RESULTS) / record.relative_path()).as_posix()
-        if where != expected:
+        if where != expected and is_beside(Path(where), Path(expected)):
+            if record.key not in cells:  # the other result was taken away
+                cells[record.key] = where
+                good.append(record)
+        elif where != expected:
             misplaced.append((where, record, expected))
         elif same := cells.get(record.key):
             problems.append(Problem(where, f"is the same cell as {same}"))
@@ -144,6 +149,14 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
         if record.key in cells:
             problems.append(Problem(where, f"is the same cell as {cells[record.key]}"))
     return good, sorted(problems, key=lambda problem: problem.path)
+
+
+def is_beside(path: Path, usual: Path) -> bool:
+    """Return whether a file is the place of another result of the same cell, which tables do not count."""
+    return (
+        path.parent == usual.parent
+        and re.fullmatch(re.escape(usual.stem) + r"_[0-9a-f]{8}\.json", path.name) is not None
+    )
 
 
 def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:

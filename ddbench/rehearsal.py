@@ -76,6 +76,7 @@ class Rehearsal(Context):
         effort: Effort | None = None,
     ) -> Done:
         """Return the step if it is there, else something that only knows its key."""
+        inputs = self.depends(inputs)
         key, done = digest(inputs), self.store.get(name, inputs)
         if all(each.key != key for each in self.seen):
             stopped = not done and self.store.started(name, inputs)

@@ -55,14 +55,42 @@ def test_two_processes_writing_at_once_lose_nothing(ours):
     assert max(len(record.result.values) for record in found if record.cell.ipc == 10) == 8
 
 
-def test_keeping_never_shortens_and_says_what_it_replaces(ours):
+def test_keeping_never_shortens_nor_replaces_what_is_no_extension(ours):
     said = []
     exchange.keep(make("vlcp", (0.5, 0.6)), ours, said.append)
     assert len(exchange.keep(make("vlcp", (0.5,)), ours, said.append).result.values) == 2
     exchange.keep(make("vlcp", (0.5, 0.6, 0.7)), ours, said.append)
     assert not said and len(registry.read_all(ours)[0].result.values) == 3
+    other = exchange.keep(make("vlcp", (0.8,)), ours, said.append)
+    assert len(said) == 1 and "another result of the same cell" in said[0] and "kept beside" in said[0]
+    usual, beside = registry.paths(ours)
+    assert exchange.path_of(other, ours) == beside and records.read(beside) == other
+    assert len(records.read(usual).result.values) == 3 and exchange.path_of(records.read(usual), ours) == usual
+    # Again, or with more repeats, it takes its own place; a third result has a third.
     exchange.keep(make("vlcp", (0.8,)), ours, said.append)
-    assert len(said) == 1 and "is replaced" in said[0]
+    exchange.keep(make("vlcp", (0.8, 0.9)), ours, said.append)
+    assert registry.paths(ours) == [usual, beside] and records.read(beside).result.values == [0.8, 0.9]
+    exchange.keep(make("vlcp", (0.1,)), ours, said.append)
+    assert len(registry.paths(ours)) == 3
+
+
+def test_of_two_results_of_a_cell_the_first_counts_and_both_are_in_order(ours):
+    first, second = make("vlcp", (0.5,)), make("vlcp", (0.8,))
+    for record in (first, second):
+        exchange.keep(record, ours, lambda message: None)
+    assert registry.load(ours) == ([first], [])
+    exchange.path_of(first, ours).unlink()
+    assert registry.load(ours) == ([second], [])
+
+
+def test_a_faulty_record_is_not_overwritten(ours):
+    said = []
+    exchange.keep(make("vlcp", (0.5,)), ours, said.append)
+    (path,) = registry.paths(ours)
+    path.write_text("{")
+    record = exchange.keep(make("vlcp", (0.5,)), ours, said.append)
+    assert path.read_text() == "{" and "stays as it is" in said[0]
+    assert records.read(exchange.path_of(record, ours)) == record
 
 
 def test_import_adds_extends_and_never_overwrites_silently(ours, theirs):

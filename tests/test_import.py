@@ -81,7 +81,8 @@ def test_mtt_with_its_learned_rate(bring, tensors, tmp_path):
     assert origin["files"] == ["images_best.pt", "labels_best.pt", "lr_best.pt"]
     assert origin["mean"] == [MEAN] and origin["std"] == [STD] and origin["outside"] > 0
     assert made.about["method"] == {
-        "name": "theirs", "version": 1, "options": {"imported": origin["sha256"][:16]}, "explicit": {}
+        "name": "theirs", "version": 1, "explicit": {"space": "normalised"},
+        "options": {"imported": origin["sha256"][:16], "space": "normalised", "mean": [MEAN], "std": [STD]},
     }  # fmt: skip
     assert bring(tmp_path / "images_best.pt", space="normalised", learning_rate=0.5).about["learning_rate"] == 0.5
 

@@ -98,7 +98,7 @@ def test_force_works_again(run):
     assert not any("reused" in line for line in log.lines)
 
 
-def test_a_changed_result_replaces_the_record_with_a_warning(run, tmp_path):
+def test_another_result_of_the_same_cell_is_kept_beside_the_first(run, tmp_path):
     (record,) = run()
     path = tmp_path / "registry" / "results" / record.relative_path()
     content = json.loads(path.read_text())
@@ -106,8 +106,10 @@ def test_a_changed_result_replaces_the_record_with_a_warning(run, tmp_path):
     path.write_text(json.dumps(content))
     log = Log()
     run(reporter=log)
-    assert "replaced" in log.warnings[0]
-    assert records.read(path) == record
+    assert "another result of the same cell" in log.warnings[0]
+    assert json.loads(path.read_text()) == content
+    (beside,) = path.parent.glob(f"{path.stem}_*.json")
+    assert records.read(beside) == record
 
 
 @pytest.mark.parametrize(

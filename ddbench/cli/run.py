@@ -132,13 +132,14 @@ def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
 
 def show(found: list[Record], registry: Path, started: float) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
+    from ddbench.exchange import path_of
     from ddbench.leaderboard import build
     from ddbench.reports import pages, terminal
 
     terminal.show(build(found, pages.layout(pages.declared(Path("leaderboards")))))
     click.echo()
     for record in found:
-        click.echo(f"record  {registry / 'results' / record.relative_path()}")
+        click.echo(f"record  {path_of(record, registry)}")
     for folder, record in {images_folder(record): record for record in found}.items():
         if folder is not None:
             cell = record.cell

@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 class FromFileOptions(Options):
     """Options of the captioner ``file``."""
 
-    path: str = Field("", description="the metadata.jsonl with the captions, or the folder it is in")
+    path: str = Field(
+        "", description="the metadata.jsonl with the captions, or the folder it is in", json_schema_extra={"file": True}
+    )
 
 
 class FromFile(Captioner):

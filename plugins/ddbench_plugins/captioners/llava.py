@@ -30,7 +30,11 @@ OFFICIAL_PROMPT = PROMPT.replace("image. Include", "image.Include")
 class LlavaOptions(Options):
     """Options of the captioner ``llava``."""
 
-    model: str = Field("llava-hf/llava-1.5-7b-hf", description="hub id or local folder of a LLaVA 1.5 model")
+    model: str = Field(
+        "llava-hf/llava-1.5-7b-hf",
+        description="hub id or local folder of a LLaVA 1.5 model",
+        json_schema_extra={"file": True},
+    )
     revision: str | None = Field(None, description="commit, tag or branch of the hub model")
     prompt: str = Field(PROMPT, description="question asked for every image; {class_name} is replaced")
     class_name: Literal["first", "full"] = Field(

@@ -88,7 +88,8 @@ class Backbone:
         if not self._facts:
             known = self.on_hub()
             state = {"hub": self.source, "commit": known.revision} if known and known.here else {}
-            state = state or folder_identity(self.source)
+            if not state and (folder := Path(self.source).expanduser()).is_dir():
+                state = {"folder": self.ctx.content_digest(folder)}
             if state:
                 inputs = {"version": 1, "kind": type(self).__name__, **state}
                 self._facts = dict(self.ctx.store.build("model-facts", inputs, self._note).info)
@@ -164,13 +165,18 @@ def identified(model: Model) -> Model:
     return model
 
 
-def folder_identity(source: str) -> dict[str, Any]:
-    """Return the state of a backbone in a local folder, for a method's ``identity``; nothing for any other."""
-    folder = Path(source).expanduser()
-    if source == "small" or not folder.is_dir():
-        return {}
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {"backbone": [[p.name, p.stat().st_size, p.stat().st_mtime_ns] for p in files]}
+def backbone_identity(ctx: Context, options: BackboneOptions, files: tuple[str, ...] = PIPELINE) -> dict[str, Any]:
+    """Return which weights a method starts from, for its ``identity``; nothing for a model that is trained here.
+
+    A model of the hub that is not here yet has no commit before it is fetched.
+    """
+    if options.backbone == "small":
+        shipped = shipped_model(ctx, small_preset(ctx, options))
+        return {"shipped": ctx.content_digest(shipped)} if shipped else {}
+    if (folder := Path(options.backbone).expanduser()).is_dir():
+        return {"folder": ctx.content_digest(folder)}
+    known = published(options.backbone, files, options.revision)
+    return {"commit": known.revision} if known and known.here else {}
 
 
 def small_preset(ctx: Context, options: BackboneOptions) -> SmallPreset:

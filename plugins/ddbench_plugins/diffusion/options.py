@@ -15,6 +15,7 @@ class BackboneOptions(Options):
     backbone: str = Field(
         "small",
         description="diffusion model: 'small' (trained on the data set), a hub id, or a folder in diffusers' layout",
+        json_schema_extra={"file": ["small"]},
     )
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
     small_preset: Literal["auto", "digits", "cifar10", "imagenette64"] = Field(

@@ -14,6 +14,8 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.labelling import Plan
 
@@ -31,7 +33,11 @@ class FkdOptions(Options):
         None, ge=1, description="keep the largest logits only, the other classes sharing the rest; all when none"
     )
     teacher: str = Field("", description="network of the teacher; the student's when empty")
-    teacher_file: str = Field("", description="safetensors file of a trained teacher instead of training one")
+    teacher_file: str = Field(
+        "",
+        description="safetensors file of a trained teacher instead of training one",
+        json_schema_extra={"file": True},
+    )
     teacher_mode: Literal["eval", "train"] = Field(
         "eval", description="whether the teacher's batch norm uses its own statistics or those of each batch"
     )
@@ -76,6 +82,12 @@ class Fkd(Evaluator):
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return which teacher is asked."""
+        from ddbench_plugins.teachers.observers import teacher_identity
+
+        return teacher_identity(ctx, [ctx.options.teacher or ctx.network], ctx.options.teacher_file)
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""

@@ -15,6 +15,8 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.student_recipe import Recipe
     from ddbench_plugins.training.trials import Bench
@@ -40,7 +42,9 @@ class LrsOptions(Options):
     teachers: tuple[str, ...] = Field(
         (), description="networks whose mean logits are the soft labels; the student's own when empty"
     )
-    teacher_file: str = Field("", description="safetensors file of the one teacher instead of training it")
+    teacher_file: str = Field(
+        "", description="safetensors file of the one teacher instead of training it", json_schema_extra={"file": True}
+    )
     augmentation: Literal["none", "dsa", "cutmix", "mixup"] = Field("dsa", description="of every batch")
     mixup_alpha: float = Field(0.8, gt=0, description="both parameters of mixup's Beta distribution")
     mix_hard_labels: bool = Field(
@@ -100,6 +104,12 @@ class Lrs(Evaluator):
         if scale != "paper" or dataset.image_size <= 32:
             return "convnet-3"
         return "convnet-4" if dataset.image_size <= 64 else "modified-resnet-18"
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return which teacher is asked."""
+        from ddbench_plugins.teachers.observers import teacher_identity
+
+        return teacher_identity(ctx, ctx.options.teachers or [ctx.network], ctx.options.teacher_file)
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the reference network and teachers included."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench_plugins.teachers.observers import Observer
 
 
@@ -35,7 +37,9 @@ class RdedOptions(Options):
     teacher: str = Field(
         "", description="network of the teacher, or published weights (timm:resnet18.tv_in1k); the student's when empty"
     )
-    teacher_file: str = Field("", description=".safetensors or .pth file with the teacher's weights")
+    teacher_file: str = Field(
+        "", description=".safetensors or .pth file with the teacher's weights", json_schema_extra={"file": True}
+    )
     teacher_normalisation: Literal["auto", "dataset", "imagenet", "inception"] = Field(
         "auto", description="constants of the teacher's own inputs; auto: those of its weights where they are known"
     )
@@ -51,6 +55,12 @@ class Rded(Evaluator):
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return which teacher is asked."""
+        from ddbench_plugins.teachers.observers import teacher_identity
+
+        return teacher_identity(ctx, [ctx.options.teacher or ctx.network], ctx.options.teacher_file)
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""

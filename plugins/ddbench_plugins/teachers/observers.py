@@ -198,6 +198,14 @@ def get_teacher(
     return observer
 
 
+def teacher_identity(ctx: Context, networks: Sequence[str], file: str = "") -> dict[str, Any]:
+    """Return where the weights of teachers come from and what is said beside a file, for a plugin's ``identity``."""
+    about = read_about(Path(file).expanduser()) if file else {}
+    data = ctx.dataset
+    sources = [_source(ctx, name, file, 0, recipe_for(data.name, name), shipped=True) for name in networks]
+    return {"teachers": sources, "about": about}
+
+
 def teacher_effort(ctx: Context, network: str) -> Effort:
     """Return what the time of the data set's own teacher grows with."""
     return _effort(ctx, network, _source(ctx, network, "", 0, recipe_for(ctx.dataset.name, network), shipped=True))
@@ -239,7 +247,7 @@ def _own_constants(
 
 def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherRecipe, shipped: bool) -> dict[str, Any]:
     """Say where the weights come from: published, a file, the ones of ddbench, or training by the recipe."""
-    from ddbench_plugins.teachers.bundled import find_bundled_teacher, sha256
+    from ddbench_plugins.teachers.bundled import find_bundled_teacher
 
     known = {"published": network} if published(network) else {}
     if file:
@@ -248,7 +256,7 @@ def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherR
             raise ModelError(
                 f"Teacher file {file} does not exist.", hint="Give a .safetensors or .pth file of its state dict."
             )
-        return {**known, "file": path.name, "sha256": sha256(path)}
+        return {**known, "file": path.name, "sha256": ctx.content_digest(path)}
     if known:
         return known
     bundled = find_bundled_teacher(ctx.dataset.name, network) if shipped else None

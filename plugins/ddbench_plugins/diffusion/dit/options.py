@@ -13,6 +13,7 @@ class DiTOptions(BackboneOptions):
     backbone: str = Field(
         "small",
         description="diffusion transformer: 'small' (trained on the data set), a hub id, or a folder of a DiTPipeline",
+        json_schema_extra={"file": ["small"]},
     )
     small_dit_steps: int | None = Field(None, ge=1, description="training steps of the small transformer")
     steps: int = Field(50, ge=2, le=1000, description="sampling steps, evenly spaced over the 1000 of training")

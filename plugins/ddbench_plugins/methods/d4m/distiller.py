@@ -24,10 +24,10 @@ class D4M(Distiller):
     presets = "presets.toml"
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return the state of a backbone in a local folder."""
-        from ddbench_plugins.diffusion.base_model import folder_identity
+        """Return which weights the backbone has."""
+        from ddbench_plugins.diffusion.base_model import backbone_identity
 
-        return folder_identity(ctx.options.backbone)
+        return backbone_identity(ctx, ctx.options)
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published diffusion model."""

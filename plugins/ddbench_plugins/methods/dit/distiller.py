@@ -20,10 +20,11 @@ class DiT(Distiller):
     presets = "presets.toml"
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return the state of a backbone in a local folder."""
-        from ddbench_plugins.diffusion.base_model import folder_identity
+        """Return which weights the backbone has."""
+        from ddbench_plugins.diffusion.base_model import backbone_identity
+        from ddbench_plugins.diffusion.dit.ahead import PIPELINE
 
-        return folder_identity(ctx.options.backbone)
+        return backbone_identity(ctx, ctx.options, PIPELINE)
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published transformer."""

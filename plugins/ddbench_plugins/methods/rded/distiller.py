@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -12,7 +12,7 @@ import ddbench
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -24,7 +24,11 @@ class RdedOptions(ddbench.Options):
     """Options of RDED; the defaults are those of its scripts."""
 
     network: str = Field("convnet-3-bn", description="network of the teacher that scores the crops")
-    teacher_file: str = Field("", description="file with a trained teacher's weights instead of training one")
+    teacher_file: str = Field(
+        "",
+        description="file with a trained teacher's weights instead of training one",
+        json_schema_extra={"file": True},
+    )
     normalisation: Literal["dataset", "imagenet"] = Field(
         "dataset", description="constants of the teacher's inputs; the released code always uses ImageNet's"
     )
@@ -41,6 +45,12 @@ class RDED(ddbench.Distiller):
 
     Options = RdedOptions
     presets = "presets.toml"
+
+    def identity(self, ctx: ddbench.Context) -> Mapping[str, Any]:
+        """Return which teacher is asked."""
+        from ddbench_plugins.teachers.observers import teacher_identity
+
+        return teacher_identity(ctx, [ctx.options.network], ctx.options.teacher_file)
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the teacher, and the crops that it judges."""

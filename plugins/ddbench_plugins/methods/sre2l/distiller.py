@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from pydantic import Field
@@ -11,6 +11,8 @@ import ddbench
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench_plugins.methods.sre2l.recover import Recovery
 
 
@@ -18,7 +20,11 @@ class Sre2lOptions(ddbench.Options):
     """Options of the recovery; the defaults are those of the CIFAR script."""
 
     network: str = Field("convnet-3-bn", description="network of the teacher; it must have batch norm")
-    teacher_file: str = Field("", description="file with a trained teacher's weights instead of training one")
+    teacher_file: str = Field(
+        "",
+        description="file with a trained teacher's weights instead of training one",
+        json_schema_extra={"file": True},
+    )
     normalisation: Literal["dataset", "cifar10", "imagenet", "tiny-imagenet"] = Field(
         "dataset", description="constants of the teacher's inputs; the released code uses CIFAR-10's on CIFAR-100"
     )
@@ -45,6 +51,12 @@ class SRe2L(ddbench.Distiller):
 
     Options = Sre2lOptions
     presets = "presets.toml"
+
+    def identity(self, ctx: ddbench.Context) -> Mapping[str, Any]:
+        """Return which teacher is asked."""
+        from ddbench_plugins.teachers.observers import teacher_identity
+
+        return teacher_identity(ctx, [ctx.options.network], ctx.options.teacher_file)
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the teacher, and the recovery: images × iterations."""

@@ -24,11 +24,11 @@ class VLCP(Distiller):
     presets = "presets.toml"
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return what the captioner reads, and the state of a backbone in a local folder."""
-        from ddbench_plugins.diffusion.base_model import folder_identity
+        """Return what the captioner reads, and which weights the backbone has."""
+        from ddbench_plugins.diffusion.base_model import backbone_identity
 
         options: VLCPOptions = ctx.options
-        facts: dict[str, Any] = folder_identity(options.backbone)
+        facts: dict[str, Any] = backbone_identity(ctx, options)
         if options.text == "prototype" or options.finetune:
             _, _, entry = ctx.use("captioner", options.captioner)
             facts["captioner"] = {"version": entry.spec.cache_version, **_captioner_reads(ctx)}

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -138,6 +138,8 @@ class Protocol:
         settings: network, teacher and its accuracy, label type, epochs, batch, optimiser, schedule, augmentation,
             temperature, selection rule, …
         extension: why this is not the published protocol (such cells never share a column with published ones), or "".
+        LEARNED: what a setting says whose value travels with the distilled set (MTT's learning rate), so that all sets
+            are measured under one protocol.
 
     Raises:
         TypeError: a setting that is not plain data.
@@ -145,6 +147,7 @@ class Protocol:
 
     settings: Mapping[str, Any]
     extension: str = ""
+    LEARNED: ClassVar[str] = "learned with the set"
 
     def __post_init__(self) -> None:
         for name, value in self.settings.items():

@@ -17,6 +17,7 @@ from ddbench.keys import canonical
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import DECIMALS, Board, Column, Entry, Row, Table
+from ddbench.runs import by_set, unified
 from ddbench.stats import difference, holm
 
 HEADLINE = "top1"
@@ -97,14 +98,14 @@ def build(records: Iterable[Record], layout: Layout | None = None, *, name: str 
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
-    """Sort records, so that what is made of them does not depend on the order in which they were read."""
+    """Sort records, one experiment under one name, so that their order of reading changes nothing made of them."""
 
     def place(record: Record) -> tuple[object, ...]:
         cell = record.cell
         budget = -1 if cell.ipc is None else cell.ipc
         return str(cell.dataset["name"]), cell.method.name, budget, cell.seed, record.key
 
-    return sorted(records, key=place)
+    return sorted(unified(records), key=place)
 
 
 def _variant(record: Record) -> Variant:
@@ -318,15 +319,13 @@ def _sure_gains(rows: Iterable[Row]) -> tuple[Row, ...]:
 
 
 def entry(records: Sequence[Record], metric: str = HEADLINE) -> Entry:
-    """Pool the runs of one method in one row."""
-    groups: dict[str, list[float]] = defaultdict(list)
-    for record in records:
-        groups[record.distilled.digest] += values(record, metric)
-    sizes = [len(group) for group in groups.values()]
+    """Pool the distinct networks of one method in one row."""
+    groups = tuple(map(tuple, by_set(records, lambda record: values(record, metric)).values()))
+    sizes = [len(group) for group in groups]
     return Entry(
-        values=tuple(value for record in records for value in values(record, metric)),
+        values=tuple(value for group in groups for value in group),
         sets=len(groups),
         repeats=(min(sizes), max(sizes)),
-        groups=tuple(tuple(group) for group in groups.values()),
+        groups=groups,
         accuracy=metric in ACCURACIES,
     )

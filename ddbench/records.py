@@ -125,9 +125,9 @@ class Record(_Part):
         return statistics.fmean(self.result.values)
 
     @property
-    def std(self) -> float:
-        """Population standard deviation of the headline values, as every paper of the field reports."""
-        return statistics.pstdev(self.result.values)
+    def std(self) -> float | None:
+        """Population standard deviation of the headline values, as every paper of the field reports; None for one."""
+        return statistics.pstdev(self.result.values) if len(self.result.values) > 1 else None
 
     @property
     def budget(self) -> str:

@@ -67,7 +67,7 @@ class Pair:
             return "protocol not stated"
         if len(self.ours.values) < FEWEST:
             return "too few runs"
-        own = 100 * self.ours.std
+        own = 100 * (self.ours.std or 0)
         claimed = own if self.claim.deviation is None else self.claim.deviation
         if abs(self.difference) <= max(TOLERANCE, 2 * math.hypot(own, claimed)):
             return "reproduced"
@@ -122,7 +122,7 @@ def _line(pair: Pair) -> tuple[str | float | int | None, ...]:
         claim.value,
         claim.deviation,
         100 * ours.mean,
-        100 * ours.std,
+        None if ours.std is None else 100 * ours.std,
         ours.runs,
         pair.difference,
         pair.verdict,

@@ -34,14 +34,16 @@ def mean(values: Sequence[float]) -> float:
     return statistics.fmean(values)
 
 
-def population_std(values: Sequence[float]) -> float:
-    """Return the population standard deviation (ddof 0), as the papers of the field report; 0 for one value.
+def population_std(values: Sequence[float]) -> float | None:
+    """Return the population standard deviation (ddof 0), as the papers of the field report; None for one value.
 
     Raises:
         ValueError: no values.
     """
     if not values:
         raise ValueError("the deviation of no values is undefined")
+    if len(values) == 1:
+        return None
     return math.sqrt(_squares(values) / len(values))
 
 

@@ -22,6 +22,12 @@ SURE = "*"
 SURE_TEXT = f"{SURE} p < 0.05 by the same test, Holm's correction over the column."
 
 
+def spread_text(centre: float, deviation: float | None) -> str:
+    """Write fractions as mean ± deviation in percent; what has no deviation as the mean alone."""
+    numbers = [centre] if deviation is None else [centre, deviation]
+    return " ± ".join(f"{100 * number:.{DECIMALS}f}" for number in numbers)
+
+
 @dataclass(frozen=True)
 class Entry:
     """One method in one row: all runs of all its distilled sets.
@@ -67,8 +73,8 @@ class Entry:
         return mean(self.values)
 
     @property
-    def std(self) -> float:
-        """Population standard deviation over all runs."""
+    def std(self) -> float | None:
+        """Population standard deviation over all runs; a single one has none."""
         return population_std(self.values)
 
     @property
@@ -79,8 +85,8 @@ class Entry:
 
     @property
     def text(self) -> str:
-        """Mean ± deviation in percent."""
-        return f"{100 * self.mean:.{DECIMALS}f} ± {100 * self.std:.{DECIMALS}f}"
+        """Mean ± deviation in percent; the mean alone of a single run."""
+        return spread_text(self.mean, self.std)
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from ddbench import claims as published
 from ddbench import quoted, reproduced
 from ddbench.claims import Aliases, Claim
 from ddbench.errors import UsageError, unknown
-from ddbench.keys import canonical
 from ddbench.leaderboard import build
 from ddbench.records import Record, slug
 from ddbench.registry import Problem, load, select
 from ddbench.reports import long, variants
 from ddbench.reports.board import Board
 from ddbench.reports.declared import FILE, Declared, Page, layout
+from ddbench.runs import experiment
 
 #: Name of the page that lists the others.
 INDEX = "README.md"
@@ -159,7 +159,7 @@ def _chosen(records: Sequence[Record], page: Page) -> list[Record]:
 def _with_seeds(records: Sequence[Record], minimum: int) -> list[Record]:
     """Keep cells with enough distilled sets; the whole training set is one by nature."""
     sets: dict[str, set[str]] = defaultdict(set)
-    keys = [canonical([r.cell.model_dump(mode="json", exclude={"seed"}), r.protocol.digest]) for r in records]
+    keys = [experiment(record) for record in records]
     for key, record in zip(keys, records, strict=True):
         sets[key].add(record.distilled.digest)
     return [r for key, r in zip(keys, records, strict=True) if r.cell.ipc is None or len(sets[key]) >= minimum]

@@ -14,6 +14,7 @@ from ddbench.leaderboard import entry, in_order
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.board import Entry
+from ddbench.runs import by_set, unified
 from ddbench.stats import LEVEL, Difference, McNemar, bootstrap, detectable, difference, holm, mcnemar
 
 if TYPE_CHECKING:
@@ -73,6 +74,7 @@ def of_records(first: Record, second: Record) -> Setting:
     Raises:
         UsageError: of different protocols or data sets, which cannot be compared.
     """
+    first, second = unified([first, second])
     if _setting(first)[:2] != _setting(second)[:2] or first.protocol.digest != second.protocol.digest:
         raise UsageError(
             "The two records are of different protocols or data sets.", hint="`ddbench show RECORD RECORD` says how."
@@ -151,10 +153,11 @@ def _last(records: Sequence[Record]) -> bool:
 
 def _correct(records: Sequence[Record]) -> list[NDArray[np.bool_]]:
     """Return bool [networks, images] per distilled set."""
-    sets: dict[str, list[NDArray[np.bool_]]] = defaultdict(list)
-    for record in records:
-        sets[record.distilled.digest] += [record.result.correct_bits(r) for r in range(len(record.result.correct))]
-    return [np.stack(found) for found in sets.values()]
+
+    def bits(record: Record) -> list[NDArray[np.bool_]]:
+        return [record.result.correct_bits(repeat) for repeat in range(len(record.result.correct))]
+
+    return [np.stack(found) for found in by_set(records, bits).values()]
 
 
 def _setting(record: Record) -> tuple[object, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ddbench.records import Record
 from ddbench.reports import notes
-from ddbench.reports.board import DECIMALS
+from ddbench.reports.board import DECIMALS, spread_text
 from ddbench.stats import mcnemar, mean, population_std
 
 
@@ -19,7 +19,7 @@ def summary(record: Record) -> list[str]:
         f"{cell.dataset['name']}, {notes.label(cell.method.name, cell.method.explicit)}, IPC {record.budget},"
         f" seed {cell.seed}",
         f"evaluated  by {notes.label(cell.evaluator.name, cell.evaluator.explicit)} on {cell.network}",
-        f"accuracy   {_percent(record.mean)} ± {_percent(record.std)} %"
+        f"accuracy   {spread_text(record.mean, record.std)} %"
         f" ({notes.selection_text(result.selection)}; {len(result.values)} networks: {values})",
         *_metrics(record),
         *(f"{name.lower():<11}{text}" for name, text in notes.facts([record]) if name not in ("Evaluator", "Accuracy")),
@@ -95,8 +95,7 @@ def _result(first: Record, second: Record, *, paired: bool) -> list[str]:
         lines.append("  the same distilled images")
     gain = 100 * (second.mean - first.mean)
     lines.append(
-        f"  accuracy: {_percent(first.mean)} ± {_percent(first.std)} %"
-        f" → {_percent(second.mean)} ± {_percent(second.std)} %"
+        f"  accuracy: {spread_text(first.mean, first.std)} % → {spread_text(second.mean, second.std)} %"
         f" ({gain:+.{DECIMALS}f} points)"
     )
     if paired and first.result.test_images == second.result.test_images:
@@ -112,7 +111,11 @@ def _metrics(record: Record) -> list[str]:
     """Mean ± deviation of the evaluator's further figures, as they are: not all are fractions."""
     named = record.result.metrics
     found = {name: [each[name] for each in named] for name in sorted(named[0]) if all(name in each for each in named)}
-    lines = [f"  {name:<34} {mean(each):.4g} ± {population_std(each):.2g}" for name, each in found.items()]
+    spreads = {name: population_std(each) for name, each in found.items()}
+    lines = [
+        f"  {name:<34} {mean(each):.4g}" + ("" if spreads[name] is None else f" ± {spreads[name]:.2g}")
+        for name, each in found.items()
+    ]
     return ["metrics", *lines] if lines else []
 
 

@@ -86,7 +86,7 @@ def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> 
         cell.preset,
         first.protocol.digest[:8],
         100 * runs.mean,
-        100 * runs.std,
+        None if runs.std is None else 100 * runs.std,
         None if low is None else 100 * low,
         None if high is None else 100 * high,
         runs.runs,

@@ -9,6 +9,7 @@ from typing import Any
 from ddbench.distilled import SNAPSHOTS
 from ddbench.keys import canonical
 from ddbench.records import Record
+from ddbench.runs import same_images
 
 #: Protocol settings that have a line of their own above a table.
 LABEL_KEYS = ("label_type", "labels")
@@ -126,7 +127,28 @@ def notes(columns: Sequence[tuple[str, bool, list[Record]]], rows: Mapping[tuple
             found += _whole(name, members)
         if text := _acceptance(members):
             found.append(f"{name}, acceptance: {text}.")
-    return tuple(found)
+        if rates := _learned_rates(members):
+            found.append(f"{name} trains with the learning rate that its set has learned: {rates}.")
+    return (*found, *_same_images(columns))
+
+
+def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]:
+    """Say where seeds or columns are the same images, so that a reader knows why there are fewer networks than runs."""
+    found = []
+    for name, whole, members in columns:
+        for group in same_images(((r.budget, r.cell.seed), r) for r in members if not whole):
+            seeds = ", ".join(str(seed) for _, seed in group)
+            if len({seed for _, seed in group}) > 1:
+                found.append(f"{name}, IPC {group[0][0]}: seeds {seeds} gave the same images, whose networks count once.")
+    for group in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
+        if len(names := dict.fromkeys(name for _, name in group)) > 1:
+            found.append(f"{' and '.join(names)} are the same images at IPC {group[0][0]}.")
+    return list(dict.fromkeys(found))
+
+
+def _learned_rates(members: Sequence[Record]) -> str:
+    rates = [each["learning_rate"] for r in members for each in r.result.metrics if "learning_rate" in each]
+    return _range(rates) if rates else ""
 
 
 def _whole(name: str, members: Sequence[Record]) -> list[str]:

@@ -131,7 +131,7 @@ def _numbers(
     gain = None if other is None or key[1] == base else 100 * (runs.mean - other.mean)
     return (
         100 * runs.mean,
-        100 * runs.std,
+        None if runs.std is None else 100 * runs.std,
         None if low is None else 100 * low,
         None if high is None else 100 * high,
         gain,

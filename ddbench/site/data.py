@@ -222,7 +222,7 @@ def _pair(pair: Pair, places: Mapping[str, int]) -> list[Any]:
         claim.value,
         claim.deviation,
         round(100 * pair.ours.mean, 3),
-        round(100 * pair.ours.std, 3),
+        None if pair.ours.std is None else round(100 * pair.ours.std, 3),
         pair.verdict,
         [places[path] for path in pair.records if path in places],
     ]

@@ -11,6 +11,7 @@ from ddbench import stats
 from ddbench.keys import canonical
 from ddbench.records import Record
 from ddbench.reports import notes
+from ddbench.runs import by_set, unified
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Row:
         return stats.mean(self.values)
 
     @property
-    def std(self) -> float:
-        """Population standard deviation over all runs."""
+    def std(self) -> float | None:
+        """Population standard deviation over all runs; a single one has none."""
         return stats.population_std(self.values)
 
     @property
@@ -61,6 +62,7 @@ def rows(records: Sequence[Record], baseline: str) -> list[Row]:
         records: in the order in which rows refer to them.
         baseline: the method over which gains are counted, or "".
     """
+    records = unified(records)
     groups: dict[str, list[int]] = defaultdict(list)
     for number, record in enumerate(records):
         groups[canonical([_place(record), _method(record), record.cell.evaluation_seed])].append(number)
@@ -68,9 +70,7 @@ def rows(records: Sequence[Record], baseline: str) -> list[Row]:
     for members in groups.values():
         first = records[members[0]]
         if first.cell.method.name == baseline and not first.cell.method.explicit:
-            base.setdefault(
-                canonical(_place(first)), stats.mean([v for m in members for v in records[m].result.values])
-            )
+            base.setdefault(canonical(_place(first)), _row(records, members, {}, baseline).mean)
     return [_row(records, members, base, baseline) for members in groups.values()]
 
 
@@ -88,9 +88,7 @@ def label_type(record: Record) -> str:
 
 def _row(records: Sequence[Record], members: list[int], base: dict[str, float], baseline: str) -> Row:
     members = sorted(members, key=lambda number: (records[number].cell.seed, records[number].key))
-    per_set: dict[str, list[float]] = defaultdict(list)
-    for number in members:
-        per_set[records[number].distilled.digest] += records[number].result.values
+    per_set = by_set((records[number] for number in members), lambda record: record.result.values)
     groups = tuple(map(tuple, per_set.values()))
     first = records[members[0]]
     start = None if first.cell.method.name == baseline or first.cell.ipc is None else base.get(canonical(_place(first)))

@@ -68,7 +68,7 @@ class Dc(Evaluator):
                 "batch_size": options.batch_size,
                 "optimiser": "SGD, momentum 0.9" + (", made anew at the drop" if options.reset_optimiser else ""),
                 # A rate that was learned differs from set to set; in words, all such sets share one protocol.
-                "lr": "learned with the set" if learned(options, distilled) else learning_rate(options, distilled),
+                "lr": Protocol.LEARNED if learned(options, distilled) else learning_rate(options, distilled),
                 "weight_decay": options.weight_decay,
                 "schedule": f"×0.1 after {epochs(options, kind) // 2 + 2} epochs",
                 "image_size": ctx.dataset.image_size,

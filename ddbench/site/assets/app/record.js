@@ -8,7 +8,7 @@ function recordView(key) {
   const labels = record.protocol.labels === "unknown" ? null : `${record.protocol.labels} labels`;
   const values = record.values.map((value) => 100 * value);
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const std = Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
+  const std = values.length < 2 ? null : Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
   const others = row.records.filter((other) => other !== record);
   const sheet = sheetOf(record);
   const curves = curvePlot(record);
@@ -24,7 +24,7 @@ function recordView(key) {
     el(
       "dl",
       { class: "stats" },
-      card("Accuracy", `${percent(mean)} ± ${percent(std)} %`, `${selectionText(record.selection)}; ${count(values.length, "network")}: ${values.map(percent).join(", ")}`),
+      card("Accuracy", `${accuracyText({ mean, std })} %`, `${selectionText(record.selection)}; ${count(values.length, "network")}: ${values.map(percent).join(", ")}`),
       card(`Gain over ${DATA.baseline}`, row.gain === null ? "–" : `${signed(row.gain)} points`, row.records.length > 1 ? "all seeds together" : null),
       card("Time to distil", seconds(record.costs.distil), `${reusedText(record)}${seconds(record.costs.evaluate)} to evaluate`),
       card("Stored", bytes(record.costs.images + record.costs.labels), `${bytes(record.costs.images)} of images, ${bytes(record.costs.labels)} of labels`),

@@ -54,7 +54,10 @@ def test_extensions_and_other_cells_never_match():
 
 
 def test_seeds_are_pooled_and_presets_kept_apart():
-    pairs = reproduced.pairs([make("vlcp", (0.6,), seed=s) for s in range(3)] + [make("vlcp", preset="paper")], [CLAIM])
+    pairs = reproduced.pairs(
+        [make("vlcp", (0.6,), seed=s) for s in range(3)] + [make("vlcp", preset="paper", options={"steps": 50})],
+        [CLAIM],
+    )
     assert sorted(pair.ours.runs for pair in pairs) == ["1×1", "3×1"]
 
 

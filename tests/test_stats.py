@@ -18,7 +18,7 @@ def test_mean_and_population_deviation():
     values = [2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]  # the textbook example with deviation 2
     assert mean(values) == 5
     assert population_std(values) == 2
-    assert population_std([0.3]) == 0
+    assert population_std([0.3]) is None
 
 
 @pytest.mark.parametrize("statistic", [mean, population_std])

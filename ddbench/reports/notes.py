@@ -139,7 +139,9 @@ def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]
         for group in same_images(((r.budget, r.cell.seed), r) for r in members if not whole):
             seeds = ", ".join(str(seed) for _, seed in group)
             if len({seed for _, seed in group}) > 1:
-                found.append(f"{name}, IPC {group[0][0]}: seeds {seeds} gave the same images, whose networks count once.")
+                found.append(
+                    f"{name}, IPC {group[0][0]}: seeds {seeds} gave the same images, whose networks count once."
+                )
     for group in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
         if len(names := dict.fromkeys(name for _, name in group)) > 1:
             found.append(f"{' and '.join(names)} are the same images at IPC {group[0][0]}.")

@@ -1,0 +1,157 @@
+"""What counts as one network and as one experiment, wherever rows are made of records."""
+
+import pytest
+from records import make
+
+from ddbench import leaderboard
+from ddbench.leaderboard import Layout
+from ddbench.reports import board, boards, comparing, long, variants
+from ddbench.reports.declared import Declared, Page
+from ddbench.runs import by_set, same_images, unified
+from ddbench.site import rows
+
+
+def only_cell(records):
+    (table,) = leaderboard.build(records).tables
+    (row,) = table.rows
+    (cell,) = row.cells
+    return table, cell
+
+
+def same_set(*seeds, values=(0.5,), **more):
+    """Return records whose seeds all came to the same images."""
+    first = make("k-means", values, seed=seeds[0], **more)
+    return [
+        first,
+        *(
+            make("k-means", values, seed=seed, **more).model_copy(update={"distilled": first.distilled})
+            for seed in seeds[1:]
+        ),
+    ]
+
+
+def test_seeds_with_the_same_images_are_one_network_without_a_deviation():
+    table, cell = only_cell(same_set(0, 1, 2))
+    assert (cell.runs, cell.text, cell.std, cell.interval) == ("1×1", "50.0", None, None)
+    assert "k-means, IPC 10: seeds 0, 1, 2 gave the same images, whose networks count once." in table.notes
+
+
+def test_repeats_of_the_same_images_count_once_each_and_the_longer_record_adds_its_own():
+    first = make("k-means", (0.5, 0.6))
+    longer = make("k-means", (0.5, 0.6, 0.7), seed=1).model_copy(update={"distilled": first.distilled})
+    _, cell = only_cell([first, longer])
+    assert cell.runs == "1×3" and cell.values == (0.5, 0.6, 0.7)
+
+
+def test_other_evaluation_seeds_train_other_networks():
+    first = make("k-means", (0.5,))
+    other = make("k-means", (0.6,), evaluation_seed=1).model_copy(update={"distilled": first.distilled})
+    _, cell = only_cell([first, other])
+    assert cell.runs == "1×2" and cell.text == "55.0 ± 5.0"
+
+
+def test_networks_that_agree_by_chance_keep_their_deviation():
+    _, cell = only_cell([make("random", (0.5, 0.5, 0.5))])
+    assert (cell.runs, cell.text) == ("1×3", "50.0 ± 0.0")
+
+
+def test_two_methods_with_the_same_images_are_named():
+    first = make("typo-autors", (0.5,))
+    second = make("typo-authors", (0.5,)).model_copy(update={"distilled": first.distilled})
+    (table,) = leaderboard.build([first, second]).tables
+    assert [cell.text for cell in table.rows[0].cells] == ["50.0", "50.0"]
+    assert "typo-authors and typo-autors are the same images at IPC 10." in table.notes
+
+
+def test_the_same_networks_count_once_in_every_table():
+    records = same_set(0, 1, 2, values=(0.5, 0.6))
+    (line,) = long.grid(records, Layout(), "").texts()
+    assert "1×2" in line and "1×6" not in line and "3×2" not in line
+    (line,) = variants.grid(records, Layout(), "").texts()
+    assert "1×2" in line
+    (row,) = rows.rows(records, "random")
+    assert row.runs == "1×2" and len(row.records) == 3
+    (setting,) = comparing.settings([*records, make("random", (0.4, 0.5))], "k-means", "random")
+    assert setting.first.runs == "1×2" and setting.over_runs.n == (2, 2)
+    assert setting.over_images.n == (2, 2)
+
+
+def test_a_board_that_asks_for_seeds_counts_distilled_sets():
+    page = Page(name="three", title="Three", minimum_seeds=3)
+    found = boards.boards(same_set(0, 1, 2), Declared(board=(page,)))
+    assert [each.name for each in found] == ["digits"]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"preset": "paper+sane"},
+        {"preset": "paper+sane", "eval_explicit": {"epochs": 300}},
+        {"explicit": {"steps": 3}},
+    ],
+)
+def test_one_experiment_under_two_presets_is_one_row_everywhere(second):
+    options = {"options": {"steps": 3}}
+    one = make("random", (0.5,), seed=0, **options)
+    two = make("random", (0.6,), seed=1, **options | second)
+    if "eval_explicit" in second:  # what the preset says, set by hand
+        evaluator = one.cell.evaluator.model_copy(update={"options": {"epochs": 300}})
+        one = one.model_copy(update={"cell": one.cell.model_copy(update={"evaluator": evaluator})})
+    for order in ([one, two], [two, one]):
+        _, cell = only_cell(order)
+        assert (cell.runs, cell.text) == ("2×1", "55.0 ± 5.0")
+        assert len(long.grid(order, Layout(), "").rows) == 1
+        assert len(variants.grid(order, Layout(), "").rows) == 1
+        assert len(rows.rows(order, "random")) == 1
+        page = Page(name="two", title="Two", minimum_seeds=2)
+        assert any(each.name == "two" for each in boards.boards(order, Declared(board=(page,))))
+
+
+def test_other_options_under_the_same_name_stay_another_experiment():
+    records = [make("random", options={"steps": 3}), make("random", preset="paper+sane", options={"steps": 4}, seed=1)]
+    assert len(leaderboard.build(records).tables) == 2
+    assert len(long.grid(records, Layout(), "").rows) == 2
+    assert unified(records) == records
+
+
+def test_an_experiment_stands_under_the_preset_of_its_rivals():
+    records = [
+        make("random", (0.5,), seed=0),
+        make("random", (0.5,), seed=1, preset="paper+sane"),
+        make("idc", (0.6,), preset="paper+sane"),
+    ]
+    (table,) = leaderboard.build(records, Layout(gain_over="random")).tables
+    assert table.preset == "paper+sane" and [cell.runs for cell in table.rows[0].cells] == ["1×1", "2×1"]
+
+
+def test_a_learned_rate_belongs_to_the_set_and_not_to_the_protocol():
+    learned = make("mtt", (0.6,), settings={"lr": "learned with the set"}, metrics=[{"learning_rate": 0.0123}])
+    fixed = make("dc", (0.5,), settings={"lr": 0.01})
+    (table,) = leaderboard.build([learned, fixed]).tables
+    (row,) = table.rows
+    assert row.protocol == fixed.protocol.digest and [cell.rank for cell in row.cells] == [0, 1]
+    assert "mtt trains with the learning rate that its set has learned: 0.0123." in table.notes
+    (setting,) = comparing.settings([learned, fixed], "mtt", "dc")
+    assert setting.over_runs.effect == pytest.approx(0.1)
+    assert comparing.of_records(learned, fixed).over_runs.effect == pytest.approx(0.1)
+    grid = long.grid([learned, fixed], Layout(gain_over="dc"), "")
+    assert [line[13] for line in grid.rows] == [None, pytest.approx(10)]
+
+
+def test_a_learned_rate_does_not_hide_another_difference():
+    learned = make("mtt", settings={"lr": "learned with the set", "epochs": 100})
+    fixed = make("dc", settings={"lr": 0.01})
+    (table,) = leaderboard.build([learned, fixed]).tables
+    assert len({row.protocol for row in table.rows}) == 2
+
+
+def test_values_by_set_and_names_by_images():
+    records = same_set(0, 1)
+    assert by_set(records, lambda record: record.result.last) == {records[0].distilled.digest: [0.5]}
+    assert same_images((record.cell.seed, record) for record in records) == [[0, 1]]
+    assert same_images((0, record) for record in records) == []
+
+
+def test_text_of_one_and_of_several():
+    assert board.spread_text(0.364, None) == "36.4"
+    assert board.spread_text(0.364, 0.0) == "36.4 ± 0.0"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from ddbench.importing import read_set
 from ddbench.importing import write as _write_imported
 from ddbench.imports.declared import Declared
 from ddbench.options import Preset
+from ddbench.outputs import taken
 from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
@@ -118,7 +120,8 @@ def distill(
     """Distil without evaluating; the arguments are those of :func:`run`.
 
     Args:
-        out: folder to copy the distilled sets into, one sub-folder each; an existing one is never overwritten.
+        out: folder to copy the distilled sets into, one sub-folder each; one that is there is never overwritten, and
+            left as it is if it holds the same.
     """
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
     _known(ctx.plugins, "method", _names(method))
@@ -131,7 +134,8 @@ def distill(
     ]
     if out is not None:
         for _, mine, entry in prepared:
-            _free(_set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed))
+            folder = _set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
+            _free(folder, {"method": entry.spec.name, "ipc": mine.ipc, "seed": mine.base_seed})
     found = []
     for method_, mine, entry in prepared:
         made = distil(method_, mine, entry, force=force)
@@ -215,7 +219,8 @@ def import_set(
         source: a tree of pictures, or a file of tensors as released code writes it.
         name: what to call its method in records; not the name of a method of ddbench.
         dataset: the data set it was distilled from; the embedded default when empty.
-        out: folder to copy the set into, as a sub-folder; an existing one is never overwritten.
+        out: folder to copy the set into, as a sub-folder; one that is there is never overwritten, and left as it is if
+            it holds the same.
         declared: what the files do not say: the fields of :class:`ddbench.imports.declared.Declared`.
 
     Raises:
@@ -227,7 +232,7 @@ def import_set(
     made = _read_set(ctx, Path(source), name, Declared(**declared))
     folder = None if out is None else _set_folder(Path(out), ctx.dataset, made.plugin.name, made.ipc, made.seed)
     if folder is not None:
-        _free(folder)
+        _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})
     about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
     inputs = {"format": disk.FORMAT, "digest": made.digest, **about}
     done = ctx.step("imported", inputs, lambda step: _write_imported(made, step.dir, ctx.dataset))
@@ -279,8 +284,6 @@ def context(
     for failure in loaded.failures:
         reporter.warn(f"left out {failure.owner}: {failure.message}")
     if offline:
-        import os
-
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     return Context(
         plugins=loaded,
@@ -342,9 +345,10 @@ def _set_folder(out: Path, dataset: Dataset, method: str, ipc: int | None, seed:
     return out / records.slug(f"{dataset.name}-{method}-ipc{'full' if ipc is None else ipc}-seed{seed}")
 
 
-def _free(folder: Path) -> None:
-    if folder.exists():
-        raise UsageError(f"{folder} exists already.", hint="Choose another --out; ddbench never overwrites a folder.")
+def _free(folder: Path, wanted: Mapping[str, Any]) -> None:
+    """Refuse a folder that is in the way before any work is done; a set of the same run may be the very one to make."""
+    if os.path.lexists(folder) and disk.summary(folder) != wanted:
+        raise taken(folder)
 
 
 def _known(plugins: Plugins, kind: str, names: Iterable[str]) -> None:

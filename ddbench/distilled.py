@@ -9,13 +9,26 @@
 
 from __future__ import annotations
 
+import filecmp
 import json
+import os
+import shutil
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 import numpy as np
+from pydantic import (
+    BaseModel,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from ddbench import metrics
 from ddbench.contracts import DistilledSet
@@ -23,7 +36,9 @@ from ddbench.datasets import Dataset
 from ddbench.errors import RecordError
 from ddbench.images import to_pil
 from ddbench.keys import canonical, digest_bytes
-from ddbench.store import write_atomic
+from ddbench.outputs import clear, taken, whole_folder
+from ddbench.reading import check_file
+from ddbench.store import explained, write_atomic
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +49,68 @@ FORMAT = 1
 OWN = (FILE, "preview.png", "tensors.safetensors", metrics.FILE)
 #: Sub-folder with sets from before the end of a distillation, each a folder like its parent.
 SNAPSHOTS = "snapshots"
+
+
+class DatasetDescription(BaseModel):
+    """What :meth:`ddbench.Dataset.describe` says, as far as it is read again."""
+
+    name: str
+    fingerprint: str
+    image_size: PositiveInt
+    class_names: list[str]
+    class_ids: list[str]
+
+
+class MadeBy(BaseModel):
+    """Which method made a set; its version and options are needed for a record only."""
+
+    name: str
+    version: int | None = None
+    options: dict[str, Any] | None = None
+    explicit: dict[str, Any] | None = None
+
+
+class Description(BaseModel):
+    """What ``distilled.json`` must say; its digest covers what students see only."""
+
+    format: int
+    digest: str
+    dataset: DatasetDescription
+    space: Literal["rgb_uint8", "unit", "normalized", "zca"]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt, Literal[1, 3]]
+    labels: list[NonNegativeInt]
+    files: list[str]
+    source_ids: list[str] | None
+    prompts: list[str] | None
+    learning_rate: Annotated[FiniteFloat, Field(gt=0)] | None
+    whole: bool
+    bytes: dict[Literal["images", "labels"], NonNegativeInt]
+    extra: dict[str, Any]
+    method: MadeBy
+    ipc: PositiveInt | None
+    seed: int
+    shrunk: list[tuple[str, Any, Any]] = []
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        classes, count = len(self.dataset.class_ids), self.shape[0]
+        if len(self.dataset.class_names) != classes or len(set(self.dataset.class_ids)) != classes:
+            raise ValueError(f"{len(self.dataset.class_names)} class names for {classes} class ids, or ids twice")
+        wanted = 0 if self.whole else count
+        if len(self.labels) != wanted:
+            raise ValueError(f"{len(self.labels)} labels for {count} images")
+        if max(self.labels, default=0) >= classes:
+            raise ValueError(f"the label {max(self.labels)}, but {classes} classes")
+        if len(self.files) != (0 if self.whole or self.space != "rgb_uint8" else count):
+            raise ValueError(f"{len(self.files)} files for {count} images in space {self.space}")
+        for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
+            if values is not None and len(values) not in (wanted, count):
+                raise ValueError(f"{len(values)} {name} for {count} images")
+        if self.ipc is not None and not self.whole and set(Counter(self.labels).values()) != {self.ipc}:
+            raise ValueError(f"classes with more or fewer images than its IPC, {self.ipc}")
+        if set(self.bytes) != {"images", "labels"}:
+            raise ValueError("bytes without those of images and labels")
+        return self
 
 
 @dataclass(frozen=True)
@@ -142,29 +219,46 @@ def load(folder: Path, dataset: Dataset | None = None) -> LoadedSet:
     Raises:
         RecordError: the folder is not a distilled set, a file of it is missing, or its content was changed.
     """
-    path = folder / FILE
-    try:
-        about = json.loads(path.read_text("utf-8"))
-        if not isinstance(about, dict):
-            raise ValueError(f"a {type(about).__name__} is no description of a distilled set")
-    except FileNotFoundError as error:
-        raise RecordError(f"{folder} is not a distilled set: it has no {FILE}.") from error
-    except ValueError as error:
-        raise RecordError(f"{path} is damaged: {error}") from error
-    if about.get("format") != FORMAT:
-        raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads format {FORMAT}.")
+    about = _description(folder)
     try:
         loaded = _load(folder, about, dataset)
         found = content_digest(loaded.distilled)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise RecordError(f"{path} is damaged: {type(error).__name__}: {error}") from error
-    if found != loaded.about["digest"]:
+        raise RecordError(f"{folder / FILE} is damaged: {type(error).__name__}: {error}") from error
+    if found != about["digest"]:
         raise RecordError(
             f"{folder}: the images or labels were changed after they were distilled (digest {found[:8]}, not"
             f" {about['digest'][:8]}).",
             hint="Distil again, or evaluate the changed images as an ordinary class folder without distilled.json.",
         )
     return loaded
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Return the content of a set's ``distilled.json``.
+
+    Raises:
+        RecordError: there is none, or it does not fit :class:`Description`.
+    """
+    path = folder / FILE
+    if not path.exists():
+        raise RecordError(f"{folder} is not a distilled set: it has no {FILE}.")
+    check_file(path, RecordError)
+    try:
+        about = json.loads(path.read_bytes())
+        if not isinstance(about, dict):
+            raise ValueError(f"a {type(about).__name__} is no description of a distilled set")
+        if about.get("format") == FORMAT:
+            Description.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+    if about.get("format") != FORMAT:
+        raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads format {FORMAT}.")
+    return about
 
 
 def _load(folder: Path, about: Mapping[str, Any], dataset: Dataset | None) -> LoadedSet:
@@ -176,27 +270,54 @@ def _load(folder: Path, about: Mapping[str, Any], dataset: Dataset | None) -> Lo
     else:
         distilled = _load_arrays(folder, about)
     described = about["dataset"]
-    missing = {"digest", "bytes", "method", "ipc", "seed", "extra"} - about.keys()
-    if missing:
-        raise KeyError(min(missing))
     return LoadedSet(distilled, tuple(described["class_names"]), tuple(described["class_ids"]), about, folder)
 
 
 def copy(source: Path, target: Path) -> None:
-    """Copy a distilled set's own files to a new folder."""
-    for path in sorted(source.rglob("*")):
-        name = path.relative_to(source)
-        if path.is_file() and (path.name in OWN or "images" in name.parts):
-            write_atomic(target / name, path.read_bytes())
+    """Copy a distilled set's own files to a new folder, which appears whole or not at all.
+
+    One that is there already with the same content is left as it is.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+    names = [name for name in names if name.name in OWN or "images" in name.parts]
+    if os.path.lexists(target):
+        clear(target)
+        if not all(_equal(source / name, target / name) for name in names if name.name != metrics.FILE):
+            raise taken(target)
+        return
+    with whole_folder(target) as partial:
+        for name in names:
+            with explained(target.parent):
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, partial / name)
+
+
+def _equal(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
 
 
 def dataset_name(folder: Path) -> str:
     """Return the data set a distilled set says it was made from, or an empty string."""
     try:
-        name: str = json.loads((folder / FILE).read_text("utf-8"))["dataset"]["name"]
-    except (OSError, ValueError, KeyError, TypeError):
+        name: str = _description(folder)["dataset"]["name"]
+    except RecordError:
         return ""
     return name
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Return which run a distilled set says it is of: method, ipc and seed; nothing of a folder that is none."""
+    try:
+        about = _description(folder)
+    except RecordError:
+        return {}
+    return {"method": about["method"]["name"], "ipc": about["ipc"], "seed": about["seed"]}
 
 
 def sizes(folder: Path, distilled: DistilledSet) -> dict[str, int]:
@@ -232,6 +353,7 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
 
     tensors: dict[str, NDArray[Any]] = {}
     if (folder / "tensors.safetensors").exists():
+        check_file(folder / "tensors.safetensors", RecordError)
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
 
@@ -239,27 +361,35 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
             tensors = load_file(folder / "tensors.safetensors")
         except (OSError, SafetensorError) as error:
             raise RecordError(f"{folder / 'tensors.safetensors'} cannot be read: {error}") from error
-    channels = about["shape"][-1]
+    count, height, width, channels = about["shape"]
     if about["files"]:
         pixels = []
         for name in about["files"]:
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise RecordError(f"{folder / FILE} names a file outside its folder: {name}.")
+            check_file(folder / name, RecordError)
             try:
                 with Image.open(folder / name) as image:
+                    if image.size != (width, height):
+                        raise OSError(f"it has {image.width}×{image.height} pixels instead of {width}×{height}")
                     pixels.append(np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8))
             except (OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise RecordError(f"{folder / name} cannot be read: {error}") from error
         images = np.stack(pixels).reshape(about["shape"])
     else:
         images = tensors["images"]
+        if images.dtype != np.float32 or list(images.shape) != about["shape"]:
+            raise ValueError(f"images {images.dtype} {list(images.shape)} instead of float32 {about['shape']}")
+    soft = tensors.get("soft_labels")
+    if soft is not None and (soft.dtype != np.float32 or soft.shape != (count, len(about["dataset"]["class_ids"]))):
+        raise ValueError(f"soft labels {soft.dtype} {list(soft.shape)} for {count} images")
     return DistilledSet(
         images=images,
         labels=np.asarray(about["labels"], np.int64),
         space=about["space"],
         source_ids=None if about["source_ids"] is None else tuple(about["source_ids"]),
         prompts=None if about["prompts"] is None else tuple(about["prompts"]),
-        soft_labels=tensors.get("soft_labels"),
+        soft_labels=soft,
         learning_rate=about["learning_rate"],
         extra=about["extra"],
     )

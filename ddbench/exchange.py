@@ -7,12 +7,14 @@ import csv
 import glob
 import io
 import json
+import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddbench import records
 from ddbench.errors import RecordError, StorageError, UsageError
+from ddbench.outputs import clear, taken, whole_folder
 from ddbench.records import Record
 from ddbench.registry import RESULTS, Problem, flaws, is_beside, paths
 from ddbench.reports.data import safe
@@ -183,14 +185,24 @@ def _bring(record: Record, where: str, registry: Path, report: Report, replace: 
 
 
 def to_folder(found: Iterable[Record], folder: Path) -> int:
-    """Write records as a registry of its own and return their number.
+    """Write records as a registry of its own, all of them or none, and return their number.
 
     Raises:
-        UsageError: the folder holds records already.
+        UsageError: the folder holds other records already.
     """
-    if paths(folder):
-        raise UsageError(f"{folder} holds records already.", hint="Choose a new folder, or `registry import` there.")
-    return len([records.write(record, folder) for record in found])
+    texts = {record.relative_path(): record.dump().encode() for record in found}
+    results = folder / RESULTS
+    if there := paths(folder):
+        clear(results)
+        if {path.relative_to(results): path.read_bytes() for path in there if path.is_file()} != texts:
+            raise UsageError(
+                f"{folder} holds records already.", hint="Choose a new folder, or `registry import` there."
+            )
+        return len(texts)
+    with whole_folder(results) as partial:
+        for name, text in texts.items():
+            write_atomic(partial / name, text)
+    return len(texts)
 
 
 def to_csv_file(found: Iterable[Record], path: Path) -> int:
@@ -199,8 +211,8 @@ def to_csv_file(found: Iterable[Record], path: Path) -> int:
     Raises:
         UsageError: the file exists.
     """
-    if path.exists():
-        raise UsageError(f"{path} exists already.", hint="Choose another name; ddbench never overwrites a file.")
+    if os.path.lexists(path):
+        raise taken(path)
     listed = list(found)
     write_atomic(path, to_csv(listed))
     return len(listed)

@@ -12,7 +12,7 @@ import numpy as np
 from ddbench import distilled as disk
 from ddbench.contracts import Budget, DistilledSet
 from ddbench.datasets import Dataset
-from ddbench.errors import DataError, UsageError
+from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.imports import IMPORTED, folders, tensors
 from ddbench.imports.declared import Declared, Found, read_pixels
 from ddbench.pipeline import Distilled
@@ -224,6 +224,8 @@ def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str], warn
         )
     content = reorder(loaded.distilled, loaded.class_ids, dataset, folder.name)
     method = dict(loaded.about["method"])
+    if lacking := {"version", "options", "explicit"} - {key for key, value in method.items() if value is not None}:
+        raise RecordError(f"{folder / disk.FILE} is damaged: its method has no {min(lacking)}.")
     if name and name != method["name"]:
         _refuse_taken(name, taken)
         method["name"] = name

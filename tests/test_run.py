@@ -172,8 +172,13 @@ def test_a_distilled_set_can_be_read_without_its_maker(tmp_path):
     assert len(loaded.torch_dataset()) == 6
     assert sorted(p.name for p in made.path.iterdir()) == ["distilled.json", "images", "preview.png"]
     assert len(list((made.path / "images" / "0001_b").glob("*.png"))) == 2
+    before = {path: path.stat().st_mtime_ns for path in made.path.rglob("*")}
+    ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")  # the same is there already
+    assert {path: path.stat().st_mtime_ns for path in made.path.rglob("*")} == before
+    (made.path / "preview.png").write_bytes(b"mine")
     with pytest.raises(UsageError, match="exists already"):
         ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
+    assert (made.path / "preview.png").read_bytes() == b"mine"
 
 
 def test_a_changed_image_is_noticed(tmp_path):

@@ -18,7 +18,12 @@ from ddbench.imports import IMPORTED
 )
 @common.dataset_option
 @common.foreign_options
-@click.option("--out", default=None, metavar="DIR", help="Copy the set here, as a folder (never overwrites).")
+@click.option(
+    "--out",
+    default=None,
+    metavar="DIR",
+    help="Copy the set here, as a folder (never overwrites; the same set may be there).",
+)
 @common.set_option
 @common.plugin_option
 @click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result.")

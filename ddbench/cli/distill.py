@@ -15,7 +15,12 @@ from ddbench.cli import common
 @common.ipc_option
 @common.seed_option
 @common.preset_option
-@click.option("--out", default=None, metavar="DIR", help="Copy the sets here, one folder each (never overwrites).")
+@click.option(
+    "--out",
+    default=None,
+    metavar="DIR",
+    help="Copy the sets here, one folder each (never overwrites; the same set may be there).",
+)
 @common.set_option
 @common.plugin_option
 @common.machine_options

@@ -1,0 +1,54 @@
+"""Files that come from elsewhere: what is no file at all, or stands in for one, is named before anything reads it."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+from ddbench.errors import DataError, DDBenchError
+
+#: How web pages begin, in lower case.
+PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script", b"<!--")
+
+
+def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
+    """Refuse what cannot be the content of a file of data.
+
+    Args:
+        path: the file.
+        kind: of error.
+
+    Raises:
+        DDBenchError: a pipe or a device (reading would wait, or go on, for ever), a file that cannot be opened, or what
+            :func:`stand_in` names.
+    """
+    try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise kind(f"{path} is a folder, not a file.")
+        if not stat.S_ISREG(mode):
+            raise kind(f"{path} is a pipe or a device, not a file.", hint="Copy what it gives into an ordinary file.")
+        found = stand_in(path)
+    except OSError as error:
+        raise kind(f"{path} cannot be read: {error.strerror or error}.") from error
+    if found:
+        raise kind(f"{path.name} {found[0]}.", hint=found[1])
+
+
+def stand_in(path: Path) -> tuple[str, str] | None:
+    """Return what a file is in place of data, and what helps: nothing, a pointer of Git LFS or a web page."""
+    with path.open("rb") as file:
+        begin = file.read(512)
+    if not begin:
+        return "is empty", "Copy or download it again."
+    if begin.startswith(b"version https://git-lfs.github.com/spec/"):
+        return (
+            "is a Git LFS pointer, which stands for the file itself",
+            "Fetch the file itself: run `git lfs pull` in its repository, or download it from the repository's page.",
+        )
+    if begin.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(PAGES):
+        return (
+            "is a web page (a sign-in, a quota or an error), saved in place of the file itself",
+            "Open its address in a browser, and download the file itself.",
+        )
+    return None

@@ -8,7 +8,7 @@ from records import make
 
 from ddbench import cli, exchange, records, registry
 from ddbench.errors import UsageError
-from ddbench.records import Record
+from ddbench.records import Record, pack_bits
 
 ROOT = Path(__file__).parent.parent
 
@@ -91,6 +91,28 @@ def test_a_faulty_record_is_not_overwritten(ours):
     record = exchange.keep(make("vlcp", (0.5,)), ours, said.append)
     assert path.read_text() == "{" and "stays as it is" in said[0]
     assert records.read(exchange.path_of(record, ours)) == record
+
+
+def _altered(record, **parts):
+    """A valid record with other parts."""
+    record = record.model_copy(update=parts)
+    return record.model_copy(update={"digest": record.computed_digest()})
+
+
+def test_a_record_extends_another_only_if_every_shared_run_is_the_same():
+    short, long = make("vlcp", (0.5,)), make("vlcp", (0.5, 0.6))
+    assert exchange.extends(long, short) and exchange.extends(short, short) and not exchange.extends(short, long)
+    assert not exchange.extends(make("vlcp", (0.6, 0.5)), short)
+    # As many right answers, but to other images.
+    result = long.result.model_copy(
+        update={"correct": [pack_bits(~long.result.correct_bits(0)), long.result.correct[1]]}
+    )
+    assert result.last == long.result.last and result.correct_bits(0).mean() == 0.5
+    assert not exchange.extends(_altered(long, result=result), short)
+    # Other images, another protocol, or a text that was edited afterwards.
+    assert not exchange.extends(make("vlcp", (0.5, 0.6), images="others"), short)
+    assert not exchange.extends(make("vlcp", (0.5, 0.6), settings={"epochs": 1}), short)
+    assert not exchange.extends(long.model_copy(update={"shrunk": [("method.steps", 50, 20)]}), short)
 
 
 def test_import_adds_extends_and_never_overwrites_silently(ours, theirs):

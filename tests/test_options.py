@@ -49,6 +49,21 @@ def test_what_differs_from_the_papers_scale_is_shrunk():
     assert resolve(_Plugin, "vlcp", {"dataset": "nette"}, Preset("paper"), {}).shrunk == ()
 
 
+def test_shrunk_compares_with_the_paper_at_the_same_fidelity_and_without_what_the_user_set():
+    class Plugin(_Plugin):
+        presets = (
+            *_Plugin.presets,
+            {"when": {"scale": "paper", "fidelity": "official"}, "set": {"size": 256}, "source": "released scripts"},
+        )
+
+    official = resolve(Plugin, "vlcp", {"dataset": "nette"}, Preset("cpu", "official"), {"size": "32"})
+    assert set(official.shrunk) == {("strength", 0.6, 0.7), ("steps", 50, 20), ("size", 256, 32)}
+    sane = resolve(Plugin, "vlcp", {"dataset": "cifar"}, Preset("cpu", "sane"), {"steps": "50", "size": "32"})
+    assert set(sane.shrunk) == {("size", None, 32)}
+    fewer = resolve(Plugin, "vlcp", {"dataset": "nette"}, Preset("paper", "official"), {"steps": "10"})
+    assert fewer.shrunk == (("steps", 50, 10),)
+
+
 def test_an_unknown_option_lists_the_known_ones():
     with pytest.raises(UsageError, match=r"no option 'strenght'.*Did you mean 'strength'") as error:
         resolve(_Plugin, "vlcp", {}, Preset(), {"strenght": "1"})

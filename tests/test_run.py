@@ -112,6 +112,73 @@ def test_another_result_of_the_same_cell_is_kept_beside_the_first(run, tmp_path)
     assert records.read(beside) == record
 
 
+#: A method that paints, and an evaluator that scores, what a file tells that no option names.
+WEIGHTED = """
+from pathlib import Path
+
+import numpy as np
+
+import ddbench
+
+WEIGHTS = Path(__file__).with_name("weights.txt")
+
+
+class Painter(ddbench.Distiller):
+    def identity(self, ctx):
+        return {"weights": ctx.content_digest(WEIGHTS)}
+
+    def distill(self, ctx):
+        labels = np.repeat(np.arange(ctx.dataset.num_classes), ctx.ipc)
+        return ddbench.DistilledSet(np.full((len(labels), 8, 8, 1), int(WEIGHTS.read_text()), np.uint8), labels)
+
+
+class Judge(ddbench.Evaluator):
+    default_network, default_repeats = "convnet-3", 1
+
+    def identity(self, ctx):
+        return {"weights": ctx.content_digest(WEIGHTS)}
+
+    def protocol(self, ctx, distilled):
+        return ddbench.Protocol({"network": ctx.network, "label_type": "hard", "selection": "last"})
+
+    def evaluate(self, ctx, distilled, repeat):
+        correct = np.arange(60) < int(WEIGHTS.read_text())
+        return ddbench.Score(last=float(correct.mean()), correct=correct)
+
+
+@ddbench.hookimpl
+def ddbench_methods():
+    return [ddbench.MethodSpec("painter", Painter, "")]
+
+
+@ddbench.hookimpl
+def ddbench_evaluators():
+    return [ddbench.EvaluatorSpec("judge", Judge, "")]
+"""
+
+
+def test_changed_weights_make_another_set(tmp_path):
+    """What a plugin reads besides its options is in the key by ``identity``."""
+    plugin, weights = tmp_path / "weighted.py", tmp_path / "weights.txt"
+    plugin.write_text(WEIGHTED)
+    keys = []
+    for number in (30, 40, 30):
+        weights.write_text(str(number))
+        (made,) = ddbench.distill("painter", dataset="toy", ipc=1, plugins=[PLUGIN, plugin])
+        assert np.unique(made.images).tolist() == [number]
+        keys.append(made.path)
+    assert keys[0] == keys[2] != keys[1]
+
+
+def test_changed_weights_make_another_accuracy(run, tmp_path):
+    plugin, weights = tmp_path / "weighted.py", tmp_path / "weights.txt"
+    plugin.write_text(WEIGHTED)
+    for number in (30, 45, 30):
+        weights.write_text(str(number))
+        (record,) = run(evaluator="judge", plugins=[PLUGIN, plugin], registry=tmp_path / f"registry {number}")
+        assert record.result.values == [number / 60]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -8,6 +8,7 @@ import torch
 from ddbench_plugins.diffusion.backbone import digest, load_pipeline
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
 from ddbench_plugins.diffusion.posteriors import Posteriors
+from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 
 from ddbench import Team
 
@@ -36,6 +37,37 @@ def test_only_the_unet_changes(tiny_folder: Path, images: np.ndarray, tmp_path: 
         assert all(torch.equal(old[name], new[name]) for name in old)
     old, new = before.unet.state_dict(), after.unet.state_dict()
     assert any(not torch.equal(old[name], new[name]) for name in old)
+
+
+@pytest.mark.parametrize("cached", [False, True])
+def test_the_loss_is_that_of_the_images_with_their_own_captions(
+    pipeline: Any, images: np.ndarray, tmp_path: Path, cached: bool
+) -> None:
+    """Denoising of one whole batch, written out: latents sampled from the posterior, noised, each with its caption."""
+    small, seed = images[:, 2:18, 2:18], 5
+    rows = batch_indices(6, 6, 0, stream_seed(seed, "finetune")).tolist()
+    draws = torch_stream(seed, "finetune noise", 0)
+    mirrored = torch.rand(6, generator=draws) < 0.5
+    sampled, noise = (torch.randn(6, 4, 8, 8, generator=draws) for _ in range(2))
+    times = torch.randint(1000, (6,), generator=draws)
+    assert rows != sorted(rows) and len(set(mirrored.tolist())) == 2
+
+    betas = torch.linspace(0.00085**0.5, 0.012**0.5, 1000, dtype=torch.float64) ** 2
+    losses = []
+    with torch.no_grad():
+        for place, row in enumerate(rows):
+            pixels = torch.from_numpy(small[row].copy()).permute(2, 0, 1)[None] / 127.5 - 1
+            posterior = pipeline.vae.encode(pixels.flip(3) if mirrored[place] else pixels).latent_dist
+            latent = 0.18215 * (posterior.mean + posterior.std * sampled[place])
+            kept = torch.prod(1 - betas[: times[place] + 1]).float()
+            tokens = pipeline.tokenizer(CAPTIONS[row], padding="max_length", max_length=77, return_tensors="pt")
+            states = pipeline.text_encoder(tokens.input_ids).last_hidden_state
+            noisy = kept.sqrt() * latent + (1 - kept).sqrt() * noise[place]
+            losses.append((pipeline.unet(noisy, times[place], states).sample - noise[place]).square().mean().item())
+
+    settings = FinetuneSettings(resolution=16, epochs=1, batch_size=6, cache_latents=cached)
+    report = finetune(pipeline, small, CAPTIONS, tmp_path, settings, seed=seed)
+    assert report["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -136,6 +136,15 @@ def test_every_image_is_seen_once_per_epoch_and_the_last_batch_is_short():
     assert epochs[0] != epochs[1]
 
 
+@pytest.mark.parametrize(("batch", "expected"), [(16, (16 * 16 + 16 * 16 + 8 * 8) / 40), (40, 40), (100, 40)])
+def test_the_loss_of_an_epoch_is_the_mean_over_images_not_over_batches(batch, expected):
+    def number_of_images(forward, batch, generator):
+        return 0 * forward(batch.images).mean() + len(batch.images)
+
+    result = train(small_network(), **{**SETTINGS, "batch_size": batch}, epochs=2, step=number_of_images)
+    assert result.losses == pytest.approx([expected] * 2)
+
+
 def test_learning_rates_and_tests_follow_the_plan():
     rates, tests = [], []
 

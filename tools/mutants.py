@@ -46,9 +46,8 @@ ALSO = {
     "ddbench/stats.py": "tests/test_compare.py",
     f"{PLUGINS}/methods/vlcp/": "tests/methods/vlcp",
     f"{PLUGINS}/diffusion/": "tests/methods/vlcp",
-    f"{PLUGINS}/evaluators/": "tests/evaluators/test_protocols_show_options.py",
-    f"{PLUGINS}/training/": "tests/training",
-    f"{PLUGINS}/training/students.py": "tests/evaluators",
+    f"{PLUGINS}/evaluators/": "tests/evaluators/test_protocols_show_options.py tests/evaluators/test_cross_architecture.py",
+    f"{PLUGINS}/training/students.py": "tests/evaluators/test_minimax.py tests/evaluators/test_dc.py tests/evaluators/test_idc.py",
 }
 SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.Gt),

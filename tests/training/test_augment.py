@@ -122,6 +122,16 @@ def test_crops_lie_inside_the_image(height, width, low, seed):
     assert (top + h <= height).all() and (left + w <= width).all()
 
 
+@pytest.mark.parametrize(
+    ("height", "width", "box"),
+    [(10, 100, (0, 43, 10, 13)), (100, 10, (43, 0, 13, 10)), (30, 100, (0, 30, 30, 40))],
+)
+def test_a_crop_that_cannot_be_drawn_is_the_largest_in_the_centre(height, width, box):
+    """torchvision's last resort: sides of at most 4 : 3, as large as fits."""
+    found = draw_resized_crops(3, height, width, generator(), (1.0, 1.0), (3 / 4, 4 / 3))
+    assert [side.tolist() for side in found] == [[side] * 3 for side in box]
+
+
 def test_crop_areas_spread_like_torchvisions():
     transforms = pytest.importorskip("torchvision.transforms")
     _, _, h, w = draw_resized_crops(4000, 100, 100, generator(), (0.5, 1.0), (3 / 4, 4 / 3))
@@ -145,6 +155,38 @@ def test_jitter_of_a_grey_flat_image_is_a_change_of_brightness_only():
     out = jitter_colours(x, generator())
     torch.testing.assert_close(out, out[:, :1, :1, :1].expand_as(out), rtol=1e-3, atol=1e-3)
     assert 0.6 * 0.5 - 1e-3 <= out.min() < 0.32 and 0.68 < out.max() <= 1.4 * 0.5 + 1e-3
+
+
+def test_jitter_is_brightness_contrast_and_saturation_in_the_drawn_order():
+    x = torch.rand(20, 3, 5, 5, generator=generator())
+    out, draws = jitter_colours(x, generator(4), strength=0.4), generator(4)
+    orders = torch.rand(20, 3, generator=draws).argsort(1).tolist()
+    amounts = (torch.rand(20, 3, generator=draws) * 0.8 - 0.4).tolist()
+    assert len(set(map(tuple, orders))) == 6
+    for image, order, amount, found in zip(x, orders, amounts, out, strict=True):
+        for kind, a in zip(order, amount, strict=True):
+            grey = 0.299 * image[0] + 0.587 * image[1] + 0.114 * image[2]
+            image = (1 - a) * image + a * (torch.zeros(()), grey.mean(), grey)[kind]
+        torch.testing.assert_close(found, image)
+
+
+def test_lighting_has_the_directions_of_imagenets_colours():
+    """Eigenvectors are orthogonal, and the strongest is brightness: of equal signs in all channels."""
+    vectors = torch.tensor(augment._PCA_VECTORS)
+    torch.testing.assert_close(vectors.T @ vectors, torch.eye(3), rtol=0, atol=2e-3)
+    assert (vectors[:, 0] < -0.5).all() and augment._PCA_VALUES == (0.2175, 0.0188, 0.0045)
+    alpha = torch.randn(4, 3, generator=generator(2)) * 0.1
+    expected = (alpha[:, None] * vectors * torch.tensor([0.2175, 0.0188, 0.0045])).sum(2)
+    shift = pca_lighting(torch.zeros(4, 3, 2, 2), generator(2))
+    torch.testing.assert_close(shift, expected[:, :, None, None].expand(4, 3, 2, 2))
+
+
+def test_a_resized_crop_has_the_defaults_of_torchvision():
+    transforms = pytest.importorskip("torchvision.transforms.v2")
+    theirs = transforms.RandomResizedCrop(8)
+    x = torch.rand(30, 3, 24, 24, generator=generator())
+    same = random_resized_crop(x, generator(5), 8, theirs.scale, theirs.ratio, theirs.antialias)
+    assert torch.equal(random_resized_crop(x, generator(5), 8), same)
 
 
 def test_lighting_adds_one_colour_per_image():

@@ -4,7 +4,7 @@ import io
 import pytest
 import torch
 from ddbench_plugins.networks import convnet
-from ddbench_plugins.training import augment, steps
+from ddbench_plugins.training import augment, loop, steps
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.optimisers import adamw, sgd
 from ddbench_plugins.training.predict import evaluate, memory_layout, predict
@@ -113,6 +113,26 @@ def test_a_resumed_training_ends_bit_identically(optimiser):
     assert result.losses == expected.losses
     assert result.tests == expected.tests == [(e, 0.5) for e in range(5)]
     assert result.last == result.best == 0.5
+
+
+def test_seconds_are_those_of_all_parts_of_a_resumed_training(monkeypatch):
+    """On a clock that a look at moves by 100 s: one look at the start and one after each epoch."""
+    now = iter(range(0, 10_000, 100))
+    monkeypatch.setattr(loop.time, "monotonic", lambda: next(now))
+    told, kept = [], MemoryCheckpoint()
+    result = train(small_network(), **SETTINGS, epochs=3, progress=lambda done, of, figures: told.append(figures))
+    assert result.seconds == 300 and [figures["seconds"] for figures in told] == [100, 200, 300]
+    train(small_network(), **SETTINGS, epochs=3, checkpoint=kept)  # due after 60 s by itself
+    assert len(kept.states) == 2
+    kept.states.pop()
+    assert train(small_network(), **SETTINGS, epochs=3, checkpoint=kept).seconds == 100 + 200
+    rare = MemoryCheckpoint()
+    train(small_network(), **SETTINGS, epochs=3, checkpoint=rare, checkpoint_seconds=201)
+    assert not rare.states
+
+
+def test_epochs_of_tests_without_a_test_are_nothing():
+    assert train(small_network(), **SETTINGS, epochs=1, test_epochs=[0]).tests == []
 
 
 def test_a_checkpoint_of_another_training_is_refused():

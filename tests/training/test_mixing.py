@@ -51,3 +51,23 @@ def test_beta_has_its_mean_and_variance(beta):
     values = torch.tensor([draw_beta(beta, draws) for _ in range(6000)])
     assert values.mean() == pytest.approx(0.5, abs=0.02)
     assert values.var() == pytest.approx(1 / (4 * (2 * beta + 1)), rel=0.06)
+
+
+@pytest.mark.parametrize("beta", [0.3, 0.8, 2.0])
+def test_beta_is_the_share_of_the_first_of_two_powers_that_sum_to_at_most_one(beta):
+    for seed in range(30):
+        draws, value = generator(seed), None
+        while value is None:
+            u, v = (torch.rand(2, generator=draws, dtype=torch.float64) ** (1 / beta)).tolist()
+            value = u / (u + v) if u + v <= 1 else None
+        assert draw_beta(beta, generator(seed)) == pytest.approx(value)
+
+
+def test_a_box_is_centred_where_drawn_and_cut_at_the_borders():
+    for seed in range(40):
+        draws = generator(seed)
+        cut = (1 - torch.rand((), generator=draws).item()) ** 0.5
+        middle = [int(torch.randint(side, (), generator=draws)) for side in (20, 30)]
+        reach = [int(side * cut) // 2 for side in (20, 30)]
+        expected = [(max(0, at - by), min(side, at + by)) for at, by, side in zip(middle, reach, (20, 30), strict=True)]
+        assert draw_cutmix_box(20, 30, generator(seed)) == (*expected[0], *expected[1])

@@ -4,7 +4,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from ddbench_plugins.diffusion.encode import decode_latents, encode_images
+from ddbench_plugins.diffusion.seeding import torch_stream
 
 
 def test_shape_scale_and_independence_of_batch_size(pipeline: Any, images: np.ndarray) -> None:
@@ -17,6 +19,17 @@ def test_shape_scale_and_independence_of_batch_size(pipeline: Any, images: np.nd
     assert calls[-1] == (6, 6)
     apart = encode_images(pipeline, images, resolution=16, seed=3, batch_size=2)
     np.testing.assert_allclose(together, apart, atol=1e-5)
+
+
+def test_each_latent_is_drawn_from_its_own_posterior(pipeline: Any, images: np.ndarray) -> None:
+    found = encode_images(pipeline, images[:, :16, :16], resolution=16, seed=3, batch_size=4)
+    pixels = torch.from_numpy(images[:, :16, :16].copy()).permute(0, 3, 1, 2) / 127.5 - 1
+    with torch.no_grad():
+        posterior = pipeline.vae.encode(pixels).latent_dist
+    for row in range(6):
+        noise = torch.randn(4, 8, 8, generator=torch_stream(3, "latent", row))
+        expected = 0.18215 * (posterior.mean[row] + posterior.std[row] * noise)
+        np.testing.assert_allclose(found[row], expected.numpy(), rtol=0, atol=1e-5)
 
 
 def test_mode_is_scaled_posterior_mean(pipeline: Any, images: np.ndarray) -> None:

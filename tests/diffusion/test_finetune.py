@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
 from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 
-from ddbench import Team
+from ddbench import Team, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -66,8 +67,42 @@ def test_the_loss_is_that_of_the_images_with_their_own_captions(
             losses.append((pipeline.unet(noisy, times[place], states).sample - noise[place]).square().mean().item())
 
     settings = FinetuneSettings(resolution=16, epochs=1, batch_size=6, cache_latents=cached)
-    report = finetune(pipeline, small, CAPTIONS, tmp_path, settings, seed=seed)
+    told: list[tuple[Any, ...]] = []
+    report = finetune(
+        pipeline, small, CAPTIONS, tmp_path, settings, seed=seed, progress=lambda *figures: told.append(figures)
+    )
     assert report["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert told[-1] == (1, 1, f"fine-tuning loss {report['loss']:.4g}")
+    assert not (tmp_path / "posteriors").exists()
+
+
+def test_the_defaults_are_the_papers_table() -> None:
+    """Zou et al. 2025, supplementary Table 1, and what diffusers' script adds to it."""
+    assert asdict(FinetuneSettings()) == {
+        **{"resolution": 512, "epochs": 8, "batch_size": 8, "accumulate": 1, "learning_rate": 1e-5, "flip": True},
+        **{"weight_decay": 0.01, "clip_norm": 1.0, "ema_decay": 0.9999},
+        **{"gradient_checkpointing": False, "cache_latents": False},
+    }
+
+
+def test_gradient_checkpointing_is_on_during_the_training_only(
+    pipeline: Any, images: np.ndarray, tmp_path: Path
+) -> None:
+    seen: list[bool] = []
+    pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(module.is_gradient_checkpointing))
+    settings = FinetuneSettings(resolution=16, epochs=1, batch_size=6, gradient_checkpointing=True)
+    finetune(pipeline, images, CAPTIONS, tmp_path, settings, seed=0)
+    assert seen == [True] and not pipeline.unet.is_gradient_checkpointing and not pipeline.unet.training
+
+
+def test_a_batch_must_be_divisible_and_the_model_predict_noise(
+    pipeline: Any, images: np.ndarray, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="batch of 1 images cannot be divided over 2 processes"):
+        finetune(pipeline, images, CAPTIONS, tmp_path, replace(SETTINGS, batch_size=1), seed=0, team=Team(0, 2))
+    pipeline.scheduler.register_to_config(prediction_type="v_prediction")
+    with pytest.raises(ValueError, match="'v_prediction'"):
+        finetune(pipeline, images, CAPTIONS, tmp_path, SETTINGS, seed=0)
 
 
 @pytest.mark.parametrize("cached", [False, True])

@@ -4,7 +4,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+import torch
 from ddbench_plugins.diffusion.encode import decode_latents
+from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.diffusion.synthesize import synthesize
 
 if TYPE_CHECKING:
@@ -46,6 +48,24 @@ def test_result_does_not_depend_on_the_batch_size(pipeline: Any) -> None:
     assert np.abs(together.astype(int) - other.astype(int)).max() > 1
 
 
+def test_each_image_is_of_its_own_prototype_prompt_and_noise(pipeline: Any) -> None:
+    """The stock pipeline, asked for one image at a time in its own words."""
+    options: dict[str, Any] = {"strength": 0.6, "negative_prompt": "a drawing"}
+    prompts = ["a zero", "three tall trees", "one"]
+    images = synthesize(pipeline, PROTOTYPES, prompts, steps=8, guidance=4.0, seed=9, batch_size=2, **options)
+    for row, (prototype, prompt, image) in enumerate(zip(PROTOTYPES, prompts, images, strict=True)):
+        stock = pipeline(
+            prompt=prompt,
+            image=torch.from_numpy(prototype[None]),
+            generator=torch_stream(9, "synthesis", row),
+            num_inference_steps=8,
+            guidance_scale=4.0,
+            output_type="np",
+            **options,
+        ).images[0]
+        assert np.abs(stock * 255 - image).max() <= 1
+
+
 def test_guidance_and_prompt_matter(pipeline: Any) -> None:
     one = synthesize(pipeline, PROTOTYPES[:1], ["a zero"], steps=6, guidance=5.0, seed=0)
     assert (one != synthesize(pipeline, PROTOTYPES[:1], ["three trees"], steps=6, guidance=5.0, seed=0)).any()
@@ -71,3 +91,5 @@ def test_mismatched_inputs_are_refused(pipeline: Any) -> None:
         synthesize(pipeline, PROTOTYPES, PROMPTS[:2], seed=0)
     with pytest.raises(ValueError, match="latents"):
         synthesize(pipeline, PROTOTYPES[:, :3], PROMPTS, seed=0)
+    with pytest.raises(ValueError, match="latents"):
+        synthesize(pipeline, PROTOTYPES.reshape(3, 4, 64), PROMPTS, seed=0)

@@ -23,7 +23,7 @@ from ddbench.outputs import taken
 from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
 from ddbench.pipeline import evaluate as _evaluate
 from ddbench.pipeline import load_dataset as _load_dataset
-from ddbench.planning import carry_out, plan, preset_says, several
+from ddbench.planning import Alike, carry_out, plan, preset_says, several
 from ddbench.plugins import Plugins, load_plugins
 from ddbench.records import Record
 from ddbench.ui import Reporter
@@ -137,8 +137,10 @@ def distill(
             folder = _set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
             _free(folder, {"method": entry.spec.name, "ipc": mine.ipc, "seed": mine.base_seed})
     found = []
+    alike = Alike(ctx.reporter.warn)
     for method_, mine, entry in prepared:
         made = distil(method_, mine, entry, force=force)
+        alike.look(made)
         folder = made.path
         if out is not None:
             folder = _set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
+import os
 import tomllib
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddbench.errors import RecordError
+from ddbench.reading import read_text
+from ddbench.registry import Problem
 from ddbench.store import write_atomic
 
 FOLDER, FILE, SOURCES, ALIASES = "published", "published.csv", "sources.md", "aliases.toml"
@@ -76,7 +80,7 @@ class Claim:
         return (*where, self.metric, self.source, self.table)
 
 
-COLUMNS = tuple(field.name for field in fields(Claim))
+COLUMNS = tuple(each.name for each in fields(Claim))
 
 
 def path(registry: Path) -> Path:
@@ -88,29 +92,37 @@ def read(registry: Path) -> list[Claim]:
     """Read a registry's claims in file order; none where it has no such file.
 
     Raises:
-        RecordError: anything :func:`check` finds, with the line.
+        RecordError: anything :func:`load` finds, with the line.
     """
-    claims, problems = check(registry)
+    found, problems = load(registry)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:10])
-        raise RecordError(f"{len(problems)} problems in {FOLDER}/{FILE}:\n{shown}")
-    return claims
+        raise RecordError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {FOLDER}:\n{shown}")
+    return list(found.claims)
 
 
-def check(registry: Path) -> tuple[list[Claim], list[str]]:
-    """Return the good claims of a registry, and what is wrong with the others, by line."""
-    file = path(registry)
-    if not file.exists():
-        return [], []
+def load(registry: Path) -> tuple[Published, list[Problem]]:
+    """Return the good claims of a registry with their sources and aliases, and what is wrong with the others."""
+    problems: list[Problem] = []
     try:
-        text = file.read_text("utf-8")
-        known = sources(registry)
-        aliases(registry)
-    except (OSError, UnicodeDecodeError) as error:
-        return [], [f"cannot be read: {error}"]
+        known, wrong = _sources(registry)
+        problems += [Problem(f"{FOLDER}/{SOURCES}", message) for message in wrong]
+    except RecordError as error:  # no claim can be traced
+        return Published(), [Problem(f"{FOLDER}/{SOURCES}", f"{error} No claim is shown.")]
+    try:
+        names = aliases(registry)
     except RecordError as error:
-        return [], [str(error)]
-    return parse(text, known)
+        names = Aliases()
+        problems.append(Problem(f"{FOLDER}/{ALIASES}", str(error)))
+    file = path(registry)
+    if not os.path.lexists(file):
+        return Published((), known, names), problems
+    try:
+        claims, lines = parse(read_text(file, RecordError), known)
+    except RecordError as error:
+        claims, lines = [], [str(error)]
+    problems += [Problem(f"{FOLDER}/{FILE}", message) for message in lines]
+    return Published(tuple(claims), known, names), problems
 
 
 def parse(text: str, known: Collection[str]) -> tuple[list[Claim], list[str]]:
@@ -123,15 +135,18 @@ def parse(text: str, known: Collection[str]) -> tuple[list[Claim], list[str]]:
     Returns:
         Good claims, and what is wrong with the others, by line.
     """
-    reader = csv.reader(io.StringIO(text))
-    header = next(reader, [])
-    if tuple(header) != COLUMNS:
-        return [], [f"line 1: the columns must be {','.join(COLUMNS)}"]
     found: list[Claim] = []
     problems: list[str] = []
     seen: dict[tuple[object, ...], int] = {}
-    for cells in reader:
+    reader = csv.reader(io.StringIO(text))
+    lines = _lines(reader)
+    if tuple(next(lines, [])) != COLUMNS:
+        return [], [f"line 1: the columns must be {','.join(COLUMNS)}"]
+    for cells in lines:
         line = f"line {reader.line_num}"
+        if isinstance(cells, csv.Error):
+            problems.append(f"{line}: is no line of CSV: {cells}")
+            continue
         if len(cells) != len(COLUMNS):
             problems.append(f"{line}: {len(cells)} cells, not {len(COLUMNS)}")
             continue
@@ -139,13 +154,42 @@ def parse(text: str, known: Collection[str]) -> tuple[list[Claim], list[str]]:
         if wrong := _flaw(row, known):
             problems.append(f"{line}: {wrong}")
             continue
-        claim = Claim(**{**row, "ipc": None if row["ipc"] == "full" else int(row["ipc"])})  # type: ignore[arg-type]
+        claim = Claim(**{**row, "ipc": None if row["ipc"] == "full" else int(row["ipc"])})
         if claim.place in seen:
             problems.append(f"{line}: claims the same cell as line {seen[claim.place]}")
             continue
         seen[claim.place] = reader.line_num
         found.append(claim)
     return found, problems
+
+
+def _lines(reader: Any) -> Iterator[Any]:
+    """Yield the cells of each line, or the error in their place: one faulty line must not hide the others."""
+    while True:
+        try:
+            yield next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield error
+
+
+def fractions(claims: Sequence[Claim]) -> list[Claim]:
+    """Return the accuracies that look like fractions where percent are meant: 0.144 for 14.4.
+
+    Those of a source none of which is above 1, and those below 1 with more decimals than percent are printed with.
+    """
+    highest: dict[str, float] = {}
+    for claim in claims:
+        if claim.metric in ACCURACIES:
+            highest[claim.source] = max(claim.value, highest.get(claim.source, 0))
+    return [
+        claim
+        for claim in claims
+        if claim.metric in ACCURACIES
+        and 0 < claim.value <= 1
+        and (highest[claim.source] <= 1 or len(claim.mean.partition(".")[2]) > 2)
+    ]
 
 
 def _flaw(row: Mapping[str, str], known: Collection[str]) -> str:
@@ -155,7 +199,9 @@ def _flaw(row: Mapping[str, str], known: Collection[str]) -> str:
             return f"{name} is empty"
         if row[name] != row[name].strip() or not row[name].isprintable():
             return f"{name} has spaces around it or characters that do not print"
-    if row["ipc"] != "full" and not (row["ipc"].isascii() and row["ipc"].isdigit() and int(row["ipc"])):
+    if row["ipc"] != "full" and not (
+        row["ipc"].isascii() and row["ipc"].isdigit() and len(row["ipc"]) < 10 and int(row["ipc"])
+    ):
         return f"ipc {row['ipc']!r} is neither a number of images nor 'full'"
     for name, choices in (("kind", KINDS), ("metric", METRICS), ("source", known)):
         if row[name] not in choices:
@@ -180,21 +226,35 @@ def sources(registry: Path) -> dict[str, str]:
     """Return key → citation from the table of sources.md.
 
     Raises:
-        RecordError: a key that is listed twice.
+        RecordError: it cannot be read, or a line is faulty.
     """
+    found, problems = _sources(registry)
+    if problems:
+        raise RecordError(f"{SOURCES}: {'; '.join(problems)}.")
+    return found
+
+
+def _sources(registry: Path) -> tuple[dict[str, str], list[str]]:
     file = registry / FOLDER / SOURCES
-    if not file.exists():
-        return {}
-    _, _, table = file.read_text("utf-8").partition("\n| key |")
+    if not os.path.lexists(file):
+        return {}, []
+    lines = iter(enumerate(read_text(file, RecordError).splitlines(), 1))
     found: dict[str, str] = {}
-    for line in table.splitlines()[2:]:
+    problems: list[str] = []
+    for _, line in lines:
+        if line.startswith("| key |"):
+            break
+    for number, line in itertools.islice(lines, 1, None):
         if not line.startswith("|"):
             break
-        key, citation = (cell.strip() for cell in line.split("|")[1:3])
-        if key in found:
-            raise RecordError(f"{SOURCES} lists {key!r} twice.")
-        found[key] = citation.replace("*", "")
-    return found
+        cells = [cell.strip() for cell in line.split("|")[1:3]]
+        if len(cells) < 2 or not all(cells):
+            problems.append(f"line {number}: has no key and citation")
+        elif cells[0] in found:
+            problems.append(f"line {number}: lists {cells[0]!r} twice")
+        else:
+            found[cells[0]] = cells[1].replace("*", "")
+    return found, problems
 
 
 def select(claims: Iterable[Claim], **filters: Collection[Any]) -> list[Claim]:
@@ -214,11 +274,17 @@ def dump(claims: Iterable[Claim]) -> str:
     return text.getvalue()
 
 
-def add(registry: Path, text: str) -> tuple[int, list[str]]:
+def add(registry: Path, text: str, *, percent: bool = False) -> tuple[int, list[str]]:
     """Append the new claims of a CSV text to a registry.
 
+    Args:
+        registry: its folder.
+        text: with the columns :data:`COLUMNS`.
+        percent: accuracies that look like fractions are meant in percent.
+
     Returns:
-        How many were added, and what was refused: faulty lines, and cells already claimed with another number.
+        How many were added, and what was refused: faulty lines, cells already claimed with another number, and
+        accuracies that look like fractions.
 
     Raises:
         RecordError: the registry's own claims are faulty.
@@ -226,15 +292,21 @@ def add(registry: Path, text: str) -> tuple[int, list[str]]:
     had = read(registry)
     given, problems = parse(text, sources(registry))
     known = {claim.place: claim for claim in had}
-    new = [claim for claim in given if claim.place not in known]
+    doubtful = () if percent else fractions([claim for claim in given if claim.place not in known])
+    problems += [f"{_cell(claim)}: {claim.mean} looks like a fraction; accuracies are in percent" for claim in doubtful]
+    new = [claim for claim in given if claim.place not in known and claim not in doubtful]
     for claim in given:
         old = known.get(claim.place)
         if old is not None and old.text != claim.text:
-            cell = f"{claim.dataset} ipc {claim.ipc or 'full'} {claim.method} {claim.network}"
-            problems.append(f"{claim.source} {claim.table}, {cell}: {old.text} is already there, not {claim.text}")
+            problems.append(f"{_cell(claim)}: {old.text} is already there, not {claim.text}")
     if new:
         write_atomic(path(registry), dump([*had, *new]))
     return len(new), problems
+
+
+def _cell(claim: Claim) -> str:
+    where = f"{claim.dataset} ipc {claim.ipc or 'full'} {claim.method} {claim.network}"
+    return f"{claim.source} {claim.table}, {where}"
 
 
 class _Part(BaseModel):
@@ -291,9 +363,22 @@ def aliases(registry: Path) -> Aliases:
         RecordError: not TOML, or keys that are not known.
     """
     file = registry / FOLDER / ALIASES
-    if not file.exists():
+    if not os.path.lexists(file):
         return Aliases()
     try:
-        return Aliases.model_validate(tomllib.loads(file.read_text("utf-8")))
-    except (tomllib.TOMLDecodeError, ValidationError) as error:
-        raise RecordError(f"{ALIASES} does not fit its schema: {error}") from error
+        return Aliases.model_validate(tomllib.loads(read_text(file, RecordError)))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{ALIASES} does not fit its schema: {where}: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
+        raise RecordError(f"{ALIASES} is not valid TOML: {error}") from error
+
+
+@dataclass(frozen=True)
+class Published:
+    """The claims of a registry with what is needed to show them."""
+
+    claims: tuple[Claim, ...] = ()
+    citations: Mapping[str, str] = field(default_factory=dict)
+    aliases: Aliases = field(default_factory=Aliases)

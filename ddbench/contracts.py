@@ -14,14 +14,15 @@ import numpy as np
 
 from ddbench.datasets import Dataset, describe
 from ddbench.errors import PluginError
-from ddbench.keys import canonical, digest, is_text
-from ddbench.ranges import misfit
+from ddbench.keys import canonical, digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: How the pixels of a distilled set are to be read. The wrong space silently gives chance accuracy.
 PIXEL_SPACES = ("rgb_uint8", "unit", "normalized", "zca")
+#: What students are trained on, as protocols say it.
+LABEL_TYPES = ("hard", "soft")
 #: What every protocol says.
 SETTINGS = ("network", "label_type", "selection")
 
@@ -91,8 +92,6 @@ class DistilledSet:
             raise broken(f"{images.dtype} images instead of {wanted} (space {self.space})")
         if images.dtype != np.uint8 and not np.isfinite(images).all():
             raise broken("NaN or infinite pixels")
-        if not self.whole and (mistake := misfit(images, self.space, dataset)):
-            raise broken(mistake, "Say in which space the pixels are, and scale them to it (docs/contracts.md).")
         if labels.ndim != 1 or labels.dtype != np.int64:
             raise broken(f"labels {describe(labels)} instead of int64 [N]")
         if len(labels) != len(images):
@@ -120,9 +119,6 @@ class DistilledSet:
             if self.soft_labels.min() < 0 or (abs(self.soft_labels.sum(1) - 1) > 0.01).any():
                 raise broken("soft labels that are not probabilities", "Apply the softmax to logits.")
         for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
-            wrong = None if values is None else next((text for text in values if not is_text(text)), None)
-            if isinstance(wrong, str):
-                raise broken(f"half a character (a lone surrogate) in its {name}: {ascii(wrong)[:80]}")
             if values is not None and not all(isinstance(text, str) for text in values):
                 raise broken(f"{name} that are not text")
         if self.learning_rate is not None and not (
@@ -160,17 +156,31 @@ class Protocol:
             if mistake := not_plain(value):
                 raise TypeError(f"the protocol's setting {name!r} is not plain data: {mistake}")
 
-    def check(self, who: str) -> None:
+    def check(self, who: str, network: str = "") -> None:
         """Name a missing setting that readers of a record and of a table rely on.
 
+        Args:
+            who: the evaluator.
+            network: the network under test.
+
         Raises:
-            PluginError: there is one, or it is not text.
+            PluginError: there is one, or it is not text, or says something else than what is done.
         """
         missing = [name for name in SETTINGS if not isinstance(self.settings.get(name), str)]
         if missing:
             raise PluginError(
                 f"Evaluator {who} has a protocol without {', '.join(missing)}.",
                 hint=f"Every protocol says {', '.join(SETTINGS)}, as text.",
+            )
+        if self.settings["label_type"] not in LABEL_TYPES:
+            raise PluginError(
+                f"Evaluator {who} has a protocol with the label type {self.settings['label_type']!r}.",
+                hint=f"It is one of {', '.join(LABEL_TYPES)}.",
+            )
+        if network and self.settings["network"] != network:
+            raise PluginError(
+                f"Evaluator {who} has a protocol for the network {self.settings['network']!r}, but trains {network!r}.",
+                hint="Take the network's name from ctx.network.",
             )
 
     @property
@@ -211,6 +221,14 @@ class Score:
                     f"Evaluator {who} returned {name}={value!r}.",
                     hint="Accuracies are fractions in [0, 1], not percent.",
                 )
+        epochs = [epoch for epoch, _ in curve]
+        if any(later <= epoch for epoch, later in zip([0, *epochs], epochs, strict=False)):
+            raise PluginError(f"Evaluator {who} returned a curve whose epochs do not rise from 1: {epochs[:12]}.")
+        if self.best is not None and self.best < max([self.last, *(value for _, value in curve)]) - 1e-6:
+            raise PluginError(
+                f"Evaluator {who} returned best={self.best:.4f}, which is below another of its accuracies.",
+                hint="It is the best of all tests that were made, or None.",
+            )
         for name, value in self.metrics.items():
             if not isinstance(value, float | int | np.number) or not np.isfinite(value):
                 raise PluginError(

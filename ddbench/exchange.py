@@ -16,7 +16,7 @@ from ddbench import records
 from ddbench.errors import RecordError, StorageError, UsageError
 from ddbench.outputs import clear, taken, whole_folder
 from ddbench.records import Record
-from ddbench.registry import RESULTS, Problem, flaws, is_beside, paths
+from ddbench.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
 from ddbench.reports.data import safe
 from ddbench.store import write_atomic, writing
 
@@ -25,7 +25,20 @@ LOCK = ".lock"
 PATIENCE = 60.0
 CSV_COLUMNS = (
     *("dataset", "fingerprint", "ipc", "method", "method_options", "seed", "evaluator", "evaluator_options"),
-    *("network", "preset", "protocol", "extension", "label_type", "selection", "repeat", "value", "last", "best"),
+    *(
+        "network",
+        "evaluation_seed",
+        "preset",
+        "protocol",
+        "extension",
+        "label_type",
+        "selection",
+        "distilled",
+        "repeat",
+        "value",
+        "last",
+        "best",
+    ),
     *("distill_seconds", "evaluate_seconds", "bytes_images", "bytes_labels", "shrunk", "key", "digest"),
 )
 
@@ -140,30 +153,35 @@ def bring_in(source: Path, registry: Path, *, replace: bool = False) -> Report:
     Raises:
         UsageError: nothing there.
     """
-    files = [source] if source.is_file() else paths(source) or sorted(source.glob("**/*.json"))
-    if not files:
+    single = not source.is_dir()
+    files, unread = ([source], []) if single else record_files(source / RESULTS)
+    if not (files or unread):
+        files, unread = record_files(source)
+    if not (files or unread):
         raise UsageError(f"{source} holds no record.", hint="Name a registry, a folder of records or a record.")
-    report = Report()
-    with locked(registry):
-        for file in files:
-            where = file.name if source.is_file() else file.relative_to(source).as_posix()
-            try:
-                record = records.read(file)
-            except RecordError as error:
-                report.refused.append(Problem(where, str(error)))
-                continue
-            if wrong := flaws(record):
-                report.refused.append(Problem(where, "; ".join(wrong)))
-                continue
+    report = Report(refused=[Problem(relative(path, source), message) for path, message in unread])
+    for file in files:
+        where = file.name if single else relative(file, source)
+        try:
+            record = records.read(file)
+        except RecordError as error:
+            report.refused.append(Problem(where, str(error)))
+            continue
+        if wrong := flaws(record):
+            report.refused.append(Problem(where, "; ".join(wrong)))
+            continue
+        # Reading and checking may take long: others write meanwhile, and between any two records.
+        with locked(registry):
             _bring(record, where, registry, report, replace)
     return report
 
 
 def _bring(record: Record, where: str, registry: Path, report: Report, replace: bool) -> None:
-    name = record.relative_path().as_posix()
+    usual = record.relative_path()
+    name = record.relative_path(beside=is_beside(usual.with_name(Path(where).name), usual)).as_posix()
     path = registry / RESULTS / name
     if not path.exists():
-        records.write(record, registry)
+        write_atomic(path, record.dump())
         report.added.append(name)
         return
     try:
@@ -174,10 +192,10 @@ def _bring(record: Record, where: str, registry: Path, report: Report, replace: 
     if extends(old, record):
         report.same.append(name)
     elif extends(record, old):
-        records.write(record, registry)
+        write_atomic(path, record.dump())
         report.extended.append(name)
     elif replace:
-        records.write(record, registry)
+        write_atomic(path, record.dump())
         report.replaced.append(name)
     else:
         message = f"contradicts ours at {name}: {record.mean:.2%} there, {old.mean:.2%} here"
@@ -219,7 +237,11 @@ def to_csv_file(found: Iterable[Record], path: Path) -> int:
 
 
 def to_csv(found: Iterable[Record]) -> str:
-    """Return one line per trained network; accuracies are fractions, options JSON."""
+    """Return one line per trained network; accuracies are fractions, options JSON.
+
+    Lines with the same ``distilled`` (digest of the images), ``protocol``, ``evaluation_seed`` and ``repeat`` are of
+    one network, however the set was called.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_COLUMNS)
@@ -230,9 +252,10 @@ def to_csv(found: Iterable[Record]) -> str:
             row = (
                 *(cell.dataset["name"], cell.dataset["fingerprint"], record.budget),
                 *(cell.method.name, _json(cell.method.options), cell.seed),
-                *(cell.evaluator.name, _json(cell.evaluator.options), cell.network, cell.preset),
+                *(cell.evaluator.name, _json(cell.evaluator.options), cell.network, cell.evaluation_seed, cell.preset),
                 *(record.protocol.digest, record.protocol.extension, record.protocol.settings.get("label_type", "")),
-                *(result.selection, repeat, value, result.last[repeat], "" if best is None else best),
+                *(result.selection, record.distilled.digest, repeat),
+                *(value, result.last[repeat], "" if best is None else best),
                 "" if costs.distill_seconds is None else costs.distill_seconds,
                 *(costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels),
                 *(_json([list(change) for change in record.shrunk]), record.key, record.digest),

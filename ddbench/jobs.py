@@ -14,7 +14,7 @@ from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.keys import canonical
 from ddbench.options import Preset
 from ddbench.pipeline import Distilled, load_dataset
-from ddbench.planning import Measurement, Planned, plan
+from ddbench.planning import Alike, Measurement, Planned, plan
 from ddbench.records import Cell, Record, budget, place, read
 from ddbench.registry import RESULTS, record_key
 from ddbench.rehearsal import NotYet, Rehearsal
@@ -224,10 +224,13 @@ def run(
     """
     current: Planned | None = None
     made: Distilled | Exception = RuntimeError("nothing to distil")
+    alike = Alike(reporter.warn)
     for number, job in enumerate(jobs, 1):
         reporter.log(f"[{number}/{len(jobs)}] {job.title}")
         if job.planned is not current:
             current, made = job.planned, _tried(partial(job.planned.distil, force=force), stop)
+            if isinstance(made, Distilled):
+                alike.look(made)
         result: Record | Exception
         if isinstance(made, Exception):
             result = made

@@ -43,23 +43,8 @@ def derive_seed(base: int, role: str, *indices: int | str) -> int:
     return int(digest([base, role, *indices])[:8], 16) & 0x7FFFFFFF
 
 
-def is_text(value: Any) -> bool:
-    """Return whether a value is text that can be written: without half characters (lone surrogates)."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _plain(value: Any) -> Any:
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        if not is_text(value):
-            raise ValueError(f"{ascii(value)[:80]} holds half a character (a lone surrogate)")
+    if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):
         return int(value)

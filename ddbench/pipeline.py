@@ -20,7 +20,6 @@ from ddbench.dependencies import by_content, plugin_part
 from ddbench.errors import PluginError, UsageError
 from ddbench.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugins import Entry, plugin_errors
-from ddbench.ranges import doubt
 from ddbench.records import (
     Costs,
     DistilledPart,
@@ -31,7 +30,7 @@ from ddbench.records import (
     pack_bits,
     result_digest,
 )
-from ddbench.registry import check_name, record_key
+from ddbench.registry import check_name, check_seed, flaws, record_key
 from ddbench.stages import Effort
 from ddbench.store import Done, Step
 
@@ -88,6 +87,7 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple
     Raises:
         UsageError: an unknown name or option, or an IPC that the data set cannot fill.
     """
+    check_seed(seed)
     entry = ctx.plugins.get("method", name)
     method: Distiller = load_plugin(entry)
     if method.needs_ipc and ipc is not None:
@@ -109,8 +109,6 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
             if not isinstance(result, DistilledSet):
                 raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
             result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
-        if odd := doubt(result.images, result.space, ctx.dataset):
-            ctx.warn(f"{plugin.name}: {odd}.")
         content = disk.save(step.dir, result, ctx.dataset, _about(ctx, entry))
         step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
 
@@ -167,6 +165,7 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
     Raises:
         UsageError: an unknown name or option.
     """
+    check_seed(ctx.base_seed)
     entry = ctx.plugins.get("evaluator", name)
     evaluator: Evaluator = load_plugin(entry)
     repeats = evaluator.default_repeats
@@ -220,12 +219,18 @@ def evaluate(
         protocol = evaluator.protocol(ctx, made.content)
         if not isinstance(protocol, Protocol):
             raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
-        protocol.check(plugin.name)
+        protocol.check(plugin.name, ctx.network)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
     students = [train_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
     inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
     own = [*(student.cost() for student in students), *(used for key, used in inner.items() if key not in shared)]
-    return _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
+    record = _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
+    if wrong := flaws(record):  # what is written must verify
+        raise PluginError(
+            f"The result of {made.plugin.name} under {plugin.name} contradicts itself: {'; '.join(wrong)}.",
+            hint="What of it is a method's and what an evaluator's is in docs/plugins.md.",
+        )
+    return record
 
 
 def train_student(

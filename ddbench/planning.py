@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ddbench.context import Context
+from ddbench.contracts import Budget
 from ddbench.dependencies import cell, plugin_part
 from ddbench.errors import UsageError
 from ddbench.exchange import keep
@@ -22,6 +23,23 @@ from ddbench.pipeline import (
 )
 from ddbench.plugins import Entry
 from ddbench.records import Cell, Record
+from ddbench.reports import notes
+
+
+class Alike:
+    """Tells of distilled sets that have the same images as one before, as soon as they are made."""
+
+    def __init__(self, warn: Callable[[str], None]) -> None:
+        self._warn = warn
+        self._first: dict[str, str] = {}
+
+    def look(self, made: Distilled) -> None:
+        """Compare a set with those before it."""
+        label = notes.label(made.plugin.name, made.plugin.explicit)
+        title = f"{label}, IPC {Budget(made.ipc)}, seed {made.seed}"
+        first = self._first.setdefault(made.digest, title)
+        if first != title:
+            self._warn(f"{title} has the same images as {first}: their networks are the same and count once.")
 
 
 @dataclass(frozen=True)
@@ -135,7 +153,10 @@ def _measurement(ctx: Context, name: str, network: str, ipc: int, repeats: int |
 
 def carry_out(planned: Iterable[Planned], registry: Path, *, force: bool = False) -> Iterator[Record]:
     """Distil and measure one after the other; the first error ends it, and what was finished before is kept."""
+    alike: Alike | None = None
     for one in planned:
         made = one.distil(force=force)
+        alike = alike or Alike(one.ctx.reporter.warn)
+        alike.look(made)
         for measurement in one.measurements:
             yield measurement.carry_out(made, registry, force=force)

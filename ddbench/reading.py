@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import stat
-import zipfile
 from pathlib import Path
 
 from ddbench.errors import DataError, DDBenchError
 
+#: Bytes of a record, a table of claims, a study: more is none of them.
+MOST_TEXT = 256 * 2**20
 #: How web pages begin, in lower case.
 PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script", b"<!--")
-#: An archive that unpacks to more than this many bytes, and to more than so many times its size, is no honest one.
-LARGE, EXPANDS = 1 << 30, 100
 
 
 def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
@@ -41,7 +40,46 @@ def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
 def stand_in(path: Path) -> tuple[str, str] | None:
     """Return what a file is in place of data, and what helps: nothing, a pointer of Git LFS or a web page."""
     with path.open("rb") as file:
-        begin = file.read(512)
+        return _stand_in(file.read(512))
+
+
+def read_bytes(path: Path, kind: type[DDBenchError]) -> bytes:
+    """Read a small file whole.
+
+    Args:
+        path: the file, which messages name by its last part: they may go onto a page.
+        kind: of error.
+
+    Raises:
+        DDBenchError: no ordinary file, too large, unreadable, or something that stands in for it.
+    """
+    try:
+        about = path.stat()
+        if not stat.S_ISREG(about.st_mode):
+            raise kind(f"{path.name} is {'a folder' if stat.S_ISDIR(about.st_mode) else 'a pipe or a device'}.")
+        if about.st_size > MOST_TEXT:
+            raise kind(f"{path.name} has {about.st_size:,} bytes, more than {MOST_TEXT:,}.")
+        data = path.read_bytes()
+    except OSError as error:
+        raise kind(f"{path.name} cannot be read: {error.strerror or error}.") from error
+    if found := _stand_in(data[:512]):
+        raise kind(f"{path.name} {found[0]}.", hint=found[1])
+    return data
+
+
+def read_text(path: Path, kind: type[DDBenchError]) -> str:
+    """Read a small text file, with or without a byte order mark.
+
+    Raises:
+        DDBenchError: as :func:`read_bytes`, or not UTF-8.
+    """
+    try:
+        return read_bytes(path, kind).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise kind(f"{path.name} is not UTF-8 text: {error}.", hint="Save it as UTF-8.") from error
+
+
+def _stand_in(begin: bytes) -> tuple[str, str] | None:
     if not begin:
         return "is empty", "Copy or download it again."
     if begin.startswith(b"version https://git-lfs.github.com/spec/"):
@@ -55,21 +93,3 @@ def stand_in(path: Path) -> tuple[str, str] | None:
             "Open its address in a browser, and download the file itself.",
         )
     return None
-
-
-def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:
-    """Refuse a zip archive, as ``.npz`` and torch's files are, that would unpack to far more than it holds.
-
-    Raises:
-        DDBenchError: it would fill the memory.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-    except (OSError, zipfile.BadZipFile, NotImplementedError):  # whoever reads it will say more
-        return
-    if size > LARGE and size > EXPANDS * path.stat().st_size:
-        raise kind(
-            f"{path.name} would unpack to {size / 1e9:.1f} GB from {path.stat().st_size / 1e6:.1f} MB.",
-            hint="If you trust it, load it yourself and save it uncompressed.",
-        )

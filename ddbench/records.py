@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddbench.errors import RecordError
 from ddbench.keys import digest
+from ddbench.reading import read_bytes
 from ddbench.store import write_atomic
 
 if TYPE_CHECKING:
@@ -177,22 +178,36 @@ def read(path: Path) -> Record:
     Raises:
         RecordError: not JSON, an unknown schema version, or fields that do not fit the schema.
     """
+    data = read_bytes(path, RecordError)
     try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # nested too deeply
-        raise RecordError(f"{path.name} is not a readable record: {error}") from error
-    version = content.get("schema_version") if isinstance(content, dict) else None
-    if version != SCHEMA:
+        record = Record.model_validate_json(data, strict=True)
+        if "schema_version" in record.model_fields_set and record.schema_version == SCHEMA:
+            return record
+        first = None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        if first["type"] == "json_invalid":
+            raise RecordError(f"{path.name} is not a readable record: {first['msg']}") from None
+    # What has another version need not fit this schema, so that the version is the reason to name.
+    version = _version(data)
+    if first is None or version != SCHEMA:
         raise RecordError(
             f"{path.name} has schema version {version!r}; this ddbench reads version {SCHEMA}.",
             hint="Use the ddbench release that wrote it, or run the cell again.",
         )
+    where = ".".join(map(str, first["loc"]))
+    raise RecordError(f"{path.name} does not fit the record schema: {where}: {first['msg']}")
+
+
+class _Versioned(BaseModel):
+    schema_version: int | None = None
+
+
+def _version(data: bytes) -> int | None:
     try:
-        return Record.model_validate(content)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{path.name} does not fit the record schema: {where}: {first['msg']}") from error
+        return _Versioned.model_validate_json(data, strict=True).schema_version
+    except ValidationError:
+        return None
 
 
 def write(record: Record, registry: Path) -> Path:

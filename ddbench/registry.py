@@ -5,13 +5,16 @@ from __future__ import annotations
 import base64
 import json
 import math
+import os
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from ddbench.consistency import LARGEST, contradictions, unusable
 from ddbench.errors import RecordError, UsageError
-from ddbench.keys import canonical, digest
+from ddbench.keys import digest
 from ddbench.records import Cell, Record, read
 
 RESULTS = "results"
@@ -27,6 +30,8 @@ DATASET_FACTS: Mapping[str, type] = {
     "train_images": int,
     "test_images": int,
 }
+#: Right and wrong answers from which on the same ones are no coincidence.
+TELLING = 20
 #: Bytes of a name at most: a record's file is named after three of them, and a file system takes 255.
 LONGEST_NAME = 80
 
@@ -39,6 +44,16 @@ def check_name(name: str, hint: str) -> None:
     """
     if not (name and name.isprintable() and len(name.encode()) <= LONGEST_NAME):
         raise UsageError(f"{name!r} cannot be a name in a record: at most {LONGEST_NAME} printable bytes.", hint=hint)
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that no record can have, before anything is measured for it.
+
+    Raises:
+        UsageError: below zero or endless.
+    """
+    if not 0 <= seed < LARGEST:
+        raise UsageError(f"{seed} cannot be a seed: it is a whole number from 0 on.", hint="Take 0, 1, 2, …")
 
 
 @dataclass(frozen=True)
@@ -54,8 +69,36 @@ class Problem:
 
 def paths(registry: Path) -> list[Path]:
     """Return the record files below ``registry/results``, sorted by their relative path."""
-    results = registry / RESULTS
-    return sorted(results.glob("**/*.json"), key=lambda path: path.relative_to(results).as_posix())
+    return record_files(registry / RESULTS)[0]
+
+
+def record_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Return the files below a folder that are called as records are, sorted, and the folders that cannot be read."""
+    unread: list[tuple[Path, str]] = []
+    found: list[Path] = []
+    seen: set[tuple[int, int]] = set()
+
+    def failed(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unread.append((Path(error.filename), f"cannot be read: {error.strerror}"))
+
+    for place, folders, names in os.walk(folder, onerror=failed, followlinks=True):
+        try:
+            about = Path(place).stat()
+        except OSError as error:
+            failed(error)
+            continue
+        if (about.st_dev, about.st_ino) in seen:  # a link that leads back
+            folders.clear()
+            continue
+        seen.add((about.st_dev, about.st_ino))
+        found += [Path(place, name) for name in (*names, *folders) if name.endswith(".json")]
+    return sorted(found, key=Path.as_posix), unread
+
+
+def relative(path: Path, folder: Path) -> str:
+    """Return a path below a folder as text that can be printed, whatever bytes its name has."""
+    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 
 def read_all(registry: Path) -> list[Record]:
@@ -104,24 +147,73 @@ def read_good(path: Path) -> Record:
     return record
 
 
+@dataclass(frozen=True)
+class Checked:
+    """What looking at every record of a registry found.
+
+    Attributes:
+        records: how many are in order.
+        problems: what is wrong with the others.
+        notes: what is right, but good to know: records whose networks count once.
+    """
+
+    records: int
+    problems: tuple[Problem, ...]
+    notes: tuple[Problem, ...]
+
+
 def verify(registry: Path) -> list[Problem]:
     """Return everything that is wrong in a registry: unreadable, edited, inconsistent, misplaced or doubled records."""
-    return load(registry)[1]
+    return list(check(registry).problems)
 
 
-def load(registry: Path) -> tuple[list[Record], list[Problem]]:
+def check(registry: Path) -> Checked:
+    """Look at every record of a registry, one after the other: what it takes hardly grows with their number."""
+    problems: list[Problem] = []
+    networks: dict[str, str] = {}
+    answers: dict[str, str] = {}
+    notes: list[Problem] = []
+    count = 0
+    for where, record in scan(registry, problems):
+        count += 1
+        first = networks.setdefault(_networks(record), where)
+        same = answers.setdefault(_answers(record), where) if _telling(record) else where
+        if first != where:
+            notes.append(Problem(where, f"has the same images and seeds as {first}: their networks count once"))
+        elif same != where:
+            notes.append(Problem(where, f"gets the very same test images right as {same}, with other images: a copy?"))
+    return Checked(count, _sorted(problems), tuple(notes))
+
+
+def load(registry: Path, *, without: Collection[str] = ()) -> tuple[list[Record], list[Problem]]:
     """Read a registry in path order: the good records, and what is wrong with the others.
 
-    Of records that hold the same cell or the same result, the first in its proper place counts as good.
+    Args:
+        registry: its folder; one that does not exist is empty.
+        without: parts of results that are not needed and are left empty, so that large registries fit into memory:
+            ``curves``, ``correct``.
     """
-    good: list[Record] = []
     problems: list[Problem] = []
-    results: dict[tuple[object, ...], str] = {}
-    misplaced: list[tuple[str, Record, str]] = []
+    pool = _Pool()
+    found = [pool.shared(record, without) for _, record in scan(registry, problems)]
+    return found, list(_sorted(problems))
 
+
+def scan(registry: Path, problems: list[Problem]) -> Iterator[tuple[str, Record]]:
+    """Yield the good records of a registry with their paths relative to it, in path order, one at a time.
+
+    Of records that hold the same cell, the first in its proper place counts as good.
+
+    Args:
+        registry: its folder.
+        problems: receives what is wrong with the others; complete when all are read.
+    """
+    misplaced: list[tuple[str, str, str]] = []
     cells: dict[str, str] = {}
-    for path in paths(registry):
-        where = path.relative_to(registry).as_posix()
+    files, unread = record_files(registry / RESULTS)
+    problems += [Problem(relative(path, registry), message) for path, message in unread]
+    for path in files:
+        where = relative(path, registry)
         try:
             record = read(path)
         except RecordError as error:
@@ -134,21 +226,70 @@ def load(registry: Path) -> tuple[list[Record], list[Problem]]:
         if where != expected and is_beside(Path(where), Path(expected)):
             if record.key not in cells:  # the other result was taken away
                 cells[record.key] = where
-                good.append(record)
+                yield where, record
         elif where != expected:
-            misplaced.append((where, record, expected))
+            misplaced.append((where, record.key, expected))
         elif same := cells.get(record.key):
             problems.append(Problem(where, f"is the same cell as {same}"))
-        elif same := results.get(mark := _result_mark(record)):
-            problems.append(Problem(where, f"is the same result as {same}"))
         else:
-            cells[record.key] = results[mark] = where
-            good.append(record)
-    for where, record, expected in misplaced:
+            cells[record.key] = where
+            yield where, record
+    for where, key, expected in misplaced:
         problems.append(Problem(where, f"belongs at {expected}"))
-        if record.key in cells:
-            problems.append(Problem(where, f"is the same cell as {cells[record.key]}"))
-    return good, sorted(problems, key=lambda problem: problem.path)
+        if key in cells:
+            problems.append(Problem(where, f"is the same cell as {cells[key]}"))
+
+
+def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
+    return tuple(sorted(problems, key=lambda problem: problem.path))
+
+
+def _networks(record: Record) -> str:
+    """Return what only records of the same networks share: images, seed, protocol and network under test."""
+    cell = record.cell
+    made = record.distilled.digest, record.protocol.digest, cell.other_options
+    return digest([*made, cell.evaluator.name, cell.network, cell.evaluation_seed])
+
+
+def _answers(record: Record) -> str:
+    """Return which test images the networks of a record got right."""
+    return digest([record.cell.dataset["fingerprint"], record.result.correct])
+
+
+def _telling(record: Record) -> bool:
+    """Whether two sets hardly lead to the same answers by chance: not all of one class, nor nearly all right."""
+    result = record.result
+    right = sum(result.last) * result.test_images
+    wrong = len(result.last) * result.test_images - right
+    above_chance = max(result.last) > 1 / record.cell.dataset["num_classes"] + 0.01
+    return above_chance and min(right, wrong) >= TELLING
+
+
+class _Pool:
+    """Tables that many records share (the facts of a data set, options, settings), each in memory once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, Any]] = {}
+
+    def shared(self, record: Record, without: Collection[str]) -> Record:
+        """Return the record with shared tables, and with empty lists for parts of its result that are not needed."""
+        cell, protocol = record.cell, record.protocol
+        plugins = {
+            name: part.model_copy(update={"options": self._one(part.options), "explicit": self._one(part.explicit)})
+            for name, part in (("method", cell.method), ("evaluator", cell.evaluator))
+        }
+        empty: dict[str, Any] = {name: [[]] * len(record.result.values) for name in without}
+        return record.model_copy(
+            update={
+                "cell": cell.model_copy(update={"dataset": self._one(cell.dataset), **plugins}),
+                "protocol": protocol.model_copy(update={"settings": self._one(protocol.settings)}),
+                "environment": self._one(record.environment),
+                "result": record.result.model_copy(update=empty) if empty else record.result,
+            }
+        )
+
+    def _one(self, table: dict[str, Any]) -> dict[str, Any]:
+        return self._known.setdefault(json.dumps(table), table)
 
 
 def is_beside(path: Path, usual: Path) -> bool:
@@ -162,14 +303,6 @@ def is_beside(path: Path, usual: Path) -> bool:
 def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
     """Return the key of a cell on a kind of machine; presets only name options, which count themselves."""
     return digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": dict(numerics)})
-
-
-def _result_mark(record: Record) -> tuple[object, ...]:
-    """What no two records share unless one is a copy: the networks' answers on the same distilled set."""
-    result = record.result
-    cell = record.cell
-    made = record.distilled.digest, record.protocol.digest, canonical(cell.other_options)
-    return (*made, cell.evaluator.name, cell.network, cell.evaluation_seed, *result.last, *result.correct)
 
 
 def require_valid(registry: Path) -> None:
@@ -209,13 +342,15 @@ def flaws(record: Record) -> list[str]:
     wrong = [name for name, kind in DATASET_FACTS.items() if not isinstance(cell.dataset.get(name, kind()), kind)]
     if wrong:
         found.append(f"its data set says nothing usable as {', '.join(wrong)}")
-    if cell.ipc is not None and cell.ipc < 1:
+    if cell.ipc is not None and not 0 < cell.ipc < LARGEST:
         found.append(f"its budget of {cell.ipc} images per class is none")
     if not set(record.distilled.key + record.distilled.digest) <= set("0123456789abcdef"):
         found.append("its distilled set's key or digest is not hexadecimal")
     found += _cost_flaws(record)
     if found:
         return found
+    if reason := unusable(_tables(record)):
+        return [reason]
     try:
         if record.computed_digest() != record.digest:
             found.append("its content does not match its digest: it was edited after it was written")
@@ -224,10 +359,18 @@ def flaws(record: Record) -> list[str]:
         numerics = {name: str(record.environment.get(name, "")) for name in NUMERICS}
         if record_key(cell, numerics) != record.key:
             found.append("its key does not fit its cell and machine")
-        json.dumps([record.costs.model_dump(), record.environment], allow_nan=False)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         return [f"a number in it is not finite: {error}"]
-    return found + _result_flaws(record)
+    return found + (_result_flaws(record) or contradictions(record))
+
+
+def _tables(record: Record) -> list[Any]:
+    """Return what of a record may hold anything."""
+    cell, made, costs = record.cell, record.distilled, record.costs
+    plugins = [table for part in (cell.method, cell.evaluator) for table in (part.options, part.explicit)]
+    told = [cell.dataset, cell.other_options, *plugins, record.protocol.settings, record.shrunk, record.environment]
+    numbers = [costs.distill_seconds, costs.evaluate_seconds, costs.peak_bytes, costs.bytes_images, costs.bytes_labels]
+    return [*told, made.extra, made.shape, made.count, costs.steps, numbers, record.result.metrics]
 
 
 def _cost_flaws(record: Record) -> list[str]:

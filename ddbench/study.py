@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from ddbench.errors import UsageError, unknown
+from ddbench.reading import read_text
 
 Nested = dict[str, dict[str, Any]]
 
@@ -111,10 +112,10 @@ def read(path: Path, given: Mapping[str, Any] | None = None) -> Study:
         UsageError: no such file, not TOML, or a key or value that is not known.
     """
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"The study {str(path)!r} cannot be read: {error}", hint="See docs/studies.md.") from error
-    except tomllib.TOMLDecodeError as error:
+        content = tomllib.loads(read_text(path, UsageError))
+    except UsageError as error:
+        raise UsageError(f"The study cannot be read: {error}", hint=error.hint or "See docs/studies.md.") from error
+    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
         raise UsageError(f"{path.name} is not valid TOML: {error}", hint="See docs/studies.md.") from error
     _known(content, (*BLOCK, *FILE), path.name)
     parts = content.get("cells", [{}])

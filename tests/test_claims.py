@@ -1,3 +1,4 @@
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,8 @@ from ddbench.errors import RecordError
 
 REGISTRY = Path(__file__).parent.parent / "registry"
 ROW = "cifar10,10,vlcp,rded,modified-resnet-18,soft,top1,39.0,0.6,own,paper2025,Table 1,a note"
+HEAD = ",".join(claims.COLUMNS)
+NINES = "9" * 5000
 SOURCES = (
     "# Sources\n\n| key | citation | where read |\n|---|---|---|\n| paper2025 | A. Author, *A Paper* | Table 1 |\n"
 )
@@ -103,3 +106,66 @@ def test_faulty_aliases_are_refused(folder):
     (folder / claims.FOLDER / claims.ALIASES).write_text("[[network]]\npublished = 1\n")
     with pytest.raises(RecordError, match="aliases"):
         claims.read(folder)
+
+
+def test_accuracies_that_look_like_fractions_are_told_from_small_percentages():
+    def found(*means, source="paper2025"):
+        rows = [ROW.replace("39.0", mean).replace("Table 1", f"T{n}") for n, mean in enumerate(means)]
+        claims_, problems = read(*rows)
+        assert not problems
+        return [claim.mean for claim in claims.fractions(claims_)]
+
+    assert found("0.144") == found("0.144", "39.0") == ["0.144"]
+    assert found("0.39", "0.45") == ["0.39", "0.45"]
+    assert found("0.6", "39.0") == []
+    assert found("39.0") == []
+    assert claims.fractions(claims.read(REGISTRY)) == []
+
+
+HARM = {
+    "sources with two of a key": (claims.SOURCES, SOURCES + SOURCES.splitlines()[-1] + "\n", 1, "twice"),
+    "sources with half a line": (claims.SOURCES, SOURCES + "| half\n", 1, "no key and citation"),
+    "sources of another encoding": (claims.SOURCES, SOURCES.encode("utf-16"), 0, "not UTF-8"),
+    "aliases nested without end": (claims.ALIASES, "a = " + "[" * 5000 + "]" * 5000, 1, "not valid TOML"),
+    "aliases with an endless number": (claims.ALIASES, "a = " + "9" * 5000, 1, "not valid TOML"),
+    "aliases of another encoding": (claims.ALIASES, b"\xff\xfe", 1, "not UTF-8"),
+    "aliases of another schema": (claims.ALIASES, "[[network]]\npublished = 1\n", 1, "network.0.published"),
+    "claims with a huge field": (claims.FILE, f"{HEAD}\n{ROW}{'x' * 200_000}\n{ROW}\n", 1, "no line of CSV"),
+    "claims with an endless budget": (claims.FILE, f"{HEAD}\n{ROW}\n{ROW.replace(',10,', f',{NINES},')}\n", 1, "ipc"),
+    "claims with an endless mean": (claims.FILE, f"{HEAD}\n{ROW}\n{ROW.replace('39.0', NINES)}\n", 1, "mean"),
+    "claims of another encoding": (claims.FILE, f"{HEAD}\n{ROW}\n".encode("utf-16"), 0, "not UTF-8"),
+    "claims that are a pointer": (claims.FILE, "version https://git-lfs.github.com/spec/v1\n", 0, "Git LFS"),
+}
+
+
+@pytest.mark.parametrize("name", HARM)
+def test_a_faulty_file_of_claims_is_named_and_hides_nothing_else(folder, name):
+    file, content, left, message = HARM[name]
+    (folder / claims.FOLDER / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    found, problems = claims.load(folder)
+    assert len(found.claims) == left
+    assert problems and all(problem.path == f"published/{file}" for problem in problems)
+    assert any(message in problem.message for problem in problems)
+
+
+@pytest.mark.parametrize("file", [claims.FILE, claims.SOURCES, claims.ALIASES])
+@pytest.mark.parametrize("kind", ["folder", "pipe", "dangling"])
+def test_what_is_no_file_of_claims_is_named(folder, file, kind):
+    path = folder / claims.FOLDER / file
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("nowhere")
+    _, problems = claims.load(folder)
+    assert [problem.path for problem in problems] == [f"published/{file}"]
+
+
+def test_a_byte_order_mark_does_no_harm(folder):
+    for file in (claims.FILE, claims.SOURCES):
+        path = folder / claims.FOLDER / file
+        path.write_text("\ufeff" + path.read_text("utf-8"), "utf-8")
+    found, problems = claims.load(folder)
+    assert len(found.claims) == 1 and not problems

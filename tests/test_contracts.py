@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +16,6 @@ from ddbench.datasets import Dataset, Split, check_ipc
 from ddbench.errors import PluginError, UsageError
 from ddbench.images import ArrayImages
 from ddbench.plugins import load_plugins
-from ddbench.ranges import doubt
 from ddbench.testing import conformance
 from ddbench.testing.toy import toy_dataset
 
@@ -98,63 +96,6 @@ def test_good_sets_pass(change):
 def test_broken_sets_are_named(change, words):
     with pytest.raises(PluginError, match=f"Method mine returned a distilled set with {words}"):
         replace(GOOD, **change).check(DATA, Budget(2), "mine")
-
-
-def _float(values):
-    return np.resize(np.asarray(values, np.float32), IMAGES.shape)
-
-
-@pytest.mark.parametrize(
-    ("images", "space", "words"),
-    [
-        (_float(range(256)), "unit", r"values from 0 to 255, far from pixels in \[0, 1\] \(space unit\)"),
-        (_float(range(256)), "normalized", "far from standardised pixels"),
-        (_float(range(-128, 128)), "unit", "values from -128 to 127"),
-        (_float(range(17)), "unit", "values from 0 to 16"),
-        (np.resize(np.array([0, 1], np.uint8), IMAGES.shape), "rgb_uint8", "whole numbers of only 0 and 1"),
-    ],
-)
-def test_pixels_of_another_scale_are_named(images, space, words):
-    with pytest.raises(PluginError, match=words):
-        replace(GOOD, images=images, space=space).check(DATA, Budget(2), "mine")
-
-
-def test_zeros_and_ones_are_pixels_of_binary_data():
-    binary = replace(DATA, mean=(0.5 / 255,))
-    replace(GOOD, images=np.resize(np.array([0, 1], np.uint8), IMAGES.shape)).check(binary, Budget(2), "mine")
-
-
-STANDARDISED = np.random.default_rng(0).normal(size=IMAGES.shape).astype(np.float32)
-PIXELS = np.random.default_rng(0).uniform(size=IMAGES.shape).astype(np.float32)
-
-
-@pytest.mark.parametrize(
-    ("images", "space", "words"),
-    [
-        (STANDARDISED, "unit", r"leave \[0, 1\] by 0.\d\d on average"),
-        (PIXELS * 2 - 1, "unit", "the values run from -0.99"),
-        ((STANDARDISED - 0.45) / 0.25, "normalized", "once turned back, they leave"),
-        (PIXELS, "normalized", "are they of space unit"),
-        (PIXELS, "unit", ""),
-        (PIXELS * 1.4 - 0.2, "unit", ""),  # optimised pixels may leave the range
-        ((PIXELS - 0.45) / 0.25, "normalized", ""),
-        (STANDARDISED * 9, "zca", ""),
-    ],
-)
-def test_pixels_that_may_be_of_another_space_are_told(images, space, words):
-    data = replace(DATA, mean=(0.45,), std=(0.25,))
-    replace(GOOD, images=images, space=space).check(data, Budget(2), "mine")
-    found = doubt(images, space, data)
-    assert re.search(words, found) if words else not found
-
-
-@pytest.mark.parametrize("field", ["prompts", "source_ids"])
-def test_half_a_character_is_named(field):
-    with pytest.raises(PluginError, match=f"Method mine .* half a character .* in its {field}: ") as error:
-        replace(GOOD, **{field: ("cut \ud83d",) * 6}).check(DATA, Budget(2), "mine")
-    str(error.value).encode()
-    with pytest.raises(PluginError, match="an extra 'a' that is not plain data"):
-        replace(GOOD, extra={"a": {"b": ["\ud83d"]}}).check(DATA, Budget(2), "mine")
 
 
 def test_a_set_without_a_budget_still_has_every_class():
@@ -287,3 +228,32 @@ def test_a_label_type_is_kept_through_the_disk(ctx):
     made = pipeline.distil(Mine(), replace(ctx, _dataset=DATA, ipc=2), entry)
     assert made.content.prompts == ("ä",) * 6
     assert made.content.learning_rate == 0.1
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"curve": [(0, 0.5)]}, "do not rise from 1"),
+        ({"curve": [(2, 0.5), (2, 0.5)]}, "do not rise from 1"),
+        ({"curve": [(1, 0.75), (2, 0.5)], "best": 0.5}, "best=0.5000"),
+        ({"best": 0.25}, "best=0.2500"),
+    ],
+)
+def test_a_score_whose_curve_and_best_contradict_it_is_refused(changes, message):
+    data = toy_dataset()
+    correct = np.arange(len(data.test)) % 2 == 0
+    score = Score(last=float(correct.mean()), correct=correct)
+    score.check(data, "it")
+    with pytest.raises(PluginError, match=message):
+        replace(score, **changes).check(data, "it")
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"label_type": "medium"}, "label type 'medium'"), ({"network": "other"}, "for the network 'other'")],
+)
+def test_a_protocol_that_says_something_else_than_is_done_is_refused(settings, message):
+    said = {"network": "convnet-3", "label_type": "hard", "selection": "last"}
+    Protocol(said).check("it", "convnet-3")
+    with pytest.raises(PluginError, match=message):
+        Protocol(said | settings).check("it", "convnet-3")

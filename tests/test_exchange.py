@@ -1,3 +1,4 @@
+import csv
 import json
 import multiprocessing
 import shutil
@@ -213,3 +214,72 @@ def test_records_of_the_pipeline_pass_every_check(tmp_path):
     ddbench.run("toy", "nearest-mean", **settings)
     assert len(registry.read_all(tmp_path / "registry")) == 1
     assert registry.verify(tmp_path / "registry") == []
+
+
+def test_import_takes_the_good_ones_among_bad_ones_of_every_kind(ours, theirs, capsys):
+    from test_registry import bad_files
+
+    names = bad_files(theirs / "results")
+    code, out, err = command(capsys, "registry", "import", theirs, "--registry", ours)
+    assert code == 8 and out.startswith("2 added") and f"{len(names)} refused" in out
+    assert all(name in err for name in names)
+    assert registry.verify(ours) == [] and len(registry.read_all(ours)) == 2
+
+
+@pytest.mark.parametrize(
+    "words", [("leaderboard", "--out", "boards"), ("compare", "vlcp", "random"), ("registry", "export", "out")]
+)
+def test_commands_go_on_without_bad_records_and_end_with_the_documented_code(
+    theirs, tmp_path, capsys, monkeypatch, words
+):
+    from test_registry import bad_files
+
+    monkeypatch.chdir(tmp_path)
+    names = bad_files(theirs / "results")
+    code, out, err = command(capsys, *words, "--registry", theirs)
+    assert code == 8 and all(name in err for name in names) and out
+
+
+def test_import_holds_the_lock_only_while_it_places_a_record(ours, theirs, monkeypatch):
+    """A run that ends meanwhile keeps its record: it waits for one file at most, not for the whole import."""
+    import filelock
+
+    check, free = exchange.flaws, []
+
+    def look(record):
+        with filelock.FileLock(ours / exchange.LOCK, timeout=0):
+            free.append(record.cell.method.name)
+        return check(record)
+
+    ours.mkdir()
+    monkeypatch.setattr(exchange, "flaws", look)
+    assert len(exchange.bring_in(theirs, ours).added) == 2 and len(free) == 2
+
+
+def test_results_beside_each_other_come_in_both(ours, theirs):
+    exchange.keep(make("vlcp", (0.7,)), theirs, lambda message: None)
+    assert len(exchange.bring_in(theirs, ours).added) == 3
+    assert len(exchange.bring_in(theirs, ours).same) == 3
+    assert registry.verify(ours) == []
+
+
+def test_csv_tells_networks_apart(theirs):
+    first, second = exchange.to_csv([make("a", (0.5, 0.6))]).splitlines()[1:]
+    columns = exchange.CSV_COLUMNS
+    line = dict(zip(columns, next(csv.reader([first])), strict=True))
+    assert line["distilled"] == make("a").distilled.digest and line["evaluation_seed"] == "0" and line["repeat"] == "0"
+    assert dict(zip(columns, next(csv.reader([second])), strict=True))["repeat"] == "1"
+
+
+def test_claims_that_look_like_fractions_are_refused_unless_said(ours, tmp_path, capsys):
+    shutil.copytree(ROOT / "registry" / "published", ours / "published")
+    lines = (ours / "published" / "published.csv").read_text().splitlines()
+    row = lines[-1].split(",")
+    place = lines[0].split(",").index("mean")
+    (ours / "published" / "published.csv").write_text("\n".join(lines[:-1]) + "\n")
+    row[place], row[place + 1] = "0.144", ""
+    given = tmp_path / "new.csv"
+    given.write_text("\n".join([lines[0], ",".join(row)]) + "\n")
+    code, out, err = command(capsys, "registry", "import", given, "--registry", ours)
+    assert code == 8 and out == "0 claims added\n" and "0.144 looks like a fraction" in err and "--percent" in err
+    assert command(capsys, "registry", "import", given, "--percent", "--registry", ours)[:2] == (0, "1 claims added\n")

@@ -1,4 +1,6 @@
+import contextlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,10 @@ from records import dataset_facts, make
 
 from ddbench import records, registry
 from ddbench.errors import RecordError
+from ddbench.keys import digest
+from ddbench.records import PluginPart
+
+ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
@@ -118,17 +124,216 @@ def test_keys_names_and_costs_are_checked(folder, change, message):
     assert any(message in found for found in edit(folder, change))
 
 
-def test_a_copied_result_is_found_even_under_another_seed(folder):
-    record = registry.read_all(folder)[0]
-    cell = record.cell.model_copy(update={"seed": 7})
-    numerics = {name: record.environment[name] for name in registry.NUMERICS}
-    parts = (cell, record.protocol, record.distilled, record.result, record.shrunk)
-    copy = record.model_copy(
-        update={"cell": cell, "key": registry.record_key(cell, numerics), "digest": records.result_digest(*parts)}
+def sealed(record, **changes):
+    """Return a record with other parts, and the key and digests that fit them."""
+    changed = record.model_copy(update=changes)
+    protocol = changed.protocol
+    protocol = protocol.model_copy(
+        update={"digest": digest({"settings": protocol.settings, "extension": protocol.extension})[:16]}
     )
-    records.write(copy, folder)
-    (problem,) = registry.verify(folder)
-    assert "same result as results/digits/random/ipc1-seed0" in problem.message and "seed7" in problem.path
+    parts = (changed.cell, protocol, changed.distilled, changed.result, changed.shrunk)
+    numerics = {name: changed.environment[name] for name in registry.NUMERICS}
+    key = registry.record_key(changed.cell, numerics)
+    return changed.model_copy(update={"protocol": protocol, "key": key, "digest": records.result_digest(*parts)})
+
+
+@pytest.mark.parametrize("change", [{"seed": 7}, {"method": PluginPart(name="b", version=1, options={}, explicit={})}])
+def test_the_same_images_under_another_seed_or_name_are_right_and_noted(tmp_path, change):
+    record = make("a", (0.9, 0.8), ipc=1)
+    records.write(record, tmp_path)
+    records.write(sealed(record, cell=record.cell.model_copy(update=change)), tmp_path)
+    assert registry.verify(tmp_path) == [] and len(registry.load(tmp_path)[0]) == 2
+    (note,) = registry.check(tmp_path).notes
+    assert "has the same images and seeds as results/digits/a/ipc1-seed0" in note.message
+    assert "seed7" in note.path or "/b/" in note.path
+
+
+def test_a_result_that_was_copied_to_other_images_is_noted(tmp_path):
+    for method, values in (("a", (0.9,)), ("b", (0.9,)), ("c", (0.5,)), ("d", (0.5,))):
+        records.write(make(method, values, images=method), tmp_path)
+    (note,) = registry.check(tmp_path).notes  # at chance, networks may say the same
+    assert "/b/" in note.path and "very same test images right as results/digits/a/" in note.message
+
+
+def wrong_cell(**changes):
+    return lambda record: {"cell": record.cell.model_copy(update=changes)}
+
+
+def wrong_data(**changes):
+    return lambda record: {"cell": record.cell.model_copy(update={"dataset": {**record.cell.dataset, **changes}})}
+
+
+def wrong_result(**changes):
+    return lambda record: {"result": record.result.model_copy(update=changes)}
+
+
+def wrong_set(**changes):
+    return lambda record: {"distilled": record.distilled.model_copy(update=changes)}
+
+
+def wrong_settings(**changes):
+    return lambda record: {
+        "protocol": record.protocol.model_copy(update={"settings": {**record.protocol.settings, **changes}})
+    }
+
+
+def wrong_method(**changes):
+    return lambda record: {
+        "cell": record.cell.model_copy(update={"method": record.cell.method.model_copy(update=changes)})
+    }
+
+
+def wrong_costs(**changes):
+    return lambda record: {"costs": record.costs.model_copy(update=changes)}
+
+
+def best(values, best, selection="best_test"):
+    def change(record):
+        result = record.result.model_copy(update={"values": values, "best": best, "selection": selection})
+        return {"result": result, **wrong_settings(selection=selection)(record)}
+
+    return change
+
+
+CONTRADICTIONS = {
+    "headline under best": (best([0.6, 0.6], [0.7, 0.7]), "its values are not the best accuracies"),
+    "headline without a best": (best([0.6, 0.6], [None, None]), "its values are not the best accuracies"),
+    "best below last": (best([0.4, 0.6], [0.4, 0.6]), "below another"),
+    "best below its curve": (
+        wrong_result(curves=[[(10, 0.9), (300, 0.5)], [(300, 0.6)]], best=[0.5, None]),
+        "best accuracy of repeat 0",
+    ),
+    "another selection": (wrong_settings(selection="best_test"), "its protocol says selection='best_test'"),
+    "fewer test images": (wrong_data(test_images=360), "tested on 200 of 360"),
+    "class ids": (wrong_data(class_ids=["0"]), "2 classes but 1 class_ids"),
+    "class names": (wrong_data(class_names=["a", "b", "c"]), "2 classes but 3 class_names"),
+    "doubled class": (wrong_data(class_ids=["0", "0"]), "names a class id twice"),
+    "classes that are no text": (wrong_data(class_ids=[0, 1]), "nothing usable as class_ids"),
+    "no training images": (wrong_data(train_images=0), "0 as train_images"),
+    "a truth for a number": (wrong_data(channels=True), "True as channels"),
+    "images per class": (wrong_cell(ipc=3), "20 images for 2 classes with 3 each"),
+    "count of images": (wrong_set(count=40), "counts 40 images in an array of 20"),
+    "shape": (wrong_set(shape=[20, 16]), "not that of images"),
+    "channels": (wrong_set(shape=[20, 16, 16, 3]), "square with 1 channels"),
+    "pixel space": (wrong_set(space="cmyk"), "unknown pixel space"),
+    "whole with a budget": (wrong_set(whole=True), "whole training set with a budget of 10"),
+    "negative seed": (wrong_cell(seed=-1), "its seed is no whole number"),
+    "endless seed": (wrong_cell(seed=int("9" * 301)), "its seed is no whole number"),
+    "evaluation seed": (wrong_cell(evaluation_seed=-1), "its evaluation seed"),
+    "preset": (wrong_cell(preset="huge"), "preset 'huge' does not exist"),
+    "network": (wrong_settings(network="resnet-18"), "its protocol says network='resnet-18', its cell 'convnet-3'"),
+    "label type": (wrong_settings(label_type="medium"), "'medium' as label_type"),
+    "set by hand but not used": (wrong_method(explicit={"steps": 3}), "was told steps=3 but used None"),
+    "set by hand to another value": (
+        wrong_method(explicit={"steps": 3}, options={"steps": 4}),
+        "was told steps=3 but used 4",
+    ),
+    "epochs fall": (wrong_result(curves=[[(20, 0.4), (10, 0.5)], [(300, 0.6)]]), "do not rise from 1"),
+    "epoch 0": (wrong_result(curves=[[(0, 0.4), (300, 0.5)], [(300, 0.6)]]), "do not rise from 1"),
+    "more epochs than trained": (wrong_settings(epochs=299), "ends at epoch 300 of 299"),
+    "curve ends elsewhere": (wrong_result(curves=[[(300, 0.6)], [(300, 0.6)]]), "another accuracy than its last"),
+    "curve above 1": (wrong_result(curves=[[(3, 1.5), (300, 0.5)], [(300, 0.6)]]), "leaves [0, 1]"),
+    "shrunk otherwise": (
+        lambda record: {**wrong_method(options={"steps": 4})(record), "shrunk": [("method.steps", 9, 3)]},
+        "method.steps was 3 here, but 4 was used",
+    ),
+    "step without a name": (wrong_costs(steps=[{"seconds": 1}]), "no name or key"),
+    "negative pace": (
+        wrong_costs(steps=[{"step": "a", "key": "b", "seconds": 1, "seconds_per_step": {"a": -1}}]),
+        "no amounts",
+    ),
+    "negative memory of a step": (wrong_costs(steps=[{"step": "a", "key": "b", "peak_bytes": -1}]), "peak memory"),
+    "negative time": (wrong_costs(distill_seconds=-1.0), "negative"),
+    "endless number in the options": (wrong_method(options={"steps": 10**400}), "more than 63 bits"),
+    "endless cost": (wrong_costs(peak_bytes=10**400), "more than 63 bits"),
+    "metric that is no number": (wrong_result(metrics=[{"lrs": float("inf")}, {}]), "not finite"),
+}
+
+
+@pytest.mark.parametrize("name", CONTRADICTIONS)
+def test_fields_that_contradict_each_other_are_found(name):
+    change, message = CONTRADICTIONS[name]
+    record = make("random", (0.5, 0.6))
+    assert registry.flaws(record) == []
+    changed = record.model_copy(update=change(record))
+    with contextlib.suppress(ValueError):  # what has no digest cannot be sealed
+        changed = sealed(changed)
+    assert any(message in found for found in registry.flaws(changed)), registry.flaws(changed)
+
+
+def test_the_whole_set_holds_all_training_images():
+    record = make("full", (0.9,), ipc=None)
+    assert registry.flaws(record) == []
+    made = record.distilled.model_copy(update={"count": 7, "shape": [7, 16, 16, 1]})
+    assert any("7 of 1000 images" in found for found in registry.flaws(sealed(record, distilled=made)))
+
+
+@pytest.mark.parametrize("place", sorted(p.parent for p in ROOT.glob("registry/**/results")))
+def test_every_committed_record_verifies_without_a_note(place):
+    found = registry.check(place)
+    assert found.records and found.problems == found.notes == ()
+
+
+def bad_files(results):
+    """Write one record of every kind of damage; return their names."""
+    good = make("good", (0.5,)).dump()
+    contents = {
+        "nested": "[" * 200_000,
+        "deep": good.replace('"extra": {}', '"extra": {"a": ' + "[" * 600 + "]" * 600 + "}"),
+        "surrogate": good.replace('"good"', '"\\ud800"'),
+        "seed": good.replace('"seed": 0', '"seed": ' + "9" * 301, 1),
+        "digits": good.replace('"seed": 0', '"seed": ' + "9" * 5000, 1),
+        "nan": good.replace("0.5", "NaN"),
+        "infinite": good.replace('"evaluate_seconds": 2.0', '"evaluate_seconds": 1e999'),
+        "text-for-number": good.replace('"seed": 0', '"seed": "0"', 1),
+        "truth-for-number": good.replace('"seed": 0', '"seed": false', 1),
+        "list": "[]",
+        "null": "null",
+        "empty": "",
+        "version": good.replace('"schema_version": 1', '"schema_version": 99'),
+        "no-version": good.replace('"schema_version": 1,', ""),
+        "pointer": "version https://git-lfs.github.com/spec/v1\noid sha256:0\n",
+        "page": "<!DOCTYPE html><html></html>",
+        "mark": "\ufeff" + good,
+    }
+    for name, text in contents.items():
+        (results / f"{name}.json").write_text(text, "utf-8")
+    (results / "utf16.json").write_bytes(good.encode("utf-16"))
+    (results / "latin1.json").write_bytes(good.replace("good", "gööd").encode("latin-1"))
+    (results / "folder.json").mkdir()
+    os.mkfifo(results / "pipe.json")
+    (results / "endless.json").symlink_to("/dev/zero")
+    (results / "dangling.json").symlink_to("nowhere")
+    (results / "loop.json").symlink_to("loop.json")
+    (results / "round").symlink_to(results)
+    return {path.name for path in results.glob("*.json")} | {"dangling.json", "loop.json"}
+
+
+def test_one_bad_record_of_any_kind_is_named_and_leaves_the_others(folder):
+    names = bad_files(folder / "results")
+    good, problems = registry.load(folder)
+    assert len(good) == 4
+    assert {Path(problem.path).name for problem in problems} == names
+    assert all(problem.message for problem in problems)
+
+
+def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("vlcp"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    good, (problem,) = registry.load(folder)
+    assert len(good) == 2 and problem.path == "results/digits/vlcp" and "cannot be read" in problem.message
+
+
+def test_records_share_what_they_have_in_common_and_leave_out_what_is_not_needed(folder):
+    (first, second, *_), _ = registry.load(folder, without=("curves", "correct"))
+    assert first.cell.dataset is second.cell.dataset and first.environment is second.environment
+    assert first.result.correct == first.result.curves == [[], []] and first.result.values == [0.5, 0.6]
 
 
 def test_a_record_nested_without_end_is_named_and_leaves_the_others(folder):

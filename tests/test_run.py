@@ -343,3 +343,78 @@ def test_an_empty_folder_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="neither"):
         _evaluate(tmp_path / "empty", tmp_path)
+
+
+MEANS = '''
+import numpy as np
+import ddbench
+
+
+class MeanOptions(ddbench.Options):
+    unused: int = 0
+
+
+class Means(ddbench.Distiller):
+    """The mean image of each class, whatever the seed and the option."""
+
+    Options = MeanOptions
+
+    def distill(self, ctx):
+        images, labels = ctx.dataset.arrays("train")
+        means = [images[labels == label].mean(0) for label in range(ctx.dataset.num_classes)]
+        return ddbench.DistilledSet(np.stack(means).astype(np.uint8), np.arange(len(means), dtype=np.int64))
+
+
+@ddbench.hookimpl
+def ddbench_methods():
+    return [ddbench.MethodSpec("means", Means, "class means")]
+'''
+
+
+def test_seeds_and_options_that_come_to_the_same_images_are_said_at_once_and_verify(run, tmp_path):
+    from ddbench import leaderboard, registry
+
+    plugin = tmp_path / "means.py"
+    plugin.write_text(MEANS)
+    log = Log()
+    shared = {"ipc": 1, "plugins": [PLUGIN, plugin], "reporter": log}
+    found = run("means", seed=(0, 1, 2), **shared)
+    said = "their networks are the same and count once"
+    assert log.warnings == [
+        f"means, IPC 1, seed {n} has the same images as means, IPC 1, seed 0: {said}." for n in (1, 2)
+    ]
+    found += run("means", options={"method": {"unused": 1}}, **shared)
+    checked = registry.check(tmp_path / "registry")
+    assert checked.records == 4 and not checked.problems and len(checked.notes) == 3
+    (table,) = leaderboard.build(found).tables
+    assert [cell.runs for cell in table.rows[0].cells] == ["1×2", "1×2"]
+
+
+def test_a_set_evaluated_again_under_its_corrected_name_verifies(run, tmp_path):
+    from ddbench import registry
+
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
+    for name in ("typo-autors", "typo-authors"):
+        ddbench.evaluate(
+            made.path, "nearest-mean", dataset="toy", name=name, plugins=[PLUGIN], registry=tmp_path / "registry"
+        )
+    checked = registry.check(tmp_path / "registry")
+    assert checked.records == 2 and not checked.problems
+    (note,) = checked.notes
+    assert "typo-authors" in note.message and "typo-autors" in note.path
+
+
+@pytest.mark.parametrize("seeds", [{"seed": -1}, {"evaluation_seed": -1}, {"seed": 2**63}])
+def test_a_seed_that_no_record_can_have_is_refused_before_anything_runs(run, seeds):
+    with pytest.raises(UsageError, match="cannot be a seed"):
+        run(**seeds)
+
+
+def test_a_result_that_contradicts_itself_is_refused_and_not_recorded(run, tmp_path):
+    plugin = tmp_path / "odd.py"
+    text = PLUGIN.read_text().replace('"selection": "last"}', '"selection": "last", "epochs": 3}')
+    assert "curve" not in text
+    plugin.write_text(text.replace("correct=correct)", "correct=correct, curve=[(4, float(correct.mean()))])"))
+    with pytest.raises(PluginError, match="ends at epoch 4 of 3"):
+        run(plugins=[plugin])
+    assert not (tmp_path / "registry" / "results").exists()

@@ -49,7 +49,7 @@ def command(
     if first.endswith(".json") or second.endswith(".json"):
         settings = [comparing.of_records(read_good(Path(first)), read_good(Path(second)))]
     else:
-        found, left_out = load(Path(registry))
+        found, left_out = load(Path(registry), without=("curves",))
         problems = [f"left out {problem}" for problem in left_out]
         chosen = select(found, dataset=dataset or (), evaluator=evaluator or (), network=network or (), ipc=ipc or ())
         if not chosen:

@@ -46,7 +46,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
     from ddbench.reports import pages
 
     folder = Path(out)
-    content = making.read_registry(Path(registry))
+    content = making.read_registry(Path(registry), without=("curves", "correct"))
     if not content.records and not content.published.claims and not content.problems and not check:
         raise UsageError(
             f"There are no records in {registry}.",

@@ -32,17 +32,22 @@ def verify(registry: str) -> None:
 
     Ends with exit code 8 when anything is wrong.
     """
-    from ddbench.reports.boards import read_registry
+    from ddbench import claims
+    from ddbench.registry import check
 
     if not Path(registry).is_dir():
         raise UsageError(f"There is no folder {registry}.", hint="Name a registry with --registry.")
-    content = read_registry(Path(registry))
-    for problem in content.problems:
+    found = check(Path(registry))
+    published, wrong = claims.load(Path(registry))
+    problems = [*found.problems, *wrong]
+    for problem in problems:
         click.echo(str(problem), err=True)
-    count = f"{len(content.records)} records and {len(content.published.claims)} claims in order"
-    if content.problems:
-        files = len({problem.path for problem in content.problems})
-        click.echo(f"{count}; {len(content.problems)} problems in {files} file{'s' * (files > 1)}.", err=True)
+    for note in found.notes:
+        click.echo(f"note: {note}", err=True)
+    count = f"{found.records} records and {len(published.claims)} claims in order"
+    if problems:
+        files = len({problem.path for problem in problems})
+        click.echo(f"{count}; {len(problems)} problems in {files} file{'s' * (files > 1)}.", err=True)
         click.echo("  → Run these cells again, or move the files out of the registry.", err=True)
         sys.exit(RecordError.exit_code)
     click.echo(f"{count}.")
@@ -52,7 +57,8 @@ def verify(registry: str) -> None:
 @click.argument("source", type=click.Path(exists=True))
 @common.registry_option
 @click.option("--replace", is_flag=True, help="Let a contradicting record take the place of ours.")
-def bring_in(source: str, registry: str, replace: bool) -> None:
+@click.option("--percent", is_flag=True, help="Claims that look like fractions are meant in percent.")
+def bring_in(source: str, registry: str, replace: bool, percent: bool) -> None:
     """Bring in records of another registry, a folder or a file; or published claims from a CSV file.
 
     Nothing is overwritten silently: a record with more repeats of the same runs extends ours, a contradicting one is
@@ -64,18 +70,18 @@ def bring_in(source: str, registry: str, replace: bool) -> None:
       ddbench registry import claims.csv
     """
     from ddbench import claims, exchange
+    from ddbench.reading import read_text
 
     path = Path(source)
     if path.suffix.lower() == ".csv":
-        try:
-            text = path.read_text("utf-8")
-        except UnicodeDecodeError as error:
-            raise RecordError(f"{path.name} is not UTF-8 text: {error}") from error
+        text = read_text(path, RecordError)
         with exchange.locked(Path(registry)):
-            added, wrong = claims.add(Path(registry), text)
+            added, wrong = claims.add(Path(registry), text, percent=percent)
         for line in wrong:
             click.echo(f"refused {line}", err=True)
         click.echo(f"{added} claims added")
+        if any("looks like a fraction" in line for line in wrong):
+            click.echo("  → Write 14.4 for 0.144; if percent are meant, add --percent.", err=True)
         sys.exit(RecordError.exit_code if wrong else 0)
     report = exchange.bring_in(path, Path(registry), replace=replace)
     for problem in report.refused:

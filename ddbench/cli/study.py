@@ -116,6 +116,7 @@ def check_boards(study: Study, found: Expansion) -> None:
 
 def boards(study: Study, found: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
+    from ddbench import claims as published
     from ddbench.reports import boards as making
     from ddbench.reports import figures, pages, sweeps, terminal
     from ddbench.reports.declared import validated
@@ -124,7 +125,9 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
     declared = validated(study.boards, study.path.name)
     columns = declared.columns.model_copy(update={"labels": {**labels, **declared.columns.labels}})
     declared = declared.model_copy(update={"columns": columns})
-    claims = making.read_registry(registry).published
+    claims, wrong = published.load(registry)
+    for problem in wrong:
+        click.echo(f"left out {problem}", err=True)
     made = making.boards(records, declared, claims=claims)
     own = [page.name for page in declared.board]
     for board in [board for board in made if board.name in own] or made:

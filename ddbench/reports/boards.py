@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
 
 from ddbench import claims as published
 from ddbench import quoted, reproduced
-from ddbench.claims import Aliases, Claim
+from ddbench.claims import Aliases, Claim, Published
 from ddbench.errors import UsageError, unknown
 from ddbench.leaderboard import build
 from ddbench.records import Record, slug
@@ -25,15 +25,6 @@ INDEX = "README.md"
 
 
 @dataclass(frozen=True)
-class Published:
-    """The claims of a registry with what is needed to show them."""
-
-    claims: tuple[Claim, ...] = ()
-    citations: Mapping[str, str] = field(default_factory=dict)
-    aliases: Aliases = field(default_factory=Aliases)
-
-
-@dataclass(frozen=True)
 class Content:
     """What a registry holds: good records and claims, and what is wrong with the others."""
 
@@ -42,15 +33,16 @@ class Content:
     problems: tuple[Problem, ...]
 
 
-def read_registry(registry: Path) -> Content:
-    """Read everything boards are made of; faulty records and claims are left out and listed, the others unaffected."""
-    records, problems = load(registry)
-    claims, wrong = published.check(registry)
-    problems += [Problem(f"{published.FOLDER}/{published.FILE}", message) for message in wrong]
-    if not claims:
-        return Content(tuple(records), Published(), tuple(problems))
-    found = Published(tuple(claims), published.sources(registry), published.aliases(registry))
-    return Content(tuple(records), found, tuple(problems))
+def read_registry(registry: Path, *, without: Collection[str] = ()) -> Content:
+    """Read everything boards are made of; faulty records and claims are left out and listed, the others unaffected.
+
+    Args:
+        registry: its folder.
+        without: parts of results that are not needed, as for :func:`ddbench.registry.load`.
+    """
+    records, problems = load(registry, without=without)
+    found, wrong = published.load(registry)
+    return Content(tuple(records), found, (*problems, *wrong))
 
 
 def boards(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.resources
+import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from ddbench.errors import UsageError
 from ddbench.leaderboard import HEADLINE, Layout
+from ddbench.reading import read_text
 
 FILE = "boards.toml"
 
@@ -83,14 +85,15 @@ def declared(folder: Path) -> Declared:
         UsageError: not TOML, or a key that is not known.
     """
     path = folder / FILE
+    if os.path.lexists(path):
+        text = read_text(path, UsageError)
+    else:
+        text = importlib.resources.files("ddbench.reports").joinpath(FILE).read_text("utf-8")
     try:
-        if path.exists():
-            text = path.read_text("utf-8")
-        else:
-            text = importlib.resources.files("ddbench.reports").joinpath(FILE).read_text("utf-8")
-        return validated(tomllib.loads(text), FILE)
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{FILE} is not valid TOML: {error}") from error
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
+        raise UsageError(f"{FILE} is not valid TOML: {error}", hint="See docs/leaderboards.md.") from error
+    return validated(content, FILE)
 
 
 def validated(content: Mapping[str, Any], name: str) -> Declared:

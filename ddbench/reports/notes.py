@@ -136,15 +136,15 @@ def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]
     """Say where seeds or columns are the same images, so that a reader knows why there are fewer networks than runs."""
     found = []
     for name, whole, members in columns:
-        for group in same_images(((r.budget, r.cell.seed), r) for r in members if not whole):
-            seeds = ", ".join(str(seed) for _, seed in group)
-            if len({seed for _, seed in group}) > 1:
+        for seeds in same_images(((r.budget, r.cell.seed), r) for r in members if not whole):
+            if len(several := dict.fromkeys(str(seed) for _, seed in seeds)) > 1:
                 found.append(
-                    f"{name}, IPC {group[0][0]}: seeds {seeds} gave the same images, whose networks count once."
+                    f"{name}, IPC {seeds[0][0]}: seeds {', '.join(several)} gave the same images, whose networks count"
+                    " once."
                 )
-    for group in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
-        if len(names := dict.fromkeys(name for _, name in group)) > 1:
-            found.append(f"{' and '.join(names)} are the same images at IPC {group[0][0]}.")
+    for alike in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
+        if len(names := dict.fromkeys(name for _, name in alike)) > 1:
+            found.append(f"{' and '.join(names)} are the same images at IPC {alike[0][0]}.")
     return list(dict.fromkeys(found))
 
 

@@ -8,7 +8,7 @@ class. The digest is that of the images, so a sheet serves every record of its s
 from __future__ import annotations
 
 import io
-import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +18,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddbench.errors import DDBenchError, RecordError
+from ddbench.reading import read_bytes
 from ddbench.store import home, write_atomic
 
 if TYPE_CHECKING:
@@ -130,12 +131,16 @@ def kept(registry: Path, digest: str) -> Sheet | None:
         RecordError: the files are not what :func:`keep` writes.
     """
     path = registry / FOLDER / f"{name_of(digest)}.json"
-    if not path.exists():
+    if not os.path.lexists(path):
         return None
     try:
-        about = About.model_validate(json.loads(path.read_text("utf-8")))
-        data = (path.parent / Path(about.image).name).read_bytes()
-    except (OSError, ValueError, ValidationError) as error:
+        about = About.model_validate_json(read_bytes(path, RecordError), strict=True)
+        data = read_bytes(path.parent / Path(about.image).name, RecordError)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{FOLDER}/{path.name} is no contact sheet: {where}: {first['msg']}") from error
+    except RecordError as error:
         raise RecordError(f"{FOLDER}/{path.name} is no contact sheet: {error}") from error
     if about.digest != digest or about.format != FORMAT:
         raise RecordError(f"{FOLDER}/{path.name} is the sheet of another distilled set or format.")
@@ -259,16 +264,19 @@ def _flaw(about: About, data: bytes) -> str:
 
     if len(data) > MOST_BYTES:
         return f"has {len(data):,} bytes, more than {MOST_BYTES:,}"
+    columns = max((shown.count for shown in about.classes), default=0)
+    wanted = (max(1, columns) * about.tile[0], len(about.classes) * about.tile[1])
     try:
         with Image.open(io.BytesIO(data), formats=list(SUFFIXES)) as picture:
             form, size = str(picture.format), picture.size
-    except OSError as error:
-        return f"is no PNG or WebP picture: {error}"
-    if not about.image.endswith(SUFFIXES[form]):
-        return f"is {form}, which its name denies"
-    columns = max((shown.count for shown in about.classes), default=0)
-    wanted = (max(1, columns) * about.tile[0], len(about.classes) * about.tile[1])
-    return "" if size == wanted else f"is {size[0]}×{size[1]} pixels, not {wanted[0]}×{wanted[1]}"
+            if not about.image.endswith(SUFFIXES[form]):
+                return f"is {form}, which its name denies"
+            if size != wanted:
+                return f"is {size[0]}×{size[1]} pixels, not {wanted[0]}×{wanted[1]}"
+            picture.load()
+    except Exception:  # a damaged picture makes Pillow raise nearly anything
+        return "is no PNG or WebP picture, or a damaged one"
+    return ""
 
 
 def _shorten(text: str) -> str:

@@ -45,7 +45,7 @@ def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) ->
     Raises:
         UsageError: boards.toml is faulty.
     """
-    content = making.read_registry(registry)
+    content = making.read_registry(registry, without=("correct",))
     records, published = content.records, content.published
     problems = [str(problem) for problem in content.problems]
     found, faulty = sheets.collect(records, registry)

@@ -155,3 +155,77 @@ def test_bootstrap_over_images_and_sets():
     assert bootstrap([one[0][:1]], two).p_value is None
     with pytest.raises(ValueError, match="same test images"):
         bootstrap(one, [block[:, :-1] for block in two])
+
+
+def test_welchs_interval_is_scipys():
+    from scipy.stats import ttest_ind
+
+    for one, two in ((FIRST, SECOND[:7]), ([0.5, 0.52, 0.61], [0.4, 0.43])):
+        theirs = ttest_ind(one, two, equal_var=False)
+        for found in (difference([one], [two]), difference([[v] for v in one], [[v] for v in two])):
+            assert found.p_value == pytest.approx(theirs.pvalue)
+            assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval(0.95)))
+            assert found.n == (len(one), len(two))
+
+
+def test_only_networks_can_be_compared_where_one_side_has_one_set():
+    many, single = [[0.5, 0.52], [0.6, 0.62]], [[0.4, 0.42, 0.47]]
+    flat = [[value for group in many for value in group]]
+    for found, expected in (
+        (difference(many, single), difference(flat, single)),
+        (difference(single, many), difference(single, flat)),
+    ):
+        assert found == expected and found.unit == "networks"
+    assert detectable(many, single) == detectable(flat, single)
+    assert detectable(single, many) == detectable(single, flat)
+
+
+def test_the_detectable_difference_is_that_of_the_usual_formula():
+    """(t(0.975) + t(0.8)) times the standard error, with as many degrees of freedom as equal deviations give."""
+    from scipy.stats import t
+
+    groups = [[0.5], [0.6], [0.7]]  # of deviation 0.1
+    error = (0.1**2 / 3 + 0.1**2 / 3) ** 0.5
+    assert detectable(groups, groups) == pytest.approx((t.ppf(0.975, 4) + t.ppf(0.8, 4)) * error)
+
+
+def test_a_bootstrap_over_many_images_is_welchs_test_of_the_sets():
+    """Images that hardly matter leave what varies between sets: the closed form is its right value."""
+    rng = np.random.default_rng(3)
+    rates = ((0.70, 0.78, 0.74), (0.60, 0.55, 0.68, 0.59))
+    one, two = ([rng.random((2, 20_000)) < rate for rate in side] for side in rates)
+    found = bootstrap(one, two, draws=1500)
+    expected = difference(*([[network.mean() for network in block] for block in side] for side in (one, two)))
+    assert (found.effect, found.n, found.unit) == (pytest.approx(expected.effect), (3, 4), "sets")
+    assert found.high - found.effect == pytest.approx(expected.high - expected.effect, rel=0.06)
+    assert found.effect - found.low == pytest.approx(found.high - found.effect)
+    assert found.p_value == pytest.approx(expected.p_value, rel=0.3)
+
+
+def test_a_bootstrap_of_one_set_resamples_its_networks():
+    rng = np.random.default_rng(4)
+    blocks = [np.stack([rng.random(20_000) < rate for rate in side]) for side in ((0.7, 0.75, 0.8), (0.5, 0.6))]
+    found, expected = bootstrap(*([block] for block in blocks), draws=1500), difference(*([b.mean(1)] for b in blocks))
+    assert found.unit == "networks" and found.n == (3, 2)
+    assert found.high - found.low == pytest.approx(expected.high - expected.low, rel=0.06)
+
+
+def test_a_bootstrap_of_equal_sets_has_the_error_of_the_images():
+    """Networks without any variation: what is left is the sampling of the paired images."""
+    first = np.arange(400) < 240
+    second = np.arange(400) < 200
+    found = bootstrap([first[None]] * 3, [second[None]] * 3, draws=4000)
+    differs = (first.astype(float) - second).std() / 400**0.5
+    assert (found.high - found.low) / 2 / differs == pytest.approx(2.776, rel=0.06)  # t(0.975) at 3 + 3 - 2
+
+
+@pytest.mark.parametrize("sides", [([], [np.ones((1, 3), bool)]), ([np.ones((1, 3), bool)], []), ([], [])])
+def test_a_bootstrap_needs_sets_on_both_sides(sides):
+    with pytest.raises(ValueError, match="sets on both sides"):
+        bootstrap(*sides)
+
+
+@pytest.mark.parametrize("level", [0, 1, 1.5, -0.1])
+def test_a_level_is_a_probability(level):
+    with pytest.raises(ValueError, match="level"):
+        confidence_interval([1.0, 2.0], level)

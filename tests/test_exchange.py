@@ -1,4 +1,5 @@
 import csv
+import io
 import json
 import multiprocessing
 import shutil
@@ -8,7 +9,7 @@ import pytest
 from records import make
 
 from ddbench import cli, exchange, records, registry
-from ddbench.errors import UsageError
+from ddbench.errors import StorageError, UsageError
 from ddbench.records import Record, pack_bits
 
 ROOT = Path(__file__).parent.parent
@@ -175,6 +176,39 @@ def test_export_and_back(ours, theirs, tmp_path, capsys):
 def test_csv_carries_no_formula():
     text = exchange.to_csv([make("=cmd()", (0.5,))])
     assert ",'=cmd()," in text
+
+
+def test_a_line_of_csv_has_every_fact_of_one_network():
+    record = make("vlcp", (0.5, 0.6), options={"steps": 50}, shrunk=[("method.steps", 50, 20)], seed=3)
+    result = record.result.model_copy(update={"best": [None, 0.65]})
+    one, two = csv.DictReader(io.StringIO(exchange.to_csv([_altered(record, result=result)])))
+    assert tuple(one) == exchange.CSV_COLUMNS
+    shared = {
+        **{"dataset": "digits", "fingerprint": "f1" * 32, "ipc": "10", "method": "vlcp"},
+        **{"method_options": '{"steps": 50}', "seed": "3", "evaluator": "rded", "evaluator_options": "{}"},
+        **{"network": "convnet-3", "preset": "cpu+sane", "protocol": record.protocol.digest, "extension": ""},
+        **{"label_type": "soft", "selection": "last", "distill_seconds": "1.0", "evaluate_seconds": "2.0"},
+        **{"bytes_images": "5000", "bytes_labels": "160", "shrunk": '[["method.steps", 50, 20]]'},
+        **{"key": record.key, "digest": one["digest"]},
+    }
+    assert one == shared | {"repeat": "0", "value": "0.5", "last": "0.5", "best": ""}
+    assert two == shared | {"repeat": "1", "value": "0.6", "last": "0.6", "best": "0.65"}
+    costs = record.costs.model_copy(update={"distill_seconds": None})
+    (line,) = csv.DictReader(io.StringIO(exchange.to_csv([make("vlcp").model_copy(update={"costs": costs})])))
+    assert line["distill_seconds"] == ""
+
+
+def test_a_registry_that_another_process_holds_is_waited_for_only_so_long(ours, monkeypatch):
+    import filelock
+
+    ours.mkdir()
+    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    said = []
+    with filelock.FileLock(ours / exchange.LOCK), pytest.raises(StorageError, match="Another process"):
+        exchange.keep(make("vlcp"), ours, said.append)
+    assert registry.paths(ours) == []
+    exchange.keep(make("vlcp"), ours, said.append)
+    assert len(registry.paths(ours)) == 1
 
 
 def test_claims_come_in_from_csv(ours, tmp_path, capsys):

@@ -36,6 +36,12 @@ def test_one_and_one_point_zero_are_the_same_setting():
     assert digest({"strength": 1}) == digest({"strength": 1.0})
 
 
+def test_whole_numbers_are_the_same_as_long_as_a_float_counts_by_ones():
+    assert canonical(float(2**53 - 1)) == canonical(2**53 - 1) == str(2**53 - 1)
+    assert canonical(-float(2**53 - 1)) == str(1 - 2**53)
+    assert canonical(0.1) == "0.1" and canonical(True) == "true" != canonical(1)
+
+
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_no_nan_in_a_key(value):
     with pytest.raises(ValueError, match="no place in a key"):

@@ -128,6 +128,19 @@ def test_options_versions_and_changed_defaults_are_columns_of_their_own():
     assert any("version=2" in text for text in found)
 
 
+def test_references_of_other_recipes_are_told_apart_by_their_protocol():
+    records = [make("full", (value,), ipc=None, settings={"epochs": n}) for value, n in ((0.9, 60), (0.8, 30))]
+    found = labels(only([*records, make("vlcp"), make("random")]))
+    digests = [record.protocol.digest[:8] for record in records]
+    assert found == ["random", "vlcp", *(f"full (protocol={digest})" for digest in sorted(digests))]
+
+
+def test_only_doubled_names_have_more_in_them():
+    records = [make("vlcp", options={"strength": s}, seed=n) for n, s in enumerate((0.7, 0.8))]
+    found = labels(only([*records, make("d4m", options={"steps": 50}), make("random")]))
+    assert found == ["random", "d4m", "vlcp (strength=0.7)", "vlcp (strength=0.8)"]
+
+
 def test_shrinking_acceptance_teacher_and_selection_are_told():
     settings = {"teacher": {"network": "convnet-3", "accuracy": 0.956}, "selection": "best_test"}
     record = make(

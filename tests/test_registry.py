@@ -7,7 +7,7 @@ import pytest
 from records import dataset_facts, make
 
 from ddbench import records, registry
-from ddbench.errors import RecordError
+from ddbench.errors import RecordError, UsageError
 from ddbench.keys import digest
 from ddbench.records import PluginPart
 
@@ -116,6 +116,18 @@ def test_a_faulty_record_is_named_and_leaves_the_others(folder):
         (lambda c: c["cell"].update(ipc=-3), "budget of -3"),
         (lambda c: c["distilled"].update(key="../../elsewhere"), "not hexadecimal"),
         (lambda c: c["costs"].update(bytes_images=-1), "negative"),
+        (lambda c: c["costs"].update(bytes_labels=-1), "negative"),
+        (lambda c: c["costs"].update(distill_seconds=-1), "negative"),
+        (lambda c: c["costs"].update(evaluate_seconds=-1), "negative"),
+        (lambda c: c["costs"].update(peak_bytes=-1), "negative"),
+        (lambda c: c["costs"].update(steps=[{"seconds": -1}]), "negative"),
+        (lambda c: c["cell"]["dataset"].update(name=""), "its data set has no printable name"),
+        (lambda c: c["cell"]["evaluator"].update(name="a\nb"), "its evaluator has no printable name"),
+        (lambda c: c["cell"].update(network="a\tb"), "its network has no printable name"),
+        (lambda c: c["cell"].update(network="n" * 81), "its network has a name longer than 80 bytes"),
+        (lambda c: c["cell"].update(ipc=0), "budget of 0"),
+        (lambda c: c["result"].update(test_images=0), "no image"),
+        (lambda c: c["result"].update(last=[0.5]), "2 values but 1 last"),
         (lambda c: c["costs"].update(steps=[{"seconds": "long"}]), "no number"),
         (lambda c: c["result"].update(test_images=10**400), "not of every test image"),
     ],
@@ -347,3 +359,32 @@ def test_no_name_leads_out_of_the_registry(tmp_path, name):
     path = records.write(make(name, dataset=dataset_facts(name)), tmp_path)
     assert len(path.resolve().relative_to((tmp_path / "results").resolve()).parts) == 3
     assert registry.verify(tmp_path) == []
+
+
+def test_a_record_of_the_best_test_is_in_order(tmp_path):
+    record = make("vlcp", (0.5, 0.6), settings={"selection": "best_test"})
+    result = record.result.model_copy(update={"values": [0.7, 0.8], "best": [0.7, 0.8]})
+    record = record.model_copy(update={"result": result})
+    records.write(record.model_copy(update={"digest": record.computed_digest()}), tmp_path)
+    assert registry.verify(tmp_path) == []
+
+
+@pytest.mark.parametrize(("count", "words"), [(1, "1 problem in"), (2, "2 problems in"), (12, "… and 2 more")])
+def test_the_first_ten_problems_are_told(tmp_path, count, words):
+    (tmp_path / "results").mkdir()
+    for number in range(count):
+        (tmp_path / "results" / f"broken{number:02d}.json").write_text("{")
+    with pytest.raises(RecordError) as error:
+        registry.require_valid(tmp_path)
+    lines = str(error.value).splitlines()
+    assert words in str(error.value) and sum("broken" in line for line in lines) == min(count, 10)
+    assert ("more" in lines[-1]) == (count > 10)
+
+
+@pytest.mark.parametrize(("name", "good"), [("n" * 80, True), ("n" * 81, False), ("", False), ("a\x00b", False)])
+def test_names_have_at_most_eighty_printable_bytes(name, good):
+    if good:
+        registry.check_name(name, "")
+    else:
+        with pytest.raises(UsageError, match="cannot be a name"):
+            registry.check_name(name, "")

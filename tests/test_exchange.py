@@ -189,7 +189,8 @@ def test_a_line_of_csv_has_every_fact_of_one_network():
         **{"network": "convnet-3", "preset": "cpu+sane", "protocol": record.protocol.digest, "extension": ""},
         **{"label_type": "soft", "selection": "last", "distill_seconds": "1.0", "evaluate_seconds": "2.0"},
         **{"bytes_images": "5000", "bytes_labels": "160", "shrunk": '[["method.steps", 50, 20]]'},
-        **{"key": record.key, "digest": one["digest"]},
+        **{"key": record.key, "digest": one["digest"], "distilled": record.distilled.digest},
+        "evaluation_seed": "0",
     }
     assert one == shared | {"repeat": "0", "value": "0.5", "last": "0.5", "best": ""}
     assert two == shared | {"repeat": "1", "value": "0.6", "last": "0.6", "best": "0.65"}

@@ -15,6 +15,7 @@ from ddbench_plugins.diffusion.dit.posteriors import Posteriors, encode
 from ddbench_plugins.diffusion.seeding import torch_stream
 
 import ddbench
+from ddbench.errors import DivergedError
 from ddbench.options import Preset
 from ddbench.pipeline import distil, prepare_method
 from ddbench.store import Store
@@ -292,6 +293,17 @@ def test_an_image_depends_on_its_own_stream_only(folder: Path) -> None:
     alone = sample.sample_latents(found, [2], [torch_stream(0, 2)], steps=4)
     np.testing.assert_allclose(together[2], alone[0], rtol=1e-4, atol=1e-4)
     assert heard == [0, 1, 1, 2, 2, 2, 2, 3]
+
+
+def test_a_transformer_or_autoencoder_that_gives_nan_ends_with_its_own_error(digits: Dataset, folder: Path) -> None:
+    found = pipeline.load_dit(folder)
+    with torch.no_grad():
+        next(found.transformer.parameters()).fill_(torch.nan)
+        next(found.vae.encoder.parameters()).fill_(torch.nan)
+    with pytest.raises(DivergedError, match="sampled latents"):
+        sample.sample_latents(found, [0], [torch_stream(0, 0)], steps=2)
+    with pytest.raises(DivergedError, match="posteriors of the autoencoder"):
+        encode(found.vae, digits.train.images, 16, flip=False, rows=[0])
 
 
 def test_coverage_and_similarity() -> None:

@@ -5,9 +5,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.encode import decode_latents
+from ddbench_plugins.diffusion.encode import decode_latents, encode_images
+from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.diffusion.synthesize import synthesize
+
+from ddbench.errors import DivergedError
 
 if TYPE_CHECKING:
     from conftest import MemoryCheckpoint
@@ -93,3 +96,24 @@ def test_mismatched_inputs_are_refused(pipeline: Any) -> None:
         synthesize(pipeline, PROTOTYPES[:, :3], PROMPTS, seed=0)
     with pytest.raises(ValueError, match="latents"):
         synthesize(pipeline, PROTOTYPES.reshape(3, 4, 64), PROMPTS, seed=0)
+
+
+@pytest.mark.parametrize("part", ["unet", "vae"])
+def test_a_model_that_gives_nan_ends_with_its_own_error(pipeline: Any, part: str) -> None:
+    with torch.no_grad():
+        weight = next(getattr(pipeline, part).decoder.parameters() if part == "vae" else pipeline.unet.parameters())
+        weight.fill_(torch.nan)
+    with pytest.raises(DivergedError, match="synthesised images"):
+        synthesize(pipeline, PROTOTYPES, PROMPTS, steps=2, seed=0)
+
+
+def test_decoding_and_encoding_give_finite_numbers_or_an_error(pipeline: Any, images: np.ndarray) -> None:
+    with torch.no_grad():
+        for half in (pipeline.vae.decoder, pipeline.vae.encoder):
+            next(half.parameters()).fill_(torch.inf)
+    with pytest.raises(DivergedError, match="decoded images"):
+        decode_latents(pipeline, PROTOTYPES)
+    with pytest.raises(DivergedError, match="latents of the autoencoder"):
+        encode_images(pipeline, images, resolution=16, seed=0)
+    with pytest.raises(DivergedError, match="posteriors of the autoencoder"):
+        Posteriors(pipeline.vae, images, 16).of([0, 1], torch.tensor([False, True]))

@@ -11,6 +11,7 @@ from ddbench_plugins.diffusion.ahead import latents_effort
 from ddbench_plugins.diffusion.arrays import write_rows
 from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.diffusion.span import WIDE
+from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -88,7 +89,10 @@ def _encode(ctx: Context, step: Step, base: Backbone, resolution: int, seed: int
 
 def _stored(latents: NDArray[np.float32], base: Backbone) -> NDArray[np.floating]:
     half = base.compute_dtype != "fp32" or latents[0].size >= WIDE
-    return latents.astype(np.float16) if half else latents
+    if not half:
+        return latents
+    with np.errstate(over="ignore"):
+        return finite(latents.astype(np.float16), "latents in half precision")
 
 
 def _file(folder: Path, label: int) -> Path:

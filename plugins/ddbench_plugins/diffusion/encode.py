@@ -10,6 +10,7 @@ import torch
 from ddbench_plugins.diffusion.loop import no_progress
 from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.diffusion.tensors import resized, to_images, to_model
+from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -52,7 +53,7 @@ def encoded_batches(
             mean = mean + std * torch.stack(
                 [torch.randn(shape, generator=torch_stream(seed, "latent", i)) for i in rows]
             )
-        yield (mean * factor).numpy()
+        yield finite((mean * factor).numpy(), "latents of the autoencoder")
         progress(min(start + batch_size, len(images)), len(images), "encoding")
 
 

@@ -11,6 +11,7 @@ from ddbench import derive_seed
 from ddbench_plugins.diffusion.ahead import synthesis_effort
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
+from ddbench_plugins.training.pixels import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -125,4 +126,4 @@ def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 def grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Average the channels of uint8 [n, H, W, 3]: the model saw grey images with three equal channels."""
-    return np.round(images.astype(np.float32).mean(-1, keepdims=True)).astype(np.uint8)
+    return as_bytes(np.round(images.astype(np.float32).mean(-1, keepdims=True)))

@@ -9,6 +9,7 @@ import torch
 
 from ddbench_plugins.diffusion.arrays import write_rows
 from ddbench_plugins.diffusion.tensors import centre_cropped, to_model
+from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 #: Images that are encoded at a time to be kept.
 BATCH = 64
+WHAT = "posteriors of the autoencoder"
 
 
 class Posteriors:
@@ -41,7 +43,7 @@ class Posteriors:
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and deviation, float32 [n, 4, h, w] each, of pixels in [-1, 1]."""
         found = self._vae.encode(pixels.to(self._vae.device, self._vae.dtype)).latent_dist
-        return found.mean.float().cpu(), found.std.float().cpu()
+        return finite(found.mean.float().cpu(), WHAT), finite(found.std.float().cpu(), WHAT)
 
     def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
         images = self._images

@@ -10,6 +10,7 @@ import torch
 from ddbench_plugins.diffusion.loop import Checkpoint, NoCheckpoint, no_progress
 from ddbench_plugins.diffusion.prompts import embed_prompts
 from ddbench_plugins.diffusion.seeding import torch_stream
+from ddbench_plugins.training.pixels import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,7 +38,7 @@ def synthesize(
     Zou et al. 2025, suppl. §6, and D4M's synthesis: the stock image-to-image pipeline, which takes a tensor of the
     latent's channels as a scaled latent. With Stable Diffusion's scheduler, 50 steps and strength 0.7 the U-Net runs
     36 times, from timestep 701 on. Image i's noise depends on (seed, i) only. Work is kept in ``checkpoint`` after
-    every batch.
+    every batch. Raises ``DivergedError`` if the model's images are not finite.
     """
     if len(prototypes) != len(prompts):
         raise ValueError(f"{len(prototypes)} prototypes but {len(prompts)} prompts")
@@ -60,7 +61,7 @@ def synthesize(
             generator=[torch_stream(seed, "synthesis", row) for row in rows],
             output_type="np",
         ).images
-        images.update(zip(rows, (decoded * 255).round().astype(np.uint8), strict=True))
+        images.update(zip(rows, as_bytes((decoded * 255).round(), "synthesised images"), strict=True))
         order = sorted(images)
         checkpoint.save({"rows": order, "images": torch.from_numpy(np.stack([images[row] for row in order]))})
         progress(len(images), len(prompts), "synthesis")

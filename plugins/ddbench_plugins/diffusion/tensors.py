@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
+from ddbench_plugins.training.pixels import as_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -60,5 +62,5 @@ def to_model(images: np.ndarray) -> torch.Tensor:
 
 def to_images(values: torch.Tensor) -> np.ndarray:
     """Float [N, 3, H, W] in [-1, 1] (clipped) to uint8 [N, H, W, 3]."""
-    scaled = values.float().add(1).mul(127.5).round().clamp(0, 255).to(torch.uint8)
-    return scaled.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    whole = as_bytes(values.float().add(1).mul(127.5).round(), "decoded images")
+    return whole.permute(0, 2, 3, 1).contiguous().cpu().numpy()

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from ddbench import DistilledSet
+from ddbench_plugins.training.pixels import finite
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
@@ -56,5 +57,6 @@ class SyntheticImages:
 
     def distilled(self, space: str = "normalized", **fields: Any) -> DistilledSet:
         """Return the images as they are now, with the space they are in; ``fields`` are further ones of the set."""
-        pixels = self.images.detach().cpu().permute(0, 2, 3, 1).contiguous().numpy().astype(np.float32, copy=True)
+        pixels = finite(self.images.detach()).cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        pixels = pixels.astype(np.float32, copy=True)
         return DistilledSet(pixels, self.labels.cpu().numpy().astype(np.int64), space=space, **fields)

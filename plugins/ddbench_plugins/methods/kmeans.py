@@ -10,6 +10,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench_plugins.methods.selection import ipc_of, select
+from ddbench_plugins.training.pixels import as_bytes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -48,7 +49,7 @@ class KMeans(ddbench.Distiller):
         with ctx.progress("clustering", dataset.num_classes) as advance:
             for label in range(dataset.num_classes):
                 _, centres = centres_of(label, dataset.train.of_class(label))
-                means.append(np.rint(centres.clip(0, 1) * 255).astype(np.uint8).reshape(shape))
+                means.append(as_bytes(np.rint(centres.clip(0, 1) * 255)).reshape(shape))
                 advance(label + 1)
         return ddbench.DistilledSet(np.concatenate(means), np.repeat(np.arange(dataset.num_classes), ipc))
 

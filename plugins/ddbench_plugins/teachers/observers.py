@@ -116,6 +116,7 @@ class Observer:
         import torch
 
         from ddbench_plugins.training.augment import normalise
+        from ddbench_plugins.training.pixels import as_bytes
         from ddbench_plugins.training.predict import predict
 
         tensor = torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2)))
@@ -124,7 +125,7 @@ class Observer:
             tensor = torch.nn.functional.interpolate(
                 tensor.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
             )
-            tensor = tensor.round_().clamp_(0, 255).to(torch.uint8)
+            tensor = as_bytes(tensor.round_())
         machine = self.ctx.machine
         return predict(
             network or self.module(),

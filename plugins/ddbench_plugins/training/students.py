@@ -11,6 +11,7 @@ import torch
 from ddbench import DataError, Score
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.pixels import as_bytes
 from ddbench_plugins.training.predict import evaluate
 from ddbench_plugins.training.streaming import StreamedImages
 
@@ -51,7 +52,7 @@ def training_tensors(distilled: DistilledSet, dataset: Dataset, size: int) -> tu
             images.float(), size=(size, size), mode="bilinear", antialias=True, align_corners=False
         )
         if distilled.space == "rgb_uint8":
-            images = images.round_().clamp_(0, 255).to(torch.uint8)
+            images = as_bytes(images.round_())
     return images, labels
 
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ddbench_plugins.diffusion.loop import no_progress
 from ddbench_plugins.diffusion.tensors import resized, to_model
+from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -55,8 +56,8 @@ def encode(
         pixels = to_model(resized(images.batch(rows[start : start + batch_size], resolution), resolution))
         for view in range(2 if flip else 1):
             posterior = vae.encode((pixels.flip(3) if view else pixels).to(vae.device, vae.dtype)).latent_dist
-            means[view].append(posterior.mean.float().cpu())
-            stds[view].append(posterior.std.float().cpu())
+            means[view].append(finite(posterior.mean.float().cpu(), "posteriors of the autoencoder"))
+            stds[view].append(finite(posterior.std.float().cpu(), "posteriors of the autoencoder"))
         progress(min(start + batch_size, len(rows)), len(rows), "encoding")
     mean, std = (torch.stack([torch.cat(view) for view in views if view]) for views in (means, stds))
     return Posteriors(mean, std, float(vae.config.scaling_factor))

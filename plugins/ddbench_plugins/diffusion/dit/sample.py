@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddbench_plugins.diffusion.dit.pipeline import null_label
+from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -48,7 +49,7 @@ def sample_latents(
                 progress(before + count * done // steps)
 
         found.append(_batch(pipeline, labels[rows], streams[rows], steps, guidance, channels, steps_done))
-    return torch.cat(found).numpy()
+    return finite(torch.cat(found).numpy(), "sampled latents")
 
 
 @torch.no_grad()

@@ -6,9 +6,14 @@ Everything a plugin author or a notebook needs is here; names are imported on fi
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+# Threads that wait for each other sleep instead of spinning: two trainings on the same cores would else slow each other
+# down many times over. OpenMP reads this when torch is imported, and digits do not depend on it.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 _HOME_OF = {
     "run": "ddbench.api",

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from ddbench import environment
@@ -25,3 +29,17 @@ def test_the_number_of_threads_is_recorded(monkeypatch):
     assert environment.describe.__wrapped__()["threads"] == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     assert environment.describe.__wrapped__()["threads"] == environment.os.cpu_count()
+
+
+@pytest.mark.parametrize(("chosen", "policy"), [("", "passive"), ("active", "active")])
+def test_waiting_threads_sleep_unless_told_otherwise(chosen, policy):
+    variables = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    code = "import sys, ddbench; assert 'torch' not in sys.modules; import os; print(os.environ['OMP_WAIT_POLICY'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**variables, **({"OMP_WAIT_POLICY": chosen} if chosen else {})},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == policy

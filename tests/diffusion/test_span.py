@@ -126,9 +126,3 @@ def test_the_error_of_a_class_ends_the_work():
     with pytest.raises(ValueError, match="class 1"):
         each_class(work, 1000, workers=1)
     assert begun == [0, 1]
-
-
-def test_a_class_after_the_other_has_all_threads_and_gives_the_same():
-    told = []
-    assert each_class(lambda label: label, 3, apart=False, advance=told.append) == [0, 1, 2]
-    assert told == [1, 2, 3]

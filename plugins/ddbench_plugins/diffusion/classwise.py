@@ -17,30 +17,24 @@ def each_class(
     work: Callable[[int], Result],
     classes: int,
     *,
-    apart: bool = True,
     workers: int = 0,
     advance: Callable[[int], Any] = lambda done: None,
 ) -> list[Result]:
     """Return ``work(label)`` of every class, in the order of the labels.
 
+    Classes are worked on at once by threads whose own libraries have one thread each, which beats dividing the work of
+    a class (NumPy, LAPACK and scikit-learn let go of Python's lock). Divided, scikit-learn's k-means would add up its
+    centres in the order in which three or more threads end: no two runs would agree.
+
     Args:
         work: what to do for a label.
         classes: number of labels.
-        apart: whether classes are worked on at once by threads whose own libraries have one thread each, which beats
-            dividing the work of a class (NumPy, LAPACK and scikit-learn let go of Python's lock); else one class after
-            the other has all threads.
         workers: classes at a time, which is also how many are in memory; one per core, at most :data:`MOST`, when 0.
         advance: told how many are done.
 
     Raises:
         Exception: the first that ``work`` raises, once the classes under way have ended; the others are not begun.
     """
-    if not apart:
-        found = []
-        for label in range(classes):
-            found.append(work(label))
-            advance(label + 1)
-        return found
     from threadpoolctl import threadpool_limits
 
     workers = workers or min(os.cpu_count() or 1, MOST)

@@ -64,3 +64,12 @@ def to_images(values: torch.Tensor) -> np.ndarray:
     """Float [N, 3, H, W] in [-1, 1] (clipped) to uint8 [N, H, W, 3]."""
     whole = as_bytes(values.float().add(1).mul(127.5).round(), "decoded images")
     return whole.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+
+
+def rows_of(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """``values[chosen]`` [m, ...] of values [n, ...], for rows chosen more than once while gradients are taken.
+
+    The backward pass of indexing adds the gradients of a row in the order in which threads come to them, so that no two
+    trainings end alike; a lookup adds them in a fixed order, on GPUs as well.
+    """
+    return torch.nn.functional.embedding(chosen, values.flatten(1)).unflatten(1, values.shape[1:])

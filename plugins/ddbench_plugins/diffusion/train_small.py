@@ -30,7 +30,7 @@ from ddbench_plugins.diffusion.small import (
     build_unet,
     build_vae,
 )
-from ddbench_plugins.diffusion.tensors import resized, to_model
+from ddbench_plugins.diffusion.tensors import resized, rows_of, to_model
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -264,7 +264,7 @@ def train_unet(
         prompts = prompts + torch.randint(source.per_class, (len(rows),), generator=stream)
         prompts[torch.rand(len(rows), generator=stream) < UNCONDITIONAL] = 0
         tokens = source.draw(np.random.default_rng(stream_seed(seed, "prompts", step)))
-        hidden = encoder(tokens.to(device))[0][prompts.to(device)]
+        hidden = rows_of(encoder(tokens.to(device))[0], prompts.to(device))
         noisy = scheduler.add_noise(latents, noise, times).to(device, memory_format=torch.channels_last)
         predicted = unet(noisy, times.to(device), encoder_hidden_states=hidden, return_dict=False)[0]
         return F.mse_loss(predicted.float(), noise.to(device))

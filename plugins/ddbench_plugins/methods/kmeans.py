@@ -58,8 +58,10 @@ def cluster(pixels: NDArray[np.float32], count: int, seed: int, restarts: int) -
     """Return k-means centres [count, d] of [n, d], largest cluster first."""
     from sklearn.cluster import KMeans as Clustering
     from sklearn.exceptions import ConvergenceWarning
+    from threadpoolctl import threadpool_limits
 
-    with warnings.catch_warnings():
+    # With three threads or more, centres would be added up in the order in which these end.
+    with threadpool_limits(1), warnings.catch_warnings():
         # Fewer different images than clusters is fine: centres then coincide.
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = Clustering(count, n_init=restarts, random_state=seed).fit(pixels)

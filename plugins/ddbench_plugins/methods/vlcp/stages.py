@@ -25,7 +25,7 @@ from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.diffusion.classwise import each_class
 from ddbench_plugins.diffusion.images import Prototypes
 from ddbench_plugins.diffusion.reading import Reading
-from ddbench_plugins.diffusion.span import compact, is_wide
+from ddbench_plugins.diffusion.span import compact
 from ddbench_plugins.methods.vlcp import information
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
@@ -152,7 +152,7 @@ def clustered(ctx: Context, latents: Done, captions: Captions | None, ipc: int) 
     options: VLCPOptions = ctx.options
     data = ctx.dataset
     inputs: dict[str, Any] = {
-        "version": 1,
+        "version": 2,
         "latents": latents.key,
         "ipc": ipc,
         "contamination": options.contamination,
@@ -232,10 +232,8 @@ def _prototypes(
         save_array(part.with_suffix(".npy"), found.centres)
         write_atomic(part, json.dumps(about, ensure_ascii=False))  # the last one: now the class is done
 
-    # A class of narrow latents has all threads, as in the records there are: its last digits depend on their number.
-    wide = is_wide(latents_of(latents, 0))
     with ctx.progress("prototypes", data.num_classes) as advance:
-        each_class(of_class, data.num_classes, advance=advance, apart=wide)
+        each_class(of_class, data.num_classes, advance=advance)
     found = [parts / f"{label:05d}.json" for label in range(data.num_classes)]
     centres = [np.load(part.with_suffix(".npy"), mmap_mode="r", allow_pickle=False) for part in found]
     write_rows(step.dir / "centres.npy", sum(map(len, centres)), centres)

@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -39,15 +39,15 @@ MODULES = (
 )
 #: Tests that reach a module by the public way, which their imports don't tell.
 ALSO = {
-    "ddbench/pipeline.py": "tests/test_run.py tests/test_resume.py tests/test_exchange.py",
-    "ddbench/keys.py": "tests/test_run.py",
-    "ddbench/registry.py": "tests/test_run.py tests/test_exchange.py tests/test_leaderboard.py",
-    "ddbench/leaderboard.py": "tests/test_published_tables.py tests/reports",
-    "ddbench/stats.py": "tests/test_compare.py",
-    f"{PLUGINS}/methods/vlcp/": "tests/methods/vlcp",
-    f"{PLUGINS}/diffusion/": "tests/methods/vlcp",
-    f"{PLUGINS}/evaluators/": "tests/evaluators/test_protocols_show_options.py tests/evaluators/test_cross_architecture.py",
-    f"{PLUGINS}/training/students.py": "tests/evaluators/test_minimax.py tests/evaluators/test_dc.py tests/evaluators/test_idc.py",
+    "ddbench/pipeline.py": "test_run.py test_resume.py test_exchange.py",
+    "ddbench/keys.py": "test_run.py",
+    "ddbench/registry.py": "test_run.py test_exchange.py test_leaderboard.py",
+    "ddbench/leaderboard.py": "test_published_tables.py reports",
+    "ddbench/stats.py": "test_compare.py",
+    f"{PLUGINS}/methods/vlcp/": "methods/vlcp",
+    f"{PLUGINS}/diffusion/": "methods/vlcp",
+    f"{PLUGINS}/evaluators/": "evaluators/test_protocols_show_options.py evaluators/test_cross_architecture.py",
+    f"{PLUGINS}/training/students.py": "evaluators/test_minimax.py evaluators/test_dc.py",
 }
 SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Lt: (ast.LtE, ast.Gt),
@@ -73,7 +73,8 @@ SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
     ast.Or: (ast.And,),
 }
 #: Where a change means nothing: annotations aren't evaluated, and errors' words are free.
-SKIPPED = {"annotation", "returns", "exc", "cause", "msg", "decorator_list", "hint", "description"}
+SKIPPED = {"annotation", "returns", "exc", "cause", "msg", "decorator_list"}
+WORDS = {"hint", "description"}
 
 
 def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
@@ -112,7 +113,7 @@ def changes(node: ast.AST) -> Iterator[tuple[str, ast.AST]]:
             yield "slice", value
         case ast.Call(keywords=keywords):
             for number, keyword in enumerate(keywords):
-                if keyword.arg not in SKIPPED:
+                if keyword.arg not in WORDS:
                     yield f"argument {keyword.arg}", other(keywords=keywords[:number] + keywords[number + 1 :])
         case ast.Dict(keys=keys, values=values):
             for number in range(len(keys)):
@@ -193,7 +194,9 @@ def tests_of(path: str, tree: Path) -> list[str]:
     files = sorted((tree / "tests").rglob("test_*.py"))
     named = [file for file in files if file.stem.removeprefix("test_").removesuffix("_method") == stem]
     importing = [file for file in files if any(words in file.read_text("utf-8") for words in imports)]
-    also = [tree / where for prefix, more in ALSO.items() if path.startswith(prefix) for where in more.split()]
+    also = [
+        tree / "tests" / where for prefix, more in ALSO.items() if path.startswith(prefix) for where in more.split()
+    ]
     more = [file for where in also for file in (sorted(where.rglob("test_*.py")) if where.is_dir() else [where])]
     return [str(file) for file in dict.fromkeys([*named, *importing, *more])]
 
@@ -207,9 +210,11 @@ class _Watch:
     def pytest_collection_modifyitems(self, items: list) -> None:
         items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
 
-    def pytest_runtest_logreport(self, report) -> None:
+    def pytest_collectreport(self, report) -> None:
         if report.failed:
             self.told.write_text(report.nodeid)
+
+    pytest_runtest_logreport = pytest_collectreport
 
 
 def run(tree: Path, tests: list[str], seconds: float) -> str | None:
@@ -242,9 +247,34 @@ def run(tree: Path, tests: list[str], seconds: float) -> str | None:
     code = os.waitstatus_to_exitcode(status)
     if code == -signal.SIGXCPU:
         return "timeout"
+    if code == 4:  # a usage error is no mutant's
+        raise SystemExit((tree / ".output").read_text())
     if code in (0, 5):  # 5: no tests
         return None
     return told.read_text() if told.exists() else f"exit {code}"
+
+
+def draw(paths: Iterable[str], count: int, seed: int) -> tuple[list[tuple[dict, Callable[[], str]]], int]:
+    """Return mutants of modules in the order of their places, and how many there are in all.
+
+    They are drawn by what they are and not by where, so that most of a sample stays when a module changes.
+    """
+    files = sorted({file.relative_to(ROOT).as_posix() for path in paths for file in ROOT.glob(path)})
+    every = []
+    for path in files:
+        found = mutants((ROOT / path).read_text("utf-8"))
+        every += [({"path": path, **about}, written) for about, written in found]
+    drawn = sorted(every, key=lambda pair: place(seed, pair[0]))[:count]
+    return sorted(drawn, key=lambda pair: (pair[0]["path"], pair[0]["line"])), len(every)
+
+
+def copy_tree(target: Path) -> None:
+    """Copy what git knows or does not ignore."""
+    command = ["git", "ls-files", "-co", "--exclude-standard"]
+    for name in subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
 
 
 def main() -> None:
@@ -260,18 +290,9 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="list what is drawn and run nothing")
     given = parser.parse_args()
 
-    files = sorted({file.relative_to(ROOT).as_posix() for path in given.paths for file in ROOT.glob(path)})
-    every = [
-        ({"path": path, **about}, written)
-        for path in files
-        for about, written in mutants((ROOT / path).read_text("utf-8"))
-    ]
-    # By what a mutant is and not by its place, so that most of a sample stays when a module changes.
-    drawn = sorted(every, key=lambda pair: place(given.seed, pair[0]))[: given.count]
-    drawn = sorted(
-        (one for one in drawn if given.only in one[0]["path"]), key=lambda pair: (pair[0]["path"], pair[0]["line"])
-    )
-    print(f"{len(drawn)} of {len(every)} mutants")
+    drawn, total = draw(given.paths, given.count, given.seed)
+    drawn = [pair for pair in drawn if given.only in pair[0]["path"]]
+    print(f"{len(drawn)} of {total} mutants")
     if given.list:
         for one, _ in drawn:
             print(shown(one))
@@ -281,13 +302,7 @@ def main() -> None:
     known = {_name(result): result for result in map(json.loads, lines)}
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
-        listed = subprocess.run(
-            ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True
-        )
-        for name in listed.stdout.splitlines():
-            if (ROOT / name).is_file():
-                (tree / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(ROOT / name, tree / name)
+        copy_tree(tree)
         paths = [str(tree), str(tree / "plugins")]
         os.environ.update(PYTHONPATH=os.pathsep.join(paths), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
         sys.path[:0] = [*paths, str(tree / "tests")]

@@ -8,7 +8,8 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from ddbench_plugins.diffusion import finetune
-from ddbench_plugins.diffusion.base_model import base_model
+from ddbench_plugins.diffusion.ahead import captions_effort
+from ddbench_plugins.diffusion.base_model import Backbone, base_model
 from ddbench_plugins.diffusion.captions import caption_training_images
 from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
 from ddbench_plugins.methods.vlcp import stages
@@ -169,6 +170,45 @@ def test_posteriors_of_less_than_two_gigabytes_are_kept(prepare):
     ctx = prepare()
     # Mean and deviation, plain and mirrored, of 4 channels in float32 at an eighth of the side.
     assert stages._latent_bytes(ctx, 512) == 36 * (2 * 2) * 4 * 64 * 64 * 4
+
+
+@pytest.mark.parametrize(("size", "kept"), [(2**31 - 1, True), (2**31, False)])
+def test_posteriors_are_kept_below_two_gigabytes_only(prepare, asked, monkeypatch, size, kept):
+    monkeypatch.setattr(stages, "_latent_bytes", lambda ctx, resolution: size)
+    _finetuned(prepare())
+    assert asked["settings"].cache_latents is kept
+    _finetuned(prepare(cache_latents=not kept))
+    assert asked["settings"].cache_latents is not kept
+
+
+@pytest.mark.parametrize(("weights", "saving"), [(100_000_000, False), (100_000_001, True)])
+def test_activations_of_large_models_are_computed_twice(prepare, asked, monkeypatch, weights, saving):
+    monkeypatch.setattr(Backbone, "parameters", lambda base: weights)
+    _finetuned(prepare())
+    assert asked["settings"].gradient_checkpointing is saving
+    _finetuned(prepare(gradient_checkpointing=not saving))
+    assert asked["settings"].gradient_checkpointing is not saving
+
+
+def test_captions_are_one_file_with_what_their_time_grows_with(prepare, monkeypatch):
+    """Pieces of an unfinished run are gone, and the step tells for whom it can be a measure."""
+    from ddbench_plugins.captioners.attributes import Attributes
+
+    caption = Attributes.caption
+
+    def with_piece(self, ctx, *more):
+        (ctx.checkpoint.dir / "metadata.partial-00000000.jsonl").write_text("")
+        return caption(self, ctx, *more)
+
+    monkeypatch.setattr(Attributes, "caption", with_piece)
+    ctx = prepare()
+    captions = caption_training_images(ctx, "attributes")
+    assert sorted(path.name for path in captions.done.dir.iterdir()) == ["metadata.jsonl", "step.json"]
+    assert captions.captioner == "attributes" and len(captions.texts) == 36
+    names = [ctx.dataset.class_names[label] for label in ctx.dataset.train.labels]
+    assert all(text.startswith(f"The {name} in") for text, name in zip(captions.texts, names, strict=True))
+    told = json.loads((captions.done.dir / "step.json").read_text())["effort"]
+    assert told["amount"] == captions_effort(ctx, "attributes").amount == 36
 
 
 def test_kmeans_takes_the_best_of_ten_starts(monkeypatch):

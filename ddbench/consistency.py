@@ -13,6 +13,8 @@ from ddbench.records import PluginPart, Record
 
 #: Seeds, counts and sizes are whole numbers below this, so that every program can read them.
 LARGEST = 2**63
+#: Other numbers are below this, so that their squares are numbers, too.
+VAST = 1e100
 #: How far two computations of one accuracy may differ.
 EPSILON = 1e-6
 #: What a data set counts; there is at least one of each.
@@ -27,14 +29,16 @@ def contradictions(record: Record) -> list[str]:
 
 def unusable(value: Any) -> str:
     """Return why plain data cannot be shown or counted by every reader, or ""."""
-    if isinstance(value, float):
-        return "" if math.isfinite(value) else "a number in it is not finite"
-    if isinstance(value, int):
+    if isinstance(value, (dict, list, tuple)):
+        for item in value.values() if isinstance(value, dict) else value:
+            if type(item) is not str and (reason := unusable(item)):
+                return reason
+    elif isinstance(value, float):
+        if not math.isfinite(value):
+            return "a number in it is not finite"
+        return "" if abs(value) < VAST else "a number in it is beyond all that is measured"
+    elif isinstance(value, int):
         return "" if -LARGEST < value < LARGEST else "a whole number in it has more than 63 bits"
-    if isinstance(value, Mapping):
-        return next(filter(None, (unusable(item) for item in value.values())), "")
-    if isinstance(value, (list, tuple)):
-        return next(filter(None, (unusable(item) for item in value)), "")
     return ""
 
 

@@ -44,6 +44,11 @@ def derive_seed(base: int, role: str, *indices: int | str) -> int:
 
 
 def _plain(value: Any) -> Any:
+    # What most values are comes first, without a call for each text: registries of many records are read through here.
+    if type(value) is dict and all(type(key) is str for key in value):
+        return {key: item if type(item) is str else _plain(item) for key, item in value.items()}
+    if type(value) is list:
+        return [item if type(item) is str else _plain(item) for item in value]
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, int):

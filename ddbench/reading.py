@@ -62,7 +62,7 @@ def read_bytes(path: Path, kind: type[DDBenchError]) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise kind(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    if found := _stand_in(data[:512]):
+    if data and (found := _stand_in(data[:512])):  # an empty file may be a good one
         raise kind(f"{path.name} {found[0]}.", hint=found[1])
     return data
 

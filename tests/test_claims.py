@@ -36,6 +36,14 @@ def test_the_shipped_claims_are_in_order_and_name_their_sources():
     assert {claim.kind for claim in found} == set(claims.KINDS)
 
 
+def test_every_shipped_citation_names_its_work_by_itself():
+    """A citation stands below a table without its neighbours."""
+    found = claims.sources(REGISTRY)
+    assert not [key for key, citation in found.items() if re.search(r"(?i)\b(the )?same\b|ibid|above|below", citation)]
+    assert all("Vision-Language Category Prototype" in found[key] for key in ("vlcp2025", "vlcp2025supp"))
+    assert "Tables 1-4" in found["vlcp2025"] and "supplementary" in found["vlcp2025supp"]
+
+
 def test_the_shipped_files_name_no_folder_of_a_machine():
     for file in (REGISTRY / claims.FOLDER).iterdir():
         assert not re.search(r"/(work|tmp|home|root)/|index id|read_file", file.read_text("utf-8")), file.name

@@ -257,6 +257,7 @@ CONTRADICTIONS = {
     "negative memory of a step": (wrong_costs(steps=[{"step": "a", "key": "b", "peak_bytes": -1}]), "peak memory"),
     "negative time": (wrong_costs(distill_seconds=-1.0), "negative"),
     "endless number in the options": (wrong_method(options={"steps": 10**400}), "more than 63 bits"),
+    "vast metric": (wrong_result(metrics=[{"lrs": 1e200}, {}]), "beyond all"),
     "endless cost": (wrong_costs(peak_bytes=10**400), "more than 63 bits"),
     "metric that is no number": (wrong_result(metrics=[{"lrs": float("inf")}, {}]), "not finite"),
 }

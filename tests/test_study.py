@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from ddbench.errors import DataError, UsageError
 from ddbench.leaderboard import Layout, build
 from ddbench.plugins import load_plugins
 from ddbench.reports import sweeps, variants
-from ddbench.reports.declared import validated
+from ddbench.reports.declared import FILE, declared, validated
 from ddbench.ui import Reporter
 
 ROOT = Path(__file__).parents[1]
@@ -103,6 +104,42 @@ def test_the_command_line_replaces_keys_and_adds_options(write):
 def test_what_is_not_known_is_refused(write, text, words):
     with pytest.raises(UsageError, match=words):
         study.read(write(text))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "not valid TOML"),
+        (b"ipc = " + b"9" * 5000, "not valid TOML"),
+        (b"\xff\xfe", "not UTF-8"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+    ],
+)
+def test_a_damaged_study_or_boards_file_is_refused_by_name(tmp_path, content, words):
+    (tmp_path / "mine.toml").write_bytes(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        study.read(tmp_path / "mine.toml")
+    assert "mine.toml" in str(caught.value)
+    (tmp_path / FILE).write_bytes(content)
+    with pytest.raises(UsageError, match=words) as caught:
+        declared(tmp_path)
+    assert FILE in str(caught.value)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda path: path.symlink_to("nowhere")])
+def test_what_is_no_study_or_boards_file_is_refused(tmp_path, make):
+    for name, read in (("mine.toml", study.read), (FILE, lambda path: declared(path.parent))):
+        make(tmp_path / name)
+        with pytest.raises(UsageError, match=name):
+            read(tmp_path / name)
+
+
+def test_a_study_and_boards_may_begin_with_a_byte_order_mark(write, tmp_path):
+    path = write("")
+    path.write_text("\ufeff" + path.read_text("utf-8"), "utf-8")
+    assert study.read(path).blocks[0].method == ("toy",)
+    (tmp_path / FILE).write_text("\ufeff[columns]\nfirst = ['random']\n", "utf-8")
+    assert declared(tmp_path).columns.first == ("random",)
 
 
 def test_a_study_needs_a_method_and_an_evaluator(write, tmp_path):

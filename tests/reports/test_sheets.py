@@ -1,4 +1,5 @@
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -45,11 +46,34 @@ def test_large_sets_become_small_sheets():
     assert flat.mime == "image/png" and flat.about.classes[0].count == 10
 
 
+def change_about(folder, **changes):
+    path = folder / f"{DIGEST[:20]}.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def replace_by(path, make):
+    path.unlink()
+    make(path)
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-200])
+
+
 @pytest.mark.parametrize(
     ("harm", "reason"),
     [
         (lambda folder: (folder / f"{DIGEST[:20]}.json").write_text("{"), "no contact sheet"),
         (lambda folder: (folder / f"{DIGEST[:20]}.png").unlink(), "no contact sheet"),
+        (lambda folder: (folder / f"{DIGEST[:20]}.json").write_text("[" * 200_000), "no contact sheet"),
+        (lambda folder: (folder / f"{DIGEST[:20]}.json").write_bytes(b"\xff\xfe{}"), "no contact sheet"),
+        (lambda folder: change_about(folder, tile=[10**30, 1]), "pixels, not"),
+        (lambda folder: change_about(folder, num_classes=float("nan")), "no contact sheet"),
+        (lambda folder: change_about(folder, image=".."), "no contact sheet"),
+        (lambda folder: change_about(folder, image=""), "no contact sheet"),
+        (lambda folder: replace_by(folder / f"{DIGEST[:20]}.json", os.mkfifo), "a pipe"),
+        (lambda folder: replace_by(folder / f"{DIGEST[:20]}.png", os.mkdir), "a folder"),
+        (lambda folder: cut(folder / f"{DIGEST[:20]}.png"), "damaged"),
         (lambda folder: (folder / f"{DIGEST[:20]}.png").write_text("<svg/>"), "no PNG or WebP"),
         (lambda folder: (folder / f"{DIGEST[:20]}.png").write_bytes(b"x" * 500_000), "bytes"),
         (lambda folder: Image.new("L", (3, 3)).save(folder / f"{DIGEST[:20]}.png"), "3×3 pixels"),

@@ -14,7 +14,8 @@ import numpy as np
 
 from ddbench.datasets import Dataset, describe
 from ddbench.errors import PluginError
-from ddbench.keys import canonical, digest
+from ddbench.keys import canonical, digest, is_text
+from ddbench.ranges import misfit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -92,6 +93,8 @@ class DistilledSet:
             raise broken(f"{images.dtype} images instead of {wanted} (space {self.space})")
         if images.dtype != np.uint8 and not np.isfinite(images).all():
             raise broken("NaN or infinite pixels")
+        if not self.whole and (mistake := misfit(images, self.space, dataset)):
+            raise broken(mistake, "Say in which space the pixels are, and scale them to it (docs/contracts.md).")
         if labels.ndim != 1 or labels.dtype != np.int64:
             raise broken(f"labels {describe(labels)} instead of int64 [N]")
         if len(labels) != len(images):
@@ -119,6 +122,9 @@ class DistilledSet:
             if self.soft_labels.min() < 0 or (abs(self.soft_labels.sum(1) - 1) > 0.01).any():
                 raise broken("soft labels that are not probabilities", "Apply the softmax to logits.")
         for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
+            wrong = None if values is None else next((text for text in values if not is_text(text)), None)
+            if isinstance(wrong, str):
+                raise broken(f"half a character (a lone surrogate) in its {name}: {ascii(wrong)[:80]}")
             if values is not None and not all(isinstance(text, str) for text in values):
                 raise broken(f"{name} that are not text")
         if self.learning_rate is not None and not (
@@ -255,7 +261,9 @@ PLAIN = "Plain data: text, finite numbers, booleans, None, lists and tables of t
 def not_plain(value: Any) -> str:
     """Return why a value cannot go into a key or a record, or an empty string."""
     try:
-        canonical(value)
+        canonical(value).encode()
+    except UnicodeEncodeError:
+        return "text with half a character (a lone surrogate)"
     except (TypeError, ValueError) as error:
         return str(error)
     return ""

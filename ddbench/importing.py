@@ -13,6 +13,7 @@ from ddbench import distilled as disk
 from ddbench.contracts import Budget, DistilledSet
 from ddbench.datasets import Dataset
 from ddbench.errors import DataError, RecordError, UsageError
+from ddbench.images import ArrayImages
 from ddbench.imports import IMPORTED, folders, tensors
 from ddbench.imports.declared import Declared, Found, read_pixels
 from ddbench.pipeline import Distilled
@@ -59,7 +60,7 @@ def read_set(
     if source.is_dir() and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}"))):
         raise UsageError(f"{source} is a folder of {len(inside)} distilled set(s).", hint=f"Name them: {source}/*")
     _refuse_taken(called, taken)
-    found = _read(source, dataset, declared)
+    found = _read(source, dataset, declared, warn)
     content = _content(found, dataset, declared, source, warn)
     digest = disk.content_digest(content)
     origin = content.extra[IMPORTED]["sha256"]
@@ -99,7 +100,7 @@ def write(made: Distilled, folder: Path, dataset: Dataset) -> None:
     disk.save(folder, made.content, dataset, {**about, "bytes": dict(made.bytes)})
 
 
-def _read(source: Path, dataset: Dataset, declared: Declared) -> Found:
+def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[str], None]) -> Found:
     if source.is_dir() and not (files := tensors.candidates(source)):
         if not folders.holds_pictures(source):
             raise DataError(
@@ -108,11 +109,16 @@ def _read(source: Path, dataset: Dataset, declared: Declared) -> Found:
             )
         if declared.run is not None:
             raise UsageError(f"{source.name} holds one set.", hint="--run is for res_*.pt, which may hold several.")
-        return folders.read(source, dataset)
+        return folders.read(source, dataset, warn)
     if source.is_dir():
         if len(files) > 1:
             listed = ", ".join(path.name for path in files[:12])
             raise UsageError(f"{source.name} holds several sets.", hint=f"Name one of its files: {listed}.")
+        if folders.holds_pictures(source):
+            raise UsageError(
+                f"{source.name} holds both {files[0].name} and folders of pictures.",
+                hint="Name the file, or put the folders into a folder of their own.",
+            )
         source = files[0]
     if source.suffix not in tensors.SUFFIXES:
         raise DataError(f"{source.name} is no distilled set.", hint=f"A distilled set is {tensors.FORMATS}.")
@@ -170,6 +176,7 @@ def _renumber(
     if soft is not None and soft.shape[1] != dataset.num_classes:
         raise DataError(f"{name} has soft labels of {soft.shape[1]} classes, not {dataset.num_classes}.")
     if not declared.classes:
+        _refuse_unknown_order(found, dataset, name)
         return found.labels, soft, "numbered as in the data set"
     matched = [folders.match_class(each, dataset) for each in declared.classes]
     if lost := [each for each, label in zip(declared.classes, matched, strict=True) if label is None]:
@@ -178,6 +185,28 @@ def _renumber(
     if sorted(new.tolist()) != list(range(dataset.num_classes)):
         raise UsageError(f"--classes must name each of the {dataset.num_classes} classes of {dataset.name} once.")
     return new[found.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
+
+
+def _refuse_unknown_order(found: Found, dataset: Dataset, name: str) -> None:
+    """Refuse numbers that can mean two orders of classes: the data set's, and the sorted one of loaders of folders.
+
+    Data sets kept as arrays come with label numbers of their own, which files of tensors have, too.
+    """
+    ids = list(dataset.class_ids)
+    by_number = all(each.isdecimal() for each in ids)
+    if ids == [str(number) for number in range(len(ids))]:
+        return
+    if ids == sorted(ids) and (not by_number or ids == sorted(ids, key=int)):
+        return
+    if not found.as_pictures and isinstance(dataset.train.images, ArrayImages):
+        return
+    few = ", ".join(ids[:12]) + (", …" if len(ids) > 12 else "")
+    raise UsageError(
+        f"{name} has numbers for classes, but the order of {dataset.name} is not the sorted one, so that nobody knows"
+        " which of the two they count in.",
+        hint="List the class ids or names in the order of the numbers, one per line, in a file for --classes. The order"
+        f" of {dataset.name} is {few}.",
+    )
 
 
 def _check_counts(labels: np.ndarray[Any, np.dtype[np.int64]], dataset: Dataset, name: str) -> None:

@@ -20,6 +20,7 @@ from ddbench.dependencies import by_content, plugin_part
 from ddbench.errors import PluginError, UsageError
 from ddbench.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugins import Entry, plugin_errors
+from ddbench.ranges import doubt
 from ddbench.records import (
     Costs,
     DistilledPart,
@@ -109,6 +110,8 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
             if not isinstance(result, DistilledSet):
                 raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
             result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
+        if odd := doubt(result.images, result.space, ctx.dataset):
+            ctx.warn(f"{plugin.name}: {odd}.")
         content = disk.save(step.dir, result, ctx.dataset, _about(ctx, entry))
         step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+import zipfile
 from pathlib import Path
 
 from ddbench.errors import DataError, DDBenchError
@@ -11,6 +12,8 @@ from ddbench.errors import DataError, DDBenchError
 MOST_TEXT = 256 * 2**20
 #: How web pages begin, in lower case.
 PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script", b"<!--")
+#: An archive that unpacks to more than this many bytes, and to more than so many times its size, is no honest one.
+LARGE, EXPANDS = 1 << 30, 100
 
 
 def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
@@ -93,3 +96,21 @@ def _stand_in(begin: bytes) -> tuple[str, str] | None:
             "Open its address in a browser, and download the file itself.",
         )
     return None
+
+
+def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:
+    """Refuse a zip archive, as ``.npz`` and torch's files are, that would unpack to far more than it holds.
+
+    Raises:
+        DDBenchError: it would fill the memory.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+    except (OSError, zipfile.BadZipFile, NotImplementedError):  # whoever reads it will say more
+        return
+    if size > LARGE and size > EXPANDS * path.stat().st_size:
+        raise kind(
+            f"{path.name} would unpack to {size / 1e9:.1f} GB from {path.stat().st_size / 1e6:.1f} MB.",
+            hint="If you trust it, load it yourself and save it uncompressed.",
+        )

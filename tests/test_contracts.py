@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from ddbench.datasets import Dataset, Split, check_ipc
 from ddbench.errors import PluginError, UsageError
 from ddbench.images import ArrayImages
 from ddbench.plugins import load_plugins
+from ddbench.ranges import doubt
 from ddbench.testing import conformance
 from ddbench.testing.toy import toy_dataset
 
@@ -96,6 +98,63 @@ def test_good_sets_pass(change):
 def test_broken_sets_are_named(change, words):
     with pytest.raises(PluginError, match=f"Method mine returned a distilled set with {words}"):
         replace(GOOD, **change).check(DATA, Budget(2), "mine")
+
+
+def _float(values):
+    return np.resize(np.asarray(values, np.float32), IMAGES.shape)
+
+
+@pytest.mark.parametrize(
+    ("images", "space", "words"),
+    [
+        (_float(range(256)), "unit", r"values from 0 to 255, far from pixels in \[0, 1\] \(space unit\)"),
+        (_float(range(256)), "normalized", "far from standardised pixels"),
+        (_float(range(-128, 128)), "unit", "values from -128 to 127"),
+        (_float(range(17)), "unit", "values from 0 to 16"),
+        (np.resize(np.array([0, 1], np.uint8), IMAGES.shape), "rgb_uint8", "whole numbers of only 0 and 1"),
+    ],
+)
+def test_pixels_of_another_scale_are_named(images, space, words):
+    with pytest.raises(PluginError, match=words):
+        replace(GOOD, images=images, space=space).check(DATA, Budget(2), "mine")
+
+
+def test_zeros_and_ones_are_pixels_of_binary_data():
+    binary = replace(DATA, mean=(0.5 / 255,))
+    replace(GOOD, images=np.resize(np.array([0, 1], np.uint8), IMAGES.shape)).check(binary, Budget(2), "mine")
+
+
+STANDARDISED = np.random.default_rng(0).normal(size=IMAGES.shape).astype(np.float32)
+PIXELS = np.random.default_rng(0).uniform(size=IMAGES.shape).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("images", "space", "words"),
+    [
+        (STANDARDISED, "unit", r"leave \[0, 1\] by 0.\d\d on average"),
+        (PIXELS * 2 - 1, "unit", "the values run from -0.99"),
+        ((STANDARDISED - 0.45) / 0.25, "normalized", "once turned back, they leave"),
+        (PIXELS, "normalized", "are they of space unit"),
+        (PIXELS, "unit", ""),
+        (PIXELS * 1.4 - 0.2, "unit", ""),  # optimised pixels may leave the range
+        ((PIXELS - 0.45) / 0.25, "normalized", ""),
+        (STANDARDISED * 9, "zca", ""),
+    ],
+)
+def test_pixels_that_may_be_of_another_space_are_told(images, space, words):
+    data = replace(DATA, mean=(0.45,), std=(0.25,))
+    replace(GOOD, images=images, space=space).check(data, Budget(2), "mine")
+    found = doubt(images, space, data)
+    assert re.search(words, found) if words else not found
+
+
+@pytest.mark.parametrize("field", ["prompts", "source_ids"])
+def test_half_a_character_is_named(field):
+    with pytest.raises(PluginError, match=f"Method mine .* half a character .* in its {field}: ") as error:
+        replace(GOOD, **{field: ("cut \ud83d",) * 6}).check(DATA, Budget(2), "mine")
+    str(error.value).encode()
+    with pytest.raises(PluginError, match="an extra 'a' that is not plain data"):
+        replace(GOOD, extra={"a": {"b": ["\ud83d"]}}).check(DATA, Budget(2), "mine")
 
 
 def test_a_set_without_a_budget_still_has_every_class():

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import pickle
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +19,7 @@ import ddbench
 from ddbench import exchange
 from ddbench.cli import main
 from ddbench.errors import DataError, UsageError
+from ddbench.imports.declared import Declared
 from ddbench.reports import describe
 from ddbench.ui import Reporter
 
@@ -290,6 +295,90 @@ def test_images_of_another_size_keep_it(bring, tmp_path):
     assert bring(tmp_path / "set.pt", space="pixel01").images.shape == (3, 16, 16, 1)
 
 
+def test_pixels_of_another_scale_are_refused(bring, tensors, tmp_path):
+    pixels = (torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(1)) * 255).round()
+    torch.save({"images": pixels, "labels": tensors[1]}, tmp_path / "set.pt")
+    for said in ({"space": "pixel01"}, {"space": "normalised"}, {}):
+        with pytest.raises(DataError, match="no pixels in") as error:
+            bring(tmp_path / "set.pt", **said)
+        assert "from 0 to 255: save them as uint8" in error.value.hint
+    torch.save({"images": (pixels / 256).to(torch.uint8), "labels": tensors[1]}, tmp_path / "set.pt")
+    log = Log()
+    bring(tmp_path / "set.pt", reporter=log)  # all black
+    torch.save({"images": (pixels / 255).round().to(torch.uint8), "labels": tensors[1]}, tmp_path / "set.pt")
+    with pytest.raises(DataError, match="only 0 and 1"):
+        bring(tmp_path / "set.pt")
+
+
+def test_pixels_normalised_twice_are_told(bring, tensors, tmp_path):
+    twice = ((tensors[0] / 1.5) - MEAN) / STD
+    torch.save({"images": twice, "labels": tensors[1]}, tmp_path / "set.pt")
+    log = Log()
+    bring(tmp_path / "set.pt", space="normalised", reporter=log)
+    assert "leave [0, 1] by 0." in log.warnings[0]
+
+
+@pytest.mark.parametrize("name", ["images_best.pt", "set.npz", "lr_best.pt", "labels_best.pt"])
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12345\n", "is a Git LFS pointer"),
+        (b"\xef\xbb\xbf\n <!DOCTYPE html><html>quota</html>", "is a web page"),
+        (b"", "is empty"),
+    ],
+)
+def test_what_stands_in_for_a_file_is_named(bring, tensors, tmp_path, name, content, words):
+    torch.save(tensors[0], tmp_path / "images_best.pt")
+    torch.save(tensors[1], tmp_path / "labels_best.pt")
+    (tmp_path / name).write_bytes(content)
+    source = name if name == "set.npz" else "images_best.pt"
+    with pytest.raises(DataError, match=f"{name} {words}") as error:
+        bring(tmp_path / source, space="normalised")
+    assert "load it yourself" not in error.value.hint
+
+
+@pytest.mark.parametrize("name", ["set.pt", "set.npz"])
+def test_pipes_and_devices_are_refused_at_once(bring, tmp_path, name):
+    os.mkfifo(tmp_path / name)
+    with pytest.raises(DataError, match="pipe or a device"):
+        bring(tmp_path / name, space="pixel01")
+    (tmp_path / name).unlink()
+    (tmp_path / name).symlink_to("/dev/zero")
+    with pytest.raises(DataError, match="pipe or a device"):
+        bring(tmp_path / name, space="pixel01")
+
+
+def test_an_archive_that_would_fill_memory_is_refused(bring, tmp_path):
+    import zipfile
+
+    path = tmp_path / "set.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("images.npy", "w") as file:
+        file.write(_header((1 << 16, 128, 128, 1)))
+        for _ in range(1 << 6):
+            file.write(bytes(1 << 24))
+    assert path.stat().st_size < 10_000_000
+    for name in ("set.npz", "set.pt"):
+        path.rename(tmp_path / name)
+        with pytest.raises(DataError, match=r"would unpack to 1\.\d GB from \d\.\d MB"):
+            bring(tmp_path / name, space="pixel01")
+        path = tmp_path / name
+
+
+def test_keys_and_unnamed_pairs_are_described(bring, tensors, tmp_path):
+    torch.save(tuple(tensors), tmp_path / "pair.pt")
+    with pytest.raises(DataError, match=r"a tuple of 2 without names \(\[6, 1, 8, 8\], \[6\]\)\.") as error:
+        bring(tmp_path / "pair.pt", space="pixel01")
+    assert "{'images': …, 'labels': …}" in error.value.hint and "IDC" not in f"{error.value}{error.value.hint}"
+    torch.save({"image_syn": tensors[0], "label_syn": tensors[1]}, tmp_path / "keys.pt")
+    np.savez(tmp_path / "keys.npz", image_syn=tensors[0], label_syn=tensors[1])
+    for name in ("keys.pt", "keys.npz"):
+        with pytest.raises(DataError, match=r"holds no images. It has the keys 'image_syn', 'label_syn'"):
+            bring(tmp_path / name, space="pixel01")
+    torch.save({f"key {i}": tensors[0] for i in range(50)}, tmp_path / "many.pt")
+    with pytest.raises(DataError, match="'key 19' …"):
+        bring(tmp_path / "many.pt", space="pixel01")
+
+
 # Pictures ---------------------------------------------------------------------------------------------------------
 
 
@@ -394,10 +483,117 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
         ddbench.evaluate(folder, "nearest-mean", **settings, name="toy")
 
 
+def _pictures(folder, size=(8, 8), mode="L", ending="png"):
+    """Two pictures for each class of toy, of noise."""
+    random = np.random.default_rng(0)
+    for name in "abc":
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            pixels = random.integers(0, 256, (size[1], size[0], 3)).astype(np.uint8)
+            Image.fromarray(pixels).convert(mode).save(folder / name / f"{number}.{ending}")
+    return folder
+
+
+def test_pictures_are_kept_as_they_are_or_refused(bring, tmp_path):
+    assert bring(_pictures(tmp_path / "good", (24, 24))).images.shape == (6, 24, 24, 1)
+    with pytest.raises(DataError, match="16×8 pixels instead of square ones"):
+        bring(_pictures(tmp_path / "wide", (16, 8)))
+    mixed = _pictures(tmp_path / "mixed", (24, 24))
+    _grey(mixed / "a" / "0.png")
+    with pytest.raises(DataError, match=r"2 sizes: 1 of 8×8, 5 of 24×24 \(such as a/0.png\)"):
+        bring(mixed)
+    with pytest.raises(DataError, match=r"a/0.png is in colour, but the data set is grey"):
+        bring(_pictures(tmp_path / "colour", mode="RGB"))
+    grey = _pictures(tmp_path / "grey", mode="L")
+    before = bring(grey).images
+    for path in grey.glob("*/*.png"):
+        Image.open(path).convert("RGB").save(path)
+    np.testing.assert_array_equal(bring(grey).images, before)  # colour in name only
+    clear = _pictures(tmp_path / "clear", mode="LA")
+    Image.new("LA", (8, 8), (200, 0)).save(clear / "b" / "1.png")
+    with pytest.raises(DataError, match=r"b/1.png is transparent"):
+        bring(clear)
+
+
+def test_no_picture_is_left_out_without_a_word(bring, tmp_path):
+    folder = _pictures(tmp_path / "set")
+    (folder / "a" / "notes.txt").write_text("mine")
+    _grey(folder / "overview.png")
+    log = Log()
+    assert len(bring(folder, reporter=log).labels) == 6
+    assert "overview.png" in log.warnings[0]
+    Image.new("L", (8, 8)).save(folder / "b" / "2.tif")
+    with pytest.raises(DataError, match=r"1 entries of class folders would be left out, such as b/2\.tif"):
+        bring(folder)
+    (folder / "b" / "2.tif").unlink()
+    _grey(folder / "c" / "more" / "2.png")
+    with pytest.raises(DataError, match="such as c/more"):
+        bring(folder)
+    shutil.rmtree(folder / "c" / "more")
+    np.savez(folder / "set.npz", images=np.zeros(1))
+    with pytest.raises(UsageError, match=r"holds both set.npz and folders of pictures"):
+        bring(folder)
+
+
+def test_grey_pictures_among_colour_ones_are_told(tmp_path):
+    from ddbench.imports import folders
+
+    _pictures(tmp_path / "set", mode="RGB")
+    _grey(tmp_path / "set" / "a" / "0.png")
+    data = SimpleNamespace(name="x", class_ids=("a", "b", "c"), class_names=("a", "b", "c"), channels=3)
+    heard: list[str] = []
+    found = folders.read(tmp_path / "set", data, heard.append)
+    assert found.images.shape == (6, 8, 8, 3) and heard == [
+        "1 of 6 pictures are grey; their three channels will be equal."
+    ]
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs.github.com/spec/v1\n", b"<html>"])
+def test_pictures_that_stand_in_for_others_are_named(bring, tmp_path, content):
+    folder = _pictures(tmp_path / "set")
+    (folder / "b" / "0.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"0\.png is (empty|a Git LFS pointer|a web page)"):
+        bring(folder)
+
+
+@pytest.mark.parametrize(
+    ("ids", "known"),
+    [
+        (("a", "b", "c"), True),
+        (("0", "1", "2"), True),
+        (("n02", "n01", "n03"), False),
+        (("dog", "cat", "emu"), False),
+        (("0", "2", "1"), False),
+        (tuple(map(str, range(12))), True),  # the numbers themselves, though not in the order of text
+        (("1", "10", "2"), False),  # in the order of text, not of numbers
+    ],
+)
+def test_numbered_pictures_need_an_order_that_is_known(tmp_path, ids, known):
+    from ddbench import importing
+    from ddbench.testing.toy import toy_dataset
+
+    toy = toy_dataset()
+    rows = np.arange(len(ids)) % len(toy.train)
+    split = replace(toy.train, images=ddbench.ArrayImages(toy.arrays("train")[0][rows]), labels=np.arange(len(ids)))
+    split = replace(split, ids=tuple(f"{i}" for i in range(len(ids))))
+    data = replace(toy, class_ids=ids, class_names=ids, train=split, test=split)
+    for number in range(len(ids)):
+        _grey(tmp_path / "syn" / f"{number:05d}" / f"class{number:05d}_id00000.png", number)
+    if not known:
+        with pytest.raises(UsageError, match="nobody knows") as error:
+            importing.read_set(tmp_path / "syn", data, "theirs")
+        assert "--classes" in error.value.hint and ", ".join(ids) in error.value.hint
+        listed = Declared(classes=tuple(sorted(ids)))
+        made = importing.read_set(tmp_path / "syn", data, "theirs", listed)
+        assert [sorted(ids).index(ids[label]) for label in range(len(ids))] == made.content.images[:, 0, 0, 0].tolist()
+        return
+    assert importing.read_set(tmp_path / "syn", data, "theirs").content.images[:, 0, 0, 0].tolist() == list(
+        range(len(ids))
+    )
+
+
 def test_a_name_of_two_classes_is_refused():
     """ImageNet has two cranes, which only their ids tell apart."""
-    from types import SimpleNamespace
-
     from ddbench.imports.folders import match_class
 
     ids = ("n02012849", "n03126707", "n02106030")

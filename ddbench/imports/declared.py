@@ -12,6 +12,7 @@ import numpy as np
 
 from ddbench.datasets import Dataset
 from ddbench.errors import DataError, UsageError, unknown
+from ddbench.ranges import doubt, misfit
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -94,13 +95,17 @@ def read_pixels(
 
     Raises:
         UsageError: the space was not said and cannot be known, or does not fit the files.
-        DataError: whitened pixels.
+        DataError: whitened pixels, or values that no pixels of that space have.
     """
-    images, space = found.images, declared.space
+    images, space, name = found.images, declared.space, found.files[0].name
     if images.dtype == np.uint8:
         if space not in ("", "pixel01"):
             what = "Pictures" if found.as_pictures else "Whole numbers from 0 to 255"
             raise UsageError(f"{what} are ordinary pixels, not {space} ones.", hint="Leave --space out.")
+        if mistake := misfit(images, "rgb_uint8", dataset):
+            raise DataError(
+                f"{name} has {mistake}.", hint="Were they cast after a division by 255? Save them from 0 to 255."
+            )
         return images, "rgb_uint8", {"space": "rgb_uint8"}
     if space == "zca":
         raise DataError(
@@ -108,27 +113,42 @@ def read_pixels(
             " files.",
             hint="Import the un-whitened images instead: MTT writes them as images_zca_best.pt (--space pixel01).",
         )
-    if not space:
-        low, high = float(images.min()), float(images.max())
+    low, high = float(images.min()), float(images.max())
+    if not space and not _as_bytes(low, high):
         raise UsageError(
-            f"What the pixels of {found.files[0].name} mean is not in the file; they run from {low:.2f} to {high:.2f}.",
+            f"What the pixels of {name} mean is not in the file; they run from {low:.2f} to {high:.2f}.",
             hint="Say --space normalised (the files of DC, DSA, DM and MTT; --mean and --std if not by the data set's"
             " constants), --space pixel01 (values in [0, 1]), or --space zca (whitened: MTT with --zca).",
         )
     noted: dict[str, Any] = {"space": space}
     if space == "normalised":
         mean, std = declared.mean or dataset.mean, declared.std or dataset.std
-        for name, values in (("--mean", mean), ("--std", std)):
+        for option, values in (("--mean", mean), ("--std", std)):
             if len(values) not in (1, images.shape[-1]):
-                raise UsageError(f"{name} has {len(values)} values for {images.shape[-1]} channels.")
+                raise UsageError(f"{option} has {len(values)} values for {images.shape[-1]} channels.")
         noted |= {"mean": list(mean), "std": list(std)}
-        if images.min() >= 0 and images.max() <= 1:
+        if low >= 0 and high <= 1:
             warn(
                 "All values lie in [0, 1], which is unusual for normalised pixels: is it --space pixel01?"
                 " Nothing was changed on that suspicion."
             )
         images = images * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    if misfit(images, "unit", dataset):
+        what = f"{space} values" if space else "numbers"
+        back = " once turned back" if space == "normalised" else ""
+        raise DataError(
+            f"{name} holds {what} from {low:.4g} to {high:.4g}, which are no pixels in [0, 1]{back}.",
+            hint="These are pixels from 0 to 255: save them as uint8, or divide them by 255 (--space pixel01)."
+            if _as_bytes(low, high)
+            else "See which scale they have, and how often they were normalised.",
+        )
     outside = float(((images < 0) | (images > 1)).mean())
     if outside > SUSPICIOUS and space == "pixel01":
         warn(f"{outside:.0%} of the values lie outside [0, 1]: are they --space normalised? They are kept as they are.")
+    elif space == "normalised" and (odd := doubt(images, "unit", dataset)):
+        warn(f"Turned back, {odd}. They are kept as they are.")
     return images.astype(np.float32), "unit", noted | {"outside": round(outside, 4)}
+
+
+def _as_bytes(low: float, high: float) -> bool:
+    return low >= 0 and 16 < high <= 255

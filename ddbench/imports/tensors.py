@@ -15,8 +15,11 @@ import numpy as np
 from ddbench.datasets import Dataset
 from ddbench.errors import DataError, UsageError
 from ddbench.imports.declared import Declared, Found
+from ddbench.reading import check_archive, check_file
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
 
 SUFFIXES = (".pt", ".pth", ".npz")
@@ -63,10 +66,7 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> Found:
     elif isinstance(content, dict):
         kind, parts = "npz" if path.suffix == ".npz" else "dict of tensors", content
     elif isinstance(content, list | tuple):
-        raise DataError(
-            f"{path.name} holds a list. IDC's data.pt is one: its images are not yet decoded into what networks see.",
-            hint="Decode them with IDC's own code, and " + KEEP,
-        )
+        raise _list(path, content)
     else:
         kind, parts = "images and labels of MTT", {"images": content}
         for name, key in (("labels", "labels"), ("lr", "lr")):
@@ -78,11 +78,35 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> Found:
         if name not in parts:
             beside = sibling(path, "labels")
             where = f" {beside.name} is not beside it." if name == "labels" and beside else ""
-            raise DataError(f"{path.name} holds no {name}.{where}", hint=f"A distilled set is {FORMATS}.")
+            keys = [str(key) for key in content] if isinstance(content, dict) else []
+            has = f" It has {_named(keys)}." if isinstance(content, dict) else ""
+            raise DataError(
+                f"{path.name} holds no {name}.{where}{has}",
+                hint=f"Rename its keys to images and labels. A distilled set is {FORMATS}."
+                if keys
+                else f"A distilled set is {FORMATS}.",
+            )
     labels, soft = read_labels(_array(parts["labels"], path, "labels"), path)
     rate = next((_number(parts[key], path) for key in RATE_KEYS if parts.get(key) is not None), None)
     images = channels_last(_array(parts["images"], path, "images"), dataset.channels, path)
     return Found(kind, images, labels, files, True, soft, rate, run, count)
+
+
+def _named(keys: list[str]) -> str:
+    shown = ", ".join(repr(key[:40]) for key in keys[:20])
+    return f"the keys {shown}{' …' if len(keys) > 20 else ''}" if keys else "no keys at all"
+
+
+def _list(path: Path, content: Sequence[Any]) -> DataError:
+    """Return the error that says what an unnamed list of things holds, and how to name them."""
+    shapes = [list(each.shape) if hasattr(each, "shape") else type(each).__name__ for each in content[:4]]
+    listed = ", ".join(map(str, shapes)) + (", …" if len(content) > 4 else "")
+    idc = ", as IDC's do, whose images are not yet decoded into what networks see" if path.name == "data.pt" else ""
+    return DataError(
+        f"{path.name} holds a {type(content).__name__} of {len(content)} without names ({listed}){idc}.",
+        hint=("Decode them with IDC's own code first, and save" if idc else "If these are images and labels, save")
+        + " what networks see by name: torch.save({'images': …, 'labels': …}, 'set.pt').",
+    )
 
 
 def load_torch(path: Path) -> Any:
@@ -93,6 +117,8 @@ def load_torch(path: Path) -> Any:
     """
     import torch
 
+    check_file(path)
+    check_archive(path)
     try:
         # The accuracies that DC, DSA and DM keep beside the images are NumPy numbers, of NumPy 1 in the released files.
         scalar = np.float64(0).__reduce__()[0]
@@ -157,11 +183,16 @@ def channels_last(images: NDArray[Any], channels: int, path: Path) -> NDArray[An
 
 
 def _npz(path: Path) -> dict[str, Any]:
+    check_file(path)
+    check_archive(path)
     if not zipfile.is_zipfile(path):
         raise DataError(f"{path.name} is no .npz file.", hint="Copy it again, or write it with np.savez.")
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in ("images", "labels", *RATE_KEYS) if name in file.files}
+            wanted = [name for name in ("images", "labels", *RATE_KEYS) if name in file.files]
+            if not {"images", "labels"} <= set(wanted):
+                return dict.fromkeys(file.files)  # enough to say what is there
+            return {name: file[name] for name in wanted}
     except Exception as error:  # as above
         if "Object arrays cannot be loaded" in str(error):
             raise DataError(

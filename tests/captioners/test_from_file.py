@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from copy import copy
 from dataclasses import replace
 
@@ -9,9 +10,23 @@ import numpy as np
 import pytest
 from ddbench_plugins.captioners.from_file import FromFile, FromFileOptions
 from ddbench_plugins.captioners.metadata import StoredTexts, read_metadata, write_metadata
+from ddbench_plugins.diffusion.captions import caption_training_images
 
 import ddbench
 from ddbench.options import Resolved
+from ddbench.plugins import Entry, Owner
+from ddbench.ui import Reporter
+
+
+class Log(Reporter):
+    def __init__(self):
+        super().__init__()
+        self.lines = []
+
+    def log(self, message):
+        self.lines.append(message)
+
+    warn = log
 
 
 def split_of(*ids: str) -> ddbench.Split:
@@ -52,9 +67,102 @@ def test_stored_captions_are_read_one_by_one(tmp_path):
     assert list(stored) == texts  # the old file stays where the new one cannot be finished
 
 
-def test_found_by_name_last_part_or_stem(ctx, tmp_path):
-    write_metadata(tmp_path / "metadata.jsonl", ["n01/1.JPEG", "n02/2.JPEG", "00003"], ["one", "two", "three"])
-    assert captions(ctx, tmp_path, "00003", "n01/1.JPEG", "2.JPEG", "elsewhere/2.png") == ["three", "one", "two", "two"]
+def test_found_by_whole_name_or_by_a_file_name_that_one_image_has(ctx, tmp_path):
+    write_metadata(
+        tmp_path / "metadata.jsonl", ["n01/1.JPEG", "./n02/2", "00003", "4.png"], ["one", "two", "three", "4"]
+    )
+    ids = ("00003", "n01/1.JPEG", "n02/2.png", "elsewhere/4.png")
+    log = Log()
+    assert captions(replace(ctx, reporter=log), tmp_path, *ids) == ["three", "one", "two", "4"]
+    assert (
+        "2 by their whole name, 1 by their whole name without the extension, 1 by their file name alone" in log.lines[0]
+    )
+
+
+def test_a_caption_of_another_folder_is_never_taken(ctx, tmp_path):
+    write_metadata(tmp_path / "metadata.jsonl", ["cat/0.png", "cat/1.png"], ["a kitten", "a tabby"])
+    with pytest.raises(ddbench.DataError, match=r"no caption for 'dog/0.png' and 1 other"):
+        captions(ctx, tmp_path, "cat/0.png", "cat/1.png", "dog/0.png", "dog/1.png")
+    with pytest.raises(ddbench.DataError, match=r"no caption for '0.png'"):
+        captions(ctx, tmp_path, "0.png", "1.png")
+
+
+@pytest.mark.parametrize("lines", [["0.png"], ["0"]])
+def test_a_file_name_of_two_images_is_no_match(ctx, tmp_path, lines):
+    write_metadata(tmp_path / "metadata.jsonl", lines, ["a kitten"])
+    with pytest.raises(ddbench.DataError, match=r"no caption for 'cat/0.png' and 1 other"):
+        captions(ctx, tmp_path, "cat/0.png", "dog/0.png")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b'{"file_name": "a", "text": "nice \\ud83d thing"}\n', r"Line 1 of .* has half a character in its text"),
+        (b'{"file_name": "a", "text": "x"}\n{"file_name": "\\ude00", "text": "x"}\n', r"Line 2 .* in its file_name"),
+        (b'{"file_name": "a", "text": " "}\n', r"Line 1 of metadata\.jsonl has an empty caption"),
+        (b'{"file_name": "", "text": "x"}\n', r"Line 1 .* empty file_name"),
+        ('{"file_name": "a", "text": "schön"}'.encode("latin-1"), r"Line 1 .* is not a caption in UTF-8"),
+        ('{"file_name": "a", "text": "x"}'.encode("utf-16"), r"UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html>sign in</html>", "web page"),
+        (b"", "is empty"),
+        (b'{"file_name": "a", "text": ' + b"[" * 100_000, "Line 1"),
+    ],
+)  # fmt: skip
+def test_lines_that_cannot_be_captions(ctx, tmp_path, content, reason):
+    (tmp_path / "metadata.jsonl").write_bytes(content)
+    with pytest.raises(ddbench.DataError, match=reason):
+        captions(ctx, tmp_path, "a")
+
+
+def test_a_byte_order_mark_is_skipped(ctx, tmp_path):
+    write_metadata(tmp_path / "metadata.jsonl", ["a", "b"], ["one", "two"])
+    path = tmp_path / "metadata.jsonl"
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert captions(ctx, tmp_path, "a", "b") == ["one", "two"]
+    assert list(StoredTexts(path)) == ["one", "two"] and StoredTexts(path)[0] == "one"
+
+
+def test_a_pipe_is_refused_at_once(ctx, tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ddbench.DataError, match="pipe or a device"):
+        captions(ctx, tmp_path / "pipe", "a")
+
+
+class Says(ddbench.Captioner):
+    texts: tuple[str, ...] = ()
+
+    def caption(self, ctx, split, class_names, size):
+        return self.texts
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [(("a \ud83d", "b"), "Captioner says returned half a character .* image 1"), (("a",), "1 captions")],
+)  # fmt: skip
+def test_a_captioner_that_breaks_its_contract_is_named(ctx, digits, monkeypatch, texts, message):
+    with pytest.raises(ddbench.PluginError, match=message):
+        said(ctx, digits, monkeypatch, texts, 2)
+
+
+def test_empty_captions_are_told(ctx, digits, monkeypatch):
+    log = Log()
+    said(replace(ctx, reporter=log), digits, monkeypatch, ("a", " ", ""), 3)
+    assert any("nothing to say of 2 of 3 images, the first of which is '00001'" in line for line in log.lines)
+
+
+def said(ctx, digits, monkeypatch, texts, count):
+    """Caption the first images of digits with a captioner that returns these texts."""
+    split = replace(digits.train, images=ddbench.ArrayImages(digits.arrays("train")[0][:count]))
+    split = replace(split, labels=digits.train.labels[:count], ids=tuple(f"{i:05d}" for i in range(count)))
+    captioner = Says()
+    captioner.texts = texts
+    entry = Entry(ddbench.CaptionerSpec("says", Says), Owner("test", "file"))
+    mine = replace(ctx, _dataset=replace(digits, train=split))
+    chosen = mine.with_options_of(captioner, entry)
+    monkeypatch.setattr(type(mine), "use", lambda self, kind, name: (captioner, chosen, entry))
+    monkeypatch.setattr("ddbench_plugins.diffusion.captions.captions_effort", lambda ctx, name: None)
+    return caption_training_images(mine, "says")
 
 
 def test_a_name_of_two_captions_is_no_match(ctx, tmp_path):

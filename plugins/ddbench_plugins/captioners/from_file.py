@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ddbench import Captioner, DataError, Options, UsageError, digest_bytes
+from ddbench.reading import check_file
 from ddbench_plugins.captioners.metadata import FILE, read_metadata
 
 if TYPE_CHECKING:
@@ -26,7 +27,10 @@ class FromFileOptions(Options):
 
 
 class FromFile(Captioner):
-    """Looks captions up by image id: the whole file name, else its last part, with or without the extension."""
+    """Looks captions up by image id: the whole name, with or without the extension.
+
+    The last part of a name counts only where the line names no folder and one image alone has that part.
+    """
 
     Options = FromFileOptions
 
@@ -42,23 +46,43 @@ class FromFile(Captioner):
         """
         path = _file(ctx.options.path)
         entries = read_metadata(path)
-        tables = [_table([(spell(name), text) for name, text in entries]) for spell in SPELLINGS]
-        captions: list[str] = []
-        missing: list[str] = []
-        for image in split.ids:
-            hits = (table.get(spell(image)) for table, spell in zip(tables, SPELLINGS, strict=True))
-            text = next((hit for hit in hits if hit is not None), None)
-            captions.append(text or "")
-            if text is None:
-                missing.append(image)
-        if missing:
+        texts, ways = find(entries, split.ids)
+        if missing := [image for image, text in zip(split.ids, texts, strict=True) if text is None]:
             example = f" (it has {entries[0][0]!r}, for example)" if entries else ""
             raise DataError(
                 f"{path.name} has no caption for {missing[0]!r} and {len(missing) - 1} other images of {len(split)}"
                 f"{example}.",
-                hint="Each line's file_name must be an image id of the data set: its file name or number.",
+                hint="Each line's file_name must be an image id of the data set: its path below the split's folder, or"
+                " its number. A file name alone will do where no other image has it, and no other line.",
             )
-        return captions
+        listed = ", ".join(f"{count} by {way}" for way, count in ways.items() if count)
+        unused = len(entries) - len(split)
+        ctx.log(f"captions of {path.name}: {listed}" + (f"; {unused} lines are of other images" if unused > 0 else ""))
+        return [text for text in texts if text is not None]
+
+
+def find(entries: Sequence[tuple[str, str]], ids: Sequence[str]) -> tuple[list[str | None], dict[str, int]]:
+    """Return the caption of every image, and how many were found in which way, the strictest one first."""
+    alone = [(name, text) for name, text in entries if not PurePosixPath(_whole(name)).parent.name]
+    texts: list[str | None] = [None] * len(ids)
+    ways: dict[str, int] = {}
+    for way, spell, lines, unique in (
+        ("their whole name", _whole, entries, False),
+        ("their whole name without the extension", _bare, entries, True),
+        ("their file name alone", _last, alone, True),
+        ("their file name alone without the extension", _stem, alone, True),
+    ):
+        left = [place for place, text in enumerate(texts) if text is None]
+        if not left:
+            break
+        table = _table([(spell(name), text) for name, text in lines])
+        counts = Counter(map(spell, ids)) if unique else Counter()
+        for place in left:
+            key = spell(ids[place])
+            if counts[key] <= 1 and key in table:
+                texts[place] = table[key]
+                ways[way] = ways.get(way, 0) + 1
+    return texts, ways
 
 
 def _file(path: str) -> Path:
@@ -67,13 +91,18 @@ def _file(path: str) -> Path:
     found = Path(path).expanduser()
     if found.is_dir():
         found = found / FILE
-    if not found.is_file():
+    if not found.exists():
         raise DataError(f"There are no captions in {found}.", hint="Give the path of a metadata.jsonl.")
+    check_file(found)
     return found
 
 
 def _whole(name: str) -> str:
     return str(PurePosixPath(name.replace("\\", "/")))
+
+
+def _bare(name: str) -> str:
+    return str(PurePosixPath(_whole(name)).with_suffix("")) if PurePosixPath(name).name else name
 
 
 def _last(name: str) -> str:
@@ -82,10 +111,6 @@ def _last(name: str) -> str:
 
 def _stem(name: str) -> str:
     return PurePosixPath(_whole(name)).stem
-
-
-#: Ways to spell a file name, from the strictest on.
-SPELLINGS = (_whole, _last, _stem)
 
 
 def _table(entries: Sequence[tuple[str, str]]) -> dict[str, str]:

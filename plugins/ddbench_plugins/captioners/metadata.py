@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,6 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from ddbench import DataError, write_atomic
+from ddbench.keys import is_text
 
 FILE = "metadata.jsonl"
 
@@ -35,31 +37,56 @@ def read_metadata(path: Path) -> list[tuple[str, str]]:
     """Read (file name, caption) pairs in the order of the file.
 
     Raises:
-        DataError: the file is missing, or a line is not an object with the strings ``file_name`` and ``text``.
+        DataError: the file is missing, or a line is not an object with the strings ``file_name`` and ``text``, neither
+            of them empty.
     """
+    found = []
     try:
         with path.open("rb") as file:
-            return [entry(line, number, path) for number, line in enumerate(file, 1) if line.strip()]
+            for number, line in enumerate(file, 1):
+                if line.removeprefix(codecs.BOM_UTF8).strip():
+                    found.append(pair := entry(line, number, path))
+                    if not (pair[0].strip() and pair[1].strip()):
+                        what = "caption" if pair[0].strip() else "file_name"
+                        raise DataError(
+                            f"Line {number} of {path.name} has an empty {what}.",
+                            hint="Write one, or leave the line out: images without a caption are named.",
+                        )
     except OSError as error:
         raise DataError(f"Captions cannot be read from {path}: {error}") from error
+    return found
 
 
 def entry(line: bytes, number: int, path: Path) -> tuple[str, str]:
-    """Return file name and caption of a line.
+    """Return file name and caption of a line; a mark of the byte order before the first one is skipped.
 
     Raises:
         DataError: it is no object with the strings ``file_name`` and ``text``.
     """
+    if number == 1:
+        line = line.removeprefix(codecs.BOM_UTF8)
+        if line.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise DataError(f"{path.name} is written in UTF-16.", hint="Save it in UTF-8.")
+    name = text = None
+    reason = ""
     try:
-        found = json.loads(line)
+        found = json.loads(line.decode())
         name, text = found["file_name"], found["text"]
-    except (ValueError, TypeError, KeyError):
-        name = text = None
+    except UnicodeDecodeError:
+        reason = " in UTF-8"
+    except (ValueError, TypeError, KeyError, RecursionError):
+        pass
     if not isinstance(name, str) or not isinstance(text, str):
         raise DataError(
-            f"Line {number} of {path.name} is not a caption.",
+            f"Line {number} of {path.name} is not a caption{reason}.",
             hint='Every line must look like {"file_name": "images/0001.png", "text": "A small dog …"}.',
         )
+    for what, value in (("file_name", name), ("text", text)):
+        if not is_text(value):
+            raise DataError(
+                f"Line {number} of {path.name} has half a character in its {what}: {ascii(value)[:80]}.",
+                hint="Such halves (\\ud800 … \\udfff) come from texts cut inside an emoji; take it out.",
+            )
     return name, text
 
 

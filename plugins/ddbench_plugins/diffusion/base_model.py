@@ -228,7 +228,9 @@ def train_small(ctx: Context, preset: SmallPreset, effort: Effort | None = None)
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()
-        words = caption_training_images(ctx, "attributes").texts
+        # Options of kind captioner are for the one that the method uses.
+        explicit = {scope: values for scope, values in ctx.explicit.items() if scope != "captioner"}
+        words = caption_training_images(replace(ctx, explicit=explicit), "attributes").texts
         images = data.train.images.batch(range(len(data.train)), preset.resolution)
         with ctx.progress("small diffusion model") as advance:
             report = train_small_pipeline(

@@ -7,12 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ddbench import PluginError, plugin_errors
+from ddbench.keys import is_text
 from ddbench_plugins.captioners.metadata import FILE, StoredTexts, write_metadata
 from ddbench_plugins.captioners.pieces import NAMES
 from ddbench_plugins.diffusion.ahead import captions_effort
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from ddbench import Context, Done, Step
 
@@ -60,21 +61,31 @@ def caption_training_images(ctx: Context, name: str) -> Captions:
     def build(step: Step) -> None:
         with plugin_errors(entry):
             texts = captioner.caption(replace(mine, checkpoint=step), split, data.class_names, data.image_size)
-            write_metadata(step.dir / FILE, split.ids, _checked(texts, name, len(split)))
+            write_metadata(step.dir / FILE, split.ids, _checked(texts, name, split.ids, ctx.warn))
         for piece in step.dir.glob(NAMES):
             piece.unlink()
 
     return Captions(ctx.step("captions", inputs, build, effort=captions_effort(ctx, name)), name)
 
 
-def _checked(texts: Iterable[str], name: str, images: int) -> Iterator[str]:
-    """Pass captions on, as long as they are texts and neither too few nor too many."""
-    count = 0
+def _checked(texts: Iterable[str], name: str, ids: Sequence[str], warn: Callable[[str], None]) -> Iterator[str]:
+    """Pass captions on, as long as they are texts and neither too few nor too many; tell of empty ones."""
+    count = empty = 0
+    first = ""
     for text in texts:
         count += 1
         if not isinstance(text, str):
             raise PluginError(f"Captioner {name} returned {text!r} as the caption of image {count}.")
-        if count <= images:
+        if not is_text(text):
+            raise PluginError(
+                f"Captioner {name} returned half a character (a lone surrogate) in the caption of image {count}:"
+                f" {ascii(text)[:80]}."
+            )
+        if count <= len(ids):
+            if not text.strip():
+                empty, first = empty + 1, first or ids[count - 1]
             yield text
-    if count != images:
-        raise PluginError(f"Captioner {name} returned {count} captions for {images} images.")
+    if count != len(ids):
+        raise PluginError(f"Captioner {name} returned {count} captions for {len(ids)} images.")
+    if empty:
+        warn(f"captioner {name} has nothing to say of {empty} of {count} images, the first of which is {first!r}.")

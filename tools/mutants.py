@@ -24,7 +24,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -185,15 +185,25 @@ def _put(parent: ast.AST, field: str, number: int | None, node: ast.AST) -> None
         getattr(parent, field)[number] = node
 
 
+@cache
+def imported(file: Path) -> set[str]:
+    """Return the dotted names that a file imports."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        match node:
+            case ast.Import(names=names):
+                found |= {name.name for name in names}
+            case ast.ImportFrom(module=module, names=names):
+                found |= {str(module), *(f"{module}.{name.name}" for name in names)}
+    return found
+
+
 def tests_of(path: str, tree: Path) -> list[str]:
     """Return the test files of a module, the nearest first."""
-    stem = Path(path).stem
-    dotted = path.removeprefix("plugins/").removesuffix(".py").replace("/", ".")
-    package, name = dotted.rsplit(".", 1)
-    imports = (f"from {dotted} import", f"import {dotted}\n", f"from {package} import {name}")
+    stem, module = Path(path).stem, path.removeprefix("plugins/").removesuffix(".py").replace("/", ".")
     files = sorted((tree / "tests").rglob("test_*.py"))
     named = [file for file in files if file.stem.removeprefix("test_").removesuffix("_method") == stem]
-    importing = [file for file in files if any(words in file.read_text("utf-8") for words in imports)]
+    importing = [file for file in files if module in imported(file)]
     also = [
         tree / "tests" / where for prefix, more in ALSO.items() if path.startswith(prefix) for where in more.split()
     ]

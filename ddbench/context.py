@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import metrics
+from ddbench import compiler, environment, metrics
 from ddbench.errors import PluginError, UsageError
 from ddbench.estimates import marked
 from ddbench.keys import derive_seed
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from ddbench.interfaces import Plugin
     from ddbench.stages import Effort
     from ddbench.ui import Advance, Reporter
+
+
+PRECISIONS = ("fp32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -44,15 +47,23 @@ class Machine:
     offline: bool = False
 
     def numerics(self) -> dict[str, str]:
-        """Return what changes results in the last digits: part of the key of every trained step."""
-        return {"device": self.device.partition(":")[0], "precision": self.precision}
+        """Return what changes results in the last digits: part of the key of every step.
+
+        Of the compilers only those that are missing; records tell of all. The number of threads and the processor
+        change digits too; steps are shared between them, and records say with which they were made.
+        """
+        found = {"device": self.device.partition(":")[0], "precision": self.precision}
+        if self.device == "cpu":
+            found |= {"kernels": "none"} if compiler.obstacle() else {}
+            found |= {} if compiler.has_cxx() else {"torch.compile": "none"}
+        return found
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto", offline: bool = False) -> Machine:
         """Resolve ``auto``: a GPU where there is one; bf16 where the processor multiplies it natively, else fp32.
 
         Raises:
-            UsageError: a device that this machine does not have.
+            UsageError: a device that this machine does not have, or a precision that the device does not have.
         """
         if ":" in device and "LOCAL_RANK" in os.environ:
             raise UsageError(
@@ -63,6 +74,15 @@ class Machine:
             device = "cuda" if _has_gpu() else "cpu"
         elif device != "cpu":
             _try(device)
+        if precision not in ("auto", *PRECISIONS):
+            raise UsageError(
+                f"There is no precision {precision!r}.", hint=f"Choose one of auto, {', '.join(PRECISIONS)}."
+            )
+        if precision == "fp16" and not device.startswith("cuda"):
+            raise UsageError(
+                f"Trainings in fp16 are done on CUDA GPUs only, and this run is on {device!r}.",
+                hint="Choose --precision bf16 or fp32, or --device cuda where there is one.",
+            )
         if precision == "auto":
             precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
         return cls(device, precision, offline)
@@ -210,6 +230,11 @@ class Context:
         else:
             again = " (going on where it stopped)" if self.store.started(name, inputs) else ""
             self.reporter.log(f"• {name}{again}")
+            if self.machine.device == "cpu" and (reason := compiler.obstacle()):
+                self.reporter.warn_once(
+                    f"without compiled kernels, for {reason}: ConvNets take twice as long, and last digits differ"
+                    " from those of machines that have them."
+                )
             start = time.perf_counter()
             with peak_memory(self.machine.device) as memory:
 
@@ -223,7 +248,7 @@ class Context:
                     finally:
                         self._building.pop()
                     step.effort["modules"] = len(sys.modules) - known
-                    step.costs.update(memory(), inside_seconds=round(step.inside, 3))
+                    step.costs.update(memory(), inside_seconds=round(step.inside, 3), threads=environment.threads())
                     if pace := metrics.seconds_per_step(step.journal.lines()):
                         step.costs["seconds_per_step"] = pace
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ddbench
+from ddbench import compiler
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "timm", "numpy", "scikit-learn", "pillow")
 
@@ -29,7 +30,9 @@ def describe() -> dict[str, Any]:
         "system": f"{platform.system()} {platform.machine()}",
         "processor": _processor(),
         "cores": os.cpu_count(),
-        "threads": _threads(),
+        "threads": threads(),
+        "kernels": "none" if compiler.obstacle() else "compiled",
+        "compiler": compiler.described(),
         **_processes(),
         "command": shlex.join(["ddbench", *map(_without_folder, sys.argv[1:])]) if _is_cli() else "python",
     }
@@ -38,7 +41,7 @@ def describe() -> dict[str, Any]:
 @cache
 def computer() -> dict[str, Any]:
     """Return what the speed of a step depends on besides device and precision."""
-    return {"processor": _processor(), "threads": _threads(), **_processes()}
+    return {"processor": _processor(), "threads": threads(), **_processes()}
 
 
 def _processes() -> dict[str, int]:
@@ -48,10 +51,17 @@ def _processes() -> dict[str, int]:
     return {"processes": launched()} if launched() > 1 else {}
 
 
-def _threads() -> int | None:
+def threads() -> int | None:
     """Return the number of threads that torch takes: sums in another order change the last digits of a training."""
-    chosen = os.environ.get("OMP_NUM_THREADS", "")
-    return int(chosen) if chosen.isdigit() else os.cpu_count()
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    return int(chosen) if chosen.isdigit() else _processors()
+
+
+def _processors() -> int | None:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
 
 
 def _is_cli() -> bool:

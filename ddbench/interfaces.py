@@ -45,10 +45,12 @@ class Distiller(Plugin, ABC):
     Attributes:
         needs_ipc: False for a method that keeps the whole training set.
         seeded: False for a method whose result does not depend on the distillation seed.
+        precisions: those it can compute in; a run in another one is refused.
     """
 
     needs_ipc: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
+    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16", "fp16")
 
     @abstractmethod
     def distill(self, ctx: Context) -> DistilledSet:

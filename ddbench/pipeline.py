@@ -86,13 +86,19 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple
     """Resolve a method and its options without running anything.
 
     Raises:
-        UsageError: an unknown name or option, or an IPC that the data set cannot fill.
+        UsageError: an unknown name or option, an IPC that the data set cannot fill, or a precision that the method
+            does not have.
     """
     check_seed(seed)
     entry = ctx.plugins.get("method", name)
     method: Distiller = load_plugin(entry)
     if method.needs_ipc and ipc is not None:
         check_ipc(ctx.dataset, ipc)
+    if ctx.machine.precision not in method.precisions:
+        raise UsageError(
+            f"Method {name} cannot be computed in {ctx.machine.precision}.",
+            hint=f"Choose another precision: {', '.join(method.precisions)}.",
+        )
     budget = ipc if method.needs_ipc else None
     mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
     return method, mine.with_options_of(method, entry), entry

@@ -302,7 +302,8 @@ def is_beside(path: Path, usual: Path) -> bool:
 
 def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
     """Return the key of a cell on a kind of machine; presets only name options, which count themselves."""
-    return digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": dict(numerics)})
+    counted = {name: numerics[name] for name in NUMERICS}
+    return digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": counted})
 
 
 def require_valid(registry: Path) -> None:

@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -25,10 +26,15 @@ def test_a_recorded_command_names_no_folder(monkeypatch, argument, shown):
 
 
 def test_the_number_of_threads_is_recorded(monkeypatch):
-    monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert environment.describe.__wrapped__()["threads"] == 3
+    monkeypatch.setitem(sys.modules, "torch", None)  # not imported yet
+    for chosen in ("3", "3,2"):
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+        assert environment.describe.__wrapped__()["threads"] == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
-    assert environment.describe.__wrapped__()["threads"] == environment.os.cpu_count()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6}, raising=False)
+    assert environment.threads() == 3
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(get_num_threads=lambda: 7))
+    assert environment.threads() == 7
 
 
 @pytest.mark.parametrize(("chosen", "policy"), [("", "passive"), ("active", "active")])
@@ -43,3 +49,8 @@ def test_waiting_threads_sleep_unless_told_otherwise(chosen, policy):
         check=True,
     )
     assert done.stdout.strip() == policy
+
+
+def test_a_step_says_with_how_many_threads_it_was_made(ctx, monkeypatch):
+    monkeypatch.setattr(environment, "threads", lambda: 5)
+    assert ctx.step("some", {"version": 1}, lambda step: None).cost()["threads"] == 5

@@ -12,7 +12,9 @@ from ddbench_plugins.networks.convnet import build
 from ddbench_plugins.networks.norms import InstanceNorm
 from ddbench_plugins.training.runtime import autocast
 
-needs_compiler = pytest.mark.skipif(native.compiled() is None, reason="no C compiler")
+from ddbench import compiler
+
+needs_compiler = pytest.mark.skipif(bool(compiler.obstacle()), reason=compiler.obstacle())
 
 
 def tensors(shape, dtype):
@@ -190,7 +192,7 @@ def test_a_convnet_is_the_same_network_with_them(precision):
 
 
 def test_without_a_compiler_the_norm_works(monkeypatch):
-    monkeypatch.setattr(native.shutil, "which", lambda name: None)
+    monkeypatch.setattr(compiler, "obstacle", lambda: "there is no C compiler")
     native.compiled.cache_clear()
     try:
         with native.kernels():

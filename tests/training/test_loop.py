@@ -62,7 +62,7 @@ def equal(a, b):
     return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_a_network_learns(precision):
     network = small_network()
     result = train(network, **{**SETTINGS, "precision": precision}, epochs=8, step=steps.hard_label_step())
@@ -305,3 +305,63 @@ def test_prediction_restores_the_mode_and_matches_a_plain_pass():
 def test_seeds_depend_on_every_part_and_its_place():
     assert len({derive_seed(1), derive_seed(0, 1), derive_seed(1, 1), derive_seed(1, 2), derive_seed(2, 1)}) == 5
     assert 0 <= derive_seed(2**40, 7) < 2**63
+
+
+def test_half_precision_is_what_the_forward_pass_is_computed_in():
+    seen = []
+    network = small_network()
+    network.classifier.register_forward_hook(
+        lambda m, inputs, output: seen.append(output.dtype) if m.training else None
+    )
+    train(network, **{**SETTINGS, "precision": "fp16"}, epochs=1)
+    assert set(seen) == {torch.float16}
+
+
+def test_small_gradients_survive_half_precision_because_the_loss_is_scaled():
+    """Gradients of 1e-9 by the logits would be 0 in fp16; three batches move the bias by 1e-8 · 1e6 each."""
+
+    def tiny(forward, batch, generator):
+        return forward(batch.images).float()[:, 0].mean() * 1e-8
+
+    network = small_network()
+    start = network.classifier.bias.detach().clone()
+    bias_only = {"optimiser": lambda network: torch.optim.SGD([network.classifier.bias], 1e6)}
+    train(network, **{**SETTINGS, "precision": "fp16", **bias_only}, epochs=1, step=tiny)
+    moved = (network.classifier.bias - start).detach()
+    torch.testing.assert_close(moved, torch.tensor([-0.03, 0.0]), rtol=0.02, atol=1e-6)
+
+
+def test_half_precision_resumes_with_its_scale():
+    settings = {**SETTINGS, "precision": "fp16"}
+    whole, kept = small_network(), MemoryCheckpoint()
+    train(whole, **settings, epochs=3)
+
+    def interrupt(done, total, figures):
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(small_network(), **settings, epochs=3, checkpoint=kept, checkpoint_seconds=0, progress=interrupt)
+    assert kept.load()["scaler"]["scale"] > 1
+    resumed = small_network(seed=99)
+    train(resumed, **settings, epochs=3, checkpoint=kept)
+    assert equal(whole, resumed)
+
+
+def test_gradients_that_overflow_at_every_scale_end_the_training():
+    """The loss is finite, its gradient is not: without a word, no step would ever be made."""
+
+    class Broken(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx, gradient):
+            return gradient * float("inf")
+
+    def step(forward, batch, generator):
+        return Broken.apply(forward(batch.images)).float().mean()
+
+    with pytest.raises(DivergedError, match="not finite in fp16"):
+        train(small_network(), **{**SETTINGS, "precision": "fp16", "batch_size": 1}, epochs=1, step=step)

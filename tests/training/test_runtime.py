@@ -23,7 +23,7 @@ def test_short_runs_are_not_compiled():
 
 
 def test_long_runs_are_compiled_where_it_pays(monkeypatch):
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(runtime.compiler, "has_cxx", lambda: True)
     monkeypatch.setattr(torch, "compile", lambda module, **_: module.__call__)
     assert runtime.compile_if_worth_it(network("group"), IMAGE, 100_000, "auto").compiled
     assert not runtime.compile_if_worth_it(network("batch"), IMAGE, 100_000, "auto").compiled
@@ -33,7 +33,7 @@ def test_long_runs_are_compiled_where_it_pays(monkeypatch):
 
 
 def test_without_a_compiler_the_network_runs_as_it_is(monkeypatch):
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
+    monkeypatch.setattr(runtime.compiler, "has_cxx", lambda: False)
     plain = network()
     result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
     assert result.forward is plain and "C++" in result.reason
@@ -43,10 +43,11 @@ def test_a_failing_compiler_is_no_error(monkeypatch):
     def fail(*_args, **_kwargs):
         raise RuntimeError("no")
 
-    monkeypatch.setattr(runtime.shutil, "which", lambda name: "/usr/bin/" + name)
+    monkeypatch.setattr(runtime.compiler, "has_cxx", lambda: True)
     monkeypatch.setattr(torch, "compile", fail)
     plain = network()
-    result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
+    with pytest.warns(UserWarning, match="RuntimeError"):
+        result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
     assert result.forward is plain and "RuntimeError" in result.reason
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from ddbench.errors import DivergedError
+from ddbench_plugins.training.runtime import LossScaler, Precision, autocast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -85,7 +86,7 @@ class Optimisation:
     warmup: int = 0
     schedule: str = "constant"
     accumulate: int = 1
-    precision: str = "fp32"
+    precision: Precision = "fp32"
 
     def rate(self, step: int) -> float:
         """The learning rate of ``step`` (0-based)."""
@@ -121,15 +122,6 @@ class Ema:
             parameter.copy_(shadow)
 
 
-def autocast(device: str, precision: str) -> torch.autocast:
-    """The mixed-precision context of ``precision`` ('fp32', 'bf16' or 'fp16')."""
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if precision not in dtypes:
-        raise ValueError(f"precision must be one of {sorted(dtypes)}, not {precision!r}")
-    kind = torch.device(device).type
-    return torch.autocast(kind, dtypes[precision] if precision != "fp32" else None, enabled=precision != "fp32")
-
-
 def optimise(
     parameters: Sequence[torch.nn.Parameter],
     loss_at: Callable[[int, int], torch.Tensor],
@@ -160,7 +152,7 @@ def optimise(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    scaler = torch.amp.GradScaler(torch.device(device).type, enabled=settings.precision == "fp16")
+    scaler = LossScaler(settings.precision, device)
     state = checkpoint.load()
     first, losses = 0, []
     if state is not None:
@@ -172,7 +164,7 @@ def optimise(
         total = 0.0
         for part in range(settings.accumulate):
             with replica.alone() if replica and part + 1 < settings.accumulate else nullcontext():
-                with autocast(device, settings.precision):
+                with autocast(settings.precision, device):
                     loss = loss_at(step, part) / settings.accumulate
                 scaler.scale(loss).backward()
             total += replica.mean(loss.detach()) if replica else float(loss.detach())
@@ -183,11 +175,12 @@ def optimise(
         optimiser.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(parameters)
-        if not math.isfinite(total) and settings.precision != "fp16":
+        if not math.isfinite(total):
             raise DivergedError(
                 f"{label}: the loss is {total} at step {step + 1}.",
                 hint="Lower the learning rate, or try --precision fp32.",
             )
+        scaler.check(label)
         losses = [*losses, total][-max(1, settings.steps // 10) :]
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
             progress(step + 1, settings.steps, f"{label} loss {sum(losses) / len(losses):.4g}".strip())
@@ -212,7 +205,7 @@ def _snapshot(
     losses: list[float],
     parameters: Sequence[torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
+    scaler: LossScaler,
     ema: Ema | None,
 ) -> dict[str, Any]:
     return {
@@ -229,15 +222,14 @@ def _restore(
     state: dict[str, Any],
     parameters: Sequence[torch.nn.Parameter],
     optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
+    scaler: LossScaler,
     ema: Ema | None,
 ) -> None:
     with torch.no_grad():
         for parameter, kept in zip(parameters, state["parameters"], strict=True):
             parameter.copy_(kept)
     optimiser.load_state_dict(copied(state["optimiser"]))
-    if state["scaler"]:
-        scaler.load_state_dict(state["scaler"])
+    scaler.load_state_dict(state["scaler"])
     if ema is not None:
         ema.updates = state["ema"]["updates"]
         ema.shadow = [

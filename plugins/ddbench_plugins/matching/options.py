@@ -8,6 +8,9 @@ from pydantic import Field, model_validator
 
 import ddbench
 
+#: Gradients of pixels become 0 in fp16, and losses that are gradients themselves have no one scale against that.
+PRECISIONS = ("fp32", "bf16")
+
 
 class PixelOptions(ddbench.Options):
     """How long the images are optimised, and which of them are kept on the way."""

@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import shutil
-import subprocess
-import sys
-import tempfile
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+
+from ddbench import compiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -47,21 +45,10 @@ def kernels() -> Iterator[None]:
 
 @functools.cache
 def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
-    """Compile and load the kernels of a type, or return None where that is impossible (another system, no compiler)."""
-    compiler = next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
-    if compiler is None or not sys.platform.startswith("linux"):
+    """Compile and load the kernels of a type, or return None where there are none: see ``compiler.obstacle``."""
+    if dtype not in SUFFIX or compiler.obstacle():
         return None
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            made = Path(folder) / "kernels.so"
-            # -O3 takes twice as long and makes nothing faster.
-            options = "-O2 -ftree-vectorize -march=native -fno-math-errno -fno-strict-aliasing -fopenmp -shared -fPIC"
-            words = [compiler, *options.split(), f"-DTYPE={SUFFIX[dtype]}", "-o", made, SOURCE, "-lm"]
-            # torch has loaded its OpenMP already, and this library gets the same one: threads are shared.
-            subprocess.run(words, check=True, capture_output=True, timeout=60)
-            return ctypes.CDLL(str(made))
-    except (OSError, subprocess.SubprocessError):
-        return None
+    return compiler.library(SOURCE, f"TYPE={SUFFIX[dtype]}")
 
 
 def fits(x: Tensor, weight: Tensor, bias: Tensor, *, pooled: bool = False) -> bool:

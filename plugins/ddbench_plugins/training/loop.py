@@ -16,6 +16,7 @@ from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.runtime import (
     Compile,
+    LossScaler,
     Precision,
     autocast,
     compile_if_worth_it,
@@ -127,7 +128,7 @@ def train(
     signature = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "images": len(images)}
 
     result = TrainResult(precision=resolve_precision(precision, device))
-    current = make_optimiser(network)
+    current, scaler = make_optimiser(network), LossScaler(precision, device)
     first = 0
     state = checkpoint.load() if checkpoint else None
     if state is not None:
@@ -136,6 +137,7 @@ def train(
         first = state["epoch"]
         network.load_state_dict(state["network"])
         current.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
         result.losses, result.seconds = state["losses"], state["seconds"]
         result.tests = [(int(epoch), accuracy) for epoch, accuracy in state["tests"]]
 
@@ -173,8 +175,9 @@ def train(
                     # A compiled graph is for one batch size; the short last batch runs as written.
                     loss = step(compiled.forward if count == size else network, batch, generator)
                 current.zero_grad()
-                loss.backward()
-                current.step()
+                scaler.scale(loss).backward()
+                scaler.step(current)
+                scaler.update()
                 total += loss.detach() * count
         result.losses.append(total.item() / len(images))
         if not math.isfinite(result.losses[-1]):
@@ -183,6 +186,7 @@ def train(
                 hint="Try --precision fp32, a lower learning rate (-o eval.lr=… where the evaluator has it), or another"
                 " network.",
             )
+        scaler.check(type(network).__name__)
         if test is not None and epoch in test_epochs:
             result.tests.append((epoch, test(network)))
         now = time.monotonic()
@@ -199,6 +203,7 @@ def train(
                     "epoch": epoch + 1,
                     "network": network.state_dict(),
                     "optimiser": current.state_dict(),
+                    "scaler": scaler.state_dict(),
                     **{k: v for k, v in asdict(result).items() if k in ("losses", "tests", "seconds")},
                 }
             )

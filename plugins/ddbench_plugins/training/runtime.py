@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
+import warnings
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 from torch import nn
 
+from ddbench import compiler
+from ddbench.errors import DivergedError
 from ddbench_plugins.networks import native
 from ddbench_plugins.networks.norms import InstanceNorm
 
@@ -18,16 +20,21 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Precision = Literal["auto", "fp32", "bf16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 Compile = Literal["auto", "never", "always"]
 
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+#: A scale of the loss below this means that fp16 gradients overflow whatever it is.
+_LEAST_SCALE = 2.0**-14
 _CPU_FLOPS = 3e11  # what two modest cores reach with these networks in bfloat16; only a scale for "is it worth it"
 _COMPILE_SECONDS = 30.0
 
 
-def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16"]:
+def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
     """Turn "auto" into bf16 where the processor multiplies bfloat16 natively, else fp32."""
     if precision != "auto":
+        if precision not in _DTYPES:
+            raise ValueError(f"precision must be one of {sorted(_DTYPES)}, not {precision!r}")
         return precision
     match torch.device(device).type:
         case "cpu":
@@ -42,9 +49,31 @@ def resolve_precision(precision: Precision, device: torch.device | str) -> Liter
 
 def autocast(precision: Precision, device: torch.device | str) -> AbstractContextManager[object]:
     """Mixed-precision context for forward passes."""
-    if resolve_precision(precision, device) == "bf16":
-        return torch.autocast(torch.device(device).type, torch.bfloat16)
-    return nullcontext()
+    dtype = _DTYPES[resolve_precision(precision, device)]
+    return nullcontext() if dtype == torch.float32 else torch.autocast(torch.device(device).type, dtype)
+
+
+class LossScaler(torch.amp.GradScaler):
+    """Multiplies fp16 losses, so that small gradients do not become 0, and leaves out steps whose gradients overflow.
+
+    With other precisions it does nothing: ``scale(loss).backward()``, ``step(optimiser)``, ``update()`` are then what
+    they are without it.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device | str) -> None:
+        super().__init__(torch.device(device).type, enabled=resolve_precision(precision, device) == "fp16")
+
+    def check(self, what: str) -> None:
+        """Refuse to go on where steps are left out one after the other: nothing would be learned, and nobody told.
+
+        Raises:
+            DivergedError: gradients are not finite at any scale.
+        """
+        if self.is_enabled() and self.get_scale() < _LEAST_SCALE:
+            raise DivergedError(
+                f"The gradients of {what} are not finite in fp16, at any scale of the loss.",
+                hint="Use --precision bf16 or fp32, or lower the learning rate.",
+            )
 
 
 def forward_flops(network: nn.Module, image: Tensor) -> int:
@@ -78,12 +107,12 @@ def compile_if_worth_it(
     """
     if compile == "never":
         return Compiled(network, False, "switched off")
-    if example.device.type == "cpu" and not any(shutil.which(name) for name in ("c++", "g++", "clang++", "cl")):
+    if example.device.type == "cpu" and not compiler.has_cxx():
         return Compiled(network, False, "no C++ compiler found")
     if compile == "auto":
         seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
         # Fusing halves the time of networks with per-image norms that have no good kernel as batch norm has.
-        dtype = torch.bfloat16 if resolve_precision(precision, example.device) == "bf16" else torch.float32
+        dtype = _DTYPES[resolve_precision(precision, example.device)]
         fast = InstanceNorm if native.compiled(dtype) is not None else ()
         slow = any(isinstance(m, nn.GroupNorm) and not isinstance(m, fast) for m in network.modules())
         share = 0.5 if slow else 0.07
@@ -95,5 +124,10 @@ def compile_if_worth_it(
             forward(example)
     except Exception as error:  # any compiler failure means: run without it
         torch.compiler.reset()
+        warnings.warn(
+            f"torch.compile failed ({type(error).__name__}): this training takes longer, and its last digits differ"
+            " from those of machines where it works.",
+            stacklevel=2,
+        )
         return Compiled(network, False, f"compiling failed: {type(error).__name__}")
     return Compiled(forward, True, "compiled")

@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 
 
@@ -53,6 +53,7 @@ class DC(ddbench.Distiller):
 
     Options = DcOptions
     presets = "presets.toml"
+    precisions = PRECISIONS
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the one stage."""

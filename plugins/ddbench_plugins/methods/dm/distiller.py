@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 
 
@@ -35,6 +35,7 @@ class DM(ddbench.Distiller):
 
     Options = DmOptions
     presets = "presets.toml"
+    precisions = PRECISIONS
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the one stage."""

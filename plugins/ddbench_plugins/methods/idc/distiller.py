@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, model_validator
 
 import ddbench
-from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
@@ -96,6 +96,7 @@ class IDCOne(ddbench.Distiller):
 
     Options = IdcOneOptions
     presets = "presets.toml"
+    precisions = PRECISIONS
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the one stage."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ class MTT(ddbench.Distiller):
 
     Options = MttOptions
     presets = "presets.toml"
+    precisions = PRECISIONS
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the experts, which one by one are steps, and the matching."""

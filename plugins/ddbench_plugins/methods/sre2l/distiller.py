@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
+from ddbench_plugins.matching.options import PRECISIONS
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class SRe2L(ddbench.Distiller):
 
     Options = Sre2lOptions
     presets = "presets.toml"
+    precisions = PRECISIONS
 
     def identity(self, ctx: ddbench.Context) -> Mapping[str, Any]:
         """Return which teacher is asked."""

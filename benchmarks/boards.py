@@ -15,8 +15,17 @@ from pathlib import Path
 import numpy as np
 
 from ddbench.keys import digest
-from ddbench.records import Cell, Costs, DistilledPart, PluginPart, ProtocolPart, Record, Result, result_digest
-from ddbench.registry import record_key
+from ddbench.records import (
+    Cell,
+    Costs,
+    DistilledPart,
+    PluginPart,
+    ProtocolPart,
+    Record,
+    Result,
+    record_key,
+    result_digest,
+)
 from ddbench.reports import boards, html, markdown, pages
 from ddbench.reports.declared import declared
 

@@ -15,8 +15,8 @@ from ddbench.keys import canonical
 from ddbench.options import Preset
 from ddbench.pipeline import Distilled, load_dataset
 from ddbench.planning import Alike, Measurement, Planned, plan
-from ddbench.records import Cell, Record, budget, place, read
-from ddbench.registry import RESULTS, record_key
+from ddbench.records import Cell, Record, budget, place, read, record_key
+from ddbench.registry import RESULTS
 from ddbench.rehearsal import NotYet, Rehearsal
 from ddbench.reports import notes
 from ddbench.study import Block, Study

@@ -29,9 +29,10 @@ from ddbench.records import (
     Record,
     Result,
     pack_bits,
+    record_key,
     result_digest,
 )
-from ddbench.registry import check_name, check_seed, flaws, record_key
+from ddbench.registry import check_name, check_seed, flaws
 from ddbench.stages import Effort
 from ddbench.store import Done, Step
 

@@ -15,11 +15,9 @@ from typing import Any
 from ddbench.consistency import LARGEST, contradictions, unusable
 from ddbench.errors import RecordError, UsageError
 from ddbench.keys import digest
-from ddbench.records import Cell, Record, read
+from ddbench.records import NUMERICS, Record, protocol_digest, read, record_key
 
 RESULTS = "results"
-#: What of the environment changes results in the last digits, and is part of a record's key.
-NUMERICS = ("device", "precision")
 #: What every record says about its data set, and the kind of value.
 DATASET_FACTS: Mapping[str, type] = {
     "fingerprint": str,
@@ -300,12 +298,6 @@ def is_beside(path: Path, usual: Path) -> bool:
     )
 
 
-def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
-    """Return the key of a cell on a kind of machine; presets only name options, which count themselves."""
-    counted = {name: numerics[name] for name in NUMERICS}
-    return digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": counted})
-
-
 def require_valid(registry: Path) -> None:
     """Refuse a registry with anything wrong in it.
 
@@ -355,7 +347,7 @@ def flaws(record: Record) -> list[str]:
     try:
         if record.computed_digest() != record.digest:
             found.append("its content does not match its digest: it was edited after it was written")
-        if digest({"settings": protocol.settings, "extension": protocol.extension})[:16] != protocol.digest:
+        if protocol_digest(protocol) != protocol.digest:
             found.append("its protocol does not match the protocol's digest")
         numerics = {name: str(record.environment.get(name, "")) for name in NUMERICS}
         if record_key(cell, numerics) != record.key:

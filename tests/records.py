@@ -17,9 +17,9 @@ from ddbench.records import (
     Record,
     Result,
     pack_bits,
+    record_key,
     result_digest,
 )
-from ddbench.registry import record_key
 
 TEST_IMAGES = 200
 

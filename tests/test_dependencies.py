@@ -13,7 +13,7 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 import ddbench
-from ddbench import dependencies, pipeline, registry
+from ddbench import dependencies, pipeline, records
 from ddbench.context import Machine
 from ddbench.keys import canonical, digest
 from ddbench.options import FILE, marker
@@ -79,7 +79,7 @@ def method_keys(run, name, **facts):
     _evaluator, measured, its = pipeline.prepare_evaluator(run, "nearest-mean", "convnet-3", 2)
     parts = dependencies.plugin_part(mine, entry), dependencies.plugin_part(measured, its)
     cell = dependencies.cell(measured, *parts, ipc=mine.ipc, seed=mine.base_seed)
-    return made, registry.record_key(cell, mine.machine.numerics())
+    return made, records.record_key(cell, mine.machine.numerics())
 
 
 def student_keys(run, name, network="convnet-3", distilled=None, repeat=0, **facts):
@@ -93,7 +93,7 @@ def student_keys(run, name, network="convnet-3", distilled=None, repeat=0, **fac
     _method, its, method_entry = pipeline.prepare_method(run, "random", 2, 0)
     parts = dependencies.plugin_part(its, method_entry), dependencies.plugin_part(mine, entry)
     cell = dependencies.cell(mine, *parts, ipc=2, seed=0)
-    return made, registry.record_key(cell, mine.machine.numerics())
+    return made, records.record_key(cell, mine.machine.numerics())
 
 
 def changed(resolved, option):

@@ -145,7 +145,7 @@ def sealed(record, **changes):
     )
     parts = (changed.cell, protocol, changed.distilled, changed.result, changed.shrunk)
     numerics = {name: changed.environment[name] for name in registry.NUMERICS}
-    key = registry.record_key(changed.cell, numerics)
+    key = records.record_key(changed.cell, numerics)
     return changed.model_copy(update={"protocol": protocol, "key": key, "digest": records.result_digest(*parts)})
 
 
@@ -389,3 +389,16 @@ def test_names_have_at_most_eighty_printable_bytes(name, good):
     else:
         with pytest.raises(UsageError, match="cannot be a name"):
             registry.check_name(name, "")
+
+
+def test_keys_and_digests_are_those_of_the_canonical_json():
+    """However they are worked out: committed records keep theirs."""
+    record = make("vlcp", (0.5,), explicit={"steps": 2.0, "text": 'é\u2028"', "deep": {"b": [1.0, None], "a": -0.0}})
+    parts = [part.model_dump(mode="json") for part in (record.cell, record.protocol, record.distilled, record.result)]
+    assert record.digest == record.computed_digest() == digest([*parts, []])
+    numerics = {name: record.environment[name] for name in registry.NUMERICS}
+    cell = record.cell.model_dump(mode="json", exclude={"preset"})
+    assert record.key == records.record_key(record.cell, numerics) == digest({"cell": cell, "numerics": numerics})
+    protocol = record.protocol
+    wanted = digest({"settings": protocol.settings, "extension": protocol.extension})[:16]
+    assert records.protocol_digest(protocol) == wanted == protocol.digest

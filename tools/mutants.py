@@ -360,8 +360,14 @@ def _preload() -> None:
     """Import what is slow to import and belongs to others, once for all children."""
     import hypothesis  # noqa: F401
     import pydantic  # noqa: F401
+    import safetensors.torch  # noqa: F401
+    import scipy.stats  # noqa: F401
+    import sklearn.cluster
+    import sklearn.feature_extraction.text
+    import sklearn.linear_model
+    import sklearn.neighbors  # noqa: F401
     import torch.nn.functional  # noqa: F401
-    from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel  # noqa: F401
+    from diffusers import DiTPipeline, PNDMScheduler, StableDiffusionImg2ImgPipeline  # noqa: F401
     from transformers import CLIPTextModel, CLIPTokenizer  # noqa: F401
 
 

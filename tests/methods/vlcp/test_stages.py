@@ -236,6 +236,8 @@ def test_every_fifth_caption_of_a_class_is_held_out():
     labels = np.repeat([0, 1, 2], [10, 5, 20])
     told = bag_of_words([("red", "green", "blue")[label] for label in labels], labels, ("a", "b", "c"))
     assert (told["held_out"], told["train"]) == (2 + 1 + 4, 28)
+    alone = bag_of_words(["red", "green", "blue", "grey"], np.arange(4), ("a", "b", "c", "d"))
+    assert (alone["held_out"], alone["train"]) == (4, 0)
     assert told["accuracy"] == 1 and told["chance"] == pytest.approx(1 / 3) and told["words"] == 3
 
 

@@ -32,6 +32,8 @@ def test_batch_size_never_exceeds_the_set():
 def test_tests_are_made_in_the_last_fifth_under_the_official_rule():
     assert epochs_of_tests(300, "best_test") == [249, 259, 269, 279, 289, 299]
     assert epochs_of_tests(500, "best_test") == [409, 419, 429, 439, 449, 459, 469, 479, 489, 499]
+    assert epochs_of_tests(33, "best_test") == [29, 32] and epochs_of_tests(40, "best_test") == [39]
+    assert epochs_of_tests(5, "best_test") == [4] and epochs_of_tests(1, "best_test") == [0]
     assert epochs_of_tests(300, "last") == [299]
 
 

@@ -26,6 +26,7 @@ from ddbench.pipeline import load_dataset as _load_dataset
 from ddbench.planning import Alike, carry_out, plan, preset_says, several
 from ddbench.plugins import Plugins, load_plugins
 from ddbench.records import Record
+from ddbench.store import check_writable
 from ddbench.ui import Reporter
 
 #: Short names of option scopes.
@@ -98,6 +99,7 @@ def run(
         evaluation_seed=evaluation_seed,
         repeats=repeats,
     )
+    check_writable(Path(registry))
     return list(carry_out(planned, Path(registry), force=force))
 
 
@@ -194,6 +196,7 @@ def evaluate(
     ]
     for _, mine, _ in prepared:
         check_network(mine)
+    check_writable(Path(registry))
     found = []
     for evaluator, mine, entry in prepared:
         count = repeats or evaluator.default_repeats
@@ -289,7 +292,7 @@ def context(
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     return Context(
         plugins=loaded,
-        store=new_store(),
+        store=new_store(reporter),
         reporter=reporter,
         machine=Machine.choose(device, precision, offline),
         preset=Preset.parse(preset),

@@ -448,6 +448,6 @@ def peak_memory(device: str) -> Iterator[Callable[[], dict[str, int]]]:
     yield read
 
 
-def new_store() -> Store:
+def new_store(reporter: Reporter) -> Store:
     """Return the store in the artifact folder."""
-    return Store(home())
+    return Store(home(), reporter.warn)

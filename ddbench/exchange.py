@@ -13,16 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ddbench import records
-from ddbench.errors import RecordError, StorageError, UsageError
+from ddbench.errors import RecordError, UsageError
 from ddbench.outputs import clear, taken, whole_folder
 from ddbench.records import Record
 from ddbench.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
 from ddbench.reports.data import safe
-from ddbench.store import write_atomic, writing
+from ddbench.store import patiently, silent, write_atomic, writing
 
 LOCK = ".lock"
-#: Seconds to wait for another process that writes to the same registry.
-PATIENCE = 60.0
 CSV_COLUMNS = (
     *("dataset", "fingerprint", "ipc", "method", "method_options", "seed", "evaluator", "evaluator_options"),
     *(
@@ -55,26 +53,19 @@ class Report:
 
 
 @contextlib.contextmanager
-def locked(registry: Path) -> Iterator[None]:
-    """Let one process at a time read and write a registry's records.
+def locked(registry: Path, tell: Callable[[str], None] = silent) -> Iterator[None]:
+    """Let one process at a time read and write a registry's records; the others wait, and say so.
 
     Raises:
-        StorageError: the folder cannot be written, or another process holds it for a minute.
+        StorageError: the folder cannot be written.
     """
     import filelock
 
-    with writing(registry / LOCK):
-        try:
-            lock = filelock.FileLock(registry / LOCK, timeout=PATIENCE)
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise StorageError(
-                f"Another process has been writing to {registry.name} for {PATIENCE:.0f} s.", hint="Try again later."
-            ) from error
-    try:
+    with contextlib.ExitStack() as held:
+        with writing(registry / LOCK):
+            lock = filelock.FileLock(registry / LOCK)
+            held.enter_context(patiently(lock, lambda: f"writing to the registry {registry.name}", tell))
         yield
-    finally:
-        lock.release()
 
 
 def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
@@ -91,7 +82,7 @@ def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
     Returns:
         What the registry holds now.
     """
-    with locked(registry):
+    with locked(registry, warn):
         usual = registry / RESULTS / record.relative_path()
         for path in _places(usual):
             try:

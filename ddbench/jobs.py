@@ -19,6 +19,7 @@ from ddbench.records import Cell, Record, budget, place, read, record_key
 from ddbench.registry import RESULTS
 from ddbench.rehearsal import NotYet, Rehearsal
 from ddbench.reports import notes
+from ddbench.store import check_writable
 from ddbench.study import Block, Study
 from ddbench.ui import Reporter
 
@@ -222,6 +223,7 @@ def run(
         force: work again instead of reusing what is finished.
         stop: raise the first error instead of going on.
     """
+    check_writable(registry)
     current: Planned | None = None
     made: Distilled | Exception = RuntimeError("nothing to distil")
     alike = Alike(reporter.warn)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ddbench.errors import UsageError
-from ddbench.store import writing
+from ddbench.store import sync, sync_entry, writing
 
 #: How the name of a folder begins while it is written, beside its place.
 UNFINISHED = ".ddbench-unfinished-"
@@ -40,7 +40,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
     try:
         yield partial
         with writing(final):
-            _sync(partial)
+            sync(partial)
             mask = os.umask(0)
             os.umask(mask)
             partial.chmod(0o777 & ~mask)
@@ -51,7 +51,7 @@ def whole_folder(final: Path) -> Iterator[Path]:
                 if error.errno in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR):
                     raise taken(final) from error
                 raise
-            _sync_entry(final.parent)
+            sync_entry(final.parent)
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -77,22 +77,3 @@ def taken(path: Path) -> UsageError:
 
 def _prefix(final: Path) -> str:
     return f"{UNFINISHED}{hashlib.sha256(final.name.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}-"
-
-
-def _sync(folder: Path) -> None:
-    """Bring all files of a folder, and their names, to the disk."""
-    for root, _, files in os.walk(folder):
-        for name in files:
-            _sync_entry(Path(root, name))
-        _sync_entry(Path(root))
-
-
-def _sync_entry(path: Path) -> None:
-    try:
-        handle = os.open(path, os.O_RDONLY)
-    except PermissionError:  # a file that is not to be read, or a system whose folders cannot be opened
-        return
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -1,30 +1,47 @@
 """The content-addressed store: every finished step is a folder named by the digest of what it depends on.
 
 A step is built in ``<key>.partial`` (which also keeps its checkpoints), and renamed to ``<key>`` when it is done, so a
-finished folder is always complete and a killed one goes on where it stopped. Nothing but ddbench's own is ever deleted.
+finished folder is always complete and a killed one goes on where it stopped. Checkpoints and the files of finished
+steps carry digests, so that a damaged one is named and never used. Nothing but ddbench's own is ever deleted.
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import json
 import os
+import platform
+import re
 import tempfile
 import time
-import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, TYPE_CHECKING, Any
 
 from ddbench import metrics
 from ddbench.errors import DataError, StorageError
 from ddbench.keys import digest
 
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
 #: The done marker and description of a finished step.
 MARKER = "step.json"
-CHECKPOINT = "checkpoint.pt"
+#: A checkpoint's name holds its number and its SHA-256: ``checkpoint-<number>-<digest>.pt``.
+CHECKPOINT = re.compile(r"checkpoint-(\d+)-([0-9a-f]{64})\.pt")
+#: A checkpoint while it is written.
+UNFINISHED = "checkpoint.tmp"
+#: Who builds a step, for those who wait for it.
+OWNER = "owner.json"
+#: Files up to this size are read whole when a step is found finished; of larger ones, size and ends are compared.
+WHOLE = 64 * 2**20
+#: Bytes at either end of a larger file.
+ENDS = 2**20
+#: Seconds between two lines of a process that waits for another one.
+PATIENCE = 10.0
 #: Where a checkpoint notes how much of the step's metrics belongs to it.
 _METRICS = "ddbench: bytes of metrics"
 
@@ -63,7 +80,7 @@ def explained(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         # A folder is also not to be written where one above it is not.
-        name, own = str(error.filename or path), str(path)
+        name, own = (str(Path(part).absolute()) for part in (error.filename or path, path))
         elsewhere = not (name.startswith(own) or own.startswith(name))
         if error.errno not in REASONS or (elsewhere and error.errno != errno.ENOSPC):
             raise
@@ -104,13 +121,18 @@ def write_atomic(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     with writing(path):
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        with os.fdopen(handle, "wb") as file:
+        file = os.fdopen(handle, "wb", buffering=0)  # without a buffer, closing has nothing left to write
+        try:
             for part in parts:  # whatever making it raises is no matter of this file
+                rest = memoryview(part).cast("B")
                 with explained(path.parent):
-                    file.write(part)
+                    while rest:
+                        rest = rest[file.write(rest) :]
             with writing(path):
-                file.flush()
                 os.fsync(file.fileno())
+        finally:
+            with writing(path):
+                file.close()
         mask = os.umask(0)
         os.umask(mask)
         with writing(path):
@@ -119,6 +141,56 @@ def write_atomic(path: Path, data: bytes | str | Iterable[bytes]) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+def check_writable(folder: Path) -> None:
+    """Refuse a folder that cannot be written, before hours of work for it.
+
+    Raises:
+        StorageError: it is read-only, full, or something else has its place.
+    """
+    with writing(folder / "file"):
+        handle, name = tempfile.mkstemp(dir=folder, prefix=".ddbench-")
+        os.close(handle)
+        Path(name).unlink()
+
+
+def sync(folder: Path) -> None:
+    """Bring all files of a folder, and their names, to the disk."""
+    for root, _, files in os.walk(folder):
+        for name in files:
+            sync_entry(Path(root, name))
+        sync_entry(Path(root))
+
+
+def sync_entry(path: Path) -> None:
+    """Bring a file, or the names in a folder, to the disk."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except PermissionError:  # a file that is not to be read, or a system whose folders cannot be opened
+        return
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def silent(message: str) -> None:
+    """Tell nobody."""
+
+
+class _Digesting:
+    """A file that is written and digested at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.digest.update(data)
+        return self.file.write(data)
+
+    def flush(self) -> None:
+        self.file.flush()
 
 
 @dataclass
@@ -134,6 +206,7 @@ class Step:
         effort: what its time grows with, on which machine, and the modules imported, for :mod:`ddbench.estimates`.
         journal: what the step's loops say, by ``ctx.progress``.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
+        warn: told of a damaged checkpoint.
     """
 
     name: str
@@ -144,29 +217,50 @@ class Step:
     effort: dict[str, Any] = field(default_factory=dict)
     journal: metrics.Journal = field(init=False, repr=False)
     inside: float = field(default=0.0, init=False)
+    warn: Callable[[str], None] = silent
 
     def __post_init__(self) -> None:
         self.journal = metrics.Journal(self.dir)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out whom this process tells."""
+        return {**self.__dict__, "warn": silent}
+
     def save(self, state: Mapping[str, Any]) -> None:
-        """Keep a checkpoint of tensors and plain data (replaces the last one)."""
+        """Keep a checkpoint of tensors and plain data (replaces the last one, once it is on the disk)."""
         import torch
 
+        before = self.checkpoints()
+        number = 1 + max((number for number, _, _ in before), default=0)
         with explained(self.dir):
-            temporary = self.dir / (CHECKPOINT + ".tmp")
-            torch.save({**state, _METRICS: self.journal.size}, temporary)
-            temporary.replace(self.dir / CHECKPOINT)
+            temporary = self.dir / UNFINISHED
+            with temporary.open("wb") as file:
+                torch.save({**state, _METRICS: self.journal.size}, written := _Digesting(file))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.rename(self.dir / f"checkpoint-{number}-{written.digest.hexdigest()}.pt")
+            sync_entry(self.dir)
+        for _, _, path in before:
+            path.unlink(missing_ok=True)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the last checkpoint, or None; an unreadable one (a crash while the disk was full) counts as none."""
+        """Return the last checkpoint, or None. One that is not what was written is named, and the step begins again."""
         import torch
 
-        path = self.dir / CHECKPOINT
-        if not zipfile.is_zipfile(path):  # not there, or cut short
-            return None
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        self.journal.resume(state.pop(_METRICS, 0))
-        return state
+        for _, content, path in self.checkpoints():
+            with path.open("rb") as file:
+                whole = hashlib.file_digest(file, "sha256").hexdigest() == content
+            if whole:
+                state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+                self.journal.resume(state.pop(_METRICS, 0))
+                return state
+            self.warn(f"the checkpoint of {self.name} in {self.dir} is damaged and is not used: {path.name}")
+        return None
+
+    def checkpoints(self) -> list[tuple[int, str, Path]]:
+        """Return the checkpoints that are there, by number, digest and file; the newest first."""
+        found = [(CHECKPOINT.fullmatch(path.name), path) for path in self.dir.glob("checkpoint-*.pt")]
+        return sorted(((int(name[1]), name[2], path) for name, path in found if name), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -198,10 +292,20 @@ class Done:
 
 
 class Store:
-    """Finished steps under one root folder."""
+    """Finished steps under one root folder.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Attributes:
+        root: the folder.
+        warn: told of damaged checkpoints, and whom a step waits for.
+    """
+
+    def __init__(self, root: Path, warn: Callable[[str], None] = silent) -> None:
+        self.root, self.warn = root, warn
+        self._checked: set[Path] = set()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out whom this process tells."""
+        return {**self.__dict__, "warn": silent}
 
     def path(self, name: str, key: str) -> Path:
         """Return where a step's folder is or would be."""
@@ -242,7 +346,8 @@ class Store:
             force: build again even if it is there (the old folder is kept until the new one is done).
 
         Raises:
-            StorageError: the folder is full, read-only, or locked for too long.
+            StorageError: the folder is full or read-only.
+            DataError: a file of the finished step is not what was written.
         """
         from filelock import FileLock
 
@@ -253,7 +358,8 @@ class Store:
             return done
         with writing(final):
             pass
-        with explained(final.parent), FileLock(str(final) + ".lock"):
+        lock = FileLock(str(final) + ".lock")
+        with explained(final.parent), patiently(lock, lambda: f"step {name}: {owner(partial)}", self.warn):
             if not force and (done := self._finished(name, key, final, reused=True)):
                 return done
             partial.mkdir(exist_ok=True)
@@ -261,6 +367,8 @@ class Store:
             if final.exists():
                 final.rename(final.with_name(f"{final.name}.old-{time.time_ns()}"))
             partial.rename(final)
+            sync_entry(final.parent)
+        self._checked.add(final)
         done = self._finished(name, key, final, reused=False)
         if done is None:
             raise StorageError(f"Step {name} vanished from {final} while it was being finished.")
@@ -269,8 +377,10 @@ class Store:
     def _sit(
         self, name: str, key: str, inputs: Mapping[str, Any], partial: Path, builder: Callable[[Step], None]
     ) -> None:
-        step = Step(name, key, partial)
+        step = Step(name, key, partial, warn=self.warn)
         spent = _seconds(partial)
+        me = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
+        (partial / OWNER).write_text(json.dumps(me))
         start = time.perf_counter()
         try:
             builder(step)
@@ -279,8 +389,10 @@ class Store:
             spent += time.perf_counter() - start
             with contextlib.suppress(OSError):
                 (partial / "sitting.json").write_text(json.dumps({"seconds": spent}))
-        for leftover in (CHECKPOINT, CHECKPOINT + ".tmp", "sitting.json"):
+        for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, "sitting.json"):
             (partial / leftover).unlink(missing_ok=True)
+        with explained(partial):
+            sync(partial)
         marker = {
             "step": name,
             "key": key,
@@ -289,13 +401,87 @@ class Store:
             "costs": step.costs,
             "effort": step.effort,
             "seconds": round(spent, 3),
+            "files": {path.relative_to(partial).as_posix(): _content(path) for path in _files(partial)},
         }
         write_atomic(partial / MARKER, json.dumps(marker, indent=1, ensure_ascii=False) + "\n")
 
-    @staticmethod
-    def _finished(name: str, key: str, path: Path, *, reused: bool) -> Done | None:
+    def _finished(self, name: str, key: str, path: Path, *, reused: bool) -> Done | None:
         marker = _read_json(path / MARKER)
-        return Done(name, key, path, marker, reused) if marker.get("key") == key else None
+        if marker.get("key") != key:
+            return None
+        if path not in self._checked:
+            _check(path, marker.get("files", {}))
+            self._checked.add(path)
+        return Done(name, key, path, marker, reused)
+
+
+@contextlib.contextmanager
+def patiently(lock: BaseFileLock, holder: Callable[[], str], tell: Callable[[str], None]) -> Iterator[None]:
+    """Hold a lock, saying now and then who has it. The system frees the locks of processes that have ended.
+
+    Args:
+        lock: of filelock.
+        holder: what the lock is for, and who holds it.
+        tell: takes lines for the user.
+    """
+    from filelock import Timeout
+
+    waited = 0.0
+    while True:
+        try:
+            lock.acquire(timeout=PATIENCE)
+            break
+        except Timeout:
+            waited += PATIENCE
+            tell(f"waiting for another process, {waited:.0f} s so far ({holder()}); Ctrl-C stops this one only")
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def owner(partial: Path) -> str:
+    """Return who builds in a folder, in words."""
+    try:
+        about = json.loads((partial / OWNER).read_text("utf-8"))
+        return f"process {about['pid']} on {about['host']} since {about['since']}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "not known which"
+
+
+def _files(folder: Path) -> list[Path]:
+    """Return the files of a step but its marker."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / MARKER)
+
+
+def _content(path: Path) -> list[int | str]:
+    """Return the size and the digest of a file, of a large one the digest of its ends."""
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= WHOLE:
+            return [size, hashlib.file_digest(file, "sha256").hexdigest()]
+        found = hashlib.sha256(file.read(ENDS))
+        file.seek(size - ENDS)
+        found.update(file.read(ENDS))
+    return [size, found.hexdigest()]
+
+
+def _check(folder: Path, files: Mapping[str, Any]) -> None:
+    """Refuse a finished step with a file that is not what was written.
+
+    Raises:
+        DataError: the first such file.
+    """
+    for name, content in files.items():
+        try:
+            good = _content(folder / name) == content
+        except OSError:
+            good = False
+        if not good:
+            raise DataError(
+                f"{folder / name} is damaged: it is not what was written.",
+                hint="Move that folder away and run the command again; it will be rebuilt.",
+            )
 
 
 def _seconds(partial: Path) -> float:

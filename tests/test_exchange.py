@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from records import make
 
-from ddbench import cli, exchange, records, registry
-from ddbench.errors import StorageError, UsageError
+from ddbench import cli, exchange, records, registry, store
+from ddbench.errors import UsageError
 from ddbench.records import Record, pack_bits
 
 ROOT = Path(__file__).parent.parent
@@ -199,16 +199,22 @@ def test_a_line_of_csv_has_every_fact_of_one_network():
     assert line["distill_seconds"] == ""
 
 
-def test_a_registry_that_another_process_holds_is_waited_for_only_so_long(ours, monkeypatch):
+def test_a_registry_that_another_process_holds_is_waited_for_and_nothing_is_lost(ours, monkeypatch):
     import filelock
 
     ours.mkdir()
-    monkeypatch.setattr(exchange, "PATIENCE", 0.05)
+    monkeypatch.setattr(store, "PATIENCE", 0.05)
     said = []
-    with filelock.FileLock(ours / exchange.LOCK), pytest.raises(StorageError, match="Another process"):
-        exchange.keep(make("vlcp"), ours, said.append)
-    assert registry.paths(ours) == []
-    exchange.keep(make("vlcp"), ours, said.append)
+    held = filelock.FileLock(ours / exchange.LOCK, thread_local=False)
+    held.acquire()
+
+    def tell(message):
+        said.append(message)
+        if len(said) == 3:
+            held.release()
+
+    exchange.keep(make("vlcp"), ours, tell)
+    assert len(said) == 3 and all("waiting for another process" in line and "registry ours" in line for line in said)
     assert len(registry.paths(ours)) == 1
 
 

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import io
 import multiprocessing
 import os
 import pickle
 import subprocess
+import threading
 from pathlib import Path
 
 import pytest
 
+from ddbench import store as store_module
 from ddbench.errors import DataError, StorageError
-from ddbench.store import MARKER, Store, explained, write_atomic
+from ddbench.store import MARKER, Store, check_writable, explained, write_atomic
 
 
 def _count(step):
@@ -62,15 +66,61 @@ def test_an_interrupted_step_goes_on_from_its_checkpoint(tmp_path):
     assert store.get("train", {}) is None
     done = store.build("train", {}, build)
     assert seen == [0, 1, 2, 3, 4]
-    assert not (done.dir / "checkpoint.pt").exists()
+    assert not list(done.dir.glob("checkpoint*"))
 
 
-def test_a_broken_checkpoint_counts_as_none(tmp_path):
+def _damage(path, place):
+    content = bytearray(path.read_bytes())
+    if place == "empty":
+        content.clear()
+    elif place == "cut":
+        del content[len(content) // 2 :]
+    elif place == "longer":
+        content += b"0"
+    elif place == "page of zeros":
+        content[len(content) // 2 : len(content) // 2 + 512] = bytes(512)
+    else:
+        content[int(place * (len(content) - 1))] ^= 1
+    path.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize("place", ["empty", "cut", "longer", "page of zeros", *(n / 16 for n in range(17))])
+def test_no_damaged_checkpoint_is_resumed(tmp_path, place):
+    torch = pytest.importorskip("torch")
+    told, loaded = [], []
+
     def build(step):
-        (step.dir / "checkpoint.pt").write_bytes(b"half a file")
-        assert step.load() is None
+        loaded.append(step.load())
+        if len(loaded) == 1:
+            step.save({"epoch": 3, "weights": torch.arange(1000.0)})
+            _damage(step.checkpoints()[0][2], place)
+            raise KeyboardInterrupt
 
-    Store(tmp_path).build("train", {}, build)
+    store = Store(tmp_path, told.append)
+    with pytest.raises(KeyboardInterrupt):
+        store.build("train", {}, build)
+    store.build("train", {}, build)
+    assert loaded == [None, None]
+    assert len(told) == 1 and "checkpoint of train" in told[0] and "damaged" in told[0]
+
+
+def test_the_last_of_two_good_checkpoints_counts(tmp_path):
+    pytest.importorskip("torch")
+
+    def build(step):
+        step.save({"epoch": 1})
+        first = step.checkpoints()[0][2]
+        kept = first.read_bytes()
+        step.save({"epoch": 2})
+        first.write_bytes(kept)  # killed before it was removed
+        assert step.load()["epoch"] == 2
+        _damage(step.checkpoints()[0][2], "cut")
+        assert step.load()["epoch"] == 1
+        (step.dir / "checkpoint.tmp").write_bytes(b"killed while it was written")
+        step.save({"epoch": 4})
+        assert [number for number, _, _ in step.checkpoints()] == [3] and step.load()["epoch"] == 4
+
+    assert [path.name for path in Store(tmp_path).build("train", {}, build).dir.iterdir()] == [MARKER]
 
 
 def test_a_checkpoint_with_foreign_objects_is_refused(tmp_path):
@@ -81,12 +131,99 @@ def test_a_checkpoint_with_foreign_objects_is_refused(tmp_path):
             return (os.mkdir, (str(tmp_path / "owned"),))
 
     def build(step):
-        torch.save({"state": Evil()}, step.dir / "checkpoint.pt")
+        torch.save({"state": Evil()}, step.dir / "x")
+        name = hashlib.sha256((step.dir / "x").read_bytes()).hexdigest()
+        (step.dir / "x").rename(step.dir / f"checkpoint-1-{name}.pt")
         with pytest.raises(pickle.UnpicklingError):
             step.load()
 
     Store(tmp_path).build("train", {}, build)
     assert not (tmp_path / "owned").exists()
+
+
+@pytest.mark.parametrize("large", [False, True])
+@pytest.mark.parametrize("place", ["empty", "cut", "longer", 0.0, 1.0])
+def test_a_damaged_file_of_a_finished_step_is_named(tmp_path, monkeypatch, place, large):
+    if large:
+        monkeypatch.setattr(store_module, "WHOLE", 100)
+        monkeypatch.setattr(store_module, "ENDS", 50)
+
+    def build(step):
+        (step.dir / "sub").mkdir()
+        (step.dir / "sub" / "weights").write_bytes(bytes(range(200)))
+
+    done = Store(tmp_path).build("a", {}, build)
+    assert Store(tmp_path).get("a", {}).key == done.key
+    _damage(done.dir / "sub" / "weights", place)
+    for again in (lambda store: store.get("a", {}), lambda store: store.build("a", {}, build)):
+        with pytest.raises(DataError, match=r"sub/weights is damaged"):
+            again(Store(tmp_path))
+    (done.dir / "sub" / "weights").unlink()
+    with pytest.raises(DataError, match=r"sub/weights is damaged"):
+        Store(tmp_path).get("a", {})
+
+
+def test_whoever_waits_for_a_step_is_told_for_whom(tmp_path, monkeypatch):
+    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+    told, begun = [], threading.Event()
+    wait = threading.Event()
+
+    def slow(step):
+        begun.set()
+        wait.wait(30)
+
+    def tell(message):
+        told.append(message)
+        wait.set()
+
+    worker = threading.Thread(target=lambda: Store(tmp_path).build("a", {}, slow))
+    worker.start()
+    begun.wait(30)
+    Store(tmp_path, tell).build("a", {}, lambda step: pytest.fail("built twice"))
+    worker.join()
+    assert f"step a: process {os.getpid()} on " in told[0] and "waiting" in told[0]
+
+
+@pytest.mark.parametrize("failing", ["write", "fsync", "close"])
+def test_a_full_disk_is_explained_whenever_it_shows(tmp_path, monkeypatch, failing):
+    path = tmp_path / "small.json"
+    path.write_text("old")
+    full = OSError(errno.ENOSPC, "No space left on device")
+
+    class Full(io.FileIO):
+        def write(self, data):
+            if failing == "write":
+                raise full
+            return super().write(data)
+
+    def fsync(handle):
+        if failing == "fsync":
+            raise full
+
+    def close(self):
+        io.FileIO.close(self)
+        if failing == "close":
+            raise full
+
+    monkeypatch.setattr(store_module.os, "fdopen", lambda handle, mode, buffering: Full(handle, mode))
+    monkeypatch.setattr(store_module.os, "fsync", fsync)
+    monkeypatch.setattr(Full, "close", close, raising=False)
+    with pytest.raises(StorageError, match="the disk is full"):
+        write_atomic(path, "new")
+    assert path.read_text() == "old" and [each.name for each in tmp_path.iterdir()] == ["small.json"]
+
+
+def test_a_read_only_folder_is_found_before_any_work(tmp_path, monkeypatch):
+    check_writable(tmp_path / "new" / "registry")
+    assert list((tmp_path / "new" / "registry").iterdir()) == []
+    monkeypatch.chdir(tmp_path)
+
+    def refuse(*args, **kwargs):
+        raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "registry" / ".x"))
+
+    monkeypatch.setattr(store_module.tempfile, "mkstemp", refuse)
+    with pytest.raises(StorageError, match="read-only"):
+        check_writable(Path("registry"))
 
 
 def test_a_damaged_marker_is_named(tmp_path):

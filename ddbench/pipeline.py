@@ -33,6 +33,7 @@ from ddbench.records import (
     result_digest,
 )
 from ddbench.registry import check_name, check_seed, flaws
+from ddbench.runs import telling
 from ddbench.stages import Effort
 from ddbench.store import Done, Step
 
@@ -240,6 +241,8 @@ def evaluate(
             f"The result of {made.plugin.name} under {plugin.name} contradicts itself: {'; '.join(wrong)}.",
             hint="What of it is a method's and what an evaluator's is in docs/plugins.md.",
         )
+    if telling(record) and len(set(record.result.correct)) < len(students):
+        ctx.reporter.warn(f"{plugin.name} gave networks that answer every test image alike: they count once.")
     return record
 
 

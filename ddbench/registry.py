@@ -16,6 +16,7 @@ from ddbench.consistency import LARGEST, contradictions, unusable
 from ddbench.errors import RecordError, UsageError
 from ddbench.keys import digest
 from ddbench.records import NUMERICS, Record, protocol_digest, read, record_key
+from ddbench.runs import telling
 
 RESULTS = "results"
 #: What every record says about its data set, and the kind of value.
@@ -28,8 +29,6 @@ DATASET_FACTS: Mapping[str, type] = {
     "train_images": int,
     "test_images": int,
 }
-#: Right and wrong answers from which on the same ones are no coincidence.
-TELLING = 20
 #: Bytes of a name at most: a record's file is named after three of them, and a file system takes 255.
 LONGEST_NAME = 80
 
@@ -175,9 +174,11 @@ def check(registry: Path) -> Checked:
     for where, record in scan(registry, problems):
         count += 1
         first = networks.setdefault(_networks(record), where)
-        same = answers.setdefault(_answers(record), where) if _telling(record) else where
+        same = answers.setdefault(_answers(record), where) if telling(record) else where
         if first != where:
             notes.append(Problem(where, f"has the same images and seeds as {first}: their networks count once"))
+        elif same == where and telling(record) and len(set(record.result.correct)) < len(record.result.correct):
+            notes.append(Problem(where, "has networks that answer every test image alike: they count once"))
         elif same != where:
             notes.append(Problem(where, f"gets the very same test images right as {same}, with other images: a copy?"))
     return Checked(count, _sorted(problems), tuple(notes))
@@ -188,8 +189,8 @@ def load(registry: Path, *, without: Collection[str] = ()) -> tuple[list[Record]
 
     Args:
         registry: its folder; one that does not exist is empty.
-        without: parts of results that are not needed and are left empty, so that large registries fit into memory:
-            ``curves``, ``correct``.
+        without: parts of results that are not needed, so that large registries fit into memory: ``curves`` are left
+            empty, of ``correct`` only short digests are kept.
     """
     problems: list[Problem] = []
     pool = _Pool()
@@ -254,15 +255,6 @@ def _answers(record: Record) -> str:
     return digest([record.cell.dataset["fingerprint"], record.result.correct])
 
 
-def _telling(record: Record) -> bool:
-    """Whether two sets hardly lead to the same answers by chance: not all of one class, nor nearly all right."""
-    result = record.result
-    right = sum(result.last) * result.test_images
-    wrong = len(result.last) * result.test_images - right
-    above_chance = max(result.last) > 1 / record.cell.dataset["num_classes"] + 0.01
-    return above_chance and min(right, wrong) >= TELLING
-
-
 class _Pool:
     """Tables that many records share (the facts of a data set, options, settings), each in memory once."""
 
@@ -270,19 +262,23 @@ class _Pool:
         self._known: dict[str, dict[str, Any]] = {}
 
     def shared(self, record: Record, without: Collection[str]) -> Record:
-        """Return the record with shared tables, and with empty lists for parts of its result that are not needed."""
+        """Return the record with shared tables, and without the parts of its result that are not needed."""
         cell, protocol = record.cell, record.protocol
         plugins = {
             name: part.model_copy(update={"options": self._one(part.options), "explicit": self._one(part.explicit)})
             for name, part in (("method", cell.method), ("evaluator", cell.evaluator))
         }
-        empty: dict[str, Any] = {name: [[]] * len(record.result.values) for name in without}
+        shortened: dict[str, Any] = {}
+        if "curves" in without:
+            shortened["curves"] = [[] for _ in record.result.curves]
+        if "correct" in without:  # enough to tell networks apart
+            shortened["correct"] = [digest(text)[:16] for text in record.result.correct]
         return record.model_copy(
             update={
                 "cell": cell.model_copy(update={"dataset": self._one(cell.dataset), **plugins}),
                 "protocol": protocol.model_copy(update={"settings": self._one(protocol.settings)}),
                 "environment": self._one(record.environment),
-                "result": record.result.model_copy(update=empty) if empty else record.result,
+                "result": record.result.model_copy(update=shortened) if shortened else record.result,
             }
         )
 

@@ -10,6 +10,8 @@ from ddbench.contracts import Protocol
 from ddbench.keys import canonical
 from ddbench.records import Cell, Record
 
+#: Right and wrong answers of a network from which on the same ones are no coincidence.
+TELLING = 20
 Value = TypeVar("Value")
 Name = TypeVar("Name", bound=Hashable)
 
@@ -18,18 +20,33 @@ def by_set(records: Iterable[Record], values: Callable[[Record], Sequence[Value]
     """Return one value per distinct network, by the digest of the distilled set.
 
     A network is what training with one evaluation seed and repeat on one set of images gives. Several records hold the
-    same ones where seeds, options or names come to the same images; they count once.
+    same ones where seeds, options or names come to the same images; they count once. So do repeats that answer every
+    test image alike, because the evaluator draws nothing.
 
     Args:
         records: of one protocol and network under test.
         values: returns one value per repeat.
     """
     found: dict[str, dict[tuple[int, int], Value]] = defaultdict(dict)
+    answers: set[tuple[str, str]] = set()
     for record in records:
-        networks = found[record.distilled.digest]
-        for repeat, value in enumerate(values(record)):
-            networks.setdefault((record.cell.evaluation_seed, repeat), value)
+        digest, result = record.distilled.digest, record.result
+        told = telling(record)
+        for repeat, (value, correct) in enumerate(zip(values(record), result.correct, strict=True)):
+            place = record.cell.evaluation_seed, repeat
+            if place not in found[digest] and not (told and (digest, correct) in answers):
+                found[digest][place] = value
+                answers.add((digest, correct))
     return {digest: list(networks.values()) for digest, networks in found.items()}
+
+
+def telling(record: Record) -> bool:
+    """Whether two networks hardly give a record's answers by chance: not all of one class, nor nearly all right."""
+    result = record.result
+    right = sum(result.last) * result.test_images
+    wrong = len(result.last) * result.test_images - right
+    above_chance = max(result.last) > 1 / record.cell.dataset["num_classes"] + 0.01
+    return above_chance and min(right, wrong) >= TELLING * len(result.last)
 
 
 def same_images(named: Iterable[tuple[Name, Record]]) -> list[list[Name]]:

@@ -167,6 +167,16 @@ def test_a_result_that_was_copied_to_other_images_is_noted(tmp_path):
     assert "/b/" in note.path and "very same test images right as results/digits/a/" in note.message
 
 
+def test_networks_that_answer_alike_are_noted(tmp_path):
+    record = make("a", (0.9, 0.9))
+    assert record.result.correct[0] != record.result.correct[1]
+    result = record.result.model_copy(update={"correct": [record.result.correct[0]] * 2})
+    records.write(sealed(record, result=result), tmp_path)
+    checked = registry.check(tmp_path)
+    assert checked.records == 1 and not checked.problems
+    assert "answer every test image alike: they count once" in checked.notes[0].message
+
+
 def wrong_cell(**changes):
     return lambda record: {"cell": record.cell.model_copy(update=changes)}
 
@@ -346,7 +356,7 @@ def test_a_folder_that_cannot_be_read_is_named(folder, monkeypatch):
 def test_records_share_what_they_have_in_common_and_leave_out_what_is_not_needed(folder):
     (first, second, *_), _ = registry.load(folder, without=("curves", "correct"))
     assert first.cell.dataset is second.cell.dataset and first.environment is second.environment
-    assert first.result.correct == first.result.curves == [[], []] and first.result.values == [0.5, 0.6]
+    assert first.result.curves == [[], []] and len({*first.result.correct}) == 2 and first.result.values == [0.5, 0.6]
 
 
 def test_a_record_nested_without_end_is_named_and_leaves_the_others(folder):

@@ -418,3 +418,17 @@ def test_a_result_that_contradicts_itself_is_refused_and_not_recorded(run, tmp_p
     with pytest.raises(PluginError, match="ends at epoch 4 of 3"):
         run(plugins=[plugin])
     assert not (tmp_path / "registry" / "results").exists()
+
+
+def test_an_evaluator_that_draws_nothing_is_told(run, tmp_path):
+    plugin = tmp_path / "fixed.py"
+    text = PLUGIN.read_text()
+    changed = text.replace('ctx.rng("student", repeat)', "np.random.default_rng(0)").replace('"toy", 1', '"toy", 2')
+    changed = changed.replace("60 + 40 * labels", "60 + 4 * labels").replace(
+        ".repeat(np.arange(3), 20)", ".repeat(np.arange(3), 100)"
+    )
+    plugin.write_text(changed.replace("(60, 8, 8, 1)", "(300, 8, 8, 1)").replace("range(60)", "range(300)"))
+    log = Log()
+    (record,) = run(plugins=[plugin], reporter=log, repeats=3)
+    assert len(set(record.result.correct)) == 1
+    assert log.warnings == ["nearest-mean gave networks that answer every test image alike: they count once."]

@@ -55,6 +55,29 @@ def test_networks_that_agree_by_chance_keep_their_deviation():
     assert (cell.runs, cell.text) == ("1×3", "50.0 ± 0.0")
 
 
+@pytest.mark.parametrize("other_seed", [False, True])
+def test_an_evaluator_that_draws_nothing_has_one_network(other_seed):
+    """Repeats, and evaluation seeds, that answer every test image alike are no further networks."""
+    once = make("random", (0.7,))
+    result = once.result.model_copy(
+        update={name: getattr(once.result, name) * 3 for name in ("values", "last", "best", "correct", "curves")}
+    )
+    records = [once.model_copy(update={"result": result})]
+    if other_seed:
+        records.append(make("random", (0.7,), evaluation_seed=1).model_copy(update={"distilled": once.distilled}))
+    _, cell = only_cell(records)
+    assert (cell.runs, cell.text) == ("1×1", "70.0")
+    assert [row.runs for row in rows.rows(records[:1], "random")] == ["1×1"]
+
+
+def test_networks_that_all_name_one_class_or_are_all_right_are_still_several():
+    for value in (0.5, 1.0):
+        once = make("random", (value,))
+        changed = {name: getattr(once.result, name) * 2 for name in ("values", "last", "best", "correct", "curves")}
+        _, cell = only_cell([once.model_copy(update={"result": once.result.model_copy(update=changed)})])
+        assert cell.runs == "1×2"
+
+
 def test_two_methods_with_the_same_images_are_named():
     first = make("typo-autors", (0.5,))
     second = make("typo-authors", (0.5,)).model_copy(update={"distilled": first.distilled})
@@ -155,3 +178,12 @@ def test_values_by_set_and_names_by_images():
 def test_text_of_one_and_of_several():
     assert board.spread_text(0.364, None) == "36.4"
     assert board.spread_text(0.364, 0.0) == "36.4 ± 0.0"
+
+
+def test_the_same_networks_on_two_machines_count_once_and_a_note_says_so():
+    first = make("random", (0.6,))
+    other = make("random", (0.7,)).model_copy(update={"environment": {"device": "cuda", "precision": "bf16"}})
+    other = other.model_copy(update={"key": "f" * 64})
+    table, cell = only_cell([other, first])
+    assert (cell.runs, cell.text) == ("1×1", "60.0")
+    assert "random, IPC 10, seed 0: measured on cpu fp32 and on cuda bf16; the first counts." in table.notes

@@ -145,7 +145,24 @@ def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]
     for alike in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
         if len(names := dict.fromkeys(name for _, name in alike)) > 1:
             found.append(f"{' and '.join(names)} are the same images at IPC {alike[0][0]}.")
-    return list(dict.fromkeys(found))
+    return [*dict.fromkeys(found), *_several_machines(columns)]
+
+
+def _several_machines(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]:
+    """Say where networks were trained on several kinds of machine: tables count the first result of each."""
+    found = []
+    for name, _, members in columns:
+        kinds: dict[tuple[object, ...], dict[str, None]] = {}
+        for r in members:
+            place = r.budget, r.cell.seed, r.cell.evaluation_seed, r.cell.network, r.protocol.digest, r.distilled.digest
+            kind = f"{r.environment.get('device')} {r.environment.get('precision')}"
+            kinds.setdefault(place, {})[kind] = None
+        for (budget, seed, *_), machines in kinds.items():
+            if len(machines) > 1:
+                found.append(
+                    f"{name}, IPC {budget}, seed {seed}: measured on {' and on '.join(machines)}; the first counts."
+                )
+    return found
 
 
 def _learned_rates(members: Sequence[Record]) -> str:

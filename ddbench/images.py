@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench.errors import DataError
+from ddbench.reading import why
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -115,7 +116,7 @@ class FileImages(ImageSource):
                 return fit(image, size, self.channels)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
             raise DataError(
-                f"Image {path.parent.name}/{path.name} cannot be read: {error}",
+                f"Image {path.parent.name}/{path.name} cannot be read: {why(path, error)}",
                 hint="Replace or remove this file, then run the command again.",
             ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import stat
 import zipfile
 from pathlib import Path
@@ -12,6 +13,8 @@ from ddbench.errors import DataError, DDBenchError
 MOST_TEXT = 256 * 2**20
 #: How web pages begin, in lower case.
 PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml", b"<script", b"<!--")
+#: Endings of the files that models are read from.
+MODEL_FILES = (".json", ".safetensors", ".bin", ".pt", ".pth", ".model", ".jinja")
 #: An archive that unpacks to more than this many bytes, and to more than so many times its size, is no honest one.
 LARGE, EXPANDS = 1 << 30, 100
 
@@ -37,7 +40,7 @@ def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
     except OSError as error:
         raise kind(f"{path} cannot be read: {error.strerror or error}.") from error
     if found:
-        raise kind(f"{path.name} {found[0]}.", hint=found[1])
+        raise kind(f"{path.name} cannot be read: it {found[0]}.", hint=found[1])
 
 
 def stand_in(path: Path) -> tuple[str, str] | None:
@@ -96,6 +99,46 @@ def _stand_in(begin: bytes) -> tuple[str, str] | None:
             "Open its address in a browser, and download the file itself.",
         )
     return None
+
+
+def why(path: Path, error: BaseException) -> str:
+    """Return why a file cannot be read: what it is in place of data, else an error's first line."""
+    try:
+        found = stand_in(path) if path.is_file() else None
+    except OSError:
+        found = None
+    return f"it {found[0]}" if found else first_line(error)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the beginning of an error's message, which may be of many lines or empty; else its type."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Return which files of a folder with a model cannot be read, and why.
+
+    Of weights only the table of contents is read. Libraries tell much less: they name no file, or blame the network.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = []
+    for path in sorted(folder.rglob("*")):
+        place = path.relative_to(folder)
+        if path.is_dir() or path.suffix not in MODEL_FILES or any(part.startswith(".") for part in place.parts):
+            continue
+        try:
+            check_file(path)
+            if path.suffix == ".json":
+                json.loads(path.read_text("utf-8"))
+            elif path.suffix == ".safetensors":
+                with safe_open(path, framework="numpy"):
+                    pass
+        except DataError as error:
+            found.append(f"{place.as_posix()} {str(error).removeprefix(str(path)).removeprefix(path.name).strip(' .')}")
+        except (OSError, ValueError, RecursionError, SafetensorError) as error:
+            found.append(f"{place.as_posix()} cannot be read ({first_line(error)})")
+    return found
 
 
 def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:

@@ -332,7 +332,7 @@ def test_what_stands_in_for_a_file_is_named(bring, tensors, tmp_path, name, cont
     torch.save(tensors[1], tmp_path / "labels_best.pt")
     (tmp_path / name).write_bytes(content)
     source = name if name == "set.npz" else "images_best.pt"
-    with pytest.raises(DataError, match=f"{name} {words}") as error:
+    with pytest.raises(DataError, match=f"{name} cannot be read: it {words}") as error:
         bring(tmp_path / source, space="normalised")
     assert "load it yourself" not in error.value.hint
 
@@ -552,7 +552,7 @@ def test_grey_pictures_among_colour_ones_are_told(tmp_path):
 def test_pictures_that_stand_in_for_others_are_named(bring, tmp_path, content):
     folder = _pictures(tmp_path / "set")
     (folder / "b" / "0.png").write_bytes(content)
-    with pytest.raises(DataError, match=r"0\.png is (empty|a Git LFS pointer|a web page)"):
+    with pytest.raises(DataError, match=r"0\.png cannot be read: it is (empty|a Git LFS pointer|a web page)"):
         bring(folder)
 
 

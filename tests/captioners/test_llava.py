@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -134,6 +135,22 @@ def test_what_is_missing_is_explained(offline, tmp_path, model):
     with pytest.raises(ddbench.ModelError, match=r"llava-hf/llava-1\.5-7b-hf") as found:
         ask(offline, LlavaOptions())
     assert "captioner=attributes" in found.value.hint
+
+
+@pytest.mark.parametrize(
+    ("pattern", "content", "reason"),
+    [
+        ("*.safetensors", b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        ("*.safetensors", b"", "is empty"),
+        ("*.safetensors", b"x" * 100, "cannot be read"),
+        ("config.json", b"{", "cannot be read"),
+    ],
+)
+def test_the_damaged_file_of_a_folder_is_named(offline, tmp_path, model, pattern, content, reason):
+    broken = shutil.copytree(model, tmp_path / "broken")
+    (path := next(broken.glob(pattern))).write_bytes(content)
+    with pytest.raises(ddbench.ModelError, match=rf"{path.name} .*{reason}"):
+        ask(offline, options(broken))
 
 
 def test_identity_follows_the_weights(offline, tmp_path, model):

@@ -120,6 +120,9 @@ def test_an_empty_and_a_corrupt_image_are_named_and_nothing_is_kept(load, tree, 
     bad.write_bytes(b"")
     with pytest.raises(ddbench.DataError, match=r"image b/1.png is empty"):
         load(f"folder:{tree}")
+    bad.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12345\n")
+    with pytest.raises(ddbench.DataError, match=r"image b/1.png cannot be read \(it is a Git LFS pointer"):
+        load(f"folder:{tree}")
     bad.write_bytes(content[: len(content) // 2])
     (tree / "train" / "b" / "3.png").write_bytes(b"GIF89a nonsense")
     with pytest.raises(ddbench.DataError, match=r"image b/1.png cannot be read .*\(2 broken files in all\)") as caught:

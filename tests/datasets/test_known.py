@@ -115,6 +115,9 @@ def test_damaged_idx_files_are_refused(load, tmp_path, kind):
         (folder / f"{name}.gz").write_bytes(gzip.compress(b"\0\0\x08\x01\0\0\0\x01\x05"))
     with pytest.raises(ddbench.DataError, match=r"train-images-idx3-ubyte.gz is damaged"):
         load(kind.name, tmp_path)
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(b"version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(ddbench.DataError, match=r"train-images-idx3-ubyte.gz cannot be read: it is a Git LFS pointer"):
+        load(kind.name, tmp_path)
     (folder / "train-images-idx3-ubyte.gz").write_bytes(b"nonsense")
     with pytest.raises(ddbench.DataError, match=r"train-images-idx3-ubyte.gz cannot be read"):
         load(kind.name, tmp_path)

@@ -62,6 +62,16 @@ def test_a_truncated_file_is_named(load, pair, keep):
         load(f"npz:{pair}")
 
 
+def test_what_stands_in_for_arrays_is_named(load, pair):
+    for content, words in (
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS pointer"),
+        (b"<html>", "web page"),
+    ):
+        pair.with_name("toy_test.npz").write_bytes(content)
+        with pytest.raises(ddbench.DataError, match=f"toy_test.npz cannot be read: it is a {words}"):
+            load(f"npz:{pair}")
+
+
 def test_pickled_arrays_are_refused(load, pair):
     np.savez(pair.with_name("toy_test.npz"), images=np.array([object()]), labels=np.array([0]))
     with pytest.raises(ddbench.DataError, match=r"toy_test.npz cannot be read") as caught:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import shutil
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,61 @@ def test_missing_files_are_named(tiny_folder: Path, tmp_path: Path) -> None:
     (broken / "vae" / "diffusion_pytorch_model.safetensors").unlink()
     with pytest.raises(BackboneUnavailableError, match=r"vae/diffusion_pytorch_model\.safetensors"):
         load_pipeline(broken)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("unet/diffusion_pytorch_model.safetensors", None, "invalid header|incomplete|header"),
+        ("unet/diffusion_pytorch_model.safetensors", b"", "is empty"),
+        (
+            "vae/diffusion_pytorch_model.safetensors",
+            b"version https://git-lfs.github.com/spec/v1\n",
+            "is a Git LFS pointer",
+        ),
+        ("text_encoder/model.safetensors", b"<!DOCTYPE html><html>", "is a web page"),
+        ("unet/config.json", b"{", "cannot be read"),
+        ("scheduler/scheduler_config.json", b"\xff\xfe", "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("offline", [False, True])
+def test_the_damaged_file_of_a_folder_is_named(
+    tiny_folder: Path, tmp_path: Path, name: str, content: bytes | None, reason: str, offline: bool
+) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    (broken / name).write_bytes((broken / name).read_bytes()[:1000] if content is None else content)
+    with pytest.raises(BackboneUnavailableError, match=f"{name} .*({reason})") as error:
+        load_pipeline(broken, offline=offline)
+    assert "offline" not in str(error.value) and "hf download" not in str(error.value)
+
+
+def test_what_a_library_says_of_a_folder_is_passed_on(tiny_folder: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_folder, broken)
+    settings = json.loads((broken / "unet" / "config.json").read_text())
+    (broken / "unet" / "config.json").write_text(json.dumps(settings | {"cross_attention_dim": 7}))
+    with pytest.raises(BackboneUnavailableError, match="is there, but cannot be loaded") as error:
+        load_pipeline(broken, offline=True)
+    assert "offline" not in str(error.value)
+
+
+def test_a_damaged_model_of_the_local_cache_is_not_called_missing(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub.constants
+
+    commit = "0" * 40
+    cached = tmp_path / "models--someone--cached"
+    shutil.copytree(tiny_folder, cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    path = cached / "snapshots" / commit / "unet" / "diffusion_pytorch_model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(BackboneUnavailableError, match="'someone/cached'") as error:
+        load_pipeline("someone/cached", offline=True)
+    assert "not in the local cache" not in str(error.value)
 
 
 @pytest.mark.parametrize("source", ["./no/such/folder", "someone/never-downloaded"])

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from ddbench_plugins.networks.bridges import build_timm, build_torchvision
+from ddbench_plugins.teachers.files import read_about
 from ddbench_plugins.teachers.hubs import published
 from ddbench_plugins.teachers.observers import get_teacher
 from ddbench_plugins.teachers.pretrained import imagenet
@@ -191,6 +193,50 @@ def test_pickles_with_code_and_other_files_are_refused(data, tmp_path, capsys):
     with pytest.raises(ModelError, match="does not exist"):
         get_teacher(data, "convnet-2-bn", "dataset", str(tmp_path / "nowhere.pth"), floor=False)
     assert "unpickled" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\n", "is a Git LFS pointer"),
+        (b"<!doctype html>", "is a web page"),
+        (b"x" * 1000, "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("teacher", [TAGGED, "convnet-3-bn"])
+def test_what_stands_in_for_weights_is_named(data, tmp_path, name, content, reason, teacher):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match=rf"{name} .*{reason}"):
+        get_teacher(data, teacher, "dataset", str(tmp_path / name), floor=False)
+
+
+def test_a_pipe_is_no_file_of_weights(data, tmp_path):
+    os.mkfifo(tmp_path / "w.pth")
+    with pytest.raises(ModelError, match="pipe or a device"):
+        get_teacher(data, "convnet-3-bn", "dataset", str(tmp_path / "w.pth"), floor=False)
+
+
+@pytest.mark.parametrize(
+    ("about", "reason"),
+    [
+        ("[1]", "not a table"),
+        ('{"class_ids": "abc"}', "class_ids: Input should be a valid list"),
+        ('{"class_names": [1, 2, 3]}', "class_names"),
+        ('{"mean": 0.5}', "mean"),
+        ('{"std": [0.0]}', "std.0"),
+        ('{"mean": [NaN]}', "mean.0"),
+        ("[" * 100_000, "cannot be read"),
+        ("", "cannot be read"),
+    ],
+)
+def test_what_a_table_beside_weights_says_wrongly_is_named(tmp_path, about, reason):
+    (tmp_path / "w.json").write_text(about)
+    with pytest.raises(ModelError, match=rf"w\.json .*{reason}"):
+        read_about(tmp_path / "w.pth")
+    (tmp_path / "w.json").write_bytes(b'\xef\xbb\xbf{"mean": [0.5]}')
+    assert read_about(tmp_path / "w.pth") == {"mean": [0.5]}
 
 
 def test_a_teacher_that_cannot_take_the_size_is_refused(data, tmp_path):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddbench import ModelError, cached_first, hub_weights
+from ddbench.reading import damaged_files, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,8 +26,8 @@ HUB_FILES = (
     "*.safetensors",
 )
 BYTES = {"llava-hf/llava-1.5-7b-hf": 14_130_000_000}
-#: What reading a model that is not there raises.
-FAILURES = (OSError, ValueError, KeyError)
+#: What reading a model raises that is not there, or damaged: the libraries raise many kinds.
+FAILURES = (Exception,)
 NEEDED = ("config.json", "tokenizer_config.json", "preprocessor_config.json", "*.safetensors")
 
 
@@ -72,9 +73,10 @@ def find(
     folder = Path(model).expanduser()
     if not folder.is_dir() and is_folder(model):
         raise _unavailable(model, "there is no such folder")
+    if folder.is_dir():
+        _check_folder(folder)
     try:
         if folder.is_dir():
-            _check_folder(folder)
             return read(str(folder), {"local_files_only": True})
         return cached_first(
             lambda offline: read(model, {"revision": revision, "local_files_only": offline}),
@@ -83,7 +85,9 @@ def find(
             failures=FAILURES,
         )
     except FAILURES as error:
-        raise _unavailable(model, str(error).splitlines()[0]) from error
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+            raise
+        raise _unavailable(model, first_line(error)) from error
 
 
 def on_hub(model: str, revision: str | None) -> Weights:
@@ -117,6 +121,8 @@ def _check_folder(folder: Path) -> None:
         missing.remove("preprocessor_config.json")
     if missing:
         raise _unavailable(str(folder), f"the folder has no {', '.join(missing)}")
+    if broken := damaged_files(folder):
+        raise _unavailable(str(folder), "; ".join(broken[:5]))
 
 
 def _unavailable(model: str, reason: str) -> ModelError:

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddbench.errors import DataError
+from ddbench.reading import check_file
 
 #: ``{"url": …, "checksum": "md5:…"}``; the checksum may be missing.
 Archive = Mapping[str, str]
@@ -52,6 +53,7 @@ def unpack(path: Path, archive: Archive) -> None:
         DataError: it is damaged, or not the published one.
     """
     hint = f"Remove it and download {archive['url']} again."
+    check_file(path)
     kind, _, wanted = archive.get("checksum", "").partition(":")
     if kind:
         with path.open("rb") as file:

@@ -13,6 +13,7 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError
+from ddbench.reading import check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays
 from ddbench_plugins.datasets.places import download, missing, roots
 
@@ -95,6 +96,7 @@ class IdxFiles(ddbench.DatasetLoader):
         path = locate(folder, name)
         if path is None:
             raise DataError(f"{self.name} lacks the file {name}.", hint=self.instructions)
+        check_file(path)
         try:
             raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
         except (OSError, EOFError, zlib.error) as error:

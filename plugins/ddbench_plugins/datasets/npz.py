@@ -13,6 +13,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
+from ddbench.reading import check_archive, check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel
 from ddbench_plugins.datasets.places import looked_in, roots
 
@@ -92,6 +93,8 @@ def read_split(path: Path, split: str) -> tuple[Part, tuple[str, ...], tuple[str
     Raises:
         DataError: the file is truncated, lacks an array, or needs unpickling (which is never done).
     """
+    check_file(path)
+    check_archive(path)
     try:
         with np.load(path, allow_pickle=False) as archive:
             if not isinstance(archive, np.lib.npyio.NpzFile):

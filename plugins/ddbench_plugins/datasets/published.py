@@ -12,6 +12,7 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError
+from ddbench.reading import check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel
 from ddbench_plugins.datasets.listing import Files, class_folders, scan
 from ddbench_plugins.datasets.npz import pair_at, read_split
@@ -160,6 +161,11 @@ class Published(ddbench.DatasetLoader):
         return Part(images.array(SIZE), split_of(images).labels, ids, done.info["pixels"] if done else None)
 
     def _published(self, folder: Path, ctx: ddbench.Context) -> Splits:
+        for name in self.files:
+            place = folder / name
+            for path in sorted(place.iterdir()) if place.is_dir() else [place]:
+                if path.is_file():
+                    check_file(path)
         try:
             return self._from_torchvision(folder)
         except RuntimeError as error:

@@ -16,6 +16,7 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError, StorageError
+from ddbench.reading import why
 from ddbench.store import write_atomic
 from ddbench_plugins.datasets.arrays import measure, measure_all
 from ddbench_plugins.datasets.listing import Files, complain
@@ -149,7 +150,8 @@ class TreeImages(ddbench.FileImages):
         try:
             return super().load(index, size), ""
         except (DataError, DecompressionBombError) as error:  # the latter: a damaged header claims a vast size
-            return None, f"{self.files[index].id} cannot be read ({error.__cause__ or error})"
+            reason = why(self.files[index].path, error.__cause__ or error)
+            return None, f"{self.files[index].id} cannot be read ({reason})"
 
     def _each(self, title: str, work: Callable[[int], Any], start: int) -> Iterator[Any]:
         """Yield what ``work`` returns for each file in order, from number ``start``, with progress."""

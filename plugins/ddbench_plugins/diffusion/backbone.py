@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddbench.reading import damaged_files, first_line
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -88,6 +90,8 @@ def open_pipeline(
     folder = Path(source).expanduser()
     if folder.is_dir():
         check(folder)
+        if broken := damaged_files(folder):
+            raise BackboneUnavailableError(_damaged(str(source), "; ".join(broken[:5])))
         where, options = str(folder), {"local_files_only": True, **options}
     elif _looks_like_path(str(source)):
         raise BackboneUnavailableError(_advice(f"there is no folder {folder}", str(source), layout))
@@ -98,8 +102,13 @@ def open_pipeline(
             # newer releases call this argument dtype, releases before that know torch_dtype only
             warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
             found = kind.from_pretrained(where, torch_dtype=dtypes[dtype], **options)
-    except (OSError, ValueError) as error:  # huggingface_hub's network and cache errors are subclasses of these
-        reason = "it is not in the local cache and offline mode is on" if offline else str(error).splitlines()[0]
+    except Exception as error:  # the libraries raise many kinds over what they cannot read
+        if isinstance(error, MemoryError | torch.OutOfMemoryError):
+            raise
+        if folder.is_dir():
+            raise BackboneUnavailableError(_damaged(str(source), first_line(error))) from error
+        missing = offline and not _in_cache(str(source), revision)
+        reason = "it is not in the local cache and offline mode is on" if missing else first_line(error)
         raise BackboneUnavailableError(_advice(reason, str(source), layout, revision)) from error
     if hasattr(found, "set_progress_bar_config"):
         found.set_progress_bar_config(disable=True)
@@ -183,6 +192,17 @@ def digest(pipeline: Any, parts: Iterable[str] = PARTS) -> str:
 def resolution(pipeline: Any) -> int:
     """The side length, in pixels, of the images that the pipeline's U-Net was built for."""
     return int(pipeline.unet.config.sample_size) * int(pipeline.vae_scale_factor)
+
+
+def _in_cache(source: str, revision: str | None) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    found = (try_to_load_from_cache(source, name, revision=revision) for name in ("model_index.json", "config.json"))
+    return any(isinstance(place, str) for place in found)
+
+
+def _damaged(source: str, reason: str) -> str:
+    return f"the folder {source!r} is there, but cannot be loaded as a diffusion model: {reason}. Copy it again."
 
 
 def _looks_like_path(source: str) -> bool:

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from ddbench import ModelError, UsageError
+from ddbench.reading import check_file
 from ddbench_plugins.networks.bridges import Bridged, create_timm
 from ddbench_plugins.teachers.files import read_state
 
@@ -18,8 +21,11 @@ if TYPE_CHECKING:
 
     Constants = tuple[float, ...]
 
-#: What fetching or loading weights raises (the hubs' network errors are OSErrors).
-FAILURES = (OSError, RuntimeError, ValueError, KeyError, AssertionError, pickle.UnpicklingError)
+#: What fetching or loading weights raises (the hubs' network errors are OSErrors), damaged ones as well.
+FAILURES = (
+    *(OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, AssertionError, EOFError),
+    *(pickle.UnpicklingError, SafetensorError),
+)
 
 
 @dataclass(frozen=True)
@@ -103,8 +109,11 @@ def torchvision_model(
     weights = choices[source.tag]
     name = weights.url.rpartition("/")[2]
     hint = f"download {weights.url}, copy the file here and pass -o eval.teacher_file={name}"
-    if given is None and offline and not Path(torch.hub.get_dir(), "checkpoints", name).is_file():
+    cached = Path(torch.hub.get_dir(), "checkpoints", name)
+    if given is None and offline and not cached.is_file():
         raise _advice(source, "it is not in the local cache and offline mode is on", hint)
+    if given is None and cached.is_file():
+        check_file(cached, ModelError)
     try:
         whole = models.get_model(source.architecture, weights=weights if given is None else None)
         if given is not None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import Effort, ModelError, Score, TeacherError, derive_seed, digest
+from ddbench.reading import check_file
 from ddbench_plugins.teachers.files import read_about
 from ddbench_plugins.teachers.hubs import published
 from ddbench_plugins.teachers.pretrained import load, network_of
@@ -253,10 +254,11 @@ def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherR
     known = {"published": network} if published(network) else {}
     if file:
         path = Path(file).expanduser()
-        if not path.is_file():
+        if not path.exists():
             raise ModelError(
                 f"Teacher file {file} does not exist.", hint="Give a .safetensors or .pth file of its state dict."
             )
+        check_file(path, ModelError)
         return {**known, "file": path.name, "sha256": ctx.content_digest(path)}
     if known:
         return known

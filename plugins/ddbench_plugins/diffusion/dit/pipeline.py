@@ -76,7 +76,9 @@ def class_ids(source: str | Path, pipeline: Any) -> list[str]:
     """
     path = Path(source).expanduser() / CLASSES
     if path.is_file():
-        ids = [str(each) for each in json.loads(path.read_text("utf-8"))]
+        ids = json.loads(path.read_text("utf-8"))
+        if not (isinstance(ids, list) and all(isinstance(each, str) for each in ids)):
+            raise backbone.BackboneUnavailableError(f"{path} is no list of class ids, which are text")
     else:
         from ddbench_plugins.teachers.pretrained import imagenet
 

@@ -1,7 +1,9 @@
 import csv
+import errno
 import io
 import json
 import multiprocessing
+import os
 import shutil
 from pathlib import Path
 
@@ -128,6 +130,27 @@ def test_import_adds_extends_and_never_overwrites_silently(ours, theirs):
     assert "contradicts ours" in report.refused[0].message and "75.00% there, 55.00% here" in report.refused[0].message
     assert len(exchange.bring_in(theirs, ours, replace=True).replaced) == 1
     assert registry.verify(ours) == []
+
+
+def test_a_folder_that_cannot_be_read_is_refused_by_name_and_the_rest_comes_in(ours, theirs, monkeypatch):
+    closed, scan = theirs / "results" / "digits" / "vlcp", os.scandir
+
+    def scandir(path):
+        if Path(path) == closed:
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    report = exchange.bring_in(theirs, ours)
+    assert [str(problem) for problem in report.refused] == ["results/digits/vlcp: cannot be read: Permission denied"]
+    assert len(report.added) == 1 and "random" in report.added[0]
+    (problem,) = registry.verify(theirs)
+    assert problem == report.refused[0]
+
+
+def test_links_that_lead_back_are_read_once(theirs):
+    (theirs / "results" / "digits" / "again").symlink_to(theirs / "results")
+    assert len(registry.record_files(theirs / "results")[0]) == 2
 
 
 def test_import_refuses_faulty_records_by_name(ours, theirs, capsys):

@@ -3,6 +3,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 from records import dataset_facts, make
 
@@ -412,3 +413,15 @@ def test_keys_and_digests_are_those_of_the_canonical_json():
     protocol = record.protocol
     wanted = digest({"settings": protocol.settings, "extension": protocol.extension})[:16]
     assert records.protocol_digest(protocol) == wanted == protocol.digest
+
+
+@pytest.mark.parametrize("images", [1, 8, 23, 24, 25, 47, 48, 49])
+def test_correctness_is_of_exactly_the_test_images(images):
+    """Bits are written in bytes, and three bytes in four letters."""
+    record = make("vlcp", (1.0,), dataset=dataset_facts() | {"test_images": images})
+    every, more = (records.pack_bits(np.ones(count, bool)) for count in (images, images + 24))
+    for correct, wrong in ((every, []), (more, ["the per-image correctness of repeat 0 cannot be read"])):
+        result = record.result.model_copy(update={"test_images": images, "correct": [correct]})
+        found = record.model_copy(update={"result": result})
+        found = registry.flaws(found.model_copy(update={"digest": found.computed_digest()}))
+        assert len(found) == len(wrong) and all(text in flaw for text, flaw in zip(wrong, found, strict=True))

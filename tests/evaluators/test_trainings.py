@@ -185,6 +185,11 @@ def test_the_whole_set_has_the_reference_networks_protocol(ctx, monkeypatch, eva
     assert made.protocol(mine, whole).settings == told
 
 
+def test_what_each_evaluator_trains_with(ctx):
+    found = {name: ctx.plugins.get("evaluator", name).spec.label_type for name in OPTIONS if name != "vlcp"}
+    assert found == {"dc": "hard", "fkd": "soft", "idc": "hard", "lrs": "", "minimax": "hard", "rded": "soft"}
+
+
 # DD-Ranking -----------------------------------------------------------------------------------------------------------
 
 

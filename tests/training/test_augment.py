@@ -132,6 +132,11 @@ def test_a_crop_that_cannot_be_drawn_is_the_largest_in_the_centre(height, width,
     assert [side.tolist() for side in found] == [[side] * 3 for side in box]
 
 
+def test_a_crop_may_be_a_single_pixel():
+    _, _, height, width = draw_resized_crops(5, 4, 4, generator(), (1 / 16, 1 / 16), (1.0, 1.0))
+    assert height.tolist() == width.tolist() == [1] * 5
+
+
 def test_crop_areas_spread_like_torchvisions():
     transforms = pytest.importorskip("torchvision.transforms")
     _, _, h, w = draw_resized_crops(4000, 100, 100, generator(), (0.5, 1.0), (3 / 4, 4 / 3))

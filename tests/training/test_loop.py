@@ -208,6 +208,12 @@ def test_a_schedule_per_step_moves_inside_an_epoch():
     assert moments == pytest.approx([0, 1 / 3, 2 / 3, 1, 4 / 3, 5 / 3])
 
 
+def test_a_schedule_per_epoch_stays_within_it():
+    moments = []
+    train(small_network(), **SETTINGS, epochs=2, schedule=lambda epoch: moments.append(epoch) or 1.0)
+    assert moments == [0, 0, 0, 1, 1, 1]
+
+
 def test_a_diverging_training_stops():
     with pytest.raises(DivergedError, match="epoch 0"):
         train(small_network(), **SETTINGS, epochs=2, step=lambda f, b, g: f(b.images).mean() * float("nan"))

@@ -12,8 +12,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 #: Optimised pixels may leave [0, 1]: those of DM on digits do by 0.11 on average. Standardised pixels taken for ones in
-#: [0, 1] do by 0.5, which is worth a warning; further out than this are only values of another scale, as 0…255 is.
-DOUBTFUL, IMPOSSIBLE = 0.2, 2.0
+#: [0, 1] do by 0.5, which is worth a warning; further out than this, and never below zero, are only values of another
+#: scale, as 0…255 is. Optimised pixels that went astray, which are both, may be far further out.
+DOUBTFUL, IMPOSSIBLE, ASTRAY = 0.2, 2.0, 20.0
 
 
 def misfit(images: NDArray[Any], space: str, dataset: Dataset) -> str:
@@ -26,7 +27,7 @@ def misfit(images: NDArray[Any], space: str, dataset: Dataset) -> str:
         if high == 1 and max(dataset.mean) > 2 / 255:
             return "whole numbers of only 0 and 1, where pixels from 0 to 255 are meant"
         return ""
-    if _outside(images, space, dataset) > IMPOSSIBLE:
+    if _outside(images, space, dataset) > (IMPOSSIBLE if low >= 0 else ASTRAY):
         meant = "standardised pixels" if space == "normalized" else "pixels in [0, 1]"
         return f"values from {low:.4g} to {high:.4g}, far from {meant} (space {space})"
     return ""

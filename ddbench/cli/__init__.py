@@ -31,6 +31,7 @@ COMMANDS = {
     "gallery": ("gallery", "Distilled images side by side, as one picture."),
     "tsne": ("tsne", "One class's images with the prototypes found among them, as one picture."),
     "curves": ("curves", "Training curves of records, as one picture."),
+    "cache": ("cache", "Where finished steps are kept, how large they are, and what stopped work left behind."),
     "plugins": ("plugins", "Which plugins are installed, and which were left out and why."),
     "new-plugin": ("new_plugin", "Write a working plugin of your own, with its test."),
 }

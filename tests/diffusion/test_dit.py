@@ -210,10 +210,10 @@ def _posteriors(count: int = 9) -> Posteriors:
     return Posteriors(mean, torch.full_like(mean, 0.1), 1.5)
 
 
-def _weights(checkpoint: Any = None, every: int = 0, **changes: Any) -> list[torch.Tensor]:
+def _weights(checkpoint: Any = None, seconds: float = 60, **changes: Any) -> list[torch.Tensor]:
     preset, labels = replace(TINY, **changes), np.arange(9) % 3
     transformer, report = train.train_transformer(
-        _posteriors(), labels, 3, preset, seed=0, checkpoint=checkpoint, checkpoint_every=every
+        _posteriors(), labels, 3, preset, seed=0, checkpoint=checkpoint, checkpoint_seconds=seconds
     )
     assert report["parameters"] == sum(value.numel() for value in transformer.parameters())
     return [value.detach().clone() for value in transformer.parameters()]
@@ -223,8 +223,8 @@ def _weights(checkpoint: Any = None, every: int = 0, **changes: Any) -> list[tor
 def test_resumed_training_is_bit_identical(checkpoint_type: type[MemoryCheckpoint], saves: int) -> None:
     stopped = checkpoint_type(stop_after=saves)
     with pytest.raises(KeyboardInterrupt):
-        _weights(stopped, every=2)
-    assert all(torch.equal(a, b) for a, b in zip(_weights(stopped, every=2), _weights(), strict=True))
+        _weights(stopped, seconds=0)
+    assert all(torch.equal(a, b) for a, b in zip(_weights(stopped, seconds=0), _weights(), strict=True))
 
 
 def test_training_learns() -> None:

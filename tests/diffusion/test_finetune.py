@@ -114,7 +114,7 @@ def test_resume_is_bit_identical(
     )
     finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "whole", settings, seed=0)
     stopped = checkpoint_type(stop_after=2)
-    options: dict[str, Any] = {"seed": 0, "checkpoint": stopped, "checkpoint_every": 1}
+    options: dict[str, Any] = {"seed": 0, "checkpoint": stopped, "checkpoint_seconds": 0}
     with pytest.raises(KeyboardInterrupt):
         finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "resumed", settings, **options)
     finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "resumed", settings, **options)

@@ -98,8 +98,8 @@ def test_resume_is_bit_identical(
     train(images, tmp_path / "whole")
     stopped = checkpoint_type(stop_after=saves)
     with pytest.raises(KeyboardInterrupt):
-        train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_every=4)
-    train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_every=4)
+        train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_seconds=0)
+    train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_seconds=0)
     whole, resumed = load_pipeline(tmp_path / "whole"), load_pipeline(tmp_path / "resumed")
     assert digest(whole) == digest(resumed)
     assert whole.vae.config.scaling_factor == resumed.vae.config.scaling_factor

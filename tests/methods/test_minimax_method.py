@@ -154,7 +154,7 @@ def test_scales_change_nothing_at_first_and_fold_away(folder):
 # Fine-tuning
 
 
-def _finetuned(folder, checkpoint=None, every=0, **changes):
+def _finetuned(folder, checkpoint=None, seconds=60, **changes):
     stream = torch.Generator().manual_seed(1)
     mean = torch.randn(2, 9, 4, 8, 8, generator=stream)
     transformer = dit.load_dit(folder).transformer
@@ -168,7 +168,7 @@ def _finetuned(folder, checkpoint=None, every=0, **changes):
         replace(SETTINGS, **changes),
         seed=0,
         checkpoint=checkpoint,
-        checkpoint_every=every,
+        checkpoint_seconds=seconds,
     )
     return transformer.state_dict(), report
 
@@ -198,8 +198,8 @@ def test_a_killed_fine_tuning_ends_with_the_same_model(folder, kill_after):
     whole, report = _finetuned(folder)
     memory = _Memory(kill_after)
     with pytest.raises(KeyboardInterrupt):
-        _finetuned(folder, memory, every=2)
-    resumed, again = _finetuned(folder, memory, every=2)
+        _finetuned(folder, memory, seconds=0)
+    resumed, again = _finetuned(folder, memory, seconds=0)
     assert _equal(whole, resumed) == list(whole)
     assert again["curve"] == report["curve"]
 

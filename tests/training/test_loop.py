@@ -1,10 +1,12 @@
 import copy
 import io
+from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
 from ddbench_plugins.networks import convnet
-from ddbench_plugins.training import augment, loop, steps
+from ddbench_plugins.training import augment, loop, saving, steps
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.optimisers import adamw, sgd
 from ddbench_plugins.training.predict import evaluate, memory_layout, predict
@@ -117,8 +119,10 @@ def test_a_resumed_training_ends_bit_identically(optimiser):
 
 def test_seconds_are_those_of_all_parts_of_a_resumed_training(monkeypatch):
     """On a clock that a look at moves by 100 s: one look at the start and one after each epoch."""
-    now = iter(range(0, 10_000, 100))
-    monkeypatch.setattr(loop.time, "monotonic", lambda: next(now))
+    for module in (loop, saving):  # each with a clock of its own
+        clock = SimpleNamespace(monotonic=partial(next, iter(range(0, 10_000, 100))))
+        monkeypatch.setattr(module, "time", clock)
+    monkeypatch.setattr(saving, "SHARE", 1e9)  # keeping a state takes 100 s, too
     told, kept = [], MemoryCheckpoint()
     result = train(small_network(), **SETTINGS, epochs=3, progress=lambda done, of, figures: told.append(figures))
     assert result.seconds == 300 and [figures["seconds"] for figures in told] == [100, 200, 300]

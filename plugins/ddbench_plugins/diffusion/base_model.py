@@ -245,6 +245,7 @@ def train_small(ctx: Context, preset: SmallPreset, effort: Effort | None = None)
                 precision=ctx.machine.precision,
                 progress=advance,
                 checkpoint=step,
+                checkpoint_seconds=ctx.checkpoint_seconds,
             )
         step.info.update(report)
 

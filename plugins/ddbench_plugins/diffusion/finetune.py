@@ -12,7 +12,7 @@ import torch.nn.functional as F
 
 from ddbench import Team, UsageError
 from ddbench_plugins.diffusion.backbone import save_pipeline
-from ddbench_plugins.diffusion.loop import Checkpoint, Ema, Optimisation, ReadOnly, no_progress, optimise
+from ddbench_plugins.diffusion.loop import Ema, Optimisation, ReadOnly, no_progress, optimise
 from ddbench_plugins.diffusion.posteriors import KeptPosteriors, Posteriors
 from ddbench_plugins.diffusion.replicas import Replica
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from ddbench_plugins.diffusion.reading import Reading
+    from ddbench_plugins.training.saving import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def finetune(
     precision: str = "fp32",
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 200,
+    checkpoint_seconds: float = 60.0,
     team: Team | None = None,
 ) -> dict[str, Any]:
     """Fine-tune ``pipeline``'s U-Net (in place) and save the pipeline with EMA weights to ``out_dir``.
@@ -140,7 +141,7 @@ def finetune(
         device=device,
         ema=ema,
         checkpoint=checkpoint if team.leads or checkpoint is None else ReadOnly(checkpoint),
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         label="fine-tuning",
         replica=replica,

@@ -5,27 +5,19 @@ from __future__ import annotations
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ddbench.errors import DivergedError
 from ddbench_plugins.training.runtime import LossScaler, Precision, autocast
+from ddbench_plugins.training.saving import Saving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ddbench_plugins.diffusion.replicas import Replica
-
-
-class Checkpoint(Protocol):
-    """Where a running step keeps its state between interruptions."""
-
-    def load(self) -> dict[str, Any] | None:
-        """The last saved state, or None at a first start."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep ``state`` (tensors, numbers, strings and containers of them)."""
+    from ddbench_plugins.training.saving import Checkpoint
 
 
 class NoCheckpoint:
@@ -130,7 +122,7 @@ def optimise(
     device: str,
     ema: Ema | None = None,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 60.0,
     progress: Callable[..., None] = no_progress,
     label: str = "",
     replica: Replica | None = None,
@@ -158,6 +150,7 @@ def optimise(
     if state is not None:
         first, losses = state["step"], list(state["losses"])
         _restore(state, parameters, optimiser, scaler, ema)
+    saving = Saving(checkpoint, checkpoint_seconds)
     for step in range(first, settings.steps):
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(step)
@@ -184,8 +177,8 @@ def optimise(
         losses = [*losses, total][-max(1, settings.steps // 10) :]
         if (step + 1) % 10 == 0 or step + 1 == settings.steps:
             progress(step + 1, settings.steps, f"{label} loss {sum(losses) / len(losses):.4g}".strip())
-        if (checkpoint_every and (step + 1) % checkpoint_every == 0) or step + 1 == settings.steps:
-            checkpoint.save(_snapshot(step + 1, losses, parameters, optimiser, scaler, ema))
+        if saving.due() or step + 1 == settings.steps:
+            saving.save(_snapshot(step + 1, losses, parameters, optimiser, scaler, ema))
     return sum(losses) / max(1, len(losses))
 
 

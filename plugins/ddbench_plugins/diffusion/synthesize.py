@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from ddbench_plugins.diffusion.loop import Checkpoint, NoCheckpoint, no_progress
+from ddbench_plugins.diffusion.loop import NoCheckpoint, no_progress
 from ddbench_plugins.diffusion.prompts import embed_prompts
 from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.training.pixels import as_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ddbench_plugins.training.saving import Checkpoint
 
 NEGATIVE_PROMPT = "cartoon, anime, painting"
 

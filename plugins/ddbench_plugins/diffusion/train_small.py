@@ -11,7 +11,6 @@ import torch.nn.functional as F
 
 from ddbench_plugins.diffusion.backbone import save_pipeline
 from ddbench_plugins.diffusion.loop import (
-    Checkpoint,
     Ema,
     NoCheckpoint,
     Optimisation,
@@ -36,6 +35,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from pathlib import Path
 
+    from ddbench_plugins.training.saving import Checkpoint
+
 MEASURED = 5000  # training images, evenly spaced, on which latents and reconstructions are measured
 UNCONDITIONAL = 0.1  # share of prompts replaced by "" for classifier-free guidance
 
@@ -53,7 +54,7 @@ def train_small_pipeline(
     precision: str = "fp32",
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 200,
+    checkpoint_seconds: float = 60.0,
 ) -> dict[str, float]:
     """Train the preset's model and save it to ``out_dir`` as a Stable Diffusion pipeline folder.
 
@@ -79,7 +80,7 @@ def train_small_pipeline(
         precision=precision,
         progress=progress,
         checkpoint=Section(checkpoint, "vae"),
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
     )
     posterior = encode_posteriors(vae, pixels, flip=preset.flip, device=device)
     text_encoder, unet, unet_report = train_unet(
@@ -93,7 +94,7 @@ def train_small_pipeline(
         precision=precision,
         progress=progress,
         checkpoint=Section(checkpoint, "unet"),
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
     )
     save_pipeline(assemble(vae, text_encoder, tokenizer, unet), out_dir)
     return {**vae_report, **unet_report}
@@ -108,7 +109,7 @@ def train_vae(
     precision: str,
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 60.0,
 ) -> tuple[Any, dict[str, float]]:
     """The autoencoder for ``pixels`` [N, 3, H, W] in [-1, 1], with centred latents and its scaling factor set."""
     began = time.perf_counter()
@@ -143,7 +144,7 @@ def train_vae(
         settings,
         device=device,
         checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         label="VAE",
     )
@@ -240,7 +241,7 @@ def train_unet(
     precision: str,
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 60.0,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in scaled posterior samples."""
     began = time.perf_counter()
@@ -283,7 +284,7 @@ def train_unet(
         device=device,
         ema=ema,
         checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         label="U-Net",
     )

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import math
-import time
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ddbench.errors import DivergedError
 from ddbench_plugins.training.memory import keep_freed_memory
+from ddbench_plugins.training.saving import Saving
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
-    from ddbench_plugins.training.loop import Checkpoint
+    from ddbench_plugins.training.saving import Checkpoint
 
 
 class Work(Protocol):
@@ -59,7 +59,7 @@ def run(
         first, loss = state["done"], state["loss"]
         work.restore(state["work"])
         progress(first, steps, f"loss {loss:.4g}")
-    saved = time.monotonic()
+    saving = Saving(checkpoint, checkpoint_seconds)
     for done in range(first + 1, steps + 1):
         loss = work.step(done - 1)
         if not math.isfinite(loss):
@@ -70,7 +70,6 @@ def run(
         progress(done, steps, f"loss {loss:.4g}")
         if done in snapshots:
             snapshot(done)
-        if checkpoint and done < steps and time.monotonic() - saved >= checkpoint_seconds:
-            checkpoint.save({"done": done, "loss": loss, "work": work.state()})
-            saved = time.monotonic()
+        if done < steps and saving.due():
+            saving.save({"done": done, "loss": loss, "work": work.state()})
     return loss

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
     from ddbench_plugins.teachers.recipes import TeacherRecipe
     from ddbench_plugins.training.augment import Augment
-    from ddbench_plugins.training.loop import Checkpoint, Progress
+    from ddbench_plugins.training.loop import Progress
     from ddbench_plugins.training.runtime import Compile, Precision
+    from ddbench_plugins.training.saving import Checkpoint
 
 
 @dataclass

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -22,6 +22,7 @@ from ddbench_plugins.training.runtime import (
     compile_if_worth_it,
     resolve_precision,
 )
+from ddbench_plugins.training.saving import Saving
 from ddbench_plugins.training.schedules import constant
 from ddbench_plugins.training.seeding import make_generator, seeded
 from ddbench_plugins.training.steps import Batch, Step, hard_label_step
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from ddbench_plugins.training.augment import Augment
     from ddbench_plugins.training.optimisers import OptimiserFactory
+    from ddbench_plugins.training.saving import Checkpoint
     from ddbench_plugins.training.schedules import Schedule
 
 _DROPOUT_STREAM = 1
@@ -38,20 +40,6 @@ _DROPOUT_STREAM = 1
 Progress = Callable[[int, int, dict[str, float]], None]
 Batches = Callable[[int], Iterable[Batch]]
 """The batches of a 0-based epoch; the same ones whenever they are asked for."""
-
-
-class Checkpoint(Protocol):
-    """Where the state of an interrupted training lives.
-
-    ``save`` must be atomic. States are nested dicts and lists of tensors and plain numbers, so that
-    ``torch.load(weights_only=True)`` reads them.
-    """
-
-    def load(self) -> dict[str, Any] | None:
-        """Return the newest state, or None."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Replace the state."""
 
 
 @dataclass
@@ -154,7 +142,7 @@ def train(
         for chosen in order.split(size):
             yield load_batch(chosen, generator)
 
-    started = saved = time.monotonic()
+    started, saving = time.monotonic(), Saving(checkpoint, checkpoint_seconds)
     before = result.seconds
     example = load_batch(torch.arange(size), make_generator(seed)).images
     # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
@@ -196,8 +184,8 @@ def train(
             if result.tests:
                 figures["accuracy"] = result.tests[-1][1]
             progress(epoch + 1, epochs, figures)
-        if checkpoint is not None and epoch + 1 < epochs and now - saved >= checkpoint_seconds:
-            checkpoint.save(
+        if epoch + 1 < epochs and saving.due():
+            saving.save(
                 {
                     "signature": signature,
                     "epoch": epoch + 1,
@@ -207,7 +195,6 @@ def train(
                     **{k: v for k, v in asdict(result).items() if k in ("losses", "tests", "seconds")},
                 }
             )
-            saved = now
     return result
 
 

@@ -141,7 +141,7 @@ def test_fine_tuning_is_told_every_option(prepare, asked):
     assert asdict(asked["settings"]) == told | switches
     assert list(asked["captions"]) == list(captions.texts) and len(asked["images"]) == 36
     assert asked["seed"] == ctx.seed("vlcp finetune") and (asked["device"], asked["precision"]) == ("cpu", "fp32")
-    assert asked["checkpoint_every"] == 100 and asked["team"].count == 1
+    assert asked["checkpoint_seconds"] == ctx.checkpoint_seconds and asked["team"].count == 1
     assert tuned.about["finetuned"] == {"steps": 1, "loss": 0.5} and tuned.about["model"] == "tiny"
 
 
@@ -159,11 +159,6 @@ def test_images_that_must_not_be_mirrored_are_not(prepare, asked):
     assert not asked["settings"].flip
     _finetuned(prepare(finetune_flip=False))
     assert not asked["settings"].flip
-
-
-def test_long_trainings_are_kept_twenty_times(prepare, asked):
-    _finetuned(prepare(finetune_epochs=900, finetune_batch_size=4))
-    assert asked["checkpoint_every"] == 900 * 9 // 20
 
 
 def test_posteriors_of_less_than_two_gigabytes_are_kept(prepare):

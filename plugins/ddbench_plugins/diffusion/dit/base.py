@@ -134,7 +134,7 @@ def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
                 precision=ctx.machine.precision,
                 progress=advance,
                 checkpoint=step,
-                checkpoint_every=100,
+                checkpoint_seconds=ctx.checkpoint_seconds,
             )
         dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), step.dir / "model", data.class_ids)
         step.info.update(report)

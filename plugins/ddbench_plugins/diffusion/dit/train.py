@@ -11,13 +11,14 @@ from torch import Tensor
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.small import DiTPreset, build_scheduler, build_transformer
-from ddbench_plugins.diffusion.loop import Checkpoint, Ema, Optimisation, no_progress, optimise
+from ddbench_plugins.diffusion.loop import Ema, Optimisation, no_progress, optimise
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ddbench_plugins.diffusion.dit.posteriors import Posteriors
+    from ddbench_plugins.training.saving import Checkpoint
 
 UNCONDITIONAL = 0.1  # share of labels dropped for classifier-free guidance
 
@@ -33,7 +34,7 @@ def train_transformer(
     precision: str = "fp32",
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 60.0,
 ) -> tuple[Any, dict[str, Any]]:
     """The preset's transformer with its averaged weights, trained on all images, and what was measured.
 
@@ -67,7 +68,7 @@ def train_transformer(
         device=device,
         ema=ema,
         checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         label="transformer",
     )

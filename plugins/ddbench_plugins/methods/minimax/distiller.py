@@ -132,7 +132,7 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
                 precision=ctx.machine.precision,
                 progress=advance,
                 checkpoint=step,
-                checkpoint_every=max(100, settings.steps // 20),
+                checkpoint_seconds=ctx.checkpoint_seconds,
             )
         dit.save_dit(found, step.dir / "model", base.class_ids())
         step.info.update(report)

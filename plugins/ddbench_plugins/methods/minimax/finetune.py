@@ -10,7 +10,7 @@ from torch import Tensor
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.train import draw, noised_loss
-from ddbench_plugins.diffusion.loop import Checkpoint, Ema, NoCheckpoint, Optimisation, no_progress, optimise
+from ddbench_plugins.diffusion.loop import Ema, NoCheckpoint, Optimisation, no_progress, optimise
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 from ddbench_plugins.methods.minimax.scales import add_scales, fold_scales, trained
 from ddbench_plugins.methods.minimax.terms import Memories, remember, terms
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from ddbench_plugins.diffusion.dit.posteriors import Posteriors
+    from ddbench_plugins.training.saving import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def finetune(
     precision: str = "fp32",
     progress: Callable[..., None] = no_progress,
     checkpoint: Checkpoint | None = None,
-    checkpoint_every: int = 0,
+    checkpoint_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Fine-tune the transformer in place; it ends with its averaged weights, and without added scales.
 
@@ -132,7 +133,7 @@ def finetune(
         device=device,
         ema=ema,
         checkpoint=_Remembering(checkpoint or NoCheckpoint(), memories, curve, device),
-        checkpoint_every=checkpoint_every,
+        checkpoint_seconds=checkpoint_seconds,
         progress=progress,
         label="minimax",
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -68,6 +67,7 @@ class RDED(ddbench.Distiller):
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.formation import stitch
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
+        from ddbench_plugins.training.saving import Saving
         from ddbench_plugins.training.seeding import make_generator
 
         options: RdedOptions = ctx.options
@@ -76,7 +76,7 @@ class RDED(ddbench.Distiller):
         self._check(data, options, needed)
         teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
         images, losses = self._finished(ctx)
-        saved = time.monotonic()
+        saving = Saving(ctx.checkpoint, ctx.checkpoint_seconds)
         with ctx.progress("cropping", data.num_classes) as advance:
             for label in range(len(losses), data.num_classes):
                 members = data.train.of_class(label)
@@ -95,9 +95,8 @@ class RDED(ddbench.Distiller):
                     to_bytes(stitch(found.crops[:needed], options.factor, data.image_size), truncate=options.jpeg)
                 )
                 losses.append(found.losses[:needed].tolist())
-                if ctx.checkpoint and time.monotonic() - saved >= ctx.checkpoint_seconds:
-                    ctx.checkpoint.save({"images": torch.from_numpy(np.concatenate(images)), "losses": losses})
-                    saved = time.monotonic()
+                if saving.due():
+                    saving.save({"images": torch.from_numpy(np.concatenate(images)), "losses": losses})
                 advance(label + 1)
         pixels = np.concatenate(images)
         return ddbench.DistilledSet(

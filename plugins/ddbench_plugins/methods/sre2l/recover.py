@@ -6,7 +6,6 @@ Yin et al. 2023 (recover/data_synthesis.py, recover/utils.py, recover_cifar.py).
 from __future__ import annotations
 
 import math
-import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from ddbench.errors import DivergedError
 from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.runtime import autocast
+from ddbench_plugins.training.saving import Saving
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from ddbench_plugins.training.loop import Checkpoint
+    from ddbench_plugins.training.saving import Checkpoint
 
 BETAS = (0.5, 0.9)
 
@@ -120,7 +120,7 @@ def recover(
     done = Recovered(torch.empty(0, settings.channels, settings.size, settings.size))
     if state["chunk"] or "images" in state:
         done = Recovered(state["done"], state["losses"])
-    total, saved = len(chunks) * settings.iterations, time.monotonic()
+    total, saving = len(chunks) * settings.iterations, Saving(checkpoint, checkpoint_seconds)
     statistics = Statistics(network, settings.first_bn)
     try:
         for number in range(state["chunk"], len(chunks)):
@@ -139,13 +139,11 @@ def recover(
                         )
                     text = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
                     progress(number * settings.iterations + chunk.iteration, total, text)
-                unfinished = chunk.iteration < settings.iterations
-                if checkpoint and unfinished and time.monotonic() - saved >= checkpoint_seconds:
-                    checkpoint.save(chunk.state() | {"chunk": number, "done": done.images, "losses": done.losses})
-                    saved = time.monotonic()
+                if chunk.iteration < settings.iterations and saving.due():
+                    saving.save(chunk.state() | {"chunk": number, "done": done.images, "losses": done.losses})
             done = Recovered(torch.cat([done.images, chunk.images()]), [*done.losses, terms])
-            if checkpoint and number + 1 < len(chunks):
-                checkpoint.save({"chunk": number + 1, "done": done.images, "losses": done.losses})
+            if number + 1 < len(chunks):
+                saving.save({"chunk": number + 1, "done": done.images, "losses": done.losses})
     finally:
         statistics.remove()
     return done

@@ -142,7 +142,7 @@ def _finetune(
             precision=ctx.machine.precision,
             progress=advance,
             checkpoint=step,
-            checkpoint_every=max(100, total // 20),
+            checkpoint_seconds=ctx.checkpoint_seconds,
             team=team,
         )
 

@@ -61,9 +61,11 @@ def make(
     evaluation_seed: int = 0,
     metrics: Sequence[dict[str, float]] = (),
 ) -> Record:
-    """Return a record whose digests and per-image correctness fit its values (multiples of 1/200)."""
+    """Return a record whose digests and per-image correctness fit its values (multiples of one test image)."""
+    data = dataset or dataset_facts()
+    count = data["train_images"] if ipc is None else data["num_classes"] * ipc
     cell = Cell(
-        dataset=dataset or dataset_facts(),
+        dataset=data,
         method=PluginPart(name=method, version=version, options=options or explicit or {}, explicit=explicit or {}),
         ipc=ipc,
         seed=seed,
@@ -77,13 +79,14 @@ def make(
         settings=used, extension=extension, digest=digest({"settings": used, "extension": extension})[:16]
     )
     # Two networks never answer alike, so that the right ones of every repeat begin elsewhere.
-    correct = [np.roll(np.arange(TEST_IMAGES) < round(v * TEST_IMAGES), repeat) for repeat, v in enumerate(values)]
+    tested = data["test_images"]
+    correct = [np.roll(np.arange(tested) < round(value * tested), repeat) for repeat, value in enumerate(values)]
     kept = digest([method, seed, ipc, images, explicit or {}])
     distilled = DistilledPart(
         key=kept[:20],
         digest=kept,
-        count=1000 if ipc is None else 2 * ipc,
-        shape=[1000 if ipc is None else 2 * ipc, 16, 16, 1],
+        count=count,
+        shape=[count, data["image_size"], data["image_size"], data["channels"]],
         space="rgb_uint8",
         whole=ipc is None,
         extra=extra or {},
@@ -95,7 +98,7 @@ def make(
         best=[None] * len(values),
         curves=[[(300, value)] for value in values],
         metrics=list(metrics) or [{} for _ in values],
-        test_images=TEST_IMAGES,
+        test_images=tested,
         correct=[pack_bits(bits) for bits in correct],
     )
     costs = Costs(

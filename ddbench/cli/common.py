@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ddbench.errors import UsageError
+from ddbench.errors import DataError, UsageError
+from ddbench.reading import read_text
 
 if TYPE_CHECKING:
     from ddbench.plugins import Plugins
@@ -138,7 +139,7 @@ foreign_options = decorate(
 def declared(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the values of :data:`foreign_options` into arguments of the Python API."""
     said = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate")}
-    lines = Path(values["classes"]).read_text("utf-8").splitlines() if values["classes"] else []
+    lines = read_text(Path(values["classes"]), DataError).splitlines() if values["classes"] else []
     return {**said, "classes": tuple(line.strip() for line in lines if line.strip())}
 
 

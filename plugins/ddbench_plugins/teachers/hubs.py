@@ -161,7 +161,11 @@ def _timm_hint(found: Any) -> str:
 
 
 def _unknown(source: Published, tags: list[str]) -> UsageError:
-    known = f"Known weights of {source.network}: {', '.join(tags)}." if tags else f"There are none of {source.network}."
+    known = (
+        f"Known weights of {source.network}: {', '.join(tags[:20])}{', …' if len(tags) > 20 else ''}."
+        if tags
+        else f"There are none of {source.network}."
+    )
     return UsageError(
         f"There are no published weights {source.name!r} for these images.",
         hint=f"{known} Without a tag, {source.network} is trained on the data set.",

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ddbench_plugins.captioners.metadata import write_metadata
 from ddbench_plugins.diffusion import acceptance_report, base_model, class_latents, images, span
 from ddbench_plugins.methods.vlcp.distiller import VLCP
 from ddbench_plugins.methods.vlcp.information import bag_of_words
@@ -30,7 +31,7 @@ def model(tmp_path_factory):
 def run(ctx, model, tmp_path):
     """Distil the toy data set; keyword arguments are options, or change IPC, seed, home or channels."""
 
-    def distil(*, ipc=2, seed=0, home="home", channels=3, **options):
+    def distil(*, ipc=2, seed=0, home="home", channels=3, explicit=None, **options):
         chosen = {
             "backbone": str(model),
             "finetune_epochs": 1,
@@ -46,6 +47,7 @@ def run(ctx, model, tmp_path):
             ipc=ipc,
             base_seed=seed,
             ledger=[],
+            explicit=explicit or {},
             resolved=Resolved(VLCPOptions(**chosen)),
             _dataset=toy_dataset(channels=channels),
         )
@@ -210,6 +212,15 @@ def test_a_small_model_is_trained_where_none_ships(run):
     other_seed, more = run(backbone="small", small_vae_steps=2, small_unet_steps=2, finetune=False, seed=1)
     assert steps["small-diffusion"] == more["small-diffusion"]
     assert not np.array_equal(result.images, other_seed.images)
+
+
+def test_options_of_the_captioner_are_for_the_one_that_is_asked_for(run, tmp_path):
+    """The small model's words are measured by another captioner, which has no options."""
+    ids = toy_dataset(channels=3).train.ids
+    write_metadata(tmp_path / "cap.jsonl", ids, (f"a thing, number {place}" for place in range(len(ids))))
+    small = {"backbone": "small", "small_vae_steps": 1, "small_unet_steps": 1, "finetune": False}
+    result, _ = run(captioner="file", explicit={"captioner": {"path": str(tmp_path / "cap.jsonl")}}, **small)
+    assert all(prompt.startswith("a thing, number") for prompt in result.prompts)
 
 
 def test_a_bag_of_words_without_class_names():

@@ -7,7 +7,7 @@ from records import dataset_facts, make
 
 from ddbench.claims import Claim
 from ddbench.errors import UsageError
-from ddbench.leaderboard import Layout, build
+from ddbench.leaderboard import Layout, build, entry
 from ddbench.reports import data, html, latex, markdown, pages, terminal
 from ddbench.reports.boards import Published, boards
 from ddbench.reports.declared import Claims, Columns, Declared, Page
@@ -36,6 +36,14 @@ def test_a_cell_pools_sets_and_repeats():
     assert cell.mean == pytest.approx(0.6333333)
     assert cell.text == "63.3 ± 12.5"  # population deviation
     assert table.runs == "3×2"
+
+
+@pytest.mark.parametrize(("metric", "bounded"), [("top1", True), ("last", True), ("hlr", False)])
+def test_the_interval_of_an_accuracy_stays_within_it_and_that_of_other_metrics_does_not(metric, bounded):
+    record = make("vlcp", (0.9, 0.98), metrics=[{"hlr": 0.9}, {"hlr": 0.98}])
+    low, high = entry([record], metric).interval
+    centre, half = 0.94, 12.706 * 0.04  # t(0.975) with one degree of freedom times s / sqrt(2)
+    assert (low, high) == pytest.approx((centre - half, 1.0 if bounded else centre + half), abs=1e-4)
 
 
 def test_unequal_runs_are_said_in_the_cell():

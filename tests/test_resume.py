@@ -25,7 +25,10 @@ def _environment(folder: Path) -> dict[str, str]:
 
 
 def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = signal.SIGKILL) -> str:
-    """Run to the end, or until a line of the log says ``kill_after``; return the log."""
+    """Run to the end, or into the step that a line of the log names with ``kill_after``; return the log.
+
+    Killed is once the step has kept its first checkpoint, or is over; never by the clock.
+    """
     folder.mkdir(exist_ok=True)
     process = subprocess.Popen(
         [*RUN, *arguments],
@@ -42,7 +45,7 @@ def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = s
     for line in process.stderr:
         log.append(line)
         if kill_after and kill_after in line:
-            time.sleep(0.7)  # into the step that follows
+            _await_checkpoint(folder / "home", kill_after.split()[-1], process)
             process.send_signal(sign)
             kill_after = ""
     process.wait()
@@ -52,6 +55,13 @@ def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = s
         assert process.returncode in (130, -signal.SIGINT)
         assert "again" in text
     return text
+
+
+def _await_checkpoint(home: Path, step: str, process: subprocess.Popen[str]) -> None:
+    while process.poll() is None:
+        if any(home.glob(f"{step}/*.partial/checkpoint*")) or any(home.glob(f"{step}/*/step.json")):
+            return
+        time.sleep(0.01)
 
 
 def _digest(folder: Path) -> tuple[str, list[float]]:

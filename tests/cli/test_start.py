@@ -1,8 +1,6 @@
-import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -11,28 +9,17 @@ HEAVY = {"torch", "torchvision", "diffusers", "transformers", "sklearn", "timm",
 
 
 def imported(*arguments):
-    """Return the top-level modules that a command imports, and its wall time without the import log."""
-    command = [sys.executable, "-c", "from ddbench.cli import main; main()", *arguments]
-    log = subprocess.run([*command[:1], "-X", "importtime", *command[1:]], capture_output=True, text=True, check=True)
-    modules = {match.group(1) for match in re.finditer(r"\|\s+([A-Za-z_]\w*)[\w.]*$", log.stderr, re.MULTILINE)}
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run(command, capture_output=True, check=True)
-        times.append(time.perf_counter() - start)
-    return modules, min(times)
+    """Return the names of the modules that a command imports."""
+    command = [sys.executable, "-X", "importtime", "-c", "from ddbench.cli import main; main()", *arguments]
+    log = subprocess.run(command, capture_output=True, text=True, check=True)
+    return {match.group(1) for match in re.finditer(r"\|\s+([A-Za-z_][\w.]*)$", log.stderr, re.MULTILINE)}
 
 
-@pytest.mark.parametrize(
-    ("arguments", "seconds"),
-    [(["--help"], 0.3), (["run", "--help"], 0.3), (["list"], 0.5), (["plugins"], 0.5)],
-)
-def test_a_quick_command_is_quick_and_imports_nothing_heavy(arguments, seconds):
-    modules, spent = imported(*arguments)
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["list"], ["plugins"]])
+def test_a_quick_command_imports_nothing_heavy(arguments):
+    modules = imported(*arguments)
     assert "click" in modules
-    assert not modules & HEAVY
-    # A loaded machine must not fail the build: the imports above are the real guard.
-    assert spent < seconds * (4 if os.environ.get("CI") else 2)
+    assert not {name.partition(".")[0] for name in modules} & HEAVY
 
 
 def test_a_closed_pipe_is_no_error():

@@ -1,0 +1,37 @@
+"""The same command gives the same digest, on all threads: README and docs/registry.md promise it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+#: The main job in small. Its diffusion model is trained from the beginning, not taken from the package.
+RUN = [
+    *(sys.executable, "-m", "ddbench", "run", "--quiet", "-m", "vlcp", "-e", "rded", "--ipc", "2", "--repeats", "1"),
+    *("-o", "method.small_vae_steps=4", "-o", "method.small_unet_steps=8", "-o", "method.finetune_epochs=1"),
+    *("-o", "method.finetune_batch_size=64", "-o", "method.steps=4", "-o", "method.acceptance=never"),
+    *("-o", "eval.epochs=3"),
+]
+#: All there are, and never one alone, which has nobody to race with.
+THREADS = max(4, os.cpu_count() or 1)
+
+
+def digests(folder: Path) -> tuple[str, str]:
+    folder.mkdir()
+    environment = {**os.environ, "DDBENCH_HOME": str(folder / "home"), "OMP_NUM_THREADS": str(THREADS)}
+    done = subprocess.run(RUN, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (path,) = (folder / "registry").rglob("*.json")
+    record = json.loads(path.read_text("utf-8"))
+    assert record["environment"]["threads"] == THREADS
+    return record["distilled"]["digest"], record["digest"]
+
+
+@pytest.mark.slow
+def test_the_main_job_gives_one_digest_on_all_threads(tmp_path):
+    assert digests(tmp_path / "one") == digests(tmp_path / "two")

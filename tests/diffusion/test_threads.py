@@ -9,6 +9,7 @@ import pytest
 import torch
 from ddbench_plugins.diffusion.tensors import rows_of
 from ddbench_plugins.methods import kmeans
+from ddbench_plugins.training.augment import shift_with_zeros
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -39,6 +40,21 @@ def test_rows_chosen_several_times_add_up_their_gradients_in_one_order(four_thre
     for row, weight in zip(chosen.tolist(), weights, strict=True):
         wanted[row] += weight
     assert all(torch.equal(gradient(), wanted) for _ in range(20))
+
+
+def test_shifted_images_give_their_gradients_back_in_one_order(four_threads: None) -> None:
+    """Only pixels of the border of zeros are read more than once, and its gradients are dropped."""
+    generator = torch.Generator().manual_seed(0)
+    images, weights = torch.randn(2, 64, 3, 32, 32, generator=generator)
+    shifts = torch.randint(-8, 9, (2, 64), generator=generator)
+
+    def gradient() -> torch.Tensor:
+        x = images.clone().requires_grad_()
+        (shift_with_zeros(x, *shifts) * weights).sum().backward()
+        assert x.grad is not None
+        return x.grad
+
+    assert all(torch.equal(gradient(), shift_with_zeros(weights, *-shifts)) for _ in range(10))
 
 
 def test_clusters_are_the_same_in_every_run() -> None:

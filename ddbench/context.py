@@ -230,11 +230,6 @@ class Context:
         else:
             again = " (going on where it stopped)" if self.store.started(name, inputs) else ""
             self.reporter.log(f"• {name}{again}")
-            if self.machine.device == "cpu" and (reason := compiler.obstacle()):
-                self.reporter.warn_once(
-                    f"without compiled kernels, for {reason}: ConvNets take twice as long, and last digits differ"
-                    " from those of machines that have them."
-                )
             start = time.perf_counter()
             with peak_memory(self.machine.device) as memory:
 

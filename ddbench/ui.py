@@ -28,13 +28,6 @@ class Reporter:
 
         warnings.warn(message, stacklevel=3)
 
-    def warn_once(self, message: str) -> None:
-        """Report something that need not be said again."""
-        told: set[str] = self.__dict__.setdefault("_told", set())
-        if message not in told:
-            told.add(message)
-            self.warn(message)
-
     @contextlib.contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
         """Show progress of one task while the block runs."""

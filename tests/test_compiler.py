@@ -11,7 +11,6 @@ import pytest
 from ddbench import compiler, environment
 from ddbench.context import Machine
 from ddbench.errors import DDBenchError
-from ddbench.ui import Reporter
 
 
 @pytest.fixture
@@ -94,17 +93,3 @@ def test_records_say_which_compiler_made_the_kernels(monkeypatch, reason):
     found = environment.describe.__wrapped__()
     assert found["kernels"] == ("none" if reason else "compiled")
     assert found["compiler"] == ("none: none here" if reason else f"Python {sys.version.split()[0]}")
-
-
-def test_a_run_without_kernels_says_so_once(monkeypatch, ctx):
-    said: list[str] = []
-
-    class Listening(Reporter):
-        def warn(self, message: str) -> None:
-            said.append(message)
-
-    ctx.reporter = Listening()
-    monkeypatch.setattr(compiler, "obstacle", lambda: "there is none")
-    for number in range(2):
-        ctx.step("some", {"number": number}, lambda step: None)
-    assert len(said) == 1 and "without compiled kernels, for there is none" in said[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from functools import partial
 
 import pytest
@@ -193,11 +194,16 @@ def test_a_convnet_is_the_same_network_with_them(precision):
 
 def test_without_a_compiler_the_norm_works(monkeypatch):
     monkeypatch.setattr(compiler, "obstacle", lambda: "there is no C compiler")
-    native.compiled.cache_clear()
+    for cached in (native.compiled, native._tell):
+        cached.cache_clear()
     try:
         with native.kernels():
             x = torch.randn(2, 8, 4, 4).contiguous(memory_format=torch.channels_last)
-            assert not native.fits(x, torch.ones(8), torch.zeros(8))
+            with pytest.warns(UserWarning, match="Without compiled kernels, for there is no C compiler"):
+                assert not native.fits(x, torch.ones(8), torch.zeros(8))
+            with warnings.catch_warnings():
+                warnings.simplefilter("error")  # said once
+                assert not native.fits(x.bfloat16(), torch.ones(8), torch.zeros(8))
             assert torch.allclose(InstanceNorm(8)(x), F.instance_norm(x), atol=1e-6)
     finally:
         native.compiled.cache_clear()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import warnings
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -46,9 +47,22 @@ def kernels() -> Iterator[None]:
 @functools.cache
 def compiled(dtype: torch.dtype = torch.float32) -> ctypes.CDLL | None:
     """Compile and load the kernels of a type, or return None where there are none: see ``compiler.obstacle``."""
-    if dtype not in SUFFIX or compiler.obstacle():
+    if dtype not in SUFFIX:
+        return None
+    if reason := compiler.obstacle():
+        _tell(reason)
         return None
     return compiler.library(SOURCE, f"TYPE={SUFFIX[dtype]}")
+
+
+@functools.cache
+def _tell(reason: str) -> None:
+    """Say once what is different without kernels."""
+    warnings.warn(
+        f"Without compiled kernels, for {reason}: ConvNets take twice as long, and last digits differ from those of"
+        " machines that have them.",
+        stacklevel=2,
+    )
 
 
 def fits(x: Tensor, weight: Tensor, bias: Tensor, *, pooled: bool = False) -> bool:

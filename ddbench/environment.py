@@ -51,17 +51,13 @@ def _processes() -> dict[str, int]:
     return {"processes": launched()} if launched() > 1 else {}
 
 
-def threads() -> int | None:
+def threads() -> int:
     """Return the number of threads that torch takes: sums in another order change the last digits of a training."""
     if (torch := sys.modules.get("torch")) is not None:
         return int(torch.get_num_threads())
     chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
-    return int(chosen) if chosen.isdigit() else _processors()
-
-
-def _processors() -> int | None:
-    """Return how many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(chosen), most) if chosen.isdigit() else most
 
 
 def _is_cli() -> bool:

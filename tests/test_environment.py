@@ -27,6 +27,7 @@ def test_a_recorded_command_names_no_folder(monkeypatch, argument, shown):
 
 def test_the_number_of_threads_is_recorded(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)  # not imported yet
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     for chosen in ("3", "3,2"):
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
         assert environment.describe.__wrapped__()["threads"] == 3

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +20,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Progress = Callable[[int, int], None]
+
+#: Pixels that a side can be asked to have; networks see far fewer, and a slip of the keyboard would run for hours.
+LARGEST_SIDE = 2048
 
 
 class ImageSource(ABC):
@@ -110,11 +115,13 @@ class FileImages(ImageSource):
 
         path = Path(self.paths[index])
         try:
+            if not stat.S_ISREG(os.stat(path).st_mode):  # noqa: PTH116 (a million of them); a pipe would wait for ever
+                raise OSError("it is no ordinary file")
             with Image.open(path) as image:
                 # JPEG can decode at a fraction of its size, which is most of the work for small targets.
                 image.draft("RGB" if self.channels == 3 else "L", (2 * size, 2 * size))
                 return fit(image, size, self.channels)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        except Exception as error:  # decoders raise whatever damaged bytes lead them into
             raise DataError(
                 f"Image {path.parent.name}/{path.name} cannot be read: {why(path, error)}",
                 hint="Replace or remove this file, then run the command again.",

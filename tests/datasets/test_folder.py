@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 
 import numpy as np
@@ -75,10 +76,12 @@ def test_grey_images_have_one_channel(load, tmp_path, draw):
     ("file", "text"),
     [
         ("names.txt", "a_dog Dalmatian, coach dog\nb cat\n"),
-        ("names.txt", "Dalmatian\ncat\n"),
+        ("names.txt", "\ufeffa_dog\tDalmatian\r\nb\tcat\r\n"),
+        ("names.txt", "id,name\na_dog,Dalmatian\nb,cat\nothers,horse\n"),
+        ("names.txt", "# of pets\na_dog: Dalmatian\nb; cat\n"),
         ("names.toml", '[names]\nb = "cat"\na_dog = "Dalmatian"\n'),
         ("classes.json", '{"b": "cat", "a_dog": "Dalmatian"}'),
-        ("classes.json", '["Dalmatian", "cat"]'),
+        ("classes.json", '\ufeff{"b": "cat", "a_dog": "Dalmatian", "other": 3}'),
     ],
 )
 def test_readable_names_from_a_file(load, tree, file, text):
@@ -95,7 +98,18 @@ def test_readable_names_from_a_file(load, tree, file, text):
 @pytest.mark.parametrize(
     ("file", "text", "message"),
     [
-        ("names.txt", "one\ntwo\nthree\n", "3 names for 2 classes"),
+        ("names.txt", "one\ntwo\nthree\n", r"no name for class 'a_dog' \(2 of 2 missing\)"),
+        ("names.txt", "Dalmatian\ncat\n", r"no name for class 'a_dog' \(2 of 2 missing\)"),  # whose is anybody's guess
+        ("names.txt", "b\na_dog\n", "no name for class 'a_dog'"),
+        ("names.txt", "0 Dalmatian\n1 cat\n", "no name for class 'a_dog'"),
+        ("names.txt", "a_dgo Dalmatian\nb cat\n", r"no name for class 'a_dog' \(1 of 2 missing\)"),
+        ("names.txt", "a_dog 0\nb 1\n", "has numbers for names, such as '0' for 'a_dog'"),
+        ("names.txt", "a_dog ,\nb cat\n", "an empty name for class 'a_dog'"),
+        ("names.txt", "a_dog Dalmatian\nb cat\nb dog\n", "names class 'b' twice: 'cat' and 'dog'"),
+        ("classes.json", '["Dalmatian", "cat"]', "no table from class folders to names"),
+        ("classes.json", '{"a_dog": 0, "b": 1}', "the name of 'a_dog' is no text"),
+        ("classes.json", '{"a_dog": "x", "b": "y", "b": "z"}', "a key stands in it twice"),
+        ("names.txt", "", "no name for class 'a_dog'"),
         ("names.toml", 'b = "cat"', "no name for class 'a_dog'"),
         ("names.toml", "b = ", "names.toml cannot be read"),
         ("classes.json", "3", "classes.json cannot be read"),
@@ -105,6 +119,154 @@ def test_a_wrong_file_of_names_is_explained(load, tree, file, text, message):
     (tree / file).write_text(text, "utf-8")
     with pytest.raises(ddbench.DataError, match=message):
         load(f"folder:{tree}")
+
+
+def test_an_id_that_is_the_beginning_of_another_is_not_guessed(load, tree):
+    for split in ("train", "test"):
+        (tree / split / "b").rename(tree / split / "a_dog too")
+    (tree / "names.txt").write_text("a_dog too good\na_dog Dalmatian\n")
+    with pytest.raises(ddbench.DataError, match="'a_dog too good' may be of class 'a_dog' or 'a_dog too'"):
+        load(f"folder:{tree}")
+
+
+def test_names_that_are_read_without_being_asked_for_are_told(load, tree):
+    (tree / "names.txt").write_text("a_dog Dalmatian\nb cat\n")
+    assert "class names of names.txt" in load(f"folder:{tree}").origin
+    (tree / "classes.json").write_text('{"a_dog": "poodle", "b": "cat"}')
+    with pytest.raises(ddbench.DataError, match=r"pets has names.txt and classes.json") as caught:
+        load(f"folder:{tree}")
+    assert "data.names=" in caught.value.hint
+    assert load(f"folder:{tree}", names="classes.json").class_names[0] == "poodle"
+
+
+def test_numbered_folders_are_named_by_their_numbers(load, tmp_path, draw):
+    for number in range(12):
+        for i in range(2):
+            draw(tmp_path / "n" / str(number) / f"{i}.png", number * 9 + i)
+    (tmp_path / "n/names.txt").write_text("\n".join(f"{number} name{number}" for number in range(12)))
+    data = load(f"folder:{tmp_path / 'n'}")
+    assert data.class_names == tuple(f"name{key}" for key in data.class_ids)
+
+
+def test_accents_in_two_spellings_are_one_class(load, tree):
+    composed, apart = "caf\u00e9", "cafe\u0301"
+    (tree / "train/b").rename(tree / "train" / apart)
+    (tree / "test/b").rename(tree / "test" / composed)
+    (tree / "names.txt").write_text(f"a_dog dog\n{apart} coffee\n", "utf-8")
+    data = load(f"folder:{tree}")
+    assert data.class_ids == ("a_dog", composed)
+    assert data.class_names == ("dog", "coffee")
+    assert data.train.ids[-1] == f"{composed}/3.png"
+    shutil.copytree(tree / "train" / apart, tree / "train" / composed)
+    with pytest.raises(ddbench.DataError, match="train has two class folders 'caf\u00e9'"):
+        load(f"folder:{tree}")
+
+
+@pytest.mark.parametrize("where", ["train/b/0.png", "train/b", "train/b/inner"])
+def test_names_that_are_not_utf8_are_named(load, tree, where):
+    (tree / "train/b/inner").mkdir()
+    shutil.copy(tree / "test/b/0.png", tree / "train/b/inner/0.png")
+    path = tree / where
+    path.rename(path.with_name(os.fsdecode(b"caf\xe9") + path.suffix))
+    with pytest.raises(ddbench.DataError, match=r"caf\\xe9(\.png|/0\.png)? has a name that is not UTF-8"):
+        load(f"folder:{tree}")
+
+
+def test_links_to_folders_are_followed_but_not_in_circles(load, tree):
+    more = tree.parent / "more"
+    shutil.copytree(tree / "train" / "b", more)
+    (tree / "train/b/more").symlink_to(more)
+    (tree / "train/a_dog/up").symlink_to(tree / "train")
+    (tree / "train/a_dog/all").symlink_to(tree.parent)
+    (tree / "train/b/self").symlink_to(tree / "train/b")
+    data = load(f"folder:{tree}")
+    assert data.train.counts(2) == [3, 8]
+    assert "b/more/0.png" in data.train.ids
+
+
+def test_pipes_and_devices_are_named_and_never_opened(load, tree):
+    os.mkfifo(tree / "train/b/pipe.png")
+    with pytest.raises(ddbench.DataError, match=r"image b/pipe.png is a pipe or a device"):
+        load(f"folder:{tree}")
+    (tree / "train/b/pipe.png").unlink()
+    (tree / "train/b/zero.png").symlink_to("/dev/zero")
+    with pytest.raises(ddbench.DataError, match=r"image b/zero.png is a pipe or a device"):
+        load(f"folder:{tree}")
+    with pytest.raises(ddbench.DataError, match="no ordinary file"):
+        ddbench.FileImages([tree / "train/b/zero.png"]).load(0, 8)
+    (tree / "train/b/zero.png").unlink()
+    os.mkfifo(tree / "names.txt")
+    with pytest.raises(ddbench.DataError, match=r"names.txt is a pipe"):
+        load(f"folder:{tree}")
+
+
+@pytest.mark.parametrize(
+    ("content", "what"), [(b"version https://git-lfs.github.com/spec/v1\noid", "LFS"), (b"<!DOCTYPE html>", "web page")]
+)
+def test_what_stands_in_for_an_image_is_named(load, tree, content, what):
+    (tree / "train/b/1.png").write_bytes(content)
+    with pytest.raises(ddbench.DataError, match=rf"image b/1.png cannot be read .*{what}"):
+        load(f"folder:{tree}")
+
+
+def test_test_images_that_are_training_images_are_told(load, tree):
+    shutil.copy(tree / "train/b/0.png", tree / "test/b/9.png")
+    with pytest.warns(UserWarning, match="1 of 5 test images are training images"):
+        load(f"folder:{tree}")
+    shutil.rmtree(tree / "test")
+    shutil.copytree(tree / "train", tree / "test")
+    with pytest.warns(UserWarning, match="all 7 test images are training images"):
+        load(f"folder:{tree}")
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("mode", ["RGB", "P", "CMYK", "RGBA"])
+def test_one_image_in_colour_makes_all_colour(load, tmp_path, draw, split, mode):
+    for part in ("train", "test"):
+        for name in "ab":
+            for i in range(130):  # more than any sample would look at
+                draw(tmp_path / "x" / part / name / f"{i:03d}.png", i + 1000 * (part == "test"), (8, 8), "L")
+    ending = "tiff" if mode == "CMYK" else "png"
+    coloured = Image.new("RGB", (8, 8), (255, 0, 0)).convert(mode)
+    coloured.save(tmp_path / "x" / split / "b" / f"077.{ending}")
+    data = load(f"folder:{tmp_path / 'x'}")
+    images, _ = data.arrays(split)
+    assert data.channels == 3
+    pixel = images[
+        data.train.ids.index(f"b/077.{ending}") if split == "train" else data.test.ids.index(f"b/077.{ending}")
+    ]
+    assert pixel[0, 0, 0] > 200 and pixel[0, 0, 1] < 60
+
+
+def test_a_side_is_native_only_if_every_image_has_it(load, tmp_path, draw):
+    for name in "ab":
+        for i in range(130):
+            draw(tmp_path / "x" / name / f"{i:03d}.png", i, (8, 8), "L")
+    assert load(f"folder:{tmp_path / 'x'}").image_size == 8
+    draw(tmp_path / "x" / "a" / "077.png", 1, (9, 9), "L")
+    assert load(f"folder:{tmp_path / 'x'}").image_size == 32
+
+
+def test_what_decoding_leaves_out_is_told(load, tree):
+    Image.new("RGBA", (12, 12), (9, 8, 7, 0)).save(tree / "train/b/7.png")
+    turned = Image.new("RGB", (12, 12), (9, 8, 7))
+    exif = turned.getexif()
+    exif[0x0112] = 6
+    turned.save(tree / "train/b/8.jpg", exif=exif)
+    frames = [Image.new("L", (12, 12), level) for level in (0, 255)]
+    frames[0].save(tree / "train/b/9.gif", save_all=True, append_images=frames[1:])
+    with pytest.warns(UserWarning) as warned:
+        load(f"folder:{tree}")
+    told = " ".join(str(each.message) for each in warned)
+    assert "1 image(s) have transparency, which is left out" in told and "first is b/7.png" in told
+    assert "1 image(s) are marked as turned (EXIF)" in told and "first is b/8.jpg" in told
+    assert "1 image(s) of several frames" in told and "first is b/9.gif" in told
+
+
+@pytest.mark.parametrize("side", [3, 2049, 10**9])
+def test_a_side_out_of_bounds_is_refused_before_anything_is_read(load, tree, side):
+    with pytest.raises(ddbench.UsageError, match="size"):
+        load(f"folder:{tree}", size=side)
 
 
 def test_synset_folders_get_readable_names(load, tmp_path, draw):
@@ -200,6 +362,55 @@ def test_folders_named_as_splits_are_not_taken_for_classes(load, tree, names):
     shutil.rmtree(tree / "kept")
     with pytest.raises(ddbench.DataError, match=f"has {' and '.join(sorted(names))}, but not both"):
         load(f"folder:{tree}")
+
+
+@pytest.mark.parametrize(
+    "folders",
+    [
+        ("training_set/training_set/cat", "test_set/test_set/cat"),  # Kaggle's
+        ("seg_train/seg_train/cat", "seg_test/seg_test/cat", "seg_pred/seg_pred"),  # Intel's
+        ("train/cat", "train/dog", "test", "unlabeled"),  # STL-10's
+        ("cat", "dog", "test"),
+        ("cat", "dog", "unlabelled"),
+        ("birds_train/robin", "birds_test/robin"),
+        ("trainset", "testset"),
+        ("images_train2017", "images_val2017"),
+        ("x_train", "x_test"),
+        ("images", "labels"),
+    ],
+)
+def test_splits_under_other_names_are_not_taken_for_classes(load, tmp_path, draw, folders):
+    for number, name in enumerate(folders):
+        for i in range(2):
+            draw(tmp_path / "x" / name / f"{i}.png", number * 9 + i)
+    with pytest.raises(ddbench.DataError, match=r"but not both|no classes by their names"):
+        load(f"folder:{tmp_path / 'x'}")
+
+
+def test_splits_inside_of_classes_are_not_mixed(load, tree):
+    for split in ("train", "test"):
+        for name in ("a_dog", "b"):
+            (tree.parent / "x" / name).mkdir(parents=True, exist_ok=True)
+            (tree / split / name).rename(tree.parent / "x" / name / split)
+    with pytest.raises(ddbench.DataError, match="class folder a_dog has test and train inside"):
+        load(f"folder:{tree.parent / 'x'}")
+
+
+@pytest.mark.parametrize("classes", [("test_tube", "beaker"), ("bullet_train", "bus"), ("dev_board", "train_station")])
+def test_classes_whose_names_sound_like_splits_are_classes(load, tmp_path, draw, classes):
+    for number, name in enumerate(classes):
+        for i in range(2):
+            draw(tmp_path / "x" / name / f"{i}.png", number * 9 + i)
+    assert load(f"folder:{tmp_path / 'x'}").class_ids == tuple(sorted(classes))
+
+
+def test_trains_are_a_class_inside_of_a_split(load, tmp_path, draw):
+    for split in ("train", "test"):
+        for number, name in enumerate(("bus", "train", "tram")):  # as CIFAR-100's folders
+            for i in range(2):
+                draw(tmp_path / "x" / split / name / f"{i}.png", number * 9 + i + 100 * (split == "test"))
+    for place in ("x", "x/train"):
+        assert load(f"folder:{tmp_path / place}").class_ids == ("bus", "train", "tram")
 
 
 @pytest.mark.parametrize(("kind", "mode"), [(np.uint16, "I;16"), (np.int32, "I"), (np.float32, "F")])

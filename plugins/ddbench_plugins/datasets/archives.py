@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import lzma
 import shutil
 import tarfile
 import tempfile
@@ -14,6 +16,13 @@ from pathlib import Path
 from ddbench.errors import DataError
 from ddbench.reading import check_file
 
+#: Unpacked bytes per packed byte, beyond LARGE: pictures hardly shrink when they are packed.
+RATIO, LARGE = 20, 2**30
+#: What a damaged archive raises; RuntimeError: it is encrypted; NotImplementedError: a compression nobody knows.
+DAMAGED = (
+    *(EOFError, RuntimeError, NotImplementedError, ValueError, gzip.BadGzipFile),
+    *(tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError),
+)
 #: ``{"url": …, "checksum": "md5:…"}``; the checksum may be missing.
 Archive = Mapping[str, str]
 
@@ -63,15 +72,29 @@ def unpack(path: Path, archive: Archive) -> None:
                 )
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".unpacking-") as temporary:
         try:
-            if path.suffix == ".zip":
-                with zipfile.ZipFile(path) as packed:
-                    packed.extractall(temporary)
-            else:
-                with tarfile.open(path) as packed:
-                    packed.extractall(temporary, filter="data")
-        except (EOFError, tarfile.TarError, zipfile.BadZipFile, zlib.error) as error:
+            _extract(path, Path(temporary), RATIO * path.stat().st_size + LARGE)
+        except DAMAGED as error:
             raise DataError(f"{path.name} cannot be unpacked: {error}", hint=hint) from error
         for entry in sorted(Path(temporary).iterdir()):
             target = path.parent / entry.name
             if not target.exists():
                 shutil.move(entry, target)
+
+
+def _extract(path: Path, folder: Path, most: int) -> None:
+    """Unpack an archive into a folder, as long as that takes no more bytes than ``most``."""
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path) as packed:
+            _check_size(sum(member.file_size for member in packed.infolist()), most)
+            packed.extractall(folder)
+        return
+    total = 0
+    with tarfile.open(path) as packed:
+        for member in packed:
+            _check_size(total := total + member.size, most)
+            packed.extract(member, folder, filter="data")
+
+
+def _check_size(size: int, most: int) -> None:
+    if size > most:
+        raise tarfile.TarError(f"it unpacks to more than {most / 1e9:,.1f} GB, so it does not hold pictures alone")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,9 +79,12 @@ def from_arrays(
     """
     for what, part in (("training", train), ("test", test)):
         check(part, len(classes.ids), f"{name}: the {what} split")
+    if len(classes.ids) < 2:
+        raise DataError(f"{name} has one class; at least two are needed.", hint="Add images of other classes.")
     if train.images.shape[-1] != test.images.shape[-1]:
         raise DataError(
-            f"{name}: training images have {train.images.shape[-1]} channels, test images {test.images.shape[-1]}."
+            f"{name}: training images have {train.images.shape[-1]} channels, test images {test.images.shape[-1]}.",
+            hint="Save both splits with 1 channel, or both with 3.",
         )
     size = image_size or min(train.images.shape[1:3])
     mean, std = stats or measure(train.images)
@@ -112,14 +116,39 @@ def check(part: Part, num_classes: int, who: str) -> None:
             hint="Images must be uint8 [N, H, W] or [N, H, W, 1 or 3], with values 0…255.",
         )
     if labels.ndim != 1 or len(labels) != len(images):
-        raise DataError(f"{who} has {len(images)} images but labels of shape {list(labels.shape)}.")
+        raise DataError(
+            f"{who} has {len(images)} images but labels of shape {list(labels.shape)}.", hint="Give one per image."
+        )
     if labels.dtype != np.int64:
-        raise DataError(f"{who} has labels of type {labels.dtype} instead of int64.")
-    counts = np.bincount(labels[labels >= 0], minlength=num_classes)
-    if labels.size and (labels.min() < 0 or len(counts) > num_classes):
-        raise DataError(f"{who} has labels from {labels.min()} to {labels.max()}, outside 0…{num_classes - 1}.")
+        raise DataError(f"{who} has labels of type {labels.dtype} instead of int64.", hint="Save class numbers.")
+    if not len(labels):
+        raise DataError(f"{who} has no images.", hint="Both splits need images of every class.")
+    if labels.min() < 0 or labels.max() >= num_classes:
+        raise DataError(
+            f"{who} has labels from {labels.min()} to {labels.max()}, outside 0…{num_classes - 1}.",
+            hint="Labels are places in the list of classes, counted from 0.",
+        )
+    counts = np.bincount(labels, minlength=num_classes)
     if (counts == 0).any():
-        raise DataError(f"{who} has no image of class number {int(np.argmin(counts))}.")
+        raise DataError(
+            f"{who} has no image of class number {int(np.argmin(counts))}.",
+            hint="Both splits need images of every class; add some, or leave the class out of both.",
+        )
+
+
+def repeated(train: Iterable[Any], test: Iterable[Any], who: str) -> str:
+    """Return what to say of test images that are training images, or nothing if there are none.
+
+    Args:
+        train, test: images, or what is equal for equal images.
+        who: what they are images of.
+    """
+    known = {hashlib.sha256(bytes(image)).digest() for image in train}
+    seen = [hashlib.sha256(bytes(image)).digest() in known for image in test]
+    if not any(seen):
+        return ""
+    count = f"all {len(seen):,}" if all(seen) else f"{sum(seen):,} of {len(seen):,}"
+    return f"{who}: {count} test images are training images, too; a score on them says nothing."
 
 
 def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -177,7 +206,15 @@ def relabel(labels: NDArray[np.int64], found: Sequence[str], wanted: Sequence[st
     if list(found) == list(wanted):
         return labels
     if sorted(found) != sorted(wanted):
-        odd = sorted(set(found) ^ set(wanted))
-        raise DataError(f"{who} has other classes than it should: {', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}.")
+        odd = sorted(set(found) ^ set(wanted)) or [name for name in found if list(found).count(name) > 1]
+        raise DataError(
+            f"{who} has other classes than it should: {', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}.",
+            hint=f"Wanted: {', '.join(wanted[:12])}{' …' if len(wanted) > 12 else ''}.",
+        )
+    if labels.size and (labels.min() < 0 or labels.max() >= len(found)):
+        raise DataError(
+            f"{who} has labels from {labels.min()} to {labels.max()}, outside 0…{len(found) - 1}.",
+            hint="Labels are places in the list of classes, counted from 0.",
+        )
     position = {name: i for i, name in enumerate(wanted)}
     return np.array([position[name] for name in found], np.int64)[labels]

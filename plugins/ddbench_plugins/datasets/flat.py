@@ -12,7 +12,8 @@ from pathlib import Path
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench_plugins.datasets.listing import File, Files, check, facts, is_image
+from ddbench.reading import MOST_TEXT, check_file, read_bytes, read_text
+from ddbench_plugins.datasets.listing import File, Files, check, check_text, facts, is_image
 
 #: A file name and its synset, as in Tiny-ImageNet's annotations and Kaggle's solution file.
 ROW = re.compile(r"^([^,\s]+)[,\s]+(n\d{8})\b")
@@ -52,8 +53,20 @@ def read_labels(path: Path) -> dict[str, str]:
         DataError: the file is not what its name says.
     """
     try:
+        if not path.is_dir():
+            check_file(path)
         labels = READERS[path.name](path)
-    except (OSError, EOFError, ValueError, KeyError, TypeError, IndexError, tarfile.TarError, zlib.error) as error:
+    except (
+        DataError,
+        OSError,
+        EOFError,
+        ValueError,
+        KeyError,
+        TypeError,
+        IndexError,
+        tarfile.TarError,
+        zlib.error,
+    ) as error:
         raise DataError(f"The labels in {path.name} cannot be read: {error}", hint=f"Known: {KNOWN}.") from error
     if not labels:
         raise DataError(f"{path.name} labels no image.", hint=f"Known: {KNOWN}.")
@@ -72,6 +85,7 @@ def scan_flat(ctx: ddbench.Context, images: Path, labels: Mapping[str, str], cla
     for entry in os.scandir(images):
         if entry.name.startswith(".") or not is_image(entry.name):
             continue
+        check_text(entry.name, f"{who}: the file")
         synset = labels.get(os.path.splitext(entry.name)[0], "")  # noqa: PTH122
         if not synset:
             unknown.append(entry.name)
@@ -88,19 +102,21 @@ def scan_flat(ctx: ddbench.Context, images: Path, labels: Mapping[str, str], cla
 
 
 def _rows(path: Path) -> dict[str, str]:
-    with path.open(encoding="utf-8") as lines:
-        rows = [match.groups() for match in map(ROW.match, lines) if match]
-    return {name.partition(".")[0]: synset for name, synset in rows}
+    labels: dict[str, str] = {}
+    for match in map(ROW.match, read_text(path, DataError).splitlines()):
+        if match and labels.setdefault(name := match[1].partition(".")[0], match[2]) != match[2]:
+            raise ValueError(f"it gives {name} two labels")
+    return labels
 
 
 def _synsets(path: Path) -> dict[str, str]:
-    return _numbered(path.read_text("utf-8").split())
+    return _numbered(read_text(path, DataError).split())
 
 
 def _devkit(path: Path) -> dict[str, str]:
     """Read the development kit, unpacked or not: numbers of classes, and the table of what the numbers mean."""
     if path.is_dir():
-        truth, meta = ((path / name).read_bytes() for name in (TRUTH, META))
+        truth, meta = (read_bytes(path / name, DataError) for name in (TRUTH, META))
     else:
         with tarfile.open(path) as archive:
             truth, meta = (_member(archive, f"{DEVKIT}/{name}") for name in (TRUTH, META))
@@ -113,8 +129,8 @@ def _devkit(path: Path) -> dict[str, str]:
 
 def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
-    if file is None:
-        raise ValueError(f"{name} is no file")
+    if file is None or archive.getmember(name).size > MOST_TEXT:
+        raise ValueError(f"{name} is no file, or too large")
     return file.read()
 
 

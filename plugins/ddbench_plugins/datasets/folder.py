@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,15 +12,30 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench_plugins.datasets.listing import Files, class_folders, scan
+from ddbench.images import LARGEST_SIDE
+from ddbench_plugins.datasets.arrays import repeated
+from ddbench_plugins.datasets.headers import GREY, TOLD, look_at
+from ddbench_plugins.datasets.listing import Files, Layout, check_text, class_folders, classes_of, scan
 from ddbench_plugins.datasets.names import FILES, guess, read_names
 from ddbench_plugins.datasets.places import looked_in, roots
 from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.datasets.trees import TreeImages, from_trees
 
 TEST_NAMES = ("test", "val", "validation", "valid")
-#: Folders of these names alone are splits, not classes.
-SPLIT_NAMES = frozenset({"train", "training", "testing", "eval", "dev", *TEST_NAMES})
+_SPLIT = (
+    r"(?:train|training|trn|trainval|test|testing|tst|val|valid|validation|eval|evaluation|dev|pred|predict|holdout"
+    r"|hold[\W_]*out|unlabell?ed|unsup|unsupervised)"
+)
+#: Names of splits, alone or with words around them that say no more: training_set, seg_test, val2017, unlabeled.
+SPLIT_NAME = re.compile(
+    rf"(?:(?:[a-z]|seg|my|new|all|full|original|raw|images?|data|dataset|set)[\W_]+)*{_SPLIT}"
+    r"(?:[\W_]*(?:sets?|split|data|dataset|images?|imgs?|pics|pictures|samples|folder|dir|seg|\d+))*",
+    re.IGNORECASE,
+)
+#: A split's name inside another one: birds_train beside birds_test.
+SPLIT_PART = re.compile(rf"(?<![^\W_]){_SPLIT}(?![^\W\d_])", re.IGNORECASE)
+#: Folders that hold the parts of a data set, whatever its classes are.
+PART_NAMES = frozenset({"images", "imgs", "jpegimages", "labels", "masks", "annotations"})
 #: Uniform images up to this side are used as they are.
 NATIVE_LIMIT = 64
 DEFAULT_SIZE = 32
@@ -32,13 +50,14 @@ class Folder(ddbench.DatasetLoader):
         size: int | None = Field(
             None,
             ge=4,
+            le=LARGEST_SIDE,
             description="Side that methods see. When none: the images' own if all are squares of one side up to"
             f" {NATIVE_LIMIT}, else {DEFAULT_SIZE}.",
         )
         names: str | None = Field(
             None,
-            description="File of readable class names: lines '<folder> <name>', a TOML or JSON table, or one name per"
-            f" line in class order. When none: {', '.join(FILES)} in the folder, else the folders' names.",
+            description="File of readable class names: lines '<folder> <name>', or a TOML or JSON table. When none:"
+            f" {', '.join(FILES)} in the folder, else the folders' names.",
         )
         test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of test images if there is no test folder.")
         split_seed: int = Field(0, description="Seed of that split.")
@@ -53,39 +72,94 @@ class Folder(ddbench.DatasetLoader):
         options = ctx.options
         folder = find_folder(argument)
         name = f"folder:{folder.resolve().name}"
-        train_folder = folder / "train"
-        test_folder = next((folder / n for n in TEST_NAMES if class_folders(folder / n)), None)
-        if class_folders(train_folder) and test_folder is not None:
-            classes = matching_classes(train_folder, test_folder, name)
-            train, test = (scan(ctx, f, classes, f"{name}, {f.name}") for f in (train_folder, test_folder))
-            how = f"folders train and {test_folder.name}"
-        else:
-            classes = class_folders(folder)
-            if classes and {each.lower() for each in classes} <= SPLIT_NAMES:
-                raise DataError(
-                    f"{name} has {' and '.join(classes)}, but not both PATH/train/<class>/… and PATH/test/<class>/….",
-                    hint=f"Call the folders train and {', '.join(TEST_NAMES[:-1])} or {TEST_NAMES[-1]}, with a folder"
-                    " per class in each; or name the one folder that is to be split: folder:PATH/train.",
-                )
-            if len(classes) < 2:
-                raise DataError(
-                    f"{name} has {len(classes)} class folder(s); at least two are needed.",
-                    hint="Put the images of each class in a folder of its own: PATH/<class>/… or PATH/train/<class>/….",
-                )
-            train, test = divide(scan(ctx, folder, classes, name), classes, options.test_fraction, options.split_seed)
-            how = f"stratified split with seed {options.split_seed}, {options.test_fraction:g} of it for testing"
-        side, channels = probe(train)
+        parts, classes, how = self._split(ctx, folder, name)
+        train, test = parts
+        side, channels = probe(ctx, parts, name)
+        names, source = class_names(folder, classes, options.names)
+        if source and options.names is None:
+            ctx.log(f"{name}: class names are read from {source}, found in the folder")
+        images = [
+            TreeImages(ctx, files, channels, f"{name} ({split})") for split, files in (("train", train), ("test", test))
+        ]
+        if found := repeated(images[0].digests(), images[1].digests(), name):
+            ctx.warn(found)
         return from_trees(
             name,
             classes,
-            class_names(folder, classes, options.names),
-            TreeImages(ctx, train, channels, f"{name} (train)"),
-            TreeImages(ctx, test, channels, f"{name} (test)"),
+            names,
+            *images,
             image_size=options.size or side,
             flip=options.flip,
-            origin=f"image folder {folder.resolve().name} ({how}): {len(train):,} training and {len(test):,} test"
-            " images",
+            origin=f"image folder {folder.resolve().name} ({how}{f', class names of {source}' if source else ''}):"
+            f" {len(train):,} training and {len(test):,} test images",
         )
+
+    def _split(self, ctx: ddbench.Context, folder: Path, name: str) -> tuple[tuple[Files, Files], list[str], str]:
+        """Return training and test files, the ids of the classes, and a few words on the split."""
+        options = ctx.options
+        train_folder = folder / "train"
+        test_folder = next((folder / n for n in TEST_NAMES if class_folders(folder / n)), None)
+        if class_folders(train_folder) and test_folder is not None:
+            folders = [classes_of(part) for part in (train_folder, test_folder)]
+            classes = matching_classes(folders, (train_folder, test_folder), name)
+            check_classes(classes, name)
+            train, test = (
+                scan(ctx, part, list(found.values()), f"{name}, {part.name}", Layout(classes))
+                for part, found in zip((train_folder, test_folder), folders, strict=True)
+            )
+            return (train, test), classes, f"folders train and {test_folder.name}"
+        found = classes_of(folder)
+        refuse_splits(folder, found, name)
+        classes = list(found)
+        check_classes(classes, name)
+        files = scan(ctx, folder, list(found.values()), name, Layout(classes))
+        how = f"stratified split with seed {options.split_seed}, {options.test_fraction:g} of it for testing"
+        return divide(files, classes, options.test_fraction, options.split_seed), classes, how
+
+
+def check_classes(classes: Sequence[str], who: str) -> None:
+    """Refuse fewer than two classes.
+
+    Raises:
+        DataError: there are.
+    """
+    if len(classes) < 2:
+        raise DataError(
+            f"{who} has {len(classes)} class folder(s); at least two are needed.",
+            hint="Put the images of each class in a folder of its own: PATH/<class>/… or PATH/train/<class>/….",
+        )
+
+
+def refuse_splits(folder: Path, classes: Mapping[str, str], who: str) -> None:
+    """Refuse folders whose names say that they are splits or parts of a data set, not classes.
+
+    A class may be called ``train`` (CIFAR-100 has one) in a folder that itself is named as a split.
+
+    Raises:
+        DataError: there are such folders, here or inside all class folders.
+    """
+    bare = Counter(SPLIT_PART.sub("", each).lower() for each in classes if SPLIT_PART.search(each))
+    splits = [each for each in classes if SPLIT_NAME.fullmatch(each) or bare[SPLIT_PART.sub("", each).lower()] > 1]
+    holding = [each for each in splits if class_folders(folder / classes[each])]
+    inside_split = bool(SPLIT_NAME.fullmatch(folder.resolve().name))
+    if splits and (holding or len(splits) > 1 or len(splits) == len(classes) or not inside_split):
+        raise DataError(
+            f"{who} has {' and '.join(splits)}, but not both PATH/train/<class>/… and PATH/test/<class>/….",
+            hint=f"Call the folders train and {', '.join(TEST_NAMES[:-1])} or {TEST_NAMES[-1]}, with a folder"
+            " per class in each; or name the one folder that is to be split: folder:PATH/train. A class of such a name"
+            " needs another one.",
+        )
+    if classes and {each.lower() for each in classes} <= PART_NAMES:
+        raise DataError(
+            f"{who} has {' and '.join(classes)}, which are no classes by their names.",
+            hint="Put the images of each class in a folder of its own: PATH/<class>/… or PATH/train/<class>/….",
+        )
+    for each, name in classes.items():
+        if within := [inner for inner in class_folders(folder / name) if SPLIT_NAME.fullmatch(inner)]:
+            raise DataError(
+                f"{who}: class folder {each} has {' and '.join(within)} inside, so it is split already.",
+                hint="Put the splits above the classes: PATH/train/<class>/… and PATH/test/<class>/….",
+            )
 
 
 def find_folder(argument: str) -> Path:
@@ -97,25 +171,25 @@ def find_folder(argument: str) -> Path:
     places = [Path(argument).expanduser(), *(root / argument for root in roots())]
     for place in places:
         if place.is_dir():
+            check_text(place.resolve().name, "The folder")
             return place
     raise DataError(f"There is no folder {argument!r}.", hint=looked_in(places))
 
 
-def matching_classes(train: Path, test: Path, who: str) -> list[str]:
-    """Return the class folders that both splits have.
+def matching_classes(found: Sequence[Mapping[str, str]], folders: Sequence[Path], who: str) -> list[str]:
+    """Return the classes that both splits have.
 
     Raises:
         DataError: a class is in only one of them.
     """
-    classes, others = class_folders(train), class_folders(test)
-    if classes != others:
-        odd = sorted(set(classes) ^ set(others))
-        where = train.name if odd[0] in classes else test.name
+    train, test = found
+    if odd := sorted(set(train) ^ set(test)):
+        where, other = folders if odd[0] in train else reversed(folders)
         raise DataError(
-            f"{who}: class {odd[0]!r} is only in {where} ({len(odd)} such classes).",
-            hint=f"{train.name} and {test.name} must have the same class folders.",
+            f"{who}: class {odd[0]!r} is only in {where.name}, not in {other.name} ({len(odd)} such classes).",
+            hint=f"{folders[0].name} and {folders[1].name} must have the same class folders.",
         )
-    return classes
+    return list(train)
 
 
 def divide(files: Files, classes: list[str], fraction: float, seed: int) -> tuple[Files, Files]:
@@ -134,40 +208,42 @@ def divide(files: Files, classes: list[str], fraction: float, seed: int) -> tupl
     return Files(files[i] for i in train), Files(files[i] for i in test)
 
 
-def class_names(folder: Path, classes: list[str], chosen: str | None) -> tuple[str, ...]:
-    """Return readable names: from the chosen file, from one in the folder, or guessed from the folder names.
+def class_names(folder: Path, classes: Sequence[str], chosen: str | None) -> tuple[tuple[str, ...], str]:
+    """Return readable names and the file they come from: the chosen one, one in the folder, or none.
 
     Raises:
-        DataError: the chosen file does not exist, or a file lacks names.
+        DataError: the chosen file does not exist, several are in the folder, or a file lacks names.
     """
     if chosen is not None:
         places = [Path(chosen).expanduser(), folder / chosen]
         for place in places:
-            if place.is_file():
-                return read_names(place, classes)
+            if place.exists():
+                return read_names(place, classes), place.name
         raise DataError(f"There is no file of class names {chosen!r}.", hint=looked_in(places))
-    for name in FILES:
-        if (folder / name).is_file():
-            return read_names(folder / name, classes)
-    return tuple(guess(name) for name in classes)
+    there = [name for name in FILES if (folder / name).exists()]
+    if len(there) > 1:
+        raise DataError(
+            f"{folder.name} has {' and '.join(there)}.",
+            hint=f"Say which has the class names: -o data.names={there[0]}.",
+        )
+    if there:
+        return read_names(folder / there[0], classes), there[0]
+    return tuple(guess(name) for name in classes), ""
 
 
-def probe(files: Files) -> tuple[int, int]:
-    """Return the default side and the channels, from up to 200 files spread over the split.
+def probe(ctx: ddbench.Context, parts: Sequence[Files], who: str) -> tuple[int, int]:
+    """Return the default side and the channels, from a look at every image of all splits.
 
-    Images count as grey only if all probed ones are. Unreadable files are left to the decoder, which names them all.
+    Images count as grey only if all of them are. What decoding leaves out of some is told.
     """
-    from PIL import Image
-
-    sides: set[tuple[int, int]] = set()
-    modes: set[str] = set()
-    for index in np.unique(np.linspace(0, len(files) - 1, 200, dtype=int)):
-        try:
-            with Image.open(files[index].path) as image:
-                sides.add(image.size)
-                modes.add(image.mode)
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-            continue
+    seen = [look_at(ctx, files, who) for files in parts]
+    modes = {mode for each in seen for mode in each["modes"]}
+    sides = {tuple(side) for each in seen for side in each["sides"]}
+    for what in ("alpha", "turned", "frames"):
+        count = sum(each[what][0] for each in seen)
+        if count:
+            first = next(each[what][1] for each in seen if each[what][0])
+            ctx.warn(f"{who}: {TOLD[what].format(count=f'{count:,}', first=first)}")
     width, height = sides.pop() if len(sides) == 1 else (0, 1)
     side = width if width == height and 4 <= width <= NATIVE_LIMIT else DEFAULT_SIZE
-    return side, 1 if modes and modes <= {"1", "L", "LA", "I", "I;16"} else 3
+    return side, 1 if modes and modes <= GREY else 3

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+#: More than any of the published files has, unpacked.
+MOST_BYTES = 64 * 2**20
+
+
 class IdxFiles(ddbench.DatasetLoader):
     """Grey 28×28 images in four files, checked against published checksums.
 
@@ -50,9 +54,11 @@ class IdxFiles(ddbench.DatasetLoader):
         Raises:
             DataError: it is nowhere and cannot be downloaded, or a file does not match its checksum.
         """
+        if not self._locate():
+            download(self.name, self._fetch, self.instructions, self._places(), offline=ctx.machine.offline)
         folder = self._locate()
         if folder is None:
-            folder = download(self.name, self._fetch, self.instructions, self._places(), offline=ctx.machine.offline)
+            raise missing(self.name, self.instructions, self._places(), "although it was downloaded.")
         arrays = [self._read(folder, name) for name in self.checksums]
         train, test = (Part(arrays[i][..., None], arrays[i + 1].astype(np.int64)) for i in (0, 2))
         return from_arrays(
@@ -80,12 +86,11 @@ class IdxFiles(ddbench.DatasetLoader):
     def _locate(self) -> Path | None:
         return next((place for place in self._places() if all(locate(place, name) for name in self.checksums)), None)
 
-    def _fetch(self, folder: Path) -> Path:
+    def _fetch(self, folder: Path) -> None:
         import torchvision.datasets
 
         make: Any = getattr(torchvision.datasets, self.torchvision_class)
         make(str(folder), download=True)
-        return folder / self.torchvision_class / "raw"
 
     def _read(self, folder: Path, name: str) -> NDArray[np.uint8]:
         """Read one published file: uint8 [N, 28, 28] or [N].
@@ -98,7 +103,8 @@ class IdxFiles(ddbench.DatasetLoader):
             raise DataError(f"{self.name} lacks the file {name}.", hint=self.instructions)
         check_file(path)
         try:
-            raw = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                raw = file.read(MOST_BYTES)
         except (OSError, EOFError, zlib.error) as error:
             raise DataError(f"{path.name} cannot be read: {error}", hint=self.instructions) from error
         if hashlib.sha256(raw).hexdigest() != self.checksums[name]:

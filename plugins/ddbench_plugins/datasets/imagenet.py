@@ -14,6 +14,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
+from ddbench.images import LARGEST_SIDE
 from ddbench_plugins.datasets import archives
 from ddbench_plugins.datasets.flat import KNOWN, images_in, label_file, read_labels, scan_flat
 from ddbench_plugins.datasets.listing import Files, Layout, class_folders, scan
@@ -70,7 +71,12 @@ class ImageNetTree(ddbench.DatasetLoader):
     class Options(ddbench.Options):
         """Options of ImageNet's subsets."""
 
-        size: int = Field(64, ge=8, description="Side that evaluators see (methods may load at a size of their own).")
+        size: int = Field(
+            64,
+            ge=8,
+            le=LARGEST_SIDE,
+            description="Side that evaluators see (methods may load at a size of their own).",
+        )
 
     presets: ClassVar[Any] = (
         {

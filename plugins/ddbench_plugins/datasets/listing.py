@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import ddbench
 from ddbench.errors import DataError
+from ddbench_plugins.datasets.names import composed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -114,13 +116,54 @@ class Layout:
 
 
 PLAIN = Layout()
+PERMIT = "Its permissions must let you read it."
 
 
 def class_folders(folder: Path) -> list[str]:
-    """Return the names of the class folders of a tree, sorted; hidden ones do not count."""
+    """Return the names of the class folders of a tree as they are spelt there, sorted; hidden ones do not count.
+
+    Raises:
+        DataError: the folder cannot be listed, or a name is not UTF-8.
+    """
     if not folder.is_dir():
         return []
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError as error:
+        raise DataError(f"Folder {folder.name} cannot be listed: {error.strerror or error}.", hint=PERMIT) from error
+    for name in found:
+        check_text(name, f"{folder.name}: the class folder")
+    return sorted(found)
+
+
+def classes_of(folder: Path) -> dict[str, str]:
+    """Return the ids of the classes of a tree in order, each with the name of its folder.
+
+    An id is the name with its accents composed: copies of a tree may spell them in either of Unicode's two ways.
+
+    Raises:
+        DataError: two folders have the same name but for that; or as :func:`class_folders`.
+    """
+    found: dict[str, str] = {}
+    for name in class_folders(folder):
+        if found.setdefault(composed(name), name) != name:
+            raise DataError(
+                f"{folder.name} has two class folders {composed(name)!r}, whose accents are spelt in two ways.",
+                hint="Move the images of one into the other.",
+            )
+    return dict(sorted(found.items()))
+
+
+def check_text(name: str, what: str) -> None:
+    """Refuse a name on disk that is not UTF-8: it can be neither in a record nor in a key.
+
+    Raises:
+        DataError: it is not.
+    """
+    if not (name.isascii() or name == name.encode("utf-8", "replace").decode()):
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise DataError(f"{what} {shown} has a name that is not UTF-8.", hint="Rename it (convmv renames whole trees).")
 
 
 def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, layout: Layout = PLAIN) -> Files:
@@ -134,7 +177,8 @@ def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, l
         layout: how a published tree is laid out.
 
     Raises:
-        DataError: a class has no images, or a file is empty; all of them are counted and the first is named.
+        DataError: a class has no images, a name is not UTF-8, or a file is empty or none; all of them are counted and
+            the first is named.
     """
     others: list[str] = []
     files = Files(_listed(ctx, folder, classes, who, layout, others))
@@ -147,18 +191,22 @@ def scan(ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, l
 def _listed(
     ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, layout: Layout, others: list[str]
 ) -> Iterator[File]:
+    resolved = folder.resolve()
+    above = [_identity(each) for each in (resolved, *resolved.parents)]
     # Told to the reporter: a plan, which does no work and so has no progress, may look at names.
     with ctx.reporter.task(f"listing {who}", len(classes)) as advance:
         for label, name in enumerate(classes):
-            empty = True
+            last = ""
             prefix = layout.ids[label] if layout.ids else name
-            for identity, place, size, changed in sorted(_walk(str(folder / name), prefix, layout.inner)):
+            for identity, place, size, changed in sorted(_walk(str(folder / name), prefix, layout.inner, who, above)):
                 if is_image(identity):
-                    empty = False
+                    if identity == last:
+                        raise DataError(f"{who}: there are two images {identity}.", hint="Rename or remove one.")
+                    last = identity
                     yield File(label, identity, place, size, changed)
                 elif not identity.endswith(layout.others):
                     others.append(identity)
-            if empty:
+            if not last:
                 raise DataError(
                     f"{who}: class folder {name!r} has no images.",
                     hint=f"Known image files: {', '.join(sorted(SUFFIXES))}. Add images or remove the folder.",
@@ -175,35 +223,60 @@ def is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in SUFFIXES  # noqa: PTH122 (ten times as fast as pathlib)
 
 
+#: What is wrong with a file, in place of its size.
+DEAD, NO_FILE = -1, -2
+WRONG = {0: "empty", DEAD: "not readable", NO_FILE: "a pipe or a device, not a file"}
+
+
 def check(files: Sequence[File], who: str) -> None:
-    """Refuse empty files and dead links.
+    """Refuse empty files, dead links, pipes and devices.
 
     Raises:
         DataError: there are any; the first is named and all are counted.
     """
-    complain(who, [f"{file.id} is {'empty' if file.size == 0 else 'not readable'}" for file in files if file.size < 1])
+    complain(who, [f"{file.id} is {WRONG[file.size]}" for file in files if file.size in WRONG])
 
 
-def _walk(folder: str, prefix: str, inner: Sequence[str]) -> Iterator[tuple[str, str, int, int]]:
-    """Yield id, path, size (-1 for a dead link) and time of change of every file below a folder, except hidden ones."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            identity = f"{prefix}/{entry.name}"
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, prefix if entry.name in inner else identity, inner)
-                continue
+def _identity(folder: str | Path) -> tuple[int, int]:
+    about = os.stat(folder)  # noqa: PTH116 (a million of them)
+    return about.st_dev, about.st_ino
+
+
+def _walk(
+    folder: str, prefix: str, inner: Sequence[str], who: str, above: Sequence[tuple[int, int]]
+) -> Iterator[tuple[str, str, int, int]]:
+    """Yield id, path, size and time of change of every file below a folder, except hidden ones.
+
+    Links to folders are followed, as torchvision and timm do, but not back into a folder that they lie in.
+    """
+    try:
+        here = _identity(folder)
+        with os.scandir(folder) as found:
+            entries = list(found)
+    except OSError as error:
+        raise DataError(f"{who}: folder {prefix} cannot be listed: {error.strerror}.", hint=PERMIT) from error
+    if here in above:
+        return
+    for entry in entries:
+        identity = f"{prefix}/{entry.name}"
+        if entry.name.startswith("."):
+            continue
+        if not entry.name.isascii():
+            check_text(identity, f"{who}: the file")
+        if entry.is_dir():
+            inside = prefix if entry.name in inner else identity
+            yield from _walk(entry.path, inside, inner, who, (*above, here))
+        else:
             yield identity, entry.path, *facts(entry)
 
 
 def facts(entry: os.DirEntry[str]) -> tuple[int, int]:
-    """Return size (-1 for a dead link) and time of change of a file."""
+    """Return size (or what is wrong, as in ``WRONG``) and time of change of a file."""
     try:
         about = entry.stat()
     except OSError:
-        return -1, 0
-    return about.st_size, about.st_mtime_ns
+        return DEAD, 0
+    return (about.st_size if stat.S_ISREG(about.st_mode) else NO_FILE), about.st_mtime_ns
 
 
 def complain(who: str, problems: Sequence[str]) -> None:

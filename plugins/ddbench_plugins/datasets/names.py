@@ -8,16 +8,20 @@ import importlib.util
 import json
 import re
 import tomllib
-from collections.abc import Mapping, Sequence
+import unicodedata
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ddbench.errors import DataError
+from ddbench.reading import read_text
 
 #: Files looked for inside a folder of images.
 FILES = ("names.txt", "names.toml", "classes.json")
-
+#: Where an id may end in a line of text.
+ENDS = re.compile(r"[ \t,;:]")
+LAYOUT = "Give each class a line '<class folder> <name>', or write a TOML or JSON table from class folders to names."
 
 SYNSET = re.compile(r"n\d{8}")
 
@@ -68,40 +72,71 @@ def guess(class_id: str) -> str:
     return class_id.replace("_", " ").strip() or class_id
 
 
-def read_names(path: Path, class_ids: Sequence[str]) -> tuple[str, ...]:
-    """Return one readable name per class id.
+def composed(text: str) -> str:
+    """Return a text with its accents written in one of the two ways of Unicode, in which texts are compared."""
+    return unicodedata.normalize("NFC", text)
 
-    Accepted: ``.toml`` and ``.json`` tables from id to name (a JSON list of names in class order, too); text with lines
-    ``<id> <name>``, or one name per line in class order. Of several synonyms separated by commas the first is used.
+
+def read_names(path: Path, class_ids: Sequence[str]) -> tuple[str, ...]:
+    """Return one readable name per class id, found by the id and never by position.
+
+    Accepted: ``.toml`` and ``.json`` tables from id to name, and text with lines ``<id> <name>``, in which the id ends
+    at a space, a tab, a comma, a semicolon or a colon. Entries of other classes are left alone. Of several synonyms
+    separated by commas the first is used.
 
     Raises:
-        DataError: the file cannot be read, or names are missing.
+        DataError: the file cannot be read, names are missing, or a line can be of two classes.
     """
+    text = read_text(path, DataError)
     try:
-        text = path.read_text("utf-8")
-        found = _parse(path.suffix.lower(), text, class_ids)
-    except (OSError, ValueError) as error:
-        raise DataError(f"The class names in {path.name} cannot be read: {error}") from error
-    if isinstance(found, Mapping):
-        lacking = [name for name in class_ids if name not in found]
-        if lacking:
-            raise DataError(f"{path.name} has no name for class {lacking[0]!r} ({len(lacking)} missing in all).")
-        found = [found[name] for name in class_ids]
-    if len(found) != len(class_ids):
-        raise DataError(f"{path.name} has {len(found)} names for {len(class_ids)} classes.")
-    return tuple(str(name).partition(",")[0].strip() for name in found)
+        pairs = _pairs(path.suffix.lower(), text, class_ids)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"The class names in {path.name} cannot be read: {error}.", hint=LAYOUT) from error
+    found: dict[str, str] = {}
+    for key, name in pairs:
+        if found.setdefault(key, name) != name:
+            raise DataError(f"{path.name} names class {key!r} twice: {found[key]!r} and {name!r}.", hint=LAYOUT)
+    lacking = [name for name in class_ids if name not in found]
+    if lacking:
+        raise DataError(
+            f"{path.name} has no name for class {lacking[0]!r} ({len(lacking)} of {len(class_ids)} missing).",
+            hint=f"{LAYOUT} Names without folders are not taken: which of them is whose is anybody's guess.",
+        )
+    names = tuple(found[name].partition(",")[0].strip() for name in class_ids)
+    if empty := [key for key, name in zip(class_ids, names, strict=True) if not name]:
+        raise DataError(f"{path.name} has an empty name for class {empty[0]!r}.", hint=LAYOUT)
+    if all(name.isdecimal() for name in names) and names != tuple(class_ids):
+        raise DataError(f"{path.name} has numbers for names, such as {names[0]!r} for {class_ids[0]!r}.", hint=LAYOUT)
+    return names
 
 
-def _parse(suffix: str, text: str, class_ids: Sequence[str]) -> Mapping[str, Any] | Sequence[Any]:
-    if suffix == ".toml":
-        table = tomllib.loads(text)
-        names: Mapping[str, Any] = table.get("names", table)
-        return names
-    if suffix == ".json":
-        content = json.loads(text)
-        if not isinstance(content, (dict, list)):
-            raise ValueError("neither a table nor a list")
-        return content
-    lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("#")]
-    pairs = dict(line.split(None, 1) for line in lines if len(line.split(None, 1)) == 2)
-    return pairs if set(class_ids) <= set(pairs) else lines
+def _pairs(suffix: str, text: str, class_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Return ids, composed, and their names."""
+    if suffix in (".toml", ".json"):
+        table = tomllib.loads(text) if suffix == ".toml" else json.loads(text, object_pairs_hook=_table)
+        names = table.get("names", table) if suffix == ".toml" else table
+        if not isinstance(names, dict):
+            raise ValueError("it is no table from class folders to names")
+        if odd := [key for key, name in names.items() if not isinstance(name, str) and composed(key) in class_ids]:
+            raise ValueError(f"the name of {odd[0]!r} is no text")
+        return [(composed(key), name) for key, name in names.items() if isinstance(name, str)]
+    known = set(class_ids)
+    lines = [line.strip() for line in composed(text).splitlines()]
+    return [pair for line in lines if line and not line.startswith("#") for pair in _line(line, known)]
+
+
+def _line(line: str, known: Collection[str]) -> list[tuple[str, str]]:
+    """Return id and name of a line, or nothing if it is of no known class."""
+    ends = [match.start() for match in ENDS.finditer(line)]
+    found = [line[:end] for end in ends if line[:end] in known]
+    if len(found) > 1:
+        raise ValueError(f"{line!r} may be of class {' or '.join(map(repr, found))}")
+    return [(key, line[len(key) + 1 :].lstrip(" \t,;:").strip()) for key in found]
+
+
+def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON table, of which Python's reader would keep the last of equal keys."""
+    table = dict(pairs)
+    if len(table) < len(pairs):
+        raise ValueError("a key stands in it twice")
+    return table

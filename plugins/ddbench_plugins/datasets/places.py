@@ -5,16 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
 
 from ddbench.errors import DataError
 from ddbench.store import home
 
 VARIABLE = "DDBENCH_DATA"
-
-T = TypeVar("T")
 
 
 def roots() -> list[Path]:
@@ -38,8 +36,12 @@ def missing(name: str, instructions: str, places: Iterable[Path], why: str = "")
     )
 
 
-def download(name: str, fetch: Callable[[Path], T], instructions: str, places: Iterable[Path], *, offline: bool) -> T:
-    """Download with torchvision's checked downloader into the first data folder and return what ``fetch`` returns.
+def download(
+    name: str, fetch: Callable[[Path], object], instructions: str, places: Iterable[Path], *, offline: bool
+) -> None:
+    """Download with torchvision's checked downloader into the first data folder.
+
+    Everything goes into a temporary folder first: what was not fetched whole has no name of its own.
 
     Args:
         name: the data set, also the folder's name.
@@ -56,7 +58,21 @@ def download(name: str, fetch: Callable[[Path], T], instructions: str, places: I
     folder = roots()[0] / name
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr):  # torchvision prints; standard output belongs to results
-            return fetch(folder)
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=".downloading-") as temporary,
+            contextlib.redirect_stdout(sys.stderr),  # torchvision prints; standard output belongs to results
+        ):
+            fetch(Path(temporary))
+            settle(Path(temporary), folder)
     except (OSError, RuntimeError, EOFError, ValueError) as error:
         raise missing(name, instructions, places, f"and downloading it failed ({error}).") from error
+
+
+def settle(source: Path, target: Path) -> None:
+    """Move what is in one folder into another of the same disk; folders that are there already take the files in."""
+    for entry in sorted(source.iterdir()):
+        place = target / entry.name
+        if entry.is_dir() and place.is_dir():
+            settle(entry, place)
+        else:
+            os.replace(entry, place)  # noqa: PTH105

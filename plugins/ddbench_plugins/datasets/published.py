@@ -14,8 +14,9 @@ import ddbench
 from ddbench.errors import DataError
 from ddbench.reading import check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel
+from ddbench_plugins.datasets.headers import look_at
 from ddbench_plugins.datasets.listing import Files, class_folders, scan
-from ddbench_plugins.datasets.npz import pair_at, read_split
+from ddbench_plugins.datasets.npz import pair_of, read_splits
 from ddbench_plugins.datasets.places import download, missing, roots
 from ddbench_plugins.datasets.trees import TreeImages, split_of
 
@@ -63,17 +64,18 @@ class Published(ddbench.DatasetLoader):
         Raises:
             DataError: it is nowhere and cannot be downloaded, or its files are damaged.
         """
-        found = self._locate()
-        if found:
-            train, test, what = found[1](ctx)
-        else:
-            train, test, what = download(
+        if not self._locate():
+            download(
                 self.name,
-                lambda folder: self._from_torchvision(folder, download=True),
+                lambda folder: self.read(folder, download=True),
                 self._instructions(),
                 self._places(),
                 offline=ctx.machine.offline,
             )
+        found = self._locate()
+        if not found:
+            raise missing(self.name, self._instructions(), self._places(), "although it was downloaded.")
+        train, test, what = found[1](ctx)
         return from_arrays(
             self.name,
             Classes(self.ids, self.names or tuple(name.replace("_", " ") for name in self.ids)),
@@ -96,7 +98,8 @@ class Published(ddbench.DatasetLoader):
         """Return where the first files are and what reads them."""
         for root in roots():
             for folder in (root, root / self.name):
-                if files := pair_at(folder / f"{self.name}.npz"):
+                single = folder / f"{self.name}.npz"
+                if files := pair_of(single) or ([single] if single.exists() else []):
                     return " and ".join(map(str, files)), partial(self._from_npz, files)
             tree = root / self.name
             test = next((tree / name for name in TEST_NAMES if class_folders(tree / name)), None)
@@ -120,16 +123,19 @@ class Published(ddbench.DatasetLoader):
         )
 
     def _from_npz(self, files: list[Path], ctx: ddbench.Context) -> Splits:
-        train, test = (self._part_of(files[i], split) for i, split in ((0, "train"), (-1, "test")))
+        read = zip(files * 2, read_splits(files), strict=False)
+        train, test = (self._part_of(path, part, classes) for path, (part, classes) in read)
         return train, test, f"arrays {' and '.join(file.name for file in files)}"
 
-    def _part_of(self, path: Path, split: str) -> Part:
-        part, names, _ = read_split(path, split)
+    def _part_of(self, path: Path, part: Part, classes: Classes | None) -> Part:
         if part.images.shape[1:] != (SIZE, SIZE, 3):
-            raise DataError(f"{path.name} has images of shape {list(part.images.shape[1:])} instead of [32, 32, 3].")
-        if names:
-            labels = relabel(part.labels, [name.replace(" ", "_") for name in names], self.ids, path.name)
-            part = Part(part.images, labels)
+            raise DataError(
+                f"{path.name} has images of shape {list(part.images.shape[1:])} instead of [32, 32, 3].",
+                hint=f"That is not {self.name}; give other arrays as npz:{path.name}.",
+            )
+        if classes:
+            ids = [name.replace(" ", "_") for name in classes.ids]
+            part = Part(part.images, relabel(part.labels, ids, self.ids, path.name))
         return part
 
     def _from_tree(self, tree: Path, test: Path, ctx: ddbench.Context) -> Splits:
@@ -155,6 +161,11 @@ class Published(ddbench.DatasetLoader):
         )
         if through:
             files = Files(sorted(files, key=lambda file: int(file.path.stem)))
+        if odd := [side for side in look_at(ctx, files, who)["sides"] if side != [SIZE, SIZE]]:
+            raise DataError(
+                f"{who} has images of {odd[0][0]}×{odd[0][1]} instead of {SIZE}×{SIZE}.",
+                hint=f"That is not {self.name}; give other images as folder:PATH.",
+            )
         images = TreeImages(ctx, files, 3, who)
         done = images.keep(SIZE)
         ids = tuple(f"{int(file.path.stem):05d}" for file in files) if through else split_of(images).ids
@@ -167,15 +178,12 @@ class Published(ddbench.DatasetLoader):
                 if path.is_file():
                     check_file(path)
         try:
-            return self._from_torchvision(folder)
+            return *self.read(folder, download=False), f"the published {self.what} {' and '.join(self.files)}"
         except RuntimeError as error:
             raise DataError(
                 f"{self.files[0]} is incomplete or damaged: {error}",
                 hint=f"Download {self.url} again and put it in its place.",
             ) from error
-
-    def _from_torchvision(self, folder: Path, *, download: bool = False) -> Splits:
-        return *self.read(folder, download=download), f"the published {self.what} {' and '.join(self.files)}"
 
 
 def opened(name: str, folder: Path, splits: tuple[dict[str, Any], dict[str, Any]], *, download: bool) -> list[Any]:

@@ -32,8 +32,10 @@ ARRAY_LIMIT = 8 * 2**30
 #: Splits with more bytes of files than this, or more files, are identified by names and sizes only.
 CONTENT_LIMIT = 4 * 2**30
 FILES_LIMIT = 500_000
-#: Raise when decoding changes.
+#: Raise when decoding changes, or what is kept of a look at the files.
 VERSION = 1
+LOOK_VERSION = 2
+DIGESTS = "digests.bin"
 
 
 class TreeImages(ddbench.FileImages):
@@ -129,9 +131,11 @@ class TreeImages(ddbench.FileImages):
             problems: list[str] = []
 
             def contents() -> Iterator[str]:
-                for content, problem in self._each(f"checking {self.who}", look, 0):
-                    problems.extend([problem] if problem else [])
-                    yield content
+                with (step.dir / DIGESTS).open("wb") as kept:
+                    for content, problem in self._each(f"checking {self.who}", look, 0):
+                        problems.extend([problem] if problem else [])
+                        kept.write(bytes.fromhex(content))
+                        yield content
 
             content = digest_of_list(contents())
             complain(self.who, problems)
@@ -139,9 +143,15 @@ class TreeImages(ddbench.FileImages):
 
         # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
         changed = digest_of_list(file.changed for file in self.files)
-        inputs = {"version": VERSION, "files": self.listing, "changed": changed}
-        found: str | None = self.ctx.store.build("image-files", inputs, build).info["content"]
+        inputs = {"version": LOOK_VERSION, "files": self.listing, "changed": changed}
+        self._looked = self.ctx.store.build("image-files", inputs, build)
+        found: str | None = self._looked.info["content"]
         return found
+
+    def digests(self) -> list[bytes]:
+        """Return the digest of each file's bytes; nothing of a large tree."""
+        kept = (self._looked.dir / DIGESTS).read_bytes()
+        return [kept[start : start + 32] for start in range(0, len(kept), 32)]
 
     def _try(self, index: int, size: int) -> tuple[NDArray[np.uint8] | None, str]:
         """Return an image decoded from its file, or None and why it cannot be."""

@@ -181,4 +181,4 @@ def _out_of_memory(error: BaseException | None) -> bool:
 def _say(message: str, hint: str, prefix: str = "error: ") -> None:
     click.echo(f"{prefix}{message}", err=True)
     if hint:
-        click.echo(f"  → {hint}", err=True)
+        click.echo("  → " + hint.replace("\n", "\n    "), err=True)

@@ -10,6 +10,7 @@ import click
 
 from ddbench.cli import common
 from ddbench.errors import DataError
+from ddbench.images import LARGEST_SIDE
 
 if TYPE_CHECKING:
     from ddbench.context import Context
@@ -51,12 +52,13 @@ def show(plugins: tuple[str, ...]) -> None:
     for name in known:
         state = _status(ctx, name)
         if state is None:
-            word, text = "?", f"`ddbench data check {name}` tries to load it"
+            word, text = "?", "says nothing of its files"
         elif state.found:
             word, text = "there", state.found
         else:
-            word, text = "missing", f"`ddbench data check {name}` says how to get it"
-        click.echo(f"  {name.ljust(width)}  {word.ljust(7)}  {text}")
+            word, text = "missing", ""
+        click.echo(f"  {name.ljust(width)}  {word.ljust(7)}  {text}".rstrip())
+    click.echo("`ddbench data check NAME` says how to get what is missing.")
 
 
 @command.command("check")
@@ -74,7 +76,7 @@ def check(names: tuple[str, ...], **values: Any) -> None:
         click.echo(click.style(name, bold=True))
         if state is not None and not state.found:
             absent += 1
-            click.echo(f"  missing      {state.missing}\n  → {state.advice}")
+            _tell("missing", state.missing, state.advice)
             continue
         if state is not None:
             click.echo(f"  files        {state.found}")
@@ -82,7 +84,7 @@ def check(names: tuple[str, ...], **values: Any) -> None:
             _describe(_load(ctx, name))
         except DataError as error:
             absent += 1
-            click.echo(f"  broken       {error}\n  → {error.hint}")
+            _tell("broken", str(error), error.hint)
     if absent:
         sys.exit(DataError.exit_code)
 
@@ -98,8 +100,8 @@ def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> No
     broken file is named here instead of in the middle of a run. Stop and go on at any time.
     """
     ctx = _context(values)
-    if 0 in (size or ()):
-        raise click.BadParameter("images have at least one pixel.", param_hint="--size")
+    if any(not 0 < side <= LARGEST_SIDE for side in size or ()):
+        raise click.BadParameter(f"images have sides of 1 to {LARGEST_SIDE} pixels.", param_hint="--size")
     for name in names:
         start = time.perf_counter()
         data = _load(ctx, name)
@@ -108,6 +110,11 @@ def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> No
             where = f"{kept / 1e6:,.1f} MB in {ctx.home}" if kept else "nothing to decode"
             click.echo(f"{name}  {len(data.train) + len(data.test):,} images at {side}×{side}: {where}")
         click.echo(f"{name}  ready after {time.perf_counter() - start:.1f} s")
+
+
+def _tell(word: str, message: str, advice: str) -> None:
+    lines = advice.replace("\n", "\n    ")
+    click.echo(f"  {word.ljust(11)}  {message}" + (f"\n  → {lines}" if advice else ""))
 
 
 def _context(values: dict[str, Any]) -> Context:

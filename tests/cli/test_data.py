@@ -47,7 +47,8 @@ def test_list_says_what_is_there_and_loads_nothing(call, tmp_path):
     lines = {line.split()[0]: line for line in shown.splitlines()}
     assert "there" in lines["cifar10"] and "cifar10_train.npz" in lines["cifar10"]
     assert "there" in lines["digits"]
-    assert "missing" in lines["imagenet-1k"] and "data check imagenet-1k" in lines["imagenet-1k"]
+    assert lines["imagenet-1k"].split() == ["imagenet-1k", "missing"]
+    assert shown.count("data check") == 1
     assert "?" in lines["shapes"]
     assert not [name for name in lines if name.endswith(":")]
 
@@ -57,6 +58,7 @@ def test_check_says_how_to_get_what_is_missing(call, tmp_path):
     assert done.exit_code == 4
     assert "imagewoof2-320.tgz" in done.stdout and str(tmp_path / "data" / "imagenet") in done.stdout
     assert "1,437 images" in done.stdout  # the others are still checked
+    assert max(map(len, done.stdout.split("Looked in:")[0].splitlines())) < 300  # lines, not a paragraph
 
 
 def test_check_describes_what_is_there(call, pets):
@@ -85,7 +87,8 @@ def test_prepare_decodes_once(call, pets, tmp_path, monkeypatch):
 
 
 def test_a_side_of_nothing_is_refused(call, pets):
-    assert "--size" in call("prepare", pets, "--size", "8,0").output
+    for sides in ("8,0", "8,2049", "1000000000"):
+        assert "--size" in call("prepare", pets, "--size", sides).output
 
 
 def test_a_disk_without_room_is_said_before(call, pets, monkeypatch):

@@ -2,11 +2,16 @@
 
 import gzip
 import hashlib
+import io
 import os
 import pickle
+import tarfile
+import zipfile
+from functools import partial
 
 import numpy as np
 import pytest
+from ddbench_plugins.datasets import archives, places
 from ddbench_plugins.datasets.cifar import CIFAR10
 from ddbench_plugins.datasets.mnist import MNIST, FashionMNIST
 from ddbench_plugins.datasets.places import roots
@@ -206,3 +211,53 @@ def test_real_fashion_mnist(load):
     assert data.train.counts(10) == [6000] * 10
     images, _ = data.arrays("train")
     assert abs(images.mean() / 255 - data.mean[0]) < 1e-4
+
+
+def test_what_is_downloaded_has_its_name_when_it_is_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("DDBENCH_DATA", str(tmp_path))
+    (tmp_path / "toy/raw").mkdir(parents=True)
+    (tmp_path / "toy/raw/first").write_text("kept from before")
+
+    def fetch(folder, *, whole):
+        (folder / "raw").mkdir()
+        (folder / "raw/second").write_text("new")
+        assert not (tmp_path / "toy/raw/second").exists()
+        if not whole:
+            raise OSError("connection lost")
+
+    with pytest.raises(ddbench.DataError, match="connection lost"):
+        places.download("toy", partial(fetch, whole=False), "", (), offline=False)
+    assert sorted(path.name for path in (tmp_path / "toy").rglob("*")) == ["first", "raw"]
+    places.download("toy", partial(fetch, whole=True), "", (), offline=False)
+    assert sorted(path.name for path in (tmp_path / "toy").rglob("*")) == ["first", "raw", "second"]
+
+
+@pytest.mark.parametrize("ending", ["zip", "tgz"])
+def test_archives_that_would_fill_the_disk_are_not_unpacked(tmp_path, monkeypatch, ending):
+    monkeypatch.setattr(archives, "LARGE", 1000)
+    path = tmp_path / f"toy.{ending}"
+    if ending == "zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
+            packed.writestr("zeros", bytes(10**6))
+    else:
+        with tarfile.open(path, "w:gz") as packed:
+            member = tarfile.TarInfo("zeros")
+            member.size = 10**6
+            packed.addfile(member, io.BytesIO(bytes(10**6)))
+    with pytest.raises(ddbench.DataError, match=rf"toy.{ending} cannot be unpacked: it unpacks to more than"):
+        archives.unpack(path, {"url": "https://example.org/toy"})
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_cifar_of_another_size_is_not_scaled(load, tmp_path):
+    write_tree(tmp_path, CIFAR10.ids)
+    Image.new("RGB", (64, 64)).save(tmp_path / "cifar10/train" / CIFAR10.ids[0] / "99999.png")
+    with pytest.raises(ddbench.DataError, match="images of 64×64 instead of 32×32"):
+        load("cifar10", tmp_path)
+
+
+def test_one_array_file_is_not_both_splits_of_cifar(load, tmp_path):
+    images, labels = cifar_arrays(0)
+    np.savez(tmp_path / "cifar10.npz", images=images, labels=labels)
+    with pytest.raises(ddbench.DataError, match=r"cifar10.npz has images and labels of no split"):
+        load("cifar10", tmp_path)

@@ -241,13 +241,13 @@ class ImageNetTree(ddbench.DatasetLoader):
             ways.append(f"Download {known[0]['url']} into a data folder (it is unpacked when it is first used).")
         if self.name == WHOLE or self.source.get("subset"):
             ways.append(_IMAGENET)
-        return " ".join([*ways, f"Any tree {tree} in a data folder will do."])
+        return "\n".join([*ways, f"Any tree {tree} in a data folder will do."])
 
 
 _IMAGENET = (
     "ImageNet-1K (ILSVRC 2012) needs an account at https://image-net.org or Kaggle; unpack it in a data folder, so that"
-    f" there is imagenet/train/n01440764/… and imagenet/val/…. A flat val folder will do with {KNOWN} beside it. Its"
-    " subsets need no copy."
+    " there is imagenet/train/n01440764/… and imagenet/val/n01440764/…; its subsets need no copy.\n"
+    f"A flat val folder will do with {KNOWN} beside it."
 )
 
 

@@ -28,11 +28,11 @@ def looked_in(places: Iterable[Path]) -> str:
 
 def missing(name: str, instructions: str, places: Iterable[Path], why: str = "") -> DataError:
     """Build the error for a data set that is not there: why, what to get, and where it was looked for."""
-    note = "" if os.environ.get(VARIABLE) else f" Set {VARIABLE} to keep data somewhere else."
+    note = "" if os.environ.get(VARIABLE) else f"\nSet {VARIABLE} to keep data somewhere else."
     reason = f", {why}" if why else "."
     here = f"The data folder is {roots()[0]}."
     return DataError(
-        f"The data set {name} was not found{reason}", hint=f"{instructions} {here} {looked_in(places)}{note}"
+        f"The data set {name} was not found{reason}", hint=f"{instructions}\n{here}\n{looked_in(places)}{note}"
     )
 
 

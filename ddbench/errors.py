@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -94,14 +95,35 @@ ERRORS: tuple[type[DDBenchError], ...] = (
 )
 
 
+#: Names listed at most when one is not known.
+LISTED = 20
+
+
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return `` Did you mean 'x'?`` for a near miss, else an empty string."""
-    close = get_close_matches(word, list(known), n=1, cutoff=0.6)
+    """Return `` Did you mean 'x'?`` for a near miss (case and accents do not count), else an empty string."""
+    close = _near(word, known, 1)
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
 def unknown(what: str, word: str, known: Iterable[str], *, hint: str = "") -> UsageError:
-    """Build the error for an unknown name: what it is, a near miss, and everything that is known."""
+    """Build the error for an unknown name: what it is, a near miss, and what is known, the nearest of many."""
     names = sorted(known)
-    listed = ", ".join(names) if names else "none"
+    if len(names) > LISTED:
+        near = _near(word, names, 5, cutoff=0.4) or names[:5]
+        listed = f"{', '.join(near)} and {len(names) - len(near)} others (`ddbench list` shows names)"
+    else:
+        listed = ", ".join(names) if names else "none"
     return UsageError(f"Unknown {what} {word!r}.{did_you_mean(word, names)}", hint=hint or f"Known: {listed}.")
+
+
+def _near(word: str, known: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:
+    spelled: dict[str, str] = {}
+    for name in known:
+        spelled.setdefault(_plain(name), name)
+    return [spelled[close] for close in get_close_matches(_plain(word), list(spelled), n=count, cutoff=cutoff)]
+
+
+def _plain(name: str) -> str:
+    """Spell a name without case and accents."""
+    letters = unicodedata.normalize("NFKD", name)
+    return "".join(letter for letter in letters if not unicodedata.combining(letter)).casefold()

@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ddbench import records
+from ddbench import escaping, records
 from ddbench.errors import RecordError, UsageError
 from ddbench.outputs import clear, taken, whole_folder
 from ddbench.records import Record
 from ddbench.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
-from ddbench.reports.data import safe
 from ddbench.store import patiently, silent, write_atomic, writing
 
 LOCK = ".lock"
@@ -251,7 +250,7 @@ def to_csv(found: Iterable[Record]) -> str:
                 *(costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels),
                 *(_json([list(change) for change in record.shrunk]), record.key, record.digest),
             )
-            writer.writerow([safe(item) if isinstance(item, str) else item for item in row])
+            writer.writerow(map(escaping.csv, row))
     return text.getvalue()
 
 

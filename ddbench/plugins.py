@@ -100,20 +100,27 @@ class Plugins:
                 raise UsageError(f"{name!r} needs something after the colon.", hint=known[name].spec.summary)
             entry = known[prefix + ":"]
             return Entry(entry.spec, entry.owner, argument)
+        others = [other for other, names in self.entries.items() if other != kind and name in names]
+        if others:
+            listed = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in others)
+            raise UsageError(
+                f"Unknown {kind} {name!r}: it is {listed}.", hint=f"`ddbench list {kind}s` shows what there is."
+            )
         raise unknown(kind, name, known)
 
-    def find(self, name: str) -> Entry:
-        """Return the one spec called ``name`` of any kind; ``kind/name`` decides where several share it."""
+    def find(self, name: str) -> list[Entry]:
+        """Return every spec called ``name``, whatever its kind; ``kind/name`` means one.
+
+        Raises:
+            UsageError: no such name.
+        """
         kind, slash, rest = name.partition("/")
         if slash and kind in self.entries:
-            return self.get(kind, rest)
+            return [self.get(kind, rest)]
         found = [k for k, known in self.entries.items() if name in known or name.partition(":")[0] + ":" in known]
-        if len(found) > 1:
-            choices = ", ".join(f"{kind}/{name}" for kind in found)
-            raise UsageError(f"{name!r} is the name of several things.", hint=f"Say which: {choices}.")
         if not found:
             raise unknown("name", name, (n for known in self.entries.values() for n in known))
-        return self.get(found[0], name)
+        return [self.get(kind, name) for kind in found]
 
     def add(self, module: Any, owner: Owner) -> None:
         """Register one plugin module or refuse it whole.

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from ddbench.escaping import terminal
+
 
 class Advance(Protocol):
     """Reports progress: ``advance(done, total, info)``; ``info`` is a short text such as a loss."""
@@ -42,7 +44,7 @@ class LineReporter(Reporter):
 
     def log(self, message: str) -> None:
         """Print one line."""
-        sys.stderr.write(f"{message}\n")
+        sys.stderr.write(f"{terminal(message)}\n")
         sys.stderr.flush()
 
     def warn(self, message: str) -> None:
@@ -106,7 +108,7 @@ class BarReporter(LineReporter):
 
     def log(self, message: str) -> None:
         """Print one line above the bars."""
-        self.console.print(message, markup=False)
+        self.console.print(terminal(message), markup=False)
 
     @contextlib.contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
@@ -157,7 +159,7 @@ class QuietReporter(Reporter):
 
     def warn(self, message: str) -> None:
         """Print one line."""
-        sys.stderr.write(f"warning: {message}\n")
+        sys.stderr.write(f"warning: {terminal(message)}\n")
 
 
 def duration(seconds: float) -> str:

@@ -242,13 +242,11 @@ def test_unknown_names_are_guessed(write):
     assert loaded.get("dataset", "folder:a/b").argument == "a/b"
 
 
-def test_a_name_of_several_kinds_must_be_told_apart(write):
+def test_a_name_of_several_kinds_means_all_of_them(write):
     code = METHOD.replace('"mine"', '"digits"')
     loaded = load_plugins([write("mine.py", code)])
-    with pytest.raises(UsageError, match="name of several things") as caught:
-        loaded.find("digits")
-    assert "method/digits" in caught.value.hint
-    assert loaded.find("dataset/digits").spec.kind == "dataset"
+    assert [entry.spec.kind for entry in loaded.find("digits")] == ["method", "dataset"]
+    assert [entry.spec.kind for entry in loaded.find("dataset/digits")] == ["dataset"]
 
 
 @pytest.mark.parametrize(

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import sys
 import time
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import click
 
 from ddbench import __version__
-from ddbench.errors import INTERRUPTED, DDBenchError, did_you_mean
+from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, did_you_mean
+from ddbench.escaping import Output, terminal
+from ddbench.store import REASONS
 
 #: Command → (module below ddbench.cli, one line for --help), in the order of --help.
 COMMANDS = {
@@ -70,7 +73,7 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
 
 
-@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, invoke_without_command=True)
 @click.version_option(__version__, prog_name="ddbench")
 @click.option(TRACEBACK, is_flag=True, help="Show where an error came from (any command; also DDBENCH_DEBUG=1).")
 def group(traceback: bool) -> None:
@@ -85,6 +88,9 @@ def group(traceback: bool) -> None:
       ddbench list                               what there is to combine
       ddbench leaderboard                        compare what was recorded
     """
+    context = click.get_current_context()
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 def main(args: Sequence[str] | None = None) -> None:
@@ -126,13 +132,33 @@ def _command(args: Sequence[str] | None = None) -> NoReturn:
     debug = TRACEBACK in own or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     # --traceback may stand anywhere, also behind the command.
     arguments = [word for word in own if word != TRACEBACK] + arguments[len(own) :]
+    _open_streams()
     try:
         code = group.main(arguments, prog_name="ddbench", standalone_mode=False, obj={"debug": debug})
     except Exception as error:
         if debug and not isinstance(error, (click.ClickException, click.Abort)):
             raise
-        sys.exit(explain(error))
-    sys.exit(code if isinstance(code, int) else 0)
+        code = explain(error)
+    sys.exit(_close_streams(code if isinstance(code, int) else 0))
+
+
+def _open_streams() -> None:
+    """Let any text be printed and no text but colours act on the terminal; a closed stream takes everything."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name) or open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+        setattr(sys, name, Output(stream) if name == "stdout" and not isinstance(stream, Output) else stream)
+
+
+def _close_streams(code: int) -> int:
+    """Bring out what is still to be printed, and return the exit code: of this where everything else went well."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        cast(Output, sys.stdout).drop()
+        return code or explain(error)
+    return code
 
 
 def explain(error: Exception) -> int:
@@ -151,6 +177,10 @@ def explained(error: Exception) -> tuple[str, str, int]:
         return str(error), error.hint, error.exit_code
     if isinstance(error, click.ClickException):
         return *_usage(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in REASONS:
+        reason, hint = REASONS[error.errno]
+        where = f"to {error.filename}" if error.filename else "the output"
+        return f"cannot write {where}: {reason}.", hint, StorageError.exit_code
     if _out_of_memory(error):
         hint = (
             "Lower the batch size (see `ddbench show NAME` for the option), use --precision bf16, a smaller network, or"
@@ -179,6 +209,6 @@ def _out_of_memory(error: BaseException | None) -> bool:
 
 
 def _say(message: str, hint: str, prefix: str = "error: ") -> None:
-    click.echo(f"{prefix}{message}", err=True)
+    click.echo(f"{prefix}{terminal(message)}", err=True)
     if hint:
-        click.echo("  → " + hint.replace("\n", "\n    "), err=True)
+        click.echo("  → " + terminal(hint).replace("\n", "\n    "), err=True)

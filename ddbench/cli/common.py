@@ -163,9 +163,16 @@ def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
         left, equals, value = pair.partition("=")
         scope, dot, key = left.strip().rpartition(".")  # a plugin's name may have dots
         if not (equals and dot and scope and key):
-            raise UsageError(f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint="For example: -o method.strength=0.6")
+            raise UsageError(f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint=_scope_hint(left.strip(), equals, value))
         found.setdefault(scope, {})[key.strip()] = value.strip()
     return found
+
+
+def _scope_hint(key: str, equals: str, value: str) -> str:
+    if not (equals and key.isidentifier()):
+        return "For example: -o method.strength=0.6"
+    given = f"{key}={value}"
+    return f"Say whose option it is: -o eval.{given}, -o method.{given} or -o data.{given}."
 
 
 def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:

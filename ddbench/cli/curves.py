@@ -26,10 +26,10 @@ def command(what: tuple[str, ...], out: str, against: str) -> None:
 
     \b
     Examples:
-      ddbench curves registry/results/digits/*/ipc10-seed0-rded-*.json
+      ddbench curves registry/results/cifar10/rded/*-rded-*.json
       ddbench curves RECORD RECORD --out curves.pdf
       ddbench curves distilled/digits-sre2l-ipc10-seed0 --out loss.png
-      ddbench curves registry/results/cifar10/{random,dm}/ipc10-*.json --against iterations
+      ddbench curves registry/snapshots/results/cifar10/dm/*.json --against iterations
     """
     from ddbench.errors import UsageError
     from ddbench.registry import read_good

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -82,8 +83,10 @@ def _given(name: str) -> bool:
 
 
 def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> None:
+    from PIL import Image
+
     from ddbench.reports import gallery
-    from ddbench.store import writing
+    from ddbench.store import write_atomic
 
     contents = [each.distilled for each in sets]
     limits = {"per_class": values["per_class"], "max_classes": values["classes"]}
@@ -96,11 +99,12 @@ def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> No
     else:
         picture = gallery.contact_sheet(contents, sets[0].class_names, _titles(sets), **given)
     out = Path(values["out"])
-    with writing(out):
-        try:
-            picture.save(out)
-        except ValueError as error:
-            raise UsageError(f"{out.name!r} is no picture name.", hint="End it in .png.") from error
+    buffer = io.BytesIO()
+    form = Image.registered_extensions().get(out.suffix.lower())
+    if form not in Image.SAVE:
+        raise UsageError(f"{out.name!r} is no picture name.", hint="End it in .png.")
+    picture.save(buffer, form)
+    write_atomic(out, buffer.getvalue())
     click.echo(str(out))
 
 

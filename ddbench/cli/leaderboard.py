@@ -16,9 +16,13 @@ if TYPE_CHECKING:
     from ddbench.reports.board import Board
 
 
+#: The folder of pages where none is named; its boards.toml counts where another folder has none.
+USUAL = "leaderboards"
+
+
 @click.command("leaderboard")
 @common.registry_option
-@click.option("--out", default="leaderboards", show_default=True, metavar="DIR", help="Folder of the pages.")
+@click.option("--out", default=USUAL, show_default=True, metavar="DIR", help="Folder of the pages.")
 @click.option("--board", default="", metavar="NAME", help="Only this board (a data set's name, or one of boards.toml).")
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a page would change.")
 @click.option(
@@ -44,6 +48,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
     """
     from ddbench.reports import boards as making
     from ddbench.reports import pages
+    from ddbench.reports.declared import FILE
 
     folder = Path(out)
     content = making.read_registry(Path(registry), without=("curves", "correct"))
@@ -52,7 +57,8 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
             f"There are no records in {registry}.",
             hint="Make some with `ddbench run`, or name another folder with --registry.",
         )
-    boards = making.boards(content.records, pages.declared(folder), only=board, claims=content.published)
+    told = folder if (folder / FILE).exists() else Path(USUAL)
+    boards = making.boards(content.records, pages.declared(told), only=board, claims=content.published)
     rendered = pages.render(boards) if boards else {}
     if board:
         rendered.pop(pages.INDEX, None)
@@ -70,8 +76,9 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
             sys.exit(RecordError.exit_code)
         click.echo(f"{len(rendered)} pages are up to date.")
         return
+    written = pages.write(folder, rendered, complete=not board)
     _print(boards, form)
-    for name in pages.write(folder, rendered, complete=not board):
+    for name in written:
         click.echo(f"wrote   {folder / name}", err=True)
     if content.problems:
         click.echo("  → `ddbench registry verify` lists what is wrong; nothing else is affected.", err=True)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 def command(what: tuple[str, ...], **values: Any) -> None:
     """Show a plugin with its options, what they resolve to and why; or a record; or how two records differ.
 
-    Names that several kinds share are written evaluator/rded.
+    A name that several kinds share shows them all; evaluator/rded is one of them.
 
     \b
     Examples:
@@ -44,8 +44,9 @@ def command(what: tuple[str, ...], **values: Any) -> None:
 
     if not any(_is_path(name) for name in what):
         ctx = _context(values)
-        for name in what:
-            for line in plugin_lines(ctx, ctx.plugins.find(name), values["dataset"]):
+        entries = [entry for name in what for entry in ctx.plugins.find(name)]
+        for number, entry in enumerate(entries):
+            for line in ["", *plugin_lines(ctx, entry, values["dataset"])][not number :]:
                 click.echo(line)
         return
     found = [_record(name) for name in what]

@@ -9,6 +9,9 @@ import click
 
 from ddbench.cli import common
 
+#: What a page says of itself near its beginning; only such pages are replaced.
+MADE, WITHIN = b'<meta name="generator" content="ddbench">', 4096
+
 
 @click.command("site")
 @common.registry_option
@@ -29,7 +32,7 @@ def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: t
       ddbench site
       ddbench gallery --keep && ddbench site      with pictures that can be committed
     """
-    from ddbench.errors import RecordError
+    from ddbench.errors import RecordError, UsageError
     from ddbench.plugins import load_plugins
     from ddbench.site.build import FILE, build
     from ddbench.store import write_atomic
@@ -46,6 +49,10 @@ def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: t
     if not built.records and not built.claims:
         click.echo(f"warning: {registry} holds neither records nor claims; the page is empty.", err=True)
     path = Path(out) / FILE
+    if path.exists() and MADE not in path.read_bytes()[:WITHIN]:
+        raise UsageError(
+            f"{path} was not written by ddbench and is not replaced.", hint="Choose another folder with --out."
+        )
     write_atomic(path, built.html)
     size: Any = len(built.html.encode()) / 1e6
     click.echo(f"{path}  {built.records} records, {built.claims} claims, {built.sheets} contact sheets, {size:.1f} MB")

@@ -10,6 +10,7 @@ import numpy as np
 
 from ddbench import metrics
 from ddbench.errors import UsageError
+from ddbench.escaping import figure as figure_text
 from ddbench.records import Record
 from ddbench.reports import notes
 from ddbench.reports.figures import COLOURS, figure
@@ -32,14 +33,14 @@ def draw(records: Sequence[Record]) -> Any:
         colour = COLOURS[number % len(COLOURS)]
         for curve in record.result.curves:
             axes.plot(*_xy(curve), color=colour, alpha=0.3, linewidth=0.8)
-        axes.plot(*mean_curve(record), color=colour, linewidth=2, label=label, linestyle=_dash(number))
+        axes.plot(*mean_curve(record), color=colour, linewidth=2, label=figure_text(label), linestyle=_dash(number))
     axes.set_xlabel("epoch")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, framealpha=0.85)
     names = {str(record.cell.dataset["name"]) for record in curved}
     if len(names) == 1:
-        axes.set_title(names.pop(), fontsize=11)
+        axes.set_title(figure_text(names.pop()), fontsize=11)
     return drawn
 
 
@@ -64,8 +65,8 @@ def draw_metrics(folders: Sequence[Path]) -> Any:
     for place, name in zip(axes, sorted(panels), strict=True):
         for number, (label, points) in enumerate(panels[name].items()):
             colour = COLOURS[number % len(COLOURS)]
-            place.plot(*zip(*points, strict=True), color=colour, linestyle=_dash(number), label=label)
-        place.set_title(name, fontsize=11)
+            place.plot(*zip(*points, strict=True), color=colour, linestyle=_dash(number), label=figure_text(label))
+        place.set_title(figure_text(name), fontsize=11)
         place.set_xlabel("step")
         place.grid(alpha=0.25)
         place.legend(fontsize=8, framealpha=0.85)

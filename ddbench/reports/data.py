@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict
 
+from ddbench import escaping
 from ddbench.reports.board import Board, Entry, Quoted, Table
 
 COLUMNS = (
@@ -26,8 +27,6 @@ COLUMNS = (
     "sets",
     "runs",
 )
-#: First characters that spreadsheets take for a formula.
-FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
 def to_csv(boards: Sequence[Board]) -> str:
@@ -42,23 +41,18 @@ def to_csv(boards: Sequence[Board]) -> str:
     if tables or not any(board.grids for board in boards):
         writer.writerow(COLUMNS)
         for table in tables:
-            writer.writerows(_lines(table))
+            writer.writerows(map(escaping.csv, line) for line in _lines(table))
         return text.getvalue()
     for plain in (plain for board in boards for plain in board.grids):
-        writer.writerow(plain.heads())
+        writer.writerow(map(escaping.csv, plain.heads()))
         for row in plain.rows:
-            writer.writerow([safe(value) if isinstance(value, str) else value for value in row])
+            writer.writerow(map(escaping.csv, row))
     return text.getvalue()
 
 
 def to_json(boards: Sequence[Board]) -> str:
     """Return the boards as JSON, every single value included."""
     return json.dumps([asdict(board) for board in boards], indent=1, ensure_ascii=False) + "\n"
-
-
-def safe(text: str) -> str:
-    """Keep a name of a plugin or file from being read as a formula by a spreadsheet."""
-    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _lines(table: Table) -> list[list[str | int]]:
@@ -68,8 +62,8 @@ def _lines(table: Table) -> list[list[str | int]]:
             if cell is None:
                 continue
             ipc = "full" if row.ipc is None or column.whole else row.ipc
-            where = [safe(table.dataset), table.fingerprint, safe(table.title), row.protocol, safe(row.network), ipc]
-            lines.append([*where, safe(column.label), *_numbers(cell)])
+            where = [table.dataset, table.fingerprint, table.title, row.protocol, row.network, ipc]
+            lines.append([*where, column.label, *_numbers(cell)])
     return lines
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 from ddbench.errors import UsageError
-from ddbench.store import writing
+from ddbench.store import write_atomic
 
 #: Colours that tell apart on paper and for most colour-blind readers (Okabe and Ito without the yellow, and four more).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4b8a", "#7f7f7f", "#8c4a2f", "#a3b31f")
@@ -33,5 +34,6 @@ def save(drawn: Any, out: Path) -> None:
     dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
     if out.suffix not in dates:
         raise UsageError(f"{out.name!r} is no picture name.", hint="End it in .png, .svg or .pdf.")
-    with writing(out):
-        drawn.savefig(out, dpi=DPI, metadata=dates[out.suffix])
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format=out.suffix[1:], dpi=DPI, metadata=dates[out.suffix])
+    write_atomic(out, buffer.getvalue())

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 
+from ddbench.escaping import html as escape
 from ddbench.reports.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Table, shown
 from ddbench.reports.markdown import facts
 
@@ -60,7 +60,7 @@ def _cell(cell: Entry | Quoted | None, usual: str) -> str:
     if seen.runs:
         text += f' <small class="runs">({seen.runs})</small>'
     if seen.gain:
-        text += f' <small class="gain">{seen.gain}</small>'
+        text += f' <small class="gain">{escape(seen.gain)}</small>'
     listed = " ".join(filter(None, names))
     return f'<td class="{listed}">{text}</td>' if listed else f"<td>{text}</td>"
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ddbench.reports.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Table, shown
+from ddbench.escaping import markdown as escape
+from ddbench.reports.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Row, Table, shown
 
 #: First line of every generated page; only files that start with it are ever replaced or removed.
 MARK = "<!-- Written by `ddbench leaderboard` from the records of the registry. Do not edit. -->"
@@ -43,7 +44,7 @@ def facts(content: Table) -> list[tuple[str, str]]:
 def table(content: Table) -> str:
     """Return the table itself: best **bold**, second <u>underlined</u>."""
     head = ["IPC", "Network", *(column.label for column in content.columns)]
-    rows = [[row.budget, row.network, *(_cell(cell, content.runs) for cell in row.cells)] for row in content.rows]
+    rows = [[*_place(row), *(_cell(cell, content.runs) for cell in row.cells)] for row in content.rows]
     return grid(head, rows)
 
 
@@ -53,7 +54,7 @@ def gains(content: Table) -> str:
         place for place in range(len(content.columns)) if any(shown(row.cells[place], "").gain for row in content.rows)
     ]
     head = ["IPC", "Network", *(content.columns[place].label for place in places)]
-    return grid(head, [[row.budget, row.network, *(_gain(row.cells[p]) for p in places)] for row in content.rows])
+    return grid(head, [[*_place(row), *(_gain(row.cells[p]) for p in places)] for row in content.rows])
 
 
 def grid_table(content: Grid) -> str:
@@ -68,11 +69,8 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[boo
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def escape(text: str) -> str:
-    """Escape what Markdown would read as markup in names and values."""
-    for character in "\\`*_<>|[]":
-        text = text.replace(character, "\\" + character)
-    return text.replace("\n", " ")
+def _place(row: Row) -> list[str]:
+    return [escape(row.budget), escape(row.network)]
 
 
 def _bars(text: str) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddbench.distilled import SNAPSHOTS
+from ddbench.escaping import one_line
 from ddbench.keys import canonical
 from ddbench.records import Record
 from ddbench.runs import same_images
@@ -24,7 +25,7 @@ def value_text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.6g}"
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddbench.errors import UsageError
+from ddbench.escaping import markdown as escape
 from ddbench.reports import markdown
 from ddbench.reports.board import Board
 from ddbench.reports.boards import INDEX, boards
@@ -21,8 +22,8 @@ def render(content: Sequence[Board]) -> dict[str, str]:
     for board in content:
         evaluators = sorted({table.evaluator for table in board.tables})
         methods = sorted({column.method for table in board.tables for column in table.columns})
-        link = f"[{markdown.escape(board.title)}]({board.name}.md)"
-        rows.append([link, ", ".join(map(markdown.escape, evaluators)), ", ".join(map(markdown.escape, methods))])
+        link = f"[{escape(board.title)}]({board.name}.md)"
+        rows.append([link, ", ".join(map(escape, evaluators)), ", ".join(map(escape, methods))])
     intro = (
         "Measured numbers come from records in the registry, and every run can be repeated from its record. Claims are"
         " numbers that others published, with their sources; the two never share a table."

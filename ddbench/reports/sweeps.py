@@ -8,6 +8,7 @@ from typing import Any
 
 from ddbench.distilled import SNAPSHOTS
 from ddbench.errors import UsageError
+from ddbench.escaping import figure as figure_text
 from ddbench.keys import canonical
 from ddbench.leaderboard import Layout, entry, in_order
 from ddbench.records import Record
@@ -128,15 +129,17 @@ def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = 
             below = [max(0.0, mean - 100 * low) for mean, (low, _) in zip(means, intervals, strict=True)]
             above = [max(0.0, 100 * high - mean) for mean, (_, high) in zip(means, intervals, strict=True)]
             colour = COLOURS[number % len(COLOURS)]
-            panel.errorbar(places, means, [below, above], marker="o", capsize=3, color=colour, label=title or None)
+            panel.errorbar(
+                places, means, [below, above], marker="o", capsize=3, color=colour, label=figure_text(title) or None
+            )
         for number, (title, runs) in enumerate((levels or {}).items(), start=len(lines)):
             colour = COLOURS[number % len(COLOURS)]
-            panel.axhline(100 * runs.mean, color=colour, linestyle="--", label=title)
+            panel.axhline(100 * runs.mean, color=colour, linestyle="--", label=figure_text(title))
             if runs.interval:
                 panel.axhspan(*(100 * end for end in runs.interval), color=colour, alpha=0.12, linewidth=0)
         if not numeric:
-            panel.set_xticks(range(len(values)), [notes.value_text(value) for value in values])
-        panel.set_xlabel(option.replace("_", " "))
+            panel.set_xticks(range(len(values)), [figure_text(notes.value_text(value)) for value in values])
+        panel.set_xlabel(figure_text(option.replace("_", " ")))
         panel.grid(alpha=0.25)
         if any((*lines, *(levels or {}))):
             panel.legend(fontsize=7, framealpha=0.85, loc="upper left", bbox_to_anchor=(0, -0.24), borderaxespad=0)

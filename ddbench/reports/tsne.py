@@ -8,6 +8,7 @@ import numpy as np
 
 from ddbench.embedding import Embedding
 from ddbench.errors import UsageError
+from ddbench.escaping import figure as figure_text
 from ddbench.reports.figures import COLOURS, figure
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def draw(content: Embedding, title: str, seed: int = 0) -> Any:
     axes[-1].set_title(kept, fontsize=11)
     axes[-1].legend(loc="best", fontsize=8, framealpha=0.85)
     shown = f", {len(rows)} of {len(content.points)} images drawn" if len(rows) < len(content.points) else ""
-    drawn.suptitle(f"{title} (t-SNE of {content.kind}{shown})", fontsize=12)
+    drawn.suptitle(figure_text(f"{title} (t-SNE of {content.kind}{shown})"), fontsize=12)
     for each in axes:
         each.set_xlim(*_limits([place[:, 0] for place in places]))
         each.set_ylim(*_limits([place[:, 1] for place in places]))

@@ -34,6 +34,8 @@ MARKER = "step.json"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)-([0-9a-f]{64})\.pt")
 #: A checkpoint while it is written.
 UNFINISHED = "checkpoint.tmp"
+#: Checkpoints of former releases, which had no digest and are not used.
+OLD = ("checkpoint.pt", "checkpoint.pt.tmp")
 #: Who builds a step, for those who wait for it.
 OWNER = "owner.json"
 #: Files up to this size are read whole when a step is found finished; of larger ones, size and ends are compared.
@@ -60,6 +62,7 @@ REASONS = {
     errno.ENOSPC: ("the disk is full", "Free some space, or point DDBENCH_HOME / --registry somewhere else."),
     errno.EDQUOT: ("your quota is used up", "Free some space, or point DDBENCH_HOME somewhere else."),
     errno.EROFS: ("the file system is read-only", "Choose another folder with DDBENCH_HOME or --registry."),
+    errno.EFBIG: ("no file may be that large", "Raise the limit (`ulimit -f`), or choose another file system."),
     errno.EACCES: ("you may not write there", "Choose another folder with DDBENCH_HOME or --registry."),
 }
 #: What else keeps a file of the user's choice from being written.
@@ -180,14 +183,19 @@ def silent(message: str) -> None:
 
 
 class _Digesting:
-    """A file that is written and digested at once."""
+    """A file that is written and digested at once; ``failure`` is what kept it from being written."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file, self.digest = file, hashlib.sha256()
+        self.failure: OSError | None = None
 
     def write(self, data: bytes) -> int:
         self.digest.update(data)
-        return self.file.write(data)
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.failure = error
+            raise
 
     def flush(self) -> None:
         self.file.flush()
@@ -234,10 +242,17 @@ class Step:
         number = 1 + max((number for number, _, _ in before), default=0)
         with explained(self.dir):
             temporary = self.dir / UNFINISHED
-            with temporary.open("wb") as file:
-                torch.save({**state, _METRICS: self.journal.size}, written := _Digesting(file))
-                file.flush()
-                os.fsync(file.fileno())
+            try:
+                with temporary.open("wb") as file:
+                    written = _Digesting(file)
+                    torch.save({**state, _METRICS: self.journal.size}, written)
+                    file.flush()
+                    os.fsync(file.fileno())
+            except (OSError, RuntimeError):
+                temporary.unlink(missing_ok=True)
+                if written.failure:  # torch says that a file ended where it should not
+                    raise written.failure from None
+                raise
             temporary.rename(self.dir / f"checkpoint-{number}-{written.digest.hexdigest()}.pt")
             sync_entry(self.dir)
         for _, _, path in before:
@@ -389,7 +404,7 @@ class Store:
             spent += time.perf_counter() - start
             with contextlib.suppress(OSError):
                 (partial / "sitting.json").write_text(json.dumps({"seconds": spent}))
-        for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, "sitting.json"):
+        for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, *OLD, "sitting.json"):
             (partial / leftover).unlink(missing_ok=True)
         with explained(partial):
             sync(partial)

@@ -213,6 +213,34 @@ def test_a_full_disk_is_explained_whenever_it_shows(tmp_path, monkeypatch, faili
     assert path.read_text() == "old" and [each.name for each in tmp_path.iterdir()] == ["small.json"]
 
 
+@pytest.mark.parametrize("room", [0, 500, 1000, 5000, 60_000, 79_000])
+def test_a_disk_that_fills_within_a_checkpoint_is_explained_and_the_last_one_stays(tmp_path, monkeypatch, room):
+    torch = pytest.importorskip("torch")
+    state = {"weights": torch.arange(20_000.0)}
+
+    class Short:
+        def __init__(self, file):
+            self.file, self.left, self.flush = file, room, file.flush
+
+        def write(self, data):
+            self.left -= memoryview(data).nbytes
+            if self.left < 0:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return self.file.write(data)
+
+    def build(step):
+        step.save({"epoch": 1})
+        begin = store_module._Digesting.__init__
+        with monkeypatch.context() as full:
+            full.setattr(store_module._Digesting, "__init__", lambda self, file: begin(self, Short(file)))
+            with pytest.raises(StorageError, match="the disk is full"):
+                step.save(state)
+        assert step.load() == {"epoch": 1} and not (step.dir / "checkpoint.tmp").exists()
+        (step.dir / "checkpoint.pt").write_bytes(b"of a former release")
+
+    assert [path.name for path in Store(tmp_path).build("train", {}, build).dir.iterdir()] == [MARKER]
+
+
 def test_a_read_only_folder_is_found_before_any_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "registry")
     assert list((tmp_path / "new" / "registry").iterdir()) == []

@@ -179,7 +179,7 @@ def test_interrupted_fine_tuning_goes_on_to_the_same_weights(run, monkeypatch, t
     monkeypatch.setattr(ddbench.Step, "save", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(finetune_epochs=12)
-    assert (tmp_path / "home" / "finetuned" / (steps["finetuned"] + ".partial") / "checkpoint.pt").exists()
+    assert list((tmp_path / "home" / "finetuned" / (steps["finetuned"] + ".partial")).glob("checkpoint-*.pt"))
     monkeypatch.setattr(ddbench.Step, "save", save)
     resumed, _ = run(finetune_epochs=12)
     assert np.array_equal(whole.images, resumed.images)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import compiler, environment, metrics
+from ddbench.containment import contained
 from ddbench.errors import PluginError, UsageError
 from ddbench.estimates import marked
 from ddbench.keys import derive_seed
@@ -406,14 +407,16 @@ def load_plugin(entry: Entry) -> Any:
         "dataset": interfaces.DatasetLoader,
         "captioner": interfaces.Captioner,
     }[entry.spec.kind]
-    target = entry.spec.load()
+    with contained(f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner}"):
+        target = entry.spec.load()
     if not (isinstance(target, type) and issubclass(target, base)):
         raise PluginError(
             f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} is {target!r}, not a class derived from"
             f" ddbench.{base.__name__}."
         )
     try:
-        return target()
+        with contained(f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner}"):
+            return target()
     except FAILURES as error:
         who = f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner}"
         raise PluginError(f"{who} cannot be made: {type(error).__name__}: {error}") from error

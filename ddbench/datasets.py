@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench.errors import PluginError, UsageError
-from ddbench.images import ImageSource
+from ddbench.images import ImageSource, unchangeable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,6 +28,8 @@ ABSOLUTE = re.compile(r"(?:^|[\s('\"])(?:/|~/|[A-Za-z]:[\\/])\w")
 class Split:
     """One split: images, labels int64 [N], and a stable id per image (its file name or index).
 
+    Labels cannot be written to, as images in memory cannot: every plugin gets the same ones.
+
     Raises:
         TypeError: labels of another type or shape.
     """
@@ -38,9 +41,14 @@ class Split:
     def __post_init__(self) -> None:
         if not isinstance(self.labels, np.ndarray) or self.labels.dtype != np.int64 or self.labels.ndim != 1:
             raise TypeError(f"the labels of a split must be a NumPy array int64 [N], not {describe(self.labels)}")
+        object.__setattr__(self, "labels", unchangeable(self.labels))
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def checksum(self) -> list[int]:
+        """Return checksums of the labels and of images that are in memory: another one after a plugin was at them."""
+        return [zlib.crc32(np.ascontiguousarray(self.labels).data), self.images.checksum()]
 
     def of_class(self, label: int) -> NDArray[np.int64]:
         """Return the positions of one class, in order."""
@@ -106,6 +114,10 @@ class Dataset:
     def channels(self) -> int:
         """Image channels C (1 or 3)."""
         return self.train.images.channels
+
+    def checksum(self) -> list[int]:
+        """Return checksums of what is in memory of both splits."""
+        return [*self.train.checksum(), *self.test.checksum()]
 
     def arrays(self, split: str, size: int | None = None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
         """Return a whole split in memory: uint8 [N, S, S, C] and int64 [N]."""

@@ -74,6 +74,9 @@ def student(
 
 def network(ctx: Context) -> dict[str, Any]:
     """Return which network is under test: its name, its builder's version and fixed settings."""
+    known = ctx.plugins.entries["network"]
+    if ctx.network not in known and ctx.network.partition(":")[0] + ":" not in known:
+        return {"name": ctx.network}  # of an evaluator that trains none
     entry = ctx.plugins.get("network", ctx.network)
     return {
         "name": ctx.network,

@@ -155,7 +155,7 @@ class LoadedSet:
         images = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2))).float()
         if self.distilled.space == "rgb_uint8":
             images = images / 255
-        return torch.utils.data.TensorDataset(images, torch.from_numpy(self.labels))
+        return torch.utils.data.TensorDataset(images, torch.tensor(self.labels))
 
 
 def content_digest(distilled: DistilledSet) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -20,9 +21,12 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 Progress = Callable[[int, int], None]
+Kind = TypeVar("Kind", bound=np.generic)
 
 #: Pixels that a side can be asked to have; networks see far fewer, and a slip of the keyboard would run for hours.
 LARGEST_SIDE = 2048
+#: Bytes of arrays that are copied into memory which cannot be written to.
+COPIED = 2**30
 
 
 class ImageSource(ABC):
@@ -52,6 +56,10 @@ class ImageSource(ABC):
         with ThreadPoolExecutor(4) as pool:
             return np.stack(list(pool.map(lambda i: self.load(int(i), size), indices)))
 
+    def checksum(self) -> int:
+        """Return a checksum of what is held in memory; 0 where nothing is."""
+        return 0
+
     def prepare(self, size: int) -> int:
         """Do once what makes later reading at ``size`` fast, and return the bytes that it takes on disk (0: nothing).
 
@@ -74,11 +82,15 @@ class ArrayImages(ImageSource):
     def __init__(self, array: NDArray[np.uint8]) -> None:
         if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] not in (1, 3):
             raise DataError(f"Images must be uint8 [N, H, W, 1 or 3], not {array.dtype} {list(array.shape)}.")
-        self.array = array
+        self.array = unchangeable(array)
         self.channels = int(array.shape[-1])
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def checksum(self) -> int:
+        """Return a checksum of the array; of one that is mapped from a file, which cannot be written to, none."""
+        return 0 if isinstance(self.array, np.memmap) else zlib.crc32(np.ascontiguousarray(self.array).data)
 
     def load(self, index: int, size: int) -> NDArray[np.uint8]:
         """Return image ``index`` at ``size``; no copy is made when it has that size already."""
@@ -126,6 +138,17 @@ class FileImages(ImageSource):
                 f"Image {path.parent.name}/{path.name} cannot be read: {why(path, error)}",
                 hint="Replace or remove this file, then run the command again.",
             ) from error
+
+
+def unchangeable(array: NDArray[Kind]) -> NDArray[Kind]:
+    """Return an array that nothing in NumPy can write to; the array itself where it already is of that kind."""
+    if not array.flags.writeable:
+        return array
+    if array.size and array.nbytes <= COPIED:
+        return np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape)
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def fit(image: Image, size: int, channels: int) -> NDArray[np.uint8]:

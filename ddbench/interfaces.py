@@ -75,10 +75,13 @@ class Evaluator(Plugin, ABC):
     Attributes:
         default_network: the network used when the user names none.
         default_repeats: networks trained per distilled set when the user says nothing.
+        needs_network: False for an evaluator that trains no network: ``ctx.network`` and the protocol's ``network`` are
+            then ``none``, and ``--network`` does not concern it.
     """
 
     default_network: ClassVar[str] = ""
     default_repeats: ClassVar[int] = 3
+    needs_network: ClassVar[bool] = True
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """Return the network used on a data set when the user names none."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -36,6 +38,9 @@ from ddbench.registry import check_name, check_seed, flaws
 from ddbench.runs import telling
 from ddbench.stages import Effort
 from ddbench.store import Done, Step
+
+#: The network of evaluators that train none, in contexts, protocols and records.
+NO_NETWORK = "none"
 
 
 @dataclass(frozen=True)
@@ -113,7 +118,7 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
     inputs = dependencies.artifact(method, ctx, entry, disk.FORMAT)
 
     def build(step: Step) -> None:
-        with plugin_errors(entry):
+        with plugin_errors(entry), untouched(ctx.dataset, f"Method {plugin.name} of {entry.owner}"):
             result = method.distill(replace(ctx, checkpoint=step, _keep=partial(_keep, method, ctx, entry, step)))
             if not isinstance(result, DistilledSet):
                 raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
@@ -182,13 +187,38 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
     repeats = evaluator.default_repeats
     if not isinstance(repeats, int) or repeats < 1:
         raise PluginError(f"Evaluator {name} has default_repeats={repeats!r}, which is no number of networks.")
-    with plugin_errors(entry):
-        network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
-    if not network:
-        raise UsageError(f"Evaluator {name} has no network of its own.", hint="Name one with --network.")
-    ctx.plugins.get("network", network)
+    if evaluator.needs_network:
+        with plugin_errors(entry):
+            network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
+        if not network:
+            raise UsageError(f"Evaluator {name} has no network of its own.", hint="Name one with --network.")
+        ctx.plugins.get("network", network)
+    else:
+        network = NO_NETWORK
     mine = replace(ctx, ipc=ipc, network=network, ledger=[])
     return evaluator, mine.with_options_of(evaluator, entry), entry
+
+
+@contextlib.contextmanager
+def untouched(dataset: Dataset, who: str, distilled: DistilledSet | None = None) -> Iterator[None]:
+    """Refuse what a plugin makes while it changes the data that every other one gets, too.
+
+    Raises:
+        PluginError: labels or images in memory are not what they were; nothing more can be done in this process.
+    """
+
+    def sums() -> list[int]:
+        parts = () if distilled is None else (distilled.images, distilled.labels, distilled.soft_labels)
+        own = [zlib.crc32(np.ascontiguousarray(part).data) for part in parts if part is not None]
+        return [*dataset.checksum(), *(own if distilled is None or not distilled.whole else [])]
+
+    before = sums()
+    yield
+    if sums() != before:
+        raise PluginError(
+            f"{who} changed images or labels in place, which every plugin is given.",
+            hint="Let it copy them first (array.copy()); other results of this process cannot be relied on.",
+        )
 
 
 def check_network(ctx: Context) -> None:
@@ -199,6 +229,8 @@ def check_network(ctx: Context) -> None:
     Raises:
         UsageError: it cannot be built for them, or fails on them.
     """
+    if ctx.network == NO_NETWORK:
+        return
     entry, data = ctx.plugins.get("network", ctx.network), ctx.dataset
 
     def build(step: Step) -> None:
@@ -261,7 +293,7 @@ def train_student(
 
     def build(step: Step) -> None:
         before = len(ctx.ledger)
-        with plugin_errors(entry):
+        with plugin_errors(entry), untouched(ctx.dataset, f"Evaluator {name} of {entry.owner}", made.content):
             score = evaluator.evaluate(replace(ctx, checkpoint=step), made.content, repeat)
             if not isinstance(score, Score):
                 raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")

@@ -120,17 +120,18 @@ def plan(
                 f"No evaluator is named, and the preset {ctx.preset} of {entry.name} has none for {ctx.dataset.name}.",
                 hint="Name one with --eval; `ddbench list evaluators` lists them.",
             )
-        measurements = []
+        measurements: dict[tuple[str, str], Measurement] = {}  # one of an evaluator that trains no network
         for evaluator in evaluators or [named]:
             own = theirs if evaluator == named else {}
             for network in networks or several(own.get("network", "")):
                 measured = replace(ctx, base_seed=evaluation_seed, method=entry.spec.name)
                 trained = repeats or own.get("repeats")
-                measurements.append(_measurement(measured, evaluator, network, mine.ipc or budgets[0], trained))
-        found.append(Planned(method, mine, entry, tuple(measurements)))
+                one = _measurement(measured, evaluator, network, mine.ipc or budgets[0], trained)
+                measurements.setdefault((evaluator, one.ctx.network), one)
+        found.append(Planned(method, mine, entry, tuple(measurements.values())))
     tried = {each.ctx.network: each.ctx for one in found for each in one.measurements}
-    for one in tried.values():
-        check_network(one)
+    for each in tried.values():
+        check_network(each)
     return found
 
 

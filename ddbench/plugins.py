@@ -20,6 +20,7 @@ from typing import Any
 import pluggy
 
 from ddbench import hookspecs
+from ddbench.containment import contained
 from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, unknown
 from ddbench.hookspecs import HOOKS
 from ddbench.specs import SPECS, Spec
@@ -202,9 +203,13 @@ class Plugins:
 
 @contextlib.contextmanager
 def plugin_errors(entry: Entry) -> Iterator[None]:
-    """Name the plugin in whatever error escapes it; explained errors, interrupts and a full disk pass unchanged."""
+    """Name the plugin in whatever error escapes it, and put back what it leaves behind in the process.
+
+    Explained errors, interrupts and a full disk pass unchanged.
+    """
     try:
-        yield
+        with contained(f"The {entry.spec.kind} {entry.name!r} of {entry.owner}"):
+            yield
     except (DDBenchError, MemoryError):
         raise
     except FAILURES as error:
@@ -213,7 +218,9 @@ def plugin_errors(entry: Entry) -> Iterator[None]:
             raise
         raise PluginError(
             f"The {entry.spec.kind} {entry.name!r} of {entry.owner} failed: {type(error).__name__}: {error}",
-            hint="Run with --traceback to see where.",
+            hint="Arrays of data sets cannot be written to, as every plugin gets the same: copy them first."
+            if isinstance(error, ValueError) and "read-only" in str(error)
+            else "Run with --traceback to see where.",
         ) from error
 
 
@@ -266,7 +273,8 @@ def _origin(point: EntryPoint) -> str:
 
 def _load(point: EntryPoint, owner: Owner) -> Any:
     try:
-        return point.load()
+        with contained(f"Plugin {owner}"):
+            return point.load()
     except FAILURES as error:
         raise PluginError(f"Plugin {owner} cannot be imported: {type(error).__name__}: {error}") from error
 
@@ -282,7 +290,8 @@ def _module_from_file(path: Path) -> ModuleType:
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
     try:
-        module_spec.loader.exec_module(module)
+        with contained(f"The plugin file {path.name}"):
+            module_spec.loader.exec_module(module)
     except FAILURES as error:
         del sys.modules[name]
         raise PluginError(

@@ -51,7 +51,7 @@ _METRICS = "ddbench: bytes of metrics"
 def home() -> Path:
     """Return the artifact folder: ``DDBENCH_HOME``, or the user's cache folder."""
     if chosen := os.environ.get("DDBENCH_HOME"):
-        return Path(chosen).expanduser()
+        return Path(chosen).expanduser().absolute()  # also where a plugin goes elsewhere
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("ddbench"))

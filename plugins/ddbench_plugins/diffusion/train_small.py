@@ -250,7 +250,7 @@ def train_unet(
     parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
     ema = Ema(parameters, preset.ema_decay)
     scheduler = build_scheduler()
-    targets = torch.as_tensor(np.asarray(labels), dtype=torch.long)
+    targets = torch.tensor(np.asarray(labels), dtype=torch.long)
     means, stds = posterior["mean"], posterior["std"]
 
     def loss_at(step: int, part: int) -> torch.Tensor:

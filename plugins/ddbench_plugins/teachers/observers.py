@@ -332,7 +332,7 @@ def _train(
         train_teacher(
             module,
             images=torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
-            labels=torch.from_numpy(np.asarray(labels)),
+            labels=torch.tensor(np.asarray(labels)),
             recipe=recipe if ctx.dataset.flip else recipe.without_flip(),
             mean=own[0],
             std=own[1],

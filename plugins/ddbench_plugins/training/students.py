@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 
 from ddbench import DataError, Score
@@ -37,8 +36,8 @@ def training_tensors(distilled: DistilledSet, dataset: Dataset, size: int) -> tu
     Raises:
         DataError: the set's pixels are ZCA-whitened, which this protocol cannot read.
     """
-    images = torch.from_numpy(np.ascontiguousarray(distilled.images.transpose(0, 3, 1, 2)))
-    labels = torch.from_numpy(distilled.labels)
+    images = torch.tensor(distilled.images.transpose(0, 3, 1, 2))
+    labels = torch.tensor(distilled.labels)
     if distilled.space == "zca":
         raise DataError(
             "The distilled set is ZCA-whitened, and this protocol tests on ordinary images.",
@@ -63,7 +62,7 @@ def test_tensors(dataset: Dataset, size: int, resize: int | None = None) -> tupl
     are never in memory as a whole.
     """
     streamed = StreamedImages(dataset.test.images, size, resize or size)
-    labels = torch.from_numpy(dataset.test.labels)
+    labels = torch.tensor(dataset.test.labels)
     if streamed.nbytes > KEEP_BYTES:
         return streamed, labels
     key = (dataset.fingerprint, size, streamed.resize)

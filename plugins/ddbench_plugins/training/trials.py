@@ -286,6 +286,6 @@ def whole_set(ctx: Context) -> TrainingSet:
 
 def _tensors(images: Any, labels: Any) -> tuple[Tensor, Tensor]:
     return (
-        torch.from_numpy(np.ascontiguousarray(images.transpose(0, 3, 1, 2))),
-        torch.from_numpy(np.ascontiguousarray(labels)),
+        torch.tensor(images.transpose(0, 3, 1, 2)),
+        torch.tensor(labels),
     )

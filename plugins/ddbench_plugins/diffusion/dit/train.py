@@ -45,7 +45,7 @@ def train_transformer(
     parameters = list(transformer.parameters())
     ema = Ema(parameters, preset.ema_decay)
     noise = Noise(build_scheduler().betas)
-    targets = torch.as_tensor(np.asarray(labels), dtype=torch.long)
+    targets = torch.tensor(np.asarray(labels), dtype=torch.long)
 
     def loss_at(step: int, part: int) -> Tensor:
         rows = batch_indices(len(targets), preset.batch, step, stream_seed(seed, "transformer"))

@@ -105,7 +105,7 @@ def _train(
             result = train(
                 network,
                 images=images,
-                labels=torch.from_numpy(labels),
+                labels=torch.tensor(labels),
                 epochs=1,
                 batch_size=recipe.batch_size,
                 optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),

@@ -56,7 +56,7 @@ def best(
     """
     data = ctx.dataset
     images = _tensor(split.images.batch(range(len(split)), data.image_size))
-    labels = torch.from_numpy(split.labels)
+    labels = torch.tensor(split.labels)
     judged = ddbench.digest_bytes(images.numpy(), labels.numpy())
     scores = {}
     for iterations, candidate in candidates.items():
@@ -98,7 +98,7 @@ def _accuracy(
             train(
                 network,
                 images=_tensor(candidate.images),
-                labels=torch.from_numpy(candidate.labels),
+                labels=torch.tensor(candidate.labels),
                 epochs=students.epochs,
                 batch_size=BATCH,
                 optimiser=optimisers.sgd(candidate.learning_rate or 0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),

@@ -1,0 +1,215 @@
+"""What a plugin does to its process, or to the data that all plugins are given, harms no other one and is named."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ddbench
+from ddbench import pipeline, registry
+from ddbench.errors import PluginError
+from ddbench.images import ArrayImages, unchangeable
+from ddbench.plugins import load_plugins
+from ddbench.testing.toy import toy_dataset
+
+torch = pytest.importorskip("torch")
+TOY = Path(__file__).with_name("toy_plugin.py")
+PLUGIN = """
+import os, signal, sys
+import numpy as np
+import torch
+import ddbench
+
+
+class Mine(ddbench.Distiller):
+    def distill(self, ctx):
+        {body}
+        return ddbench.DistilledSet(*(part[:3] for part in (ctx.dataset.arrays("train")[0][[0, 12, 24]], np.arange(3))))
+
+
+class Judge(ddbench.Evaluator):
+    default_repeats = 1
+    needs_network = False
+
+    def protocol(self, ctx, distilled):
+        return ddbench.Protocol({{"network": ctx.network, "label_type": "hard", "selection": "last"}})
+
+    def evaluate(self, ctx, distilled, repeat):
+        {judge}
+        correct = np.arange(len(ctx.dataset.test)) % 3 == 0
+        return ddbench.Score(last=float(correct.mean()), correct=correct)
+
+
+@ddbench.hookimpl
+def ddbench_methods():
+    return [ddbench.MethodSpec("mine", Mine)]
+
+
+@ddbench.hookimpl
+def ddbench_evaluators():
+    return [ddbench.EvaluatorSpec("judge", Judge)]
+"""
+
+
+@pytest.fixture
+def run(ctx, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def prepare(body="pass", judge="pass"):
+        path = tmp_path / "mine.py"
+        path.write_text(PLUGIN.format(body=body, judge=judge))
+        return replace(ctx, plugins=load_plugins([path]), _dataset=toy_dataset())
+
+    return prepare
+
+
+def distil(run, name="mine"):
+    method, mine, entry = pipeline.prepare_method(run, name, 1, 0)
+    return pipeline.distil(method, mine, entry)
+
+
+def state():
+    return {
+        "folder": os.getcwd(),
+        "mask": (mask := os.umask(0), os.umask(mask))[0],
+        "streams": (sys.stdout, sys.stderr),
+        "interrupt": signal.getsignal(signal.SIGINT),
+        "recursion": sys.getrecursionlimit(),
+        "numpy": np.geterr(),
+        "type": torch.get_default_dtype(),
+        "device": torch.get_default_device(),
+        "gradients": torch.is_grad_enabled(),
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "products": torch.get_float32_matmul_precision(),
+        "anomalies": torch.is_anomaly_enabled(),
+        "benchmark": torch.backends.cudnn.benchmark,
+    }
+
+
+CHANGES = {
+    'os.chdir("/")': "current folder",
+    "os.umask(0o077)": "file mask",
+    "sys.stdout = open(os.devnull, 'w')": "streams",
+    "signal.signal(signal.SIGINT, signal.SIG_IGN)": "signal handlers",
+    "sys.setrecursionlimit(4321)": "recursion limit",
+    "np.seterr(all='raise')": "NumPy's handling of errors",
+    "torch.set_default_dtype(torch.float64)": "default type",
+    "torch.set_default_device('meta')": "default device",
+    "torch.set_grad_enabled(False)": "gradients",
+    "torch.set_num_threads(torch.get_num_threads() + 1)": "number of threads",
+    "torch.use_deterministic_algorithms(True)": "deterministic mode",
+    "torch.set_float32_matmul_precision('medium')": "precision of products",
+    "torch.autograd.set_detect_anomaly(True)": "anomalies",
+    "torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark": "settings of kernels",
+}
+
+
+@pytest.mark.parametrize("body", CHANGES)
+def test_what_a_plugin_changes_of_the_process_is_put_back_and_named(run, body):
+    before = state()
+    with pytest.warns(UserWarning, match=rf"'mine' of mine.py .*{CHANGES[body]}.* was put back"):
+        distil(run(body))
+    assert state() == before
+
+
+@pytest.mark.parametrize("body", ["os.chdir('/'); raise RuntimeError('x')", "os.chdir('/'); sys.exit(3)"])
+def test_also_where_it_fails(run, body, tmp_path):
+    with pytest.warns(UserWarning, match="current folder"), pytest.raises(PluginError, match=r"'mine' of mine\.py"):
+        distil(run(body))
+    assert Path.cwd() == tmp_path
+
+
+def test_a_module_that_goes_elsewhere_when_it_is_imported(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(TOY.read_text("utf-8") + "\nimport os\nos.chdir('/')\n")
+    with pytest.warns(UserWarning, match=r"plugin file mine.py changed the current folder"):
+        load_plugins(["mine.py"])
+    assert Path.cwd() == tmp_path
+
+
+def test_a_plugin_that_leaves_nothing_behind_is_not_warned_of(run, recwarn):
+    distil(run("with torch.no_grad(): pass"))
+    assert not [each for each in recwarn if "put back" in str(each.message)]
+
+
+WRITES = (
+    "ctx.dataset.train.labels[:] = 0",
+    "np.random.default_rng(0).shuffle(ctx.dataset.train.labels)",
+    "ctx.dataset.train.labels.setflags(write=True); ctx.dataset.train.labels[:] = 0",
+    "ctx.dataset.test.labels[0] = 1",
+    "ctx.dataset.train.images.array[:] = 0",
+    "ctx.dataset.train.images.array.flags.writeable = True",
+    "ctx.dataset.train.images.load(0, 8)[:] = 0",
+)
+
+
+@pytest.mark.parametrize("body", WRITES)
+def test_data_of_all_cannot_be_written_to(run, body):
+    prepared = run(body)
+    honest = distil(run(), "random").digest
+    with pytest.raises(PluginError, match=r"'mine' of mine.py \(file\) failed: ValueError"):
+        distil(prepared)
+    later = replace(prepared, store=type(prepared.store)(prepared.store.root / "other"))
+    assert distil(later, "random").digest == honest
+
+
+def test_writing_past_numpy_is_found_and_nothing_is_stored(run):
+    body = "torch.from_numpy(ctx.dataset.train.labels)[:] = 0"
+    prepared = run(body)
+    with pytest.warns(UserWarning, match="not writable"), pytest.raises(PluginError, match=r"mine.py .*in place"):
+        distil(prepared)
+    assert not list(prepared.store.finished("distilled"))
+
+
+def evaluate(run, made):
+    evaluator, mine, entry = pipeline.prepare_evaluator(run, "judge", "", 1)
+    return pipeline.evaluate(evaluator, mine, entry, made, repeats=1)
+
+
+def test_an_evaluator_that_changes_the_set_is_named(run):
+    made = distil(run())
+    with pytest.raises(PluginError, match=r"Evaluator judge of mine.py \(file\) changed"):
+        evaluate(run(judge="distilled.images[:] = 0"), made)
+
+
+def test_an_evaluator_without_a_network_has_none_in_its_record(run):
+    prepared = run()
+    record = evaluate(prepared, distil(prepared))
+    assert record.cell.network == record.protocol.settings["network"] == "none"
+    assert registry.flaws(record) == []
+    evaluator, mine, _ = pipeline.prepare_evaluator(prepared, "judge", "convnet-3", 1)
+    assert mine.network == "none" and not evaluator.needs_network
+    pipeline.check_network(mine)
+
+
+def test_it_runs_once_whatever_networks_are_named(run, tmp_path):
+    run()
+    found = ddbench.run(
+        "random", "judge", dataset="digits", ipc=1, network=["convnet-1", "convnet-2"], plugins=[tmp_path / "mine.py"],
+        registry=tmp_path / "registry",
+    )  # fmt: skip
+    assert [record.cell.network for record in found] == ["none"]
+    assert registry.verify(tmp_path / "registry") == []
+
+
+@pytest.mark.parametrize("array", [np.arange(3), np.zeros((0,), np.int64), np.zeros((2, 3), np.uint8)[:, ::2]])
+def test_arrays_that_cannot_be_written_to_hold_the_same(array):
+    made = unchangeable(array)
+    assert np.array_equal(made, array) and made.dtype == array.dtype and made.shape == array.shape
+    assert not made.flags.writeable and unchangeable(made) is made
+
+
+def test_large_arrays_are_not_copied(monkeypatch):
+    from ddbench import images
+
+    monkeypatch.setattr(images, "COPIED", 10)
+    array = np.zeros((2, 4, 4, 1), np.uint8)
+    held = ArrayImages(array).array
+    assert np.shares_memory(held, array) and not held.flags.writeable

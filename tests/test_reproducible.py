@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
@@ -13,13 +14,14 @@ import pytest
 #: The main job in small. Its diffusion model is trained from the beginning, not taken from the package.
 RUN = [
     *(sys.executable, "-m", "ddbench", "run", "--quiet", "-m", "vlcp", "-e", "rded", "--ipc", "2", "--repeats", "1"),
-    *("-o", "method.small_vae_steps=4", "-o", "method.small_unet_steps=8", "-o", "method.finetune_epochs=1"),
-    *("-o", "method.finetune_batch_size=64", "-o", "method.steps=4", "-o", "method.acceptance=never"),
-    *("-o", "eval.epochs=3"),
+    *("-o", "method.small_vae_steps=2", "-o", "method.small_unet_steps=5", "-o", "method.finetune_epochs=1"),
+    *("-o", "method.finetune_batch_size=256", "-o", "method.steps=4", "-o", "method.acceptance=never"),
+    *("-n", "convnet-1-bn", "-o", "eval.epochs=3"),
 ]
 
 
-def digests(folder: Path) -> tuple[str, str]:
+def digests(folder: Path) -> list[str]:
+    """Of the weights that were trained on the way, in which the last digits show, of the images, and of the record."""
     folder.mkdir()
     environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     environment["DDBENCH_HOME"] = str(folder / "home")
@@ -27,7 +29,10 @@ def digests(folder: Path) -> tuple[str, str]:
     assert done.returncode == 0, done.stderr
     (path,) = (folder / "registry").rglob("*.json")
     record = json.loads(path.read_text("utf-8"))
-    return record["distilled"]["digest"], record["digest"]
+    weights = sorted((folder / "home").glob("*/*/**/*.safetensors"))
+    assert len(weights) > 4
+    found = [hashlib.sha256(path.read_bytes()).hexdigest() for path in weights]
+    return [*found, record["distilled"]["digest"], record["digest"]]
 
 
 @pytest.mark.slow

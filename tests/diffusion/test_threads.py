@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
 from ddbench_plugins.diffusion.tensors import rows_of
+from ddbench_plugins.diffusion.train_small import train_small_pipeline
 from ddbench_plugins.methods import kmeans
 from ddbench_plugins.training.augment import shift_with_zeros
+from test_small import NAMES, TEXTS, TINY
+from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 
 @pytest.fixture
@@ -40,6 +45,32 @@ def test_rows_chosen_several_times_add_up_their_gradients_in_one_order(four_thre
     for row, weight in zip(chosen.tolist(), weights, strict=True):
         wanted[row] += weight
     assert all(torch.equal(gradient(), wanted) for _ in range(20))
+
+
+class RepeatedRows(TorchDispatchMode):
+    """Notes every sum of float32 values into places that are named more than once, whose order threads would choose."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), keywords: Any = None) -> Any:
+        if "index_put" in function.name() and len(arguments) > 3 and arguments[3]:
+            places = [place.flatten() for place in torch.broadcast_tensors(*(i for i in arguments[1] if i is not None))]
+            self.found += torch.stack(places).unique(dim=1).shape[1] < len(places[0])
+        return function(*arguments, **(keywords or {}))
+
+
+def test_the_small_model_is_trained_without_sums_whose_order_threads_choose(tmp_path: Path) -> None:
+    with RepeatedRows() as plain:
+        values = torch.randn(3, 2, requires_grad=True)
+        values[torch.tensor([0, 0, 1])].sum().backward()
+    assert plain.found == 1  # what is looked for is seen
+    preset = replace(TINY, vae_steps=1, unet_steps=2, unet_batch=16)
+    images, labels = np.zeros((8, 16, 16, 3), np.uint8), np.arange(8) % 2
+    with RepeatedRows() as seen:
+        train_small_pipeline(images, labels, NAMES, TEXTS, preset, tmp_path, seed=0)
+    assert seen.found == 0
 
 
 def test_shifted_images_give_their_gradients_back_in_one_order(four_threads: None) -> None:

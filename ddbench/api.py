@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+from ddbench import arguments, records
 from ddbench import distilled as disk
-from ddbench import records
+from ddbench.arguments import flag, names, numbers, path, text, whole
 from ddbench.context import Context, Machine, new_store
 from ddbench.datasets import Dataset
 from ddbench.distilled import LoadedSet
@@ -81,26 +82,34 @@ def run(
     Raises:
         DDBenchError: an explained error; what was finished before it is kept.
     """
-    if repeats is not None and repeats < 1:
-        raise UsageError(f"At least one repeat is needed, not {repeats}.")
+    methods, evaluators, networks = (
+        _some(names(method, "method"), "method"),
+        names(eval, "eval"),
+        names(network, "network"),
+    )
+    budgets, seeds, base = (
+        _some(numbers(ipc, "ipc"), "ipc"),
+        numbers(seed, "seed"),
+        whole(evaluation_seed, "evaluation_seed"),
+    )
+    count, target, again = _count(repeats), path(registry, "registry").absolute(), flag(force, "force")
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
-    methods, evaluators = _names(method), _names(eval)
     _known(ctx.plugins, "method", methods)
     _known(ctx.plugins, "evaluator", evaluators)
-    _known(ctx.plugins, "network", filter(None, _names(network)))
-    ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
+    _known(ctx.plugins, "network", networks)
+    ctx = _with_dataset(ctx, dataset)
     planned = plan(
         ctx,
         methods,
         evaluators,
-        budgets=_numbers(ipc),
-        networks=_names(network),
-        seeds=_numbers(seed),
-        evaluation_seed=evaluation_seed,
-        repeats=repeats,
+        budgets=budgets,
+        networks=networks,
+        seeds=seeds,
+        evaluation_seed=base,
+        repeats=count,
     )
-    check_writable(Path(registry))
-    return list(carry_out(planned, Path(registry), force=force))
+    check_writable(target)
+    return list(carry_out(planned, target, force=again))
 
 
 def distill(
@@ -125,27 +134,30 @@ def distill(
         out: folder to copy the distilled sets into, one sub-folder each; one that is there is never overwritten, and
             left as it is if it holds the same.
     """
+    methods, budgets = _some(names(method, "method"), "method"), _some(numbers(ipc, "ipc"), "ipc")
+    seeds, again = numbers(seed, "seed"), flag(force, "force")
+    target = None if out is None else path(out, "out").absolute()
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
-    _known(ctx.plugins, "method", _names(method))
-    ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
+    _known(ctx.plugins, "method", methods)
+    ctx = _with_dataset(ctx, dataset)
     prepared = [
         prepare_method(ctx, name, count, one)
-        for name in _names(method)
-        for count in _numbers(ipc)
-        for one in _numbers(seed) or several(preset_says(ctx, name, count, "seed") or 0)
+        for name in methods
+        for count in budgets
+        for one in seeds or several(preset_says(ctx, name, count, "seed") or 0)
     ]
-    if out is not None:
+    if target is not None:
         for _, mine, entry in prepared:
-            folder = _set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
+            folder = _set_folder(target, ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
             _free(folder, {"method": entry.spec.name, "ipc": mine.ipc, "seed": mine.base_seed})
     found = []
     alike = Alike(ctx.reporter.warn)
     for method_, mine, entry in prepared:
-        made = distil(method_, mine, entry, force=force)
+        made = distil(method_, mine, entry, force=again)
         alike.look(made)
         folder = made.path
-        if out is not None:
-            folder = _set_folder(Path(out), ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
+        if target is not None:
+            folder = _set_folder(target, ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
             disk.copy(made.path, folder)
         found.append(disk.load(folder, ctx.dataset))
     return found
@@ -182,26 +194,27 @@ def evaluate(
     Raises:
         DataError: the folder's classes are not those of the data set (matched by id or name, never by position).
     """
+    evaluators, networks = _some(names(eval, "eval"), "eval"), names(network, "network")
+    base, wished, again = whole(evaluation_seed, "evaluation_seed"), _count(repeats), flag(force, "force")
+    folder, target = arguments.path(path, "path"), arguments.path(registry, "registry").absolute()
+    said = _declared(declared)
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
-    evaluators = _names(eval)
     _known(ctx.plugins, "evaluator", evaluators)
-    folder = Path(path)
-    wanted = dataset or disk.dataset_name(folder) or default_dataset(ctx.plugins)
-    ctx = replace(ctx, _dataset=_load_dataset(ctx, wanted))
-    made = _read_set(ctx, folder, name, Declared(**declared))
+    ctx = _with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(folder))
+    made = _read_set(ctx, folder, text(name, "name"), said)
     prepared = [
-        prepare_evaluator(replace(ctx, base_seed=evaluation_seed, method=made.plugin.name), one, net, made.ipc)
+        prepare_evaluator(replace(ctx, base_seed=base, method=made.plugin.name), one, net, made.ipc)
         for one in evaluators
-        for net in _names(network) or [""]
+        for net in networks or [""]
     ]
     for _, mine, _ in prepared:
         check_network(mine)
-    check_writable(Path(registry))
+    check_writable(target)
     found = []
     for evaluator, mine, entry in prepared:
-        count = repeats or evaluator.default_repeats
-        record = _evaluate(evaluator, mine, entry, made, repeats=count, force=force)
-        found.append(keep(record, Path(registry), ctx.reporter.warn))
+        count = wished or evaluator.default_repeats
+        record = _evaluate(evaluator, mine, entry, made, repeats=count, force=again)
+        found.append(keep(record, target, ctx.reporter.warn))
     return found
 
 
@@ -232,10 +245,11 @@ def import_set(
         DataError: files that cannot be read safely, or do not fit the data set.
         UsageError: something that must be said, such as the pixel space.
     """
-    ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
-    ctx = replace(ctx, _dataset=_load_dataset(ctx, dataset or default_dataset(ctx.plugins)))
-    made = _read_set(ctx, Path(source), name, Declared(**declared))
-    folder = None if out is None else _set_folder(Path(out), ctx.dataset, made.plugin.name, made.ipc, made.seed)
+    where, called, said = path(source, "source"), text(name, "name"), _declared(declared)
+    target = None if out is None else path(out, "out").absolute()
+    ctx = _with_dataset(context(plugins, preset, options, "cpu", "fp32", offline, reporter), dataset)
+    made = _read_set(ctx, where, called, said)
+    folder = None if target is None else _set_folder(target, ctx.dataset, made.plugin.name, made.ipc, made.seed)
     if folder is not None:
         _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})
     about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
@@ -252,7 +266,7 @@ def load(path: str | Path) -> LoadedSet:
     Raises:
         RecordError: the folder is not a distilled set or was changed.
     """
-    return disk.load(Path(path))
+    return disk.load(arguments.path(path, "path"))
 
 
 def load_dataset(
@@ -266,7 +280,7 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set by name (the embedded default when empty)."""
     ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
-    return _load_dataset(ctx, name or default_dataset(ctx.plugins))
+    return _with_dataset(ctx, name).dataset
 
 
 def context(
@@ -284,19 +298,26 @@ def context(
         UsageError: an unknown preset or option scope.
         PluginError: a plugin file is broken.
     """
-    loaded = load_plugins(plugins)
+    chosen, scopes, without_net = (
+        Preset.parse(text(preset, "preset")),
+        arguments.options(options),
+        flag(offline, "offline"),
+    )
+    if reporter is not None and not isinstance(reporter, Reporter):
+        raise UsageError(f"reporter must be a ddbench.ui.Reporter, not {type(reporter).__name__}.")
+    loaded = load_plugins(arguments.paths(plugins, "plugins"))
     reporter = reporter or Reporter()
     for failure in loaded.failures:
         reporter.warn(f"left out {failure.owner}: {failure.message}")
-    if offline:
+    if without_net:
         os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     return Context(
         plugins=loaded,
         store=new_store(reporter),
         reporter=reporter,
-        machine=Machine.choose(device, precision, offline),
-        preset=Preset.parse(preset),
-        explicit=scoped(options or {}, loaded),
+        machine=Machine.choose(text(device, "device"), text(precision, "precision"), without_net),
+        preset=chosen,
+        explicit=scoped(scopes, loaded),
     )
 
 
@@ -361,10 +382,29 @@ def _known(plugins: Plugins, kind: str, names: Iterable[str]) -> None:
         plugins.get(kind, name)
 
 
-def _names(value: Names) -> list[str]:
-    parts = value.split(",") if isinstance(value, str) else list(value)
-    return list(dict.fromkeys(part.strip() for part in parts if part.strip()))
+def _with_dataset(ctx: Context, name: Any) -> Context:
+    """Return the context with a data set by name, or the embedded one."""
+    wanted = text(name, "dataset") or default_dataset(ctx.plugins)
+    return replace(ctx, _dataset=_load_dataset(ctx, wanted))
 
 
-def _numbers(value: Numbers) -> list[int]:
-    return [value] if isinstance(value, int) else list(dict.fromkeys(value))
+def _some(found: list[Any], what: str) -> list[Any]:
+    if not found:
+        raise UsageError(f"{what} is empty: at least one is needed.")
+    return found
+
+
+def _count(repeats: Any) -> int | None:
+    return None if repeats is None else whole(repeats, "repeats", 1)
+
+
+def _declared(values: Mapping[str, Any]) -> Declared:
+    """Read what a foreign set does not say of itself."""
+    known = [each.name for each in fields(Declared)]
+    for name in values:
+        if name not in known:
+            raise unknown("argument", name, known)
+    try:
+        return Declared(**values)
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"What is declared of the set has the wrong type: {error}.") from error

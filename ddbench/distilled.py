@@ -241,7 +241,7 @@ def _description(folder: Path) -> dict[str, Any]:
         RecordError: there is none, or it does not fit :class:`Description`.
     """
     path = folder / FILE
-    if not path.exists():
+    if not folder.is_dir() or not path.exists():
         raise RecordError(f"{folder} is not a distilled set: it has no {FILE}.")
     check_file(path, RecordError)
     try:

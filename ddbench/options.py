@@ -160,6 +160,17 @@ def _typed(text: str, annotation: Any) -> Any:
     return text if value is None and type(None) not in get_args(annotation) else value
 
 
+def _holds_bool(value: Any) -> bool:
+    return isinstance(value, bool) or (isinstance(value, list | tuple) and any(map(_holds_bool, value)))
+
+
+def _takes_bool(annotation: Any) -> bool:
+    """Whether an option's type has a place for true and false, which Python would also take for 1 and 0."""
+    if annotation in (bool, Any) or isinstance(annotation, bool):  # the latter inside of a Literal
+        return True
+    return any(map(_takes_bool, get_args(annotation)))
+
+
 def _apply(
     model: type[Options],
     rules: Sequence[Mapping[str, Any]],
@@ -179,6 +190,11 @@ def _apply(
             sources[name] = rule.get("source", "preset")
     for name, value in explicit.items():
         values[name] = _typed(value, model.model_fields[name].annotation) if isinstance(value, str) else value
+        if _holds_bool(values[name]) and not _takes_bool(model.model_fields[name].annotation):
+            raise UsageError(
+                f"{who}: {name}={value!r} is a truth value, which this option does not take.",
+                hint=f"`ddbench show {who}` lists its options.",
+            )
         sources[name] = "explicit"
     try:
         return model(**values), sources

@@ -21,7 +21,7 @@ from ddbench.datasets import Dataset, check_ipc
 from ddbench.dependencies import by_content, plugin_part
 from ddbench.errors import PluginError, UsageError
 from ddbench.interfaces import DatasetLoader, Distiller, Evaluator
-from ddbench.plugins import Entry, plugin_errors
+from ddbench.plugins import NO_NETWORK, Entry, plugin_errors
 from ddbench.ranges import doubt
 from ddbench.records import (
     Costs,
@@ -38,9 +38,6 @@ from ddbench.registry import check_name, check_seed, flaws
 from ddbench.runs import telling
 from ddbench.stages import Effort
 from ddbench.store import Done, Step
-
-#: The network of evaluators that train none, in contexts, protocols and records.
-NO_NETWORK = "none"
 
 
 @dataclass(frozen=True)

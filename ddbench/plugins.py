@@ -32,6 +32,8 @@ GROUP = "ddbench"
 ERRORS_VARIABLE = "DDBENCH_PLUGIN_ERRORS"
 #: Names are written in comma lists, in ``scope.key=value`` and, up to a colon, before an argument.
 NAME = re.compile(r"[a-z0-9][a-z0-9._+-]*:?")
+#: The network of evaluators that train none, in contexts, protocols and records.
+NO_NETWORK = "none"
 #: What a plugin may raise and ddbench survives: anything but a wish to stop; ``sys.exit()`` in a script is not one.
 FAILURES = (Exception, SystemExit)
 
@@ -166,7 +168,8 @@ class Plugins:
             if function is None:
                 continue
             try:
-                specs = list(function())
+                with contained(f"Plugin {owner}"):
+                    specs = list(function())
             except FAILURES as error:
                 raise PluginError(f"Plugin {owner}: {hook} failed: {type(error).__name__}: {error}") from error
             for spec in specs:
@@ -187,6 +190,8 @@ class Plugins:
                 f"Plugin {owner}: {spec.kind} name {spec.name!r} must be lower case: letters, digits, dashes, and"
                 " a colon at the end if it takes an argument."
             )
+        if (spec.kind, spec.name) == ("network", NO_NETWORK):
+            raise PluginError(f"Plugin {owner}: {NO_NETWORK!r} means that there is no network; choose another name.")
         texts = {name: getattr(spec, name, "") for name in ("summary", "paper", "bibtex", "label_type")}
         wrong = [name for name, value in texts.items() if not isinstance(value, str)]
         wrong += [] if type(spec.cache_version) is int else ["cache_version"]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,7 +78,7 @@ def distil(run, name="mine"):
 
 def state():
     return {
-        "folder": os.getcwd(),
+        "folder": Path.cwd(),
         "mask": (mask := os.umask(0), os.umask(mask))[0],
         "streams": (sys.stdout, sys.stderr),
         "interrupt": signal.getsignal(signal.SIGINT),
@@ -107,6 +109,8 @@ CHANGES = {
     "torch.use_deterministic_algorithms(True)": "deterministic mode",
     "torch.set_float32_matmul_precision('medium')": "precision of products",
     "torch.autograd.set_detect_anomaly(True)": "anomalies",
+    "os.environ['DDBENCH_HOME'] = '/elsewhere'": "environment",
+    "torch.set_autocast_enabled('cpu', True)": "autocast",
     "torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark": "settings of kernels",
 }
 
@@ -117,6 +121,30 @@ def test_what_a_plugin_changes_of_the_process_is_put_back_and_named(run, body):
     with pytest.warns(UserWarning, match=rf"'mine' of mine.py .*{CHANGES[body]}.* was put back"):
         distil(run(body))
     assert state() == before
+
+
+def test_torch_that_a_plugin_imports_itself_is_left_as_it_begins(tmp_path):
+    """In a process of its own, which has not imported torch before."""
+    code = (
+        "import sys, warnings\n"
+        "from ddbench.containment import contained\n"
+        "assert 'torch' not in sys.modules\n"
+        "with contained('mine'):\n"
+        "    import torch\n"
+        "    usual = torch.get_num_threads()\n"
+        "    torch.set_num_threads(usual + 1)\n"
+        "    torch.set_default_dtype(torch.float64)\n"
+        "assert torch.get_num_threads() == usual and torch.get_default_dtype() == torch.float32\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mine changed torch's default type, torch's number of threads" in done.stderr
+
+
+def test_warnings_that_a_plugin_turns_into_errors_stay_warnings(run):
+    distil(run("import warnings; warnings.simplefilter('error')"))
+    with pytest.warns(UserWarning, match="still a warning"):
+        warnings.warn("still a warning", stacklevel=1)
 
 
 @pytest.mark.parametrize("body", ["os.chdir('/'); raise RuntimeError('x')", "os.chdir('/'); sys.exit(3)"])

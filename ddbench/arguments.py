@@ -1,0 +1,124 @@
+"""Arguments of the Python API as people hand them over: read where the meaning is plain, else refused by name."""
+
+from __future__ import annotations
+
+import operator
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ddbench.errors import UsageError
+
+
+def text(value: Any, what: str) -> str:
+    """Return a text.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if not isinstance(value, str):
+        hint = "Write folder:PATH or npz:PATH." if what == "dataset" and isinstance(value, os.PathLike) else ""
+        raise UsageError(f"{what} must be text, not {_described(value)}.", hint=hint)
+    return value
+
+
+def names(value: Any, what: str) -> list[str]:
+    """Return names from one, a comma list or a sequence, each once; none of an empty one."""
+    parts = value.split(",") if isinstance(value, str) else _items(value, what, "a name or a list of names")
+    return list(dict.fromkeys(part.strip() for part in (text(part, what) for part in parts) if part.strip()))
+
+
+def whole(value: Any, what: str, least: int | None = None) -> int:
+    """Return a whole number, also from a NumPy integer or from text such as an environment variable's.
+
+    Raises:
+        UsageError: it is none (truth values and fractions are none), or it is below ``least``.
+    """
+    found = None
+    if isinstance(value, str):
+        digits = value.strip().removeprefix("-")
+        found = int(value) if digits.isascii() and digits.isdigit() and len(digits) <= 19 else None
+    elif not isinstance(value, bool | np.bool_):
+        try:
+            found = operator.index(value)
+        except TypeError:
+            found = None
+    if found is None:
+        raise UsageError(f"{what} must be a whole number, not {_described(value)}.")
+    if least is not None and found < least:
+        raise UsageError(f"{what} must be at least {least}, not {found}.")
+    return found
+
+
+def numbers(value: Any, what: str) -> list[int]:
+    """Return whole numbers from one, a comma list or a sequence, each once; none of an empty one."""
+    if isinstance(value, str):
+        value = value.split(",") if value.strip() else []
+    elif isinstance(value, bool) or (hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0):
+        value = [value]
+    return list(dict.fromkeys(whole(each, what) for each in _items(value, what, "a whole number or a list of them")))
+
+
+def path(value: Any, what: str) -> Path:
+    """Return a path.
+
+    Raises:
+        UsageError: neither text nor a path, or no name that a file can have.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
+        raise UsageError(f"{what} must be a path, not {_described(value)}.")
+    if not os.fspath(value) or "\0" in os.fspath(value):
+        raise UsageError(f"{what} must be a path, not {os.fspath(value)!r}.")
+    return Path(value)
+
+
+def paths(value: Any, what: str) -> list[Path]:
+    """Return paths from one or from several."""
+    single = isinstance(value, str | os.PathLike)
+    return [path(each, what) for each in ([value] if single else _items(value, what, "a path or a list of paths"))]
+
+
+def flag(value: Any, what: str) -> bool:
+    """Return a truth value; text is none, as "no" would be true."""
+    if not isinstance(value, bool | np.bool_):
+        raise UsageError(f"{what} must be True or False, not {_described(value)}.")
+    return bool(value)
+
+
+def options(value: Any) -> dict[str, dict[str, Any]]:
+    """Return options by scope, with NumPy's numbers and paths as plain data."""
+    example = 'Such as options={"method": {"strength": 0.6}, "eval": {"epochs": 100}}.'
+    if value is None:
+        return {}
+    if not isinstance(value, Mapping):
+        raise UsageError(f"options must be a table of tables, not {_described(value)}.", hint=example)
+    found: dict[str, dict[str, Any]] = {}
+    for scope, values in value.items():
+        if not isinstance(scope, str) or not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
+            raise UsageError(
+                f"options of {scope!r} must be a table with names, not {_described(values)}.", hint=example
+            )
+        found[scope] = {name: _plain(each) for name, each in values.items()}
+    return found
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic | np.ndarray):
+        return value.tolist()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _items(value: Any, what: str, wanted: str) -> list[Any]:
+    if isinstance(value, bytes | Mapping) or not isinstance(value, Iterable) or getattr(value, "ndim", 1) != 1:
+        raise UsageError(f"{what} must be {wanted}, not {_described(value)}.")
+    return list(value)
+
+
+def _described(value: Any) -> str:
+    shown = repr(value)
+    return f"{shown if len(shown) <= 60 else shown[:57] + '…'} ({type(value).__name__})"

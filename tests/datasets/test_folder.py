@@ -100,7 +100,7 @@ def test_readable_names_from_a_file(load, tree, file, text):
     [
         ("names.txt", "one\ntwo\nthree\n", r"no name for class 'a_dog' \(2 of 2 missing\)"),
         ("names.txt", "Dalmatian\ncat\n", r"no name for class 'a_dog' \(2 of 2 missing\)"),  # whose is anybody's guess
-        ("names.txt", "b\na_dog\n", "no name for class 'a_dog'"),
+        ("names.txt", "b\n", "no name for class 'a_dog'"),
         ("names.txt", "0 Dalmatian\n1 cat\n", "no name for class 'a_dog'"),
         ("names.txt", "a_dgo Dalmatian\nb cat\n", r"no name for class 'a_dog' \(1 of 2 missing\)"),
         ("names.txt", "a_dog 0\nb 1\n", "has numbers for names, such as '0' for 'a_dog'"),
@@ -119,6 +119,13 @@ def test_a_wrong_file_of_names_is_explained(load, tree, file, text, message):
     (tree / file).write_text(text, "utf-8")
     with pytest.raises(ddbench.DataError, match=message):
         load(f"folder:{tree}")
+
+
+@pytest.mark.parametrize("text", ["b\na_dog\n", "a_dog\nb\n", "# classes\n\nb\r\na_dog"])
+def test_a_list_of_the_folders_themselves_names_nothing_anew(load, tree, text):
+    (tree / "names.txt").write_text(text)
+    found = load(f"folder:{tree}")
+    assert (found.class_ids, found.class_names) == (("a_dog", "b"), ("a dog", "b"))
 
 
 def test_an_id_that_is_the_beginning_of_another_is_not_guessed(load, tree):

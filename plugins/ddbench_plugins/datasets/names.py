@@ -82,7 +82,7 @@ def read_names(path: Path, class_ids: Sequence[str]) -> tuple[str, ...]:
 
     Accepted: ``.toml`` and ``.json`` tables from id to name, and text with lines ``<id> <name>``, in which the id ends
     at a space, a tab, a comma, a semicolon or a colon. Entries of other classes are left alone. Of several synonyms
-    separated by commas the first is used.
+    separated by commas the first is used. A list of the ids themselves, in whatever order, names nothing anew.
 
     Raises:
         DataError: the file cannot be read, names are missing, or a line can be of two classes.
@@ -121,8 +121,10 @@ def _pairs(suffix: str, text: str, class_ids: Sequence[str]) -> list[tuple[str, 
             raise ValueError(f"the name of {odd[0]!r} is no text")
         return [(composed(key), name) for key, name in names.items() if isinstance(name, str)]
     known = set(class_ids)
-    lines = [line.strip() for line in composed(text).splitlines()]
-    return [pair for line in lines if line and not line.startswith("#") for pair in _line(line, known)]
+    lines = [line for each in composed(text).splitlines() if (line := each.strip()) and not line.startswith("#")]
+    if sorted(lines) == sorted(known):
+        return [(line, guess(line)) for line in lines]
+    return [pair for line in lines for pair in _line(line, known)]
 
 
 def _line(line: str, known: Collection[str]) -> list[tuple[str, str]]:

@@ -46,7 +46,6 @@ ALSO = {
     "ddbench/stats.py": "test_compare.py",
     f"{PLUGINS}/methods/vlcp/": "methods/vlcp",
     f"{PLUGINS}/diffusion/": "methods/vlcp",
-    f"{PLUGINS}/evaluators/": "evaluators/test_protocols_show_options.py evaluators/test_cross_architecture.py",
     f"{PLUGINS}/training/students.py": "evaluators/test_minimax.py evaluators/test_dc.py",
 }
 SWAPS: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
@@ -208,7 +207,7 @@ def tests_of(path: str, tree: Path) -> list[str]:
         tree / "tests" / where for prefix, more in ALSO.items() if path.startswith(prefix) for where in more.split()
     ]
     more = [file for where in also for file in (sorted(where.rglob("test_*.py")) if where.is_dir() else [where])]
-    return [str(file) for file in dict.fromkeys([*named, *importing, *more])]
+    return [str(file) for file in dict.fromkeys([*named, *more, *importing])]
 
 
 class _Watch:

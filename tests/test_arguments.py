@@ -44,7 +44,7 @@ WRONG = [
     [True],
     [None],
     np.eye(2),
-    object(),
+    {1: 2},
 ]
 
 

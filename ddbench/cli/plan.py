@@ -61,13 +61,16 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     )
     studies.check_boards(content, found)
     click.echo(click.style("cells", bold=True))
-    studies.listing(found, Path(values["registry"]))
+    if found.jobs or not found.failures:
+        studies.listing(found, Path(values["registry"]))
+    else:
+        click.echo("  not known before the data are here")
     seen = outlook(found.jobs, found.failures)
     stages(seen)
     _data(found)
     _weights(seen)
     if found.failures:
-        return studies.report(found.failures, "")
+        return studies.report(found.failures, "", "lacks data:")
     lacking = values["offline"] and any(not each.here for each in seen.weights)
     return ModelError.exit_code if lacking else 0
 

@@ -78,7 +78,7 @@ def carry_out(
     return report(failures, again) if failures else 0
 
 
-def report(failures: Sequence[Failure], again: str) -> int:
+def report(failures: Sequence[Failure], again: str, word: str = "failed") -> int:
     """Print what failed, why and how to go on; return the exit code (1 where errors are of several kinds)."""
     from ddbench.cli import explained
 
@@ -86,7 +86,7 @@ def report(failures: Sequence[Failure], again: str) -> int:
     for failure in failures:
         message, hint, code = explained(failure.error)
         codes.add(code)
-        click.echo(f"failed  {failure.title}\n        {message}", err=True)
+        click.echo(f"{word}  {failure.title}\n        {message}", err=True)
         if hint:
             click.echo(f"        → {hint}", err=True)
     if again:

@@ -145,7 +145,7 @@ class ImageNetTree(ddbench.DatasetLoader):
                 self.name, lambda folder: archives.fetch(known[0], folder), self._instructions(), (), offline=False
             )
         elif known and not notes:
-            raise self._missing((), "and --offline forbids downloading it.")
+            raise self._missing((), "and nothing is downloaded here (offline, or a plan).")
         place = self._find()
         if place is None:
             raise self._missing(notes)

@@ -54,7 +54,7 @@ def download(
         DataError: offline, no connection, or a file that does not match its checksum.
     """
     if offline:
-        raise missing(name, instructions, places, "and --offline forbids downloading it.")
+        raise missing(name, instructions, places, "and nothing is downloaded here (offline, or a plan).")
     folder = roots()[0] / name
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format leaderboards site benchmark clean
+.PHONY: help demo test test-fast lint format check leaderboards site benchmark clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -36,6 +36,10 @@ lint: $(READY) ## style, types, layers, spelling
 format: $(READY) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+check: $(READY) ## whether records are in order and the tables follow from them
+	$(BIN)/ddbench registry verify
+	$(BIN)/ddbench leaderboard --check
 
 leaderboards: $(READY) ## make the tables from the records
 	$(BIN)/ddbench leaderboard --registry registry --out leaderboards

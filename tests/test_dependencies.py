@@ -274,5 +274,5 @@ def test_identity_of_a_plugin_is_in_the_key(run, monkeypatch):
     first = method_keys(run, "random")[0]
     monkeypatch.setattr(method, "identity", lambda self, ctx: {"weights": "abc"}, raising=False)
     second = method_keys(run, "random")[0]
-    monkeypatch.setattr(method, "identity", lambda self, ctx: {"weights": "abd"}, raising=False)
+    monkeypatch.setattr(method, "identity", lambda self, ctx: {"weights": "xyz"}, raising=False)
     assert len({first, second, method_keys(run, "random")[0]}) == 3

@@ -99,7 +99,7 @@ CHANGES = {
     'os.chdir("/")': "current folder",
     "os.umask(0o077)": "file mask",
     "sys.stdout = open(os.devnull, 'w')": "streams",
-    "signal.signal(signal.SIGINT, signal.SIG_IGN)": "signal handlers",
+    "signal.signal(signal.SIGINT, print)": "signal handlers",  # a job in the background ignores it already
     "sys.setrecursionlimit(4321)": "recursion limit",
     "np.seterr(all='raise')": "NumPy's handling of errors",
     "torch.set_default_dtype(torch.float64)": "default type",

@@ -376,6 +376,7 @@ def test_folders_named_as_splits_are_not_taken_for_classes(load, tree, names):
     [
         ("training_set/training_set/cat", "test_set/test_set/cat"),  # Kaggle's
         ("seg_train/seg_train/cat", "seg_test/seg_test/cat", "seg_pred/seg_pred"),  # Intel's
+        ("fold1/cat", "fold2/cat"),  # of a cross-validation
         ("train/cat", "train/dog", "test", "unlabeled"),  # STL-10's
         ("cat", "dog", "test"),
         ("cat", "dog", "unlabelled"),

@@ -24,7 +24,7 @@ from ddbench_plugins.datasets.trees import TreeImages, from_trees
 TEST_NAMES = ("test", "val", "validation", "valid")
 _SPLIT = (
     r"(?:train|training|trn|trainval|test|testing|tst|val|valid|validation|eval|evaluation|dev|pred|predict|holdout"
-    r"|hold[\W_]*out|unlabell?ed|unsup|unsupervised)"
+    r"|hold[\W_]*out|unlabell?ed|unsup|unsupervised|(?:k?fold|split|partition|subset)[\W_]*\d+)"
 )
 #: Names of splits, alone or with words around them that say no more: training_set, seg_test, val2017, unlabeled.
 SPLIT_NAME = re.compile(

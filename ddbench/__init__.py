@@ -65,6 +65,9 @@ _HOME_OF = {
     "DataError": "ddbench.errors",
     "ModelError": "ddbench.errors",
     "TeacherError": "ddbench.errors",
+    "RecordError": "ddbench.errors",
+    "StorageError": "ddbench.errors",
+    "DivergedError": "ddbench.errors",
 }
 
 __all__ = sorted([*_HOME_OF, "__version__"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import locale
 import os
+import random
 import signal
 import sys
 import threading
@@ -15,8 +17,16 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
+from ddbench.errors import PluginError
+
 #: Signals by which users and systems stop a run.
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
+#: Variables of the environment in which torch notes things for itself, whoever made it do so.
+NOTES = ("TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING")
+
+
+class LeftBehind(UserWarning):
+    """A plugin changed the process for others."""
 
 
 @contextlib.contextmanager
@@ -25,6 +35,9 @@ def contained(who: str) -> Iterator[None]:
 
     Args:
         who: the plugin, for the warning that names what it changed.
+
+    Raises:
+        PluginError: something cannot be put back.
     """
     states, begun, on_import = _read(SETTINGS), {}, _OnImport()
     filters = list(warnings.filters)
@@ -32,16 +45,23 @@ def contained(who: str) -> Iterator[None]:
         begun = _read(TORCH)
     else:
         sys.meta_path.insert(0, on_import)
+    whole = False
     try:
         yield
+        whole = True
     finally:
         if on_import in sys.meta_path:
             sys.meta_path.remove(on_import)
         _forgive(filters)
-        changed = [*_put_back(SETTINGS, states), *_put_back(TORCH, begun or on_import.states)]
+        changed, lost = _put_back(SETTINGS | TORCH, states | (begun or on_import.states))
+        if lost and whole:  # else what went wrong says more
+            raise PluginError(
+                f"{who} changed {', '.join(lost)} of the process, which cannot be put back.",
+                hint="Let it leave them alone; other results of this process cannot be relied on.",
+            )
         if changed:
-            listed = ", ".join(changed)
-            warnings.warn(f"{who} changed {listed} of the process; it was put back.", stacklevel=2)
+            message = f"{who} changed {', '.join(changed)} of the process; it was put back."
+            warnings.warn(message, LeftBehind, stacklevel=2)
 
 
 Setting = tuple[Callable[[], Any], Callable[[Any], Any]]
@@ -51,13 +71,25 @@ def _read(settings: dict[str, Setting]) -> dict[str, Any]:
     return {name: read() for name, (read, _) in settings.items()}
 
 
-def _put_back(settings: dict[str, Setting], states: dict[str, Any]) -> list[str]:
-    changed = []
+def _put_back(settings: dict[str, Setting], states: dict[str, Any]) -> tuple[list[str], list[str]]:
+    """Return the names of what was changed and is worth telling, and of what stays changed."""
+    changed, lost = [], []
     for name, (read, write) in settings.items():
-        if states.get(name) is not None and read() != states[name]:  # None: of a module that was not there
-            write(states[name])
+        state = states.get(name)
+        if state is None:  # of a module that was not there
+            continue
+        try:
+            if read() == state:
+                continue
+            write(state)
+            kept = read() == state
+        except Exception:
+            kept = False
+        if not kept:
+            lost.append(name)
+        elif name not in DRAWN:
             changed.append(name)
-    return changed
+    return changed, lost
 
 
 def _folder() -> str:
@@ -85,25 +117,40 @@ def _set_signals(handlers: list[Any]) -> None:
             signal.signal(getattr(signal, name), handler)
 
 
+def _environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(NOTES)}
+
+
 def _set_environment(values: dict[str, str]) -> None:
-    for name in os.environ.keys() - values.keys():
+    for name in _environment().keys() - values.keys():
         del os.environ[name]
     os.environ.update(values)
 
 
-def _truncated() -> Any:
-    return getattr(sys.modules.get("PIL.ImageFile"), "LOAD_TRUNCATED_IMAGES", None)
+def _pillow() -> Any:
+    if "PIL.Image" not in sys.modules:
+        return None
+    broken = getattr(sys.modules.get("PIL.ImageFile"), "LOAD_TRUNCATED_IMAGES", False)
+    return broken, sys.modules["PIL.Image"].MAX_IMAGE_PIXELS
 
 
-def _set_truncated(allowed: Any) -> None:
+def _set_pillow(state: tuple[bool, int | None]) -> None:
+    broken, limit = state
+    sys.modules["PIL.Image"].MAX_IMAGE_PIXELS = limit  # type: ignore[attr-defined]
     if "PIL.ImageFile" in sys.modules:
-        sys.modules["PIL.ImageFile"].LOAD_TRUNCATED_IMAGES = bool(allowed)  # type: ignore[attr-defined]
+        sys.modules["PIL.ImageFile"].LOAD_TRUNCATED_IMAGES = broken  # type: ignore[attr-defined]
 
 
 def _forgive(filters: list[Any]) -> None:
-    """Take back filters that turn others' warnings into errors; those that hide a warning harm nobody."""
-    if any(each[0] == "error" and each not in filters for each in warnings.filters):
-        kept = [each for each in warnings.filters if each[0] != "error" or each in filters]
+    """Take back filters that turn others' warnings into errors or hide all of them; libraries add harmless ones."""
+
+    def harms(each: Any) -> bool:
+        action, message, category, module, _ = each
+        every = message is None and module is None and category in (Warning, UserWarning)
+        return each not in filters and (action == "error" or every)
+
+    if any(map(harms, warnings.filters)):
+        kept = [each for each in warnings.filters if not harms(each)]
         warnings.resetwarnings()
         warnings.filters[:] = kept  # type: ignore[index]
 
@@ -117,24 +164,56 @@ def _set_numpy_errors(errors: Any) -> None:
         sys.modules["numpy"].seterr(**errors)
 
 
-def _set_streams(streams: tuple[Any, Any]) -> None:
-    sys.stdout, sys.stderr = streams
+def _numpy_drawn() -> Any:
+    if "numpy" not in sys.modules:
+        return None
+    name, words, *rest = sys.modules["numpy"].random.get_state()
+    return name, words.tobytes(), *rest
+
+
+def _set_numpy_drawn(state: tuple[Any, ...]) -> None:
+    numpy = sys.modules["numpy"]
+    name, words, *rest = state
+    numpy.random.set_state((name, numpy.frombuffer(words, numpy.uint32), *rest))
+
+
+def _streams() -> list[Any]:
+    # A closed one stays closed.
+    return [(stream, getattr(stream, "closed", False)) for stream in (sys.stdout, sys.stderr)]
+
+
+def _set_streams(streams: list[Any]) -> None:
+    sys.stdout, sys.stderr = (stream for stream, _ in streams)
+
+
+def _flushes() -> bool:
+    half = 0.5  # a product of two literals would be worked out beforehand
+    return sys.float_info.min * half == 0
 
 
 SETTINGS: dict[str, Setting] = {
     "the current folder": (_folder, lambda folder: os.chdir(folder) if folder else None),
     "the file mask": (_mask, os.umask),
-    "the streams": (lambda: (sys.stdout, sys.stderr), _set_streams),
+    "the streams": (_streams, _set_streams),
     "the signal handlers": (_signals, _set_signals),
     "the recursion limit": (sys.getrecursionlimit, sys.setrecursionlimit),
-    "the environment": (lambda: dict(os.environ), _set_environment),
-    "the reading of truncated images": (_truncated, _set_truncated),
+    "the environment": (_environment, _set_environment),
+    "the locale": (lambda: locale.setlocale(locale.LC_ALL), lambda name: locale.setlocale(locale.LC_ALL, name)),
+    "Pillow's reading of truncated or large images": (_pillow, _set_pillow),
     "NumPy's handling of errors": (_numpy_errors, _set_numpy_errors),
+    "Python's random numbers": (random.getstate, random.setstate),
+    "NumPy's random numbers": (_numpy_drawn, _set_numpy_drawn),
 }
+#: What plugins may well use, and is put back without a word.
+DRAWN = ("Python's random numbers", "NumPy's random numbers", "torch's random numbers", "torch's numbers on GPUs")
 
 
 def _torch() -> Any:
     return sys.modules["torch"]
+
+
+#: torch's kernels of attention, each with a switch.
+ATTENTION = ("flash_sdp", "mem_efficient_sdp", "math_sdp")
 
 
 def _flags() -> dict[str, Any]:
@@ -145,6 +224,7 @@ def _flags() -> dict[str, Any]:
         "enabled": backends.cudnn.enabled,
         "allow_tf32": backends.cudnn.allow_tf32,
         "mkldnn": backends.mkldnn.enabled,
+        **{name: getattr(backends.cuda, f"{name}_enabled")() for name in ATTENTION},
     }
 
 
@@ -153,10 +233,30 @@ def _set_flags(flags: dict[str, Any]) -> None:
     for name in ("benchmark", "deterministic", "enabled", "allow_tf32"):
         setattr(backends.cudnn, name, flags[name])
     backends.mkldnn.enabled = flags["mkldnn"]
+    for name in ATTENTION:
+        getattr(backends.cuda, f"enable_{name}")(flags[name])
 
 
 def _deterministic() -> tuple[bool, bool]:
     return _torch().are_deterministic_algorithms_enabled(), _torch().is_deterministic_algorithms_warn_only_enabled()
+
+
+def _torch_drawn() -> Any:
+    return _torch().get_rng_state().numpy().tobytes()
+
+
+def _set_torch_drawn(state: bytes) -> None:
+    _torch().set_rng_state(_torch().frombuffer(bytearray(state), dtype=_torch().uint8))
+
+
+def _gpus_drawn() -> Any:
+    if not _torch().cuda.is_initialized():
+        return None
+    return [state.numpy().tobytes() for state in _torch().cuda.get_rng_state_all()]
+
+
+def _set_gpus_drawn(states: list[bytes]) -> None:
+    _torch().cuda.set_rng_state_all([_torch().frombuffer(bytearray(each), dtype=_torch().uint8) for each in states])
 
 
 TORCH: dict[str, Setting] = {
@@ -183,10 +283,13 @@ TORCH: dict[str, Setting] = {
         lambda enabled: _torch().autograd.set_detect_anomaly(enabled),
     ),
     "torch's settings of kernels": (_flags, _set_flags),
+    "torch's flushing of tiny numbers": (_flushes, lambda flush: _torch().set_flush_denormal(flush)),
     "torch's autocast": (
         lambda: [_torch().is_autocast_enabled(kind) for kind in ("cpu", "cuda")],
         lambda on: [_torch().set_autocast_enabled(kind, each) for kind, each in zip(("cpu", "cuda"), on, strict=True)],
     ),
+    "torch's random numbers": (_torch_drawn, _set_torch_drawn),
+    "torch's numbers on GPUs": (_gpus_drawn, _set_gpus_drawn),
 }
 
 

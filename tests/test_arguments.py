@@ -176,3 +176,11 @@ def test_a_file_is_no_distilled_set(tmp_path):
     (tmp_path / "file").write_text("x")
     with pytest.raises(RecordError, match="is not a distilled set"):
         ddbench.load(tmp_path / "file")
+
+
+def test_every_explained_error_can_be_caught_by_its_name():
+    from ddbench import errors
+
+    kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.DDBenchError)]
+    assert {each.__name__ for each in kinds} <= set(ddbench.__all__)
+    assert all(getattr(ddbench, each.__name__) is each for each in kinds)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import locale
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import ddbench
 from ddbench import pipeline, registry
@@ -92,6 +95,11 @@ def state():
         "products": torch.get_float32_matmul_precision(),
         "anomalies": torch.is_anomaly_enabled(),
         "benchmark": torch.backends.cudnn.benchmark,
+        "kernels": torch.backends.mkldnn.enabled,
+        "attention": torch.backends.cuda.flash_sdp_enabled(),
+        "flushes": (torch.tensor([1e-310], dtype=torch.float64) * torch.ones(1, dtype=torch.float64)).item() == 0,
+        "pixels": Image.MAX_IMAGE_PIXELS,
+        "locale": locale.setlocale(locale.LC_ALL),
     }
 
 
@@ -112,6 +120,13 @@ CHANGES = {
     "os.environ['DDBENCH_HOME'] = '/elsewhere'": "environment",
     "torch.set_autocast_enabled('cpu', True)": "autocast",
     "torch.backends.cudnn.benchmark = not torch.backends.cudnn.benchmark": "settings of kernels",
+    "torch.backends.mkldnn.enabled = False": "settings of kernels",
+    "torch.backends.cuda.enable_flash_sdp(False)": "settings of kernels",
+    "torch.set_flush_denormal(True)": "flushing of tiny numbers",
+    "from PIL import Image; Image.MAX_IMAGE_PIXELS = None": "truncated or large images",
+    "import locale; locale.setlocale(locale.LC_ALL, 'C' if locale.setlocale(locale.LC_ALL) != 'C' else 'C.UTF-8')": (
+        "the locale"
+    ),
 }
 
 
@@ -139,6 +154,59 @@ def test_torch_that_a_plugin_imports_itself_is_left_as_it_begins(tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "mine changed torch's default type, torch's number of threads" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "body",
+    ["import random; random.seed(5)", "np.random.seed(5)", "np.random.rand()", "torch.manual_seed(5)", "torch.rand(2)"],
+)
+def test_random_numbers_of_the_process_go_on_as_if_no_plugin_had_drawn(run, body, recwarn):
+    prepared = run(body)
+
+    def states():
+        return random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()
+
+    before = states()
+    distil(prepared)
+    assert states() == before
+    assert not [each for each in recwarn if "put back" in str(each.message)]
+
+
+def test_what_cannot_be_put_back_is_refused(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdout", (tmp_path / "out").open("w"))
+    prepared = run("sys.stdout.close()")
+    with pytest.raises(PluginError, match=r"'mine' of mine\.py \(file\) changed the streams .*cannot be put back"):
+        distil(prepared)
+    assert not list(prepared.store.finished("distilled"))
+
+
+def test_its_own_error_says_more_than_what_cannot_be_put_back(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "stdout", (tmp_path / "out").open("w"))
+    with pytest.raises(PluginError, match="RuntimeError: the cause"):
+        distil(run("sys.stdout.close(); raise RuntimeError('the cause')"))
+
+
+def test_notes_of_torch_in_the_environment_are_no_change(run, recwarn, monkeypatch):
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    distil(run("os.environ['TORCHINDUCTOR_CACHE_DIR'] = '/elsewhere'"))
+    assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == "/elsewhere"
+    assert not [each for each in recwarn if "put back" in str(each.message)]
+
+
+@pytest.mark.parametrize("hidden", ["'ignore'", "'ignore', UserWarning"])
+def test_a_plugin_cannot_hide_warnings_about_itself(run, hidden):
+    with pytest.warns(UserWarning, match="current folder"):
+        distil(run(f"import warnings; warnings.simplefilter({hidden}); os.chdir('/')"))
+
+
+def test_the_command_line_warns_in_one_line(run, tmp_path):
+    run("os.chdir('/')")
+    code = "import sys; from ddbench.cli import main; main(sys.argv[1:])"
+    words = ["distill", "-m", "mine", "-d", "digits", "--ipc", "1", "--plugin", "mine.py"]
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    (line,) = [line for line in done.stderr.splitlines() if "put back" in line]
+    assert line.startswith("warning: The method 'mine' of mine.py (file) changed the current folder")
+    assert "contextlib" not in done.stderr
 
 
 def test_warnings_that_a_plugin_turns_into_errors_stay_warnings(run):

@@ -7,12 +7,14 @@ import io
 import os
 import sys
 import time
+import warnings
 from collections.abc import Sequence
 from typing import NoReturn, cast
 
 import click
 
 from ddbench import __version__
+from ddbench.containment import LeftBehind
 from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, did_you_mean
 from ddbench.escaping import Output, terminal
 from ddbench.store import REASONS
@@ -42,6 +44,7 @@ DEBUG_VARIABLE = "DDBENCH_DEBUG"
 TRACEBACK = "--traceback"
 #: Seconds in which the first of several processes may say what went wrong before another one's end ends it.
 GRACE = 5.0
+_usual_warning = warnings.formatwarning
 
 
 class LazyGroup(click.Group):
@@ -133,6 +136,7 @@ def _command(args: Sequence[str] | None = None) -> NoReturn:
     # --traceback may stand anywhere, also behind the command.
     arguments = [word for word in own if word != TRACEBACK] + arguments[len(own) :]
     _open_streams()
+    warnings.formatwarning = _warning
     try:
         code = group.main(arguments, prog_name="ddbench", standalone_mode=False, obj={"debug": debug})
     except Exception as error:
@@ -140,6 +144,15 @@ def _command(args: Sequence[str] | None = None) -> NoReturn:
             raise
         code = explain(error)
     sys.exit(_close_streams(code if isinstance(code, int) else 0))
+
+
+def _warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, line: str | None = None
+) -> str:
+    """Write a warning about a plugin as ddbench's own are written; others say where in the code they come from."""
+    if issubclass(category, LeftBehind):
+        return f"warning: {terminal(str(message))}\n"
+    return _usual_warning(message, category, filename, lineno, line)
 
 
 def _open_streams() -> None:

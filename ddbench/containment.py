@@ -21,8 +21,11 @@ from ddbench.errors import PluginError
 
 #: Signals by which users and systems stop a run.
 STOPPING = ("SIGINT", "SIGTERM", "SIGHUP", "SIGALRM")
-#: Variables of the environment in which torch notes things for itself, whoever made it do so.
-NOTES = ("TORCHINDUCTOR_", "TRITON_", "CUDA_MODULE_LOADING")
+#: Variables of the environment that are put back although they were not there before: those that ddbench, the number of
+#: threads, devices and hubs go by. Others that appear are notes of libraries (scikit-learn's, torch's) for themselves.
+WATCHED = ("DDBENCH_", "OMP_", "CUDA_VISIBLE_DEVICES", "HF_", "TRANSFORMERS_", "PYTHON")
+#: What was there when ddbench began.
+BEGUN = frozenset(os.environ)
 
 
 class LeftBehind(UserWarning):
@@ -118,7 +121,7 @@ def _set_signals(handlers: list[Any]) -> None:
 
 
 def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith(NOTES)}
+    return {name: value for name, value in os.environ.items() if name in BEGUN or name.startswith(WATCHED)}
 
 
 def _set_environment(values: dict[str, str]) -> None:

@@ -72,7 +72,60 @@ _HOME_OF = {
 
 __all__ = sorted([*_HOME_OF, "__version__"])
 
-if not TYPE_CHECKING:
+if TYPE_CHECKING:  # the same names, for editors and type checkers, which run nothing
+    from ddbench.api import distill as distill
+    from ddbench.api import evaluate as evaluate
+    from ddbench.api import import_set as import_set
+    from ddbench.api import load as load
+    from ddbench.api import load_dataset as load_dataset
+    from ddbench.api import run as run
+    from ddbench.context import Context as Context
+    from ddbench.context import Machine as Machine
+    from ddbench.contracts import DistilledSet as DistilledSet
+    from ddbench.contracts import Protocol as Protocol
+    from ddbench.contracts import Score as Score
+    from ddbench.datasets import Dataset as Dataset
+    from ddbench.datasets import DataStatus as DataStatus
+    from ddbench.datasets import Split as Split
+    from ddbench.datasets import check_ipc as check_ipc
+    from ddbench.embedding import Embedding as Embedding
+    from ddbench.errors import DataError as DataError
+    from ddbench.errors import DDBenchError as DDBenchError
+    from ddbench.errors import DivergedError as DivergedError
+    from ddbench.errors import ModelError as ModelError
+    from ddbench.errors import PluginError as PluginError
+    from ddbench.errors import RecordError as RecordError
+    from ddbench.errors import StorageError as StorageError
+    from ddbench.errors import TeacherError as TeacherError
+    from ddbench.errors import UsageError as UsageError
+    from ddbench.hookspecs import hookimpl as hookimpl
+    from ddbench.images import ArrayImages as ArrayImages
+    from ddbench.images import FileImages as FileImages
+    from ddbench.images import ImageSource as ImageSource
+    from ddbench.interfaces import Captioner as Captioner
+    from ddbench.interfaces import DatasetLoader as DatasetLoader
+    from ddbench.interfaces import Distiller as Distiller
+    from ddbench.interfaces import Evaluator as Evaluator
+    from ddbench.keys import derive_seed as derive_seed
+    from ddbench.keys import digest as digest
+    from ddbench.keys import digest_bytes as digest_bytes
+    from ddbench.options import Options as Options
+    from ddbench.plugins import plugin_errors as plugin_errors
+    from ddbench.processes import Team as Team
+    from ddbench.specs import CaptionerSpec as CaptionerSpec
+    from ddbench.specs import DatasetSpec as DatasetSpec
+    from ddbench.specs import EvaluatorSpec as EvaluatorSpec
+    from ddbench.specs import MethodSpec as MethodSpec
+    from ddbench.specs import NetworkSpec as NetworkSpec
+    from ddbench.stages import Effort as Effort
+    from ddbench.stages import Stage as Stage
+    from ddbench.stages import Weights as Weights
+    from ddbench.stages import cached_first as cached_first
+    from ddbench.stages import hub_weights as hub_weights
+    from ddbench.store import Done as Done
+    from ddbench.store import Step as Step
+    from ddbench.store import write_atomic as write_atomic
+else:
 
     def __getattr__(name: str) -> Any:
         """Import a public name on first use."""

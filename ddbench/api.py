@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 
 from ddbench import arguments, records
 from ddbench import distilled as disk
@@ -34,8 +34,9 @@ from ddbench.ui import Reporter
 SCOPE_ALIASES = {"eval": "evaluator", "data": "dataset", "caption": "captioner"}
 
 Options = Mapping[str, Mapping[str, Any]]
-Names = str | Sequence[str]
-Numbers = int | Sequence[int]
+Names = str | Iterable[str]
+Numbers = SupportsIndex | Iterable[SupportsIndex]  # NumPy's, too
+Files = str | Path | Iterable[str | Path]
 
 
 def run(
@@ -46,11 +47,11 @@ def run(
     ipc: Numbers = 10,
     network: Names = "",
     seed: Numbers = (),
-    evaluation_seed: int = 0,
-    repeats: int | None = None,
+    evaluation_seed: SupportsIndex = 0,
+    repeats: SupportsIndex | None = None,
     preset: str = "",
     options: Options | None = None,
-    plugins: Iterable[str | Path] = (),
+    plugins: Files = (),
     registry: str | Path = "registry",
     device: str = "auto",
     precision: str = "auto",
@@ -88,7 +89,7 @@ def run(
         names(network, "network"),
     )
     budgets, seeds, base = (
-        _some(numbers(ipc, "ipc"), "ipc"),
+        _some(numbers(ipc, "ipc", 1), "ipc"),
         numbers(seed, "seed"),
         whole(evaluation_seed, "evaluation_seed"),
     )
@@ -120,7 +121,7 @@ def distill(
     seed: Numbers = (),
     preset: str = "",
     options: Options | None = None,
-    plugins: Iterable[str | Path] = (),
+    plugins: Files = (),
     out: str | Path | None = None,
     device: str = "auto",
     precision: str = "auto",
@@ -134,7 +135,7 @@ def distill(
         out: folder to copy the distilled sets into, one sub-folder each; one that is there is never overwritten, and
             left as it is if it holds the same.
     """
-    methods, budgets = _some(names(method, "method"), "method"), _some(numbers(ipc, "ipc"), "ipc")
+    methods, budgets = _some(names(method, "method"), "method"), _some(numbers(ipc, "ipc", 1), "ipc")
     seeds, again = numbers(seed, "seed"), flag(force, "force")
     target = None if out is None else path(out, "out").absolute()
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
@@ -170,11 +171,11 @@ def evaluate(
     dataset: str = "",
     network: Names = "",
     name: str = "",
-    evaluation_seed: int = 0,
-    repeats: int | None = None,
+    evaluation_seed: SupportsIndex = 0,
+    repeats: SupportsIndex | None = None,
     preset: str = "",
     options: Options | None = None,
-    plugins: Iterable[str | Path] = (),
+    plugins: Files = (),
     registry: str | Path = "registry",
     device: str = "auto",
     precision: str = "auto",
@@ -226,7 +227,7 @@ def import_set(
     out: str | Path | None = None,
     preset: str = "",
     options: Options | None = None,
-    plugins: Iterable[str | Path] = (),
+    plugins: Files = (),
     offline: bool = False,
     reporter: Reporter | None = None,
     **declared: Any,
@@ -274,7 +275,7 @@ def load_dataset(
     *,
     preset: str = "",
     options: Options | None = None,
-    plugins: Iterable[str | Path] = (),
+    plugins: Files = (),
     offline: bool = False,
     reporter: Reporter | None = None,
 ) -> Dataset:
@@ -284,7 +285,7 @@ def load_dataset(
 
 
 def context(
-    plugins: Iterable[str | Path] = (),
+    plugins: Files = (),
     preset: str = "",
     options: Options | None = None,
     device: str = "auto",
@@ -400,11 +401,16 @@ def _count(repeats: Any) -> int | None:
 
 def _declared(values: Mapping[str, Any]) -> Declared:
     """Read what a foreign set does not say of itself."""
-    known = [each.name for each in fields(Declared)]
+    read: dict[str, Callable[[Any, str], Any]] = {
+        "space": text,
+        "mean": arguments.decimals,
+        "std": arguments.decimals,
+        "run": whole,
+        "classes": arguments.texts,
+        "learning_rate": arguments.decimal,
+    }
     for name in values:
-        if name not in known:
-            raise unknown("argument", name, known)
-    try:
-        return Declared(**values)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"What is declared of the set has the wrong type: {error}.") from error
+        if name not in read:
+            raise unknown("argument", name, read)
+    said = {name: value for name, value in values.items() if value is not None}
+    return Declared(**{name: read[name](value, name) for name, value in said.items()})

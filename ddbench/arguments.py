@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +55,60 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
     return found
 
 
-def numbers(value: Any, what: str) -> list[int]:
+def numbers(value: Any, what: str, least: int | None = None) -> list[int]:
     """Return whole numbers from one, a comma list or a sequence, each once; none of an empty one."""
     if isinstance(value, str):
         value = value.split(",") if value.strip() else []
     elif isinstance(value, bool) or (hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0):
         value = [value]
-    return list(dict.fromkeys(whole(each, what) for each in _items(value, what, "a whole number or a list of them")))
+    items = _items(value, what, "a whole number or a list of them")
+    return list(dict.fromkeys(whole(each, what, least) for each in items))
+
+
+def decimal(value: Any, what: str) -> float:
+    """Return a number, also from NumPy's; text and truth values are none.
+
+    Raises:
+        UsageError: it is none.
+    """
+    if isinstance(value, bool | np.bool_) or not isinstance(value, Real):
+        raise UsageError(f"{what} must be a number, not {_described(value)}.")
+    return float(value)
+
+
+def decimals(value: Any, what: str) -> tuple[float, ...]:
+    """Return numbers from a sequence, in order."""
+    if isinstance(value, str):
+        raise UsageError(f"{what} must be a list of numbers, not {_described(value)}.")
+    return tuple(decimal(each, what) for each in _items(value, what, "a list of numbers"))
+
+
+def texts(value: Any, what: str) -> tuple[str, ...]:
+    """Return texts from a sequence, in order; a single text is none, as its letters would be meant."""
+    if isinstance(value, str):
+        raise UsageError(f"{what} must be a list of texts, not {_described(value)}.")
+    return tuple(text(each, what) for each in _items(value, what, "a list of texts"))
 
 
 def path(value: Any, what: str) -> Path:
-    """Return a path.
+    """Return a path, ``~`` being the home folder.
 
     Raises:
         UsageError: neither text nor a path, or no name that a file can have.
     """
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise UsageError(f"{what} must be a path, not {_described(value)}.")
-    if not os.fspath(value) or "\0" in os.fspath(value):
+    try:
+        found = Path(value).expanduser()
+        found.lstat()
+    except (RuntimeError, ValueError) as error:  # no such user, or characters that no name of a file has
+        raise UsageError(f"{what} must be a path, not {_described(value)}: {error}.") from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise UsageError(f"{what} must be a path, and {_described(value)} is too long for one.") from error
+    if not os.fspath(value):
         raise UsageError(f"{what} must be a path, not {os.fspath(value)!r}.")
-    return Path(value)
+    return found
 
 
 def paths(value: Any, what: str) -> list[Path]:

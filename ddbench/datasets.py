@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench.arguments import whole
 from ddbench.errors import PluginError, UsageError
 from ddbench.images import ImageSource, unchangeable
 
@@ -200,12 +201,11 @@ def check_ipc(dataset: Dataset, ipc: int) -> None:
     """Refuse a budget that the smallest class cannot fill.
 
     Raises:
-        UsageError: IPC below 1 or larger than the smallest class.
+        UsageError: no whole number, below 1 or larger than the smallest class.
     """
     counts = dataset.train.counts(dataset.num_classes)
     smallest = int(np.argmin(counts))
-    if ipc < 1:
-        raise UsageError(f"IPC must be at least 1, not {ipc}.")
+    ipc = whole(ipc, "IPC", 1)
     if ipc > counts[smallest]:
         raise UsageError(
             f"IPC {ipc} is larger than class {dataset.class_names[smallest]!r} of {dataset.name},"

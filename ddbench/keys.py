@@ -6,7 +6,10 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
+
+from ddbench.errors import UsageError
 
 
 def canonical(value: Any) -> str:
@@ -39,7 +42,12 @@ def derive_seed(base: int, role: str, *indices: int | str) -> int:
 
     Roles keep the axes of randomness apart: a distillation seed never moves a student's initialisation.
     31 bits suit NumPy, torch and scikit-learn alike.
+
+    Raises:
+        UsageError: the base is no whole number: it would make a seed that no other run can be compared with.
     """
+    if isinstance(base, bool) or not isinstance(base, Integral):
+        raise UsageError(f"A seed must be derived from a whole number, not from {base!r}.")
     return int(digest([base, role, *indices])[:8], 16) & 0x7FFFFFFF
 
 
@@ -62,7 +70,7 @@ def _plain(value: Any) -> Any:
         return [item if type(item) is str else _plain(item) for item in value]
     if value is None or isinstance(value, (bool, str)):
         return value
-    if isinstance(value, int):
+    if isinstance(value, Integral):  # NumPy's, too
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):

@@ -81,6 +81,9 @@ def test_text_and_numbers_make_the_same_set():
         {"seed": 1.5},
         {"seed": None},
         {"seed": -1},
+        {"method": "full", "ipc": -1},
+        {"plugins": "~no-such-user/x.py"},
+        {"registry": "x" * 5000},
         {"evaluation_seed": "x"},
         {"evaluation_seed": [1]},
         {"evaluation_seed": True},
@@ -155,7 +158,22 @@ def test_truth_values_are_no_epochs():
         ddbench.run("random", "minimax", options={"eval": {"epochs": True}})
 
 
-@pytest.mark.parametrize("wrong", [{"learning_rate": "x"}, {"mean": 3, "std": 3, "space": "normalised"}, {"lr": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"learning_rate": "x"},
+        {"learning_rate": True},
+        {"mean": 3, "std": 3, "space": "normalised"},
+        {"mean": "0.5", "std": "0.5", "space": "normalised"},
+        {"space": 5},
+        {"run": True},
+        {"run": 1.0},
+        {"classes": "abc"},
+        {"classes": [1, 2, 3]},
+        {"lr": 1},
+    ],
+    ids=str,
+)
 def test_what_is_declared_of_a_set_is_checked(wrong, tmp_path):
     (tmp_path / "set.npz").write_bytes(b"")
     with pytest.raises(UsageError):
@@ -164,7 +182,7 @@ def test_what_is_declared_of_a_set_is_checked(wrong, tmp_path):
         ddbench.evaluate(tmp_path / "set.npz", "nearest-mean", **CALL, **wrong)
 
 
-@pytest.mark.parametrize("wrong", [3, None, "", "a\0b", b"x"])
+@pytest.mark.parametrize("wrong", [3, None, "", "a\0b", b"x", "x" * 5000, "\ud800", "~no-such-user/x"])
 def test_what_is_no_path_is_refused(wrong):
     with pytest.raises(UsageError, match="path must be a path"):
         ddbench.load(wrong)
@@ -184,3 +202,23 @@ def test_every_explained_error_can_be_caught_by_its_name():
     kinds = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.DDBenchError)]
     assert {each.__name__ for each in kinds} <= set(ddbench.__all__)
     assert all(getattr(ddbench, each.__name__) is each for each in kinds)
+
+
+def test_home_folders_are_found(monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert arguments.path("~/registry", "registry") == tmp_path / "registry"
+
+
+@pytest.mark.parametrize("ipc", ["x", True, 1.5, None, 0])
+def test_plugins_get_no_other_budget_than_whole_numbers(ipc, digits):
+    ddbench.check_ipc(digits, np.int64(1))
+    with pytest.raises(UsageError, match="IPC must be"):
+        ddbench.check_ipc(digits, ipc)
+
+
+def test_seeds_are_derived_from_whole_numbers():
+    assert ddbench.derive_seed(np.int64(3), "student", np.int64(2)) == ddbench.derive_seed(3, "student", 2)
+    assert ddbench.digest({"a": np.int64(3)}) == ddbench.digest({"a": 3})
+    for base in ("3", None, True, 3.0):
+        with pytest.raises(UsageError, match="from a whole number"):
+            ddbench.derive_seed(base, "student")

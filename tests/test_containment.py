@@ -309,3 +309,14 @@ def test_large_arrays_are_not_copied(monkeypatch):
     array = np.zeros((2, 4, 4, 1), np.uint8)
     held = ArrayImages(array).array
     assert np.shares_memory(held, array) and not held.flags.writeable
+
+
+def test_folders_are_printed_as_they_were_asked_for(tmp_path, monkeypatch, capsys):
+    from ddbench.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit) as end:
+        main(["distill", "-q", "-m", "random", "-d", "digits", "--ipc", "1", "--out", "sets"])
+    assert end.value.code == 0
+    assert capsys.readouterr().out.rstrip().endswith(f"  {Path('sets', 'digits-random-ipc1-seed0')}")
+    assert Path("sets", "digits-random-ipc1-seed0", "distilled.json").is_file()

@@ -67,7 +67,7 @@ def command(**values: Any) -> None:
     )
     for line in summary(made.about, made.class_names):
         click.echo(line)
-    click.echo(f"set      {made.path}")
+    click.echo(f"set      {common.written(made.path, values['out'])}")
 
 
 def summary(about: Any, class_names: tuple[str, ...]) -> list[str]:

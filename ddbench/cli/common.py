@@ -41,6 +41,11 @@ def numbers(text: str) -> list[int]:
     return found
 
 
+def written(folder: Path, out: str | None) -> Path:
+    """Return where a set was written in the words of ``--out``, which is made absolute for the work itself."""
+    return Path(out) / folder.name if out else folder
+
+
 def decorate(*decorators: Callable[[Any], Any]) -> Decorator[Any]:
     """Combine option decorators, in the order in which --help lists them."""
     return lambda function: functools.reduce(lambda inner, wrap: wrap(inner), reversed(decorators), function)

@@ -51,4 +51,4 @@ def command(**values: Any) -> None:
             about = each.about
             budget = "full" if about["ipc"] is None else about["ipc"]
             what = f"{about['dataset']['name']}  {about['method']['name']}  IPC {budget}  seed {about['seed']}"
-            click.echo(f"{what}  {len(each.labels)} images  {each.path}")
+            click.echo(f"{what}  {len(each.labels)} images  {common.written(each.path, values['out'])}")

@@ -147,15 +147,23 @@ def write_atomic(path: Path, data: bytes | str | Iterable[bytes]) -> None:
 
 
 def check_writable(folder: Path) -> None:
-    """Refuse a folder that cannot be written, before hours of work for it.
+    """Refuse a folder that cannot be written, or made where it is not there, before hours of work for it.
 
     Raises:
         StorageError: it is read-only, full, or something else has its place.
     """
-    with writing(folder / "file"):
-        handle, name = tempfile.mkstemp(dir=folder, prefix=".ddbench-")
-        os.close(handle)
-        Path(name).unlink()
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if os.path.lexists(path))
+    try:
+        with explained(folder):
+            handle, name = tempfile.mkstemp(dir=there, prefix=".ddbench-")
+            os.close(handle)
+            Path(name).unlink()
+    except OSError as error:
+        if error.errno not in IN_THE_WAY:
+            raise
+        raise StorageError(
+            f"Cannot write {folder}: {IN_THE_WAY[error.errno]}.", hint="Choose another place for it."
+        ) from error
 
 
 def sync(folder: Path) -> None:

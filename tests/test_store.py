@@ -243,7 +243,10 @@ def test_a_disk_that_fills_within_a_checkpoint_is_explained_and_the_last_one_sta
 
 def test_a_read_only_folder_is_found_before_any_work(tmp_path, monkeypatch):
     check_writable(tmp_path / "new" / "registry")
-    assert list((tmp_path / "new" / "registry").iterdir()) == []
+    assert list(tmp_path.iterdir()) == []  # nothing is made before there is something to write
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="part of that path is a file"):
+        check_writable(tmp_path / "file" / "registry")
     monkeypatch.chdir(tmp_path)
 
     def refuse(*args, **kwargs):

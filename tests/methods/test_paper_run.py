@@ -108,7 +108,10 @@ def test_the_record_says_what_departed_from_the_paper_and_that_the_weights_are_o
         "eval.epochs": None,
         "data.size": 224,
     }
-    assert record["cell"]["other_options"] == {"captioner": {"max_new_tokens": "12"}}
+    assert record["cell"]["other_options"] == {
+        "captioner": {"max_new_tokens": "12"},
+        "dataset": {"size": 80},
+    }
     used = record["cell"]["method"]["options"]
     paper = {"contamination": 0.01, "beta": 0.7, "top_k": 30, "size": 256, "strength": 0.7, "guidance_scale": 10.0}
     paper |= {"finetune_batch_size": 8, "finetune_accumulate": 1, "finetune_learning_rate": 1e-5}

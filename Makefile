@@ -21,7 +21,7 @@ demo: $(READY) ## the main job on embedded data: four methods under one protocol
 	$(BIN)/ddbench gallery --method random,herding,vlcp --registry demo/registry --out demo/gallery.png
 
 test: $(READY) ## all tests (under ten minutes on two cores)
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: $(READY) ## the tests that train nothing
 	$(BIN)/python -m pytest -m "not slow"

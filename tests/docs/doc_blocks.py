@@ -71,7 +71,7 @@ class Reader:
             return f"{self.code}\n"
         program, *arguments = shlex.split(command)
         if program == "pytest":
-            options = ["-q", "-p", "no:cacheprovider", "--rootdir", str(self.folder)]
+            options = ["-q", "-p", "no:cacheprovider", "-p", "no:warnings", "--rootdir", str(self.folder)]
             done = subprocess.run(
                 [sys.executable, "-m", "pytest", *options, *arguments], capture_output=True, text=True
             )

@@ -103,7 +103,7 @@ def test_a_student_is_tested_on_streamed_images(data, ctx, monkeypatch):
             mine,
             mine.build_network(seed=1),
             images=torch.from_numpy(images.transpose(0, 3, 1, 2).copy()),
-            labels=torch.from_numpy(labels),
+            labels=torch.tensor(labels),
             test_images=test_images,
             test_labels=test_labels,
             mean=data.mean,

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ddbench.keys import digest
-from ddbench.records import (
+from ddbench.records.schema import (
     Cell,
     Costs,
     DistilledPart,
@@ -27,8 +27,9 @@ from ddbench.records import (
     record_key,
     result_digest,
 )
-from ddbench.reports import boards, html, markdown, pages
-from ddbench.reports.declared import declared
+from ddbench.tables import boards, pages
+from ddbench.tables.declared import declared
+from ddbench.tables.formats import html, markdown
 
 DATASETS = ("cifar10", "cifar100", "fashion-mnist", "imagenette", "imagewoof", "tiny-imagenet")
 EVALUATORS = ("rded", "minimax", "dc", "idc", "fkd")

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 import ddbench
+from ddbench.experiment import setup
 
 TEACHER = "convnet-3-bn"
 DONE = "prepared.json"
@@ -71,12 +72,12 @@ def make(work: Path, dataset: str, ipc: int, teacher: bool) -> Prepared:
     from ddbench_plugins.teachers.observers import WEIGHTS, get_teacher
     from ddbench_plugins.training.runtime import forward_flops
 
-    from ddbench import api, pipeline
-    from ddbench.ui import Reporter
+    from ddbench.experiment import pipeline
+    from ddbench.runtime.progress import Reporter
 
     for stale in ("sets", "train", "test"):
         shutil.rmtree(work / stale, ignore_errors=True)
-    ctx = api.context(reporter=Reporter())
+    ctx = setup.context(reporter=Reporter())
     ctx = replace(ctx, _dataset=pipeline.load_dataset(ctx, dataset))
     data = ctx.dataset
     (distilled,) = ddbench.distill("random", dataset=dataset, ipc=ipc, out=work / "sets")

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ddbench import stats
+from ddbench.tables import stats
 
 Row = dict[str, Any]
 

@@ -102,7 +102,7 @@ def measure(classes: int) -> dict[str, str]:
     from ddbench_plugins.datasets import imagenet, names
 
     import ddbench
-    from ddbench.ui import LineReporter
+    from ddbench.runtime.progress import LineReporter
 
     listed = dict(list(names.class_list("imagenet-1k").items())[:classes])
     with mock.patch.object(imagenet, "class_list", lambda name: listed):

@@ -22,43 +22,43 @@ _HOME_OF = {
     "import_set": "ddbench.api",
     "load": "ddbench.api",
     "load_dataset": "ddbench.api",
-    "hookimpl": "ddbench.hookspecs",
-    "MethodSpec": "ddbench.specs",
-    "EvaluatorSpec": "ddbench.specs",
-    "DatasetSpec": "ddbench.specs",
-    "NetworkSpec": "ddbench.specs",
-    "CaptionerSpec": "ddbench.specs",
-    "Options": "ddbench.options",
-    "Distiller": "ddbench.interfaces",
-    "Evaluator": "ddbench.interfaces",
-    "DatasetLoader": "ddbench.interfaces",
-    "Captioner": "ddbench.interfaces",
-    "Dataset": "ddbench.datasets",
-    "Split": "ddbench.datasets",
-    "DataStatus": "ddbench.datasets",
-    "DistilledSet": "ddbench.contracts",
-    "Protocol": "ddbench.contracts",
-    "Embedding": "ddbench.embedding",
-    "Score": "ddbench.contracts",
-    "check_ipc": "ddbench.datasets",
-    "ImageSource": "ddbench.images",
-    "ArrayImages": "ddbench.images",
-    "FileImages": "ddbench.images",
-    "Context": "ddbench.context",
-    "Machine": "ddbench.context",
-    "Team": "ddbench.processes",
-    "Step": "ddbench.store",
-    "Done": "ddbench.store",
-    "Effort": "ddbench.stages",
-    "Stage": "ddbench.stages",
-    "Weights": "ddbench.stages",
-    "hub_weights": "ddbench.stages",
-    "cached_first": "ddbench.stages",
+    "hookimpl": "ddbench.plugin.hookspecs",
+    "MethodSpec": "ddbench.plugin.specs",
+    "EvaluatorSpec": "ddbench.plugin.specs",
+    "DatasetSpec": "ddbench.plugin.specs",
+    "NetworkSpec": "ddbench.plugin.specs",
+    "CaptionerSpec": "ddbench.plugin.specs",
+    "Options": "ddbench.plugin.options",
+    "Distiller": "ddbench.plugin.interfaces",
+    "Evaluator": "ddbench.plugin.interfaces",
+    "DatasetLoader": "ddbench.plugin.interfaces",
+    "Captioner": "ddbench.plugin.interfaces",
+    "Dataset": "ddbench.plugin.datasets",
+    "Split": "ddbench.plugin.datasets",
+    "DataStatus": "ddbench.plugin.datasets",
+    "DistilledSet": "ddbench.plugin.contracts",
+    "Protocol": "ddbench.plugin.contracts",
+    "Embedding": "ddbench.plugin.embedding",
+    "Score": "ddbench.plugin.contracts",
+    "check_ipc": "ddbench.plugin.datasets",
+    "ImageSource": "ddbench.plugin.images",
+    "ArrayImages": "ddbench.plugin.images",
+    "FileImages": "ddbench.plugin.images",
+    "Context": "ddbench.runtime.context",
+    "Machine": "ddbench.runtime.machine",
+    "Team": "ddbench.runtime.distributed",
+    "Step": "ddbench.runtime.store",
+    "Done": "ddbench.runtime.store",
+    "Effort": "ddbench.plugin.stages",
+    "Stage": "ddbench.plugin.stages",
+    "Weights": "ddbench.plugin.stages",
+    "hub_weights": "ddbench.plugin.stages",
+    "cached_first": "ddbench.plugin.stages",
     "derive_seed": "ddbench.keys",
     "digest": "ddbench.keys",
     "digest_bytes": "ddbench.keys",
-    "write_atomic": "ddbench.store",
-    "plugin_errors": "ddbench.plugins",
+    "write_atomic": "ddbench.files.writing",
+    "plugin_errors": "ddbench.plugin.manager",
     "DDBenchError": "ddbench.errors",
     "UsageError": "ddbench.errors",
     "PluginError": "ddbench.errors",
@@ -79,16 +79,6 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers, which run no
     from ddbench.api import load as load
     from ddbench.api import load_dataset as load_dataset
     from ddbench.api import run as run
-    from ddbench.context import Context as Context
-    from ddbench.context import Machine as Machine
-    from ddbench.contracts import DistilledSet as DistilledSet
-    from ddbench.contracts import Protocol as Protocol
-    from ddbench.contracts import Score as Score
-    from ddbench.datasets import Dataset as Dataset
-    from ddbench.datasets import DataStatus as DataStatus
-    from ddbench.datasets import Split as Split
-    from ddbench.datasets import check_ipc as check_ipc
-    from ddbench.embedding import Embedding as Embedding
     from ddbench.errors import DataError as DataError
     from ddbench.errors import DDBenchError as DDBenchError
     from ddbench.errors import DivergedError as DivergedError
@@ -98,33 +88,43 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers, which run no
     from ddbench.errors import StorageError as StorageError
     from ddbench.errors import TeacherError as TeacherError
     from ddbench.errors import UsageError as UsageError
-    from ddbench.hookspecs import hookimpl as hookimpl
-    from ddbench.images import ArrayImages as ArrayImages
-    from ddbench.images import FileImages as FileImages
-    from ddbench.images import ImageSource as ImageSource
-    from ddbench.interfaces import Captioner as Captioner
-    from ddbench.interfaces import DatasetLoader as DatasetLoader
-    from ddbench.interfaces import Distiller as Distiller
-    from ddbench.interfaces import Evaluator as Evaluator
+    from ddbench.files.writing import write_atomic as write_atomic
     from ddbench.keys import derive_seed as derive_seed
     from ddbench.keys import digest as digest
     from ddbench.keys import digest_bytes as digest_bytes
-    from ddbench.options import Options as Options
-    from ddbench.plugins import plugin_errors as plugin_errors
-    from ddbench.processes import Team as Team
-    from ddbench.specs import CaptionerSpec as CaptionerSpec
-    from ddbench.specs import DatasetSpec as DatasetSpec
-    from ddbench.specs import EvaluatorSpec as EvaluatorSpec
-    from ddbench.specs import MethodSpec as MethodSpec
-    from ddbench.specs import NetworkSpec as NetworkSpec
-    from ddbench.stages import Effort as Effort
-    from ddbench.stages import Stage as Stage
-    from ddbench.stages import Weights as Weights
-    from ddbench.stages import cached_first as cached_first
-    from ddbench.stages import hub_weights as hub_weights
-    from ddbench.store import Done as Done
-    from ddbench.store import Step as Step
-    from ddbench.store import write_atomic as write_atomic
+    from ddbench.plugin.contracts import DistilledSet as DistilledSet
+    from ddbench.plugin.contracts import Protocol as Protocol
+    from ddbench.plugin.contracts import Score as Score
+    from ddbench.plugin.datasets import Dataset as Dataset
+    from ddbench.plugin.datasets import DataStatus as DataStatus
+    from ddbench.plugin.datasets import Split as Split
+    from ddbench.plugin.datasets import check_ipc as check_ipc
+    from ddbench.plugin.embedding import Embedding as Embedding
+    from ddbench.plugin.hookspecs import hookimpl as hookimpl
+    from ddbench.plugin.images import ArrayImages as ArrayImages
+    from ddbench.plugin.images import FileImages as FileImages
+    from ddbench.plugin.images import ImageSource as ImageSource
+    from ddbench.plugin.interfaces import Captioner as Captioner
+    from ddbench.plugin.interfaces import DatasetLoader as DatasetLoader
+    from ddbench.plugin.interfaces import Distiller as Distiller
+    from ddbench.plugin.interfaces import Evaluator as Evaluator
+    from ddbench.plugin.manager import plugin_errors as plugin_errors
+    from ddbench.plugin.options import Options as Options
+    from ddbench.plugin.specs import CaptionerSpec as CaptionerSpec
+    from ddbench.plugin.specs import DatasetSpec as DatasetSpec
+    from ddbench.plugin.specs import EvaluatorSpec as EvaluatorSpec
+    from ddbench.plugin.specs import MethodSpec as MethodSpec
+    from ddbench.plugin.specs import NetworkSpec as NetworkSpec
+    from ddbench.plugin.stages import Effort as Effort
+    from ddbench.plugin.stages import Stage as Stage
+    from ddbench.plugin.stages import Weights as Weights
+    from ddbench.plugin.stages import cached_first as cached_first
+    from ddbench.plugin.stages import hub_weights as hub_weights
+    from ddbench.runtime.context import Context as Context
+    from ddbench.runtime.distributed import Team as Team
+    from ddbench.runtime.machine import Machine as Machine
+    from ddbench.runtime.store import Done as Done
+    from ddbench.runtime.store import Step as Step
 else:
 
     def __getattr__(name: str) -> Any:

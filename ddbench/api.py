@@ -8,30 +8,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, SupportsIndex
 
-from ddbench import arguments, records
-from ddbench import distilled as disk
-from ddbench.arguments import flag, names, numbers, path, text, whole
-from ddbench.context import Context, Machine, new_store
-from ddbench.datasets import Dataset
-from ddbench.distilled import LoadedSet
 from ddbench.errors import UsageError, unknown
-from ddbench.exchange import keep
-from ddbench.importing import read_set
-from ddbench.importing import write as _write_imported
-from ddbench.imports.declared import Declared
-from ddbench.options import Preset
-from ddbench.outputs import taken
-from ddbench.pipeline import Distilled, check_network, distil, prepare_evaluator, prepare_method
-from ddbench.pipeline import evaluate as _evaluate
-from ddbench.pipeline import load_dataset as _load_dataset
-from ddbench.planning import Alike, carry_out, plan, preset_says, several
-from ddbench.plugins import Plugins, load_plugins
-from ddbench.records import Record
-from ddbench.store import check_writable
-from ddbench.ui import Reporter
-
-#: Short names of option scopes.
-SCOPE_ALIASES = {"eval": "evaluator", "data": "dataset", "caption": "captioner"}
+from ddbench.experiment.pipeline import check_network, distil, prepare_evaluator, prepare_method
+from ddbench.experiment.pipeline import evaluate as _evaluate
+from ddbench.experiment.planning import Alike, carry_out, plan, preset_says, several
+from ddbench.experiment.setup import context, with_dataset
+from ddbench.figures.gallery import preview
+from ddbench.files.folders import taken
+from ddbench.files.writing import check_writable
+from ddbench.plugin import arguments
+from ddbench.plugin.arguments import flag, names, numbers, path, text, whole
+from ddbench.plugin.datasets import Dataset
+from ddbench.plugin.manager import Plugins
+from ddbench.records import schema as records
+from ddbench.records.exchange import keep
+from ddbench.records.schema import Record
+from ddbench.runtime.context import Context
+from ddbench.runtime.progress import Reporter
+from ddbench.runtime.store import Step
+from ddbench.sets import folder as disk
+from ddbench.sets.declared import Declared
+from ddbench.sets.folder import LoadedSet
+from ddbench.sets.importing import read_set
+from ddbench.sets.importing import write as _write_imported
+from ddbench.sets.made import Distilled
 
 Options = Mapping[str, Mapping[str, Any]]
 Names = str | Iterable[str]
@@ -98,7 +98,7 @@ def run(
     _known(ctx.plugins, "method", methods)
     _known(ctx.plugins, "evaluator", evaluators)
     _known(ctx.plugins, "network", networks)
-    ctx = _with_dataset(ctx, dataset)
+    ctx = with_dataset(ctx, dataset)
     planned = plan(
         ctx,
         methods,
@@ -140,7 +140,7 @@ def distill(
     target = None if out is None else path(out, "out").absolute()
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
     _known(ctx.plugins, "method", methods)
-    ctx = _with_dataset(ctx, dataset)
+    ctx = with_dataset(ctx, dataset)
     prepared = [
         prepare_method(ctx, name, count, one)
         for name in methods
@@ -190,7 +190,7 @@ def evaluate(
         path: the folder or file.
         dataset: the data set it was distilled from; read from its ``distilled.json`` when empty.
         name: what to call the method in records; the recorded name, or the folder's, when empty.
-        declared: what a foreign set does not say: the fields of :class:`ddbench.imports.declared.Declared`.
+        declared: what a foreign set does not say: the fields of :class:`ddbench.sets.declared.Declared`.
 
     Raises:
         DataError: the folder's classes are not those of the data set (matched by id or name, never by position).
@@ -201,7 +201,7 @@ def evaluate(
     said = _declared(declared)
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
     _known(ctx.plugins, "evaluator", evaluators)
-    ctx = _with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(folder))
+    ctx = with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(folder))
     made = _read_set(ctx, folder, text(name, "name"), said)
     prepared = [
         prepare_evaluator(replace(ctx, base_seed=base, method=made.plugin.name), one, net, made.ipc)
@@ -240,7 +240,7 @@ def import_set(
         dataset: the data set it was distilled from; the embedded default when empty.
         out: folder to copy the set into, as a sub-folder; one that is there is never overwritten, and left as it is if
             it holds the same.
-        declared: what the files do not say: the fields of :class:`ddbench.imports.declared.Declared`.
+        declared: what the files do not say: the fields of :class:`ddbench.sets.declared.Declared`.
 
     Raises:
         DataError: files that cannot be read safely, or do not fit the data set.
@@ -248,14 +248,18 @@ def import_set(
     """
     where, called, said = path(source, "source"), text(name, "name"), _declared(declared)
     target = None if out is None else path(out, "out").absolute()
-    ctx = _with_dataset(context(plugins, preset, options, "cpu", "fp32", offline, reporter), dataset)
+    ctx = with_dataset(context(plugins, preset, options, "cpu", "fp32", offline, reporter), dataset)
     made = _read_set(ctx, where, called, said)
     folder = None if target is None else _set_folder(target, ctx.dataset, made.plugin.name, made.ipc, made.seed)
     if folder is not None:
         _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})
     about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
     inputs = {"format": disk.FORMAT, "digest": made.digest, **about}
-    done = ctx.step("imported", inputs, lambda step: _write_imported(made, step.dir, ctx.dataset))
+
+    def build(step: Step) -> None:
+        _write_imported(made, step.dir, ctx.dataset, preview(made.content, ctx.dataset))
+
+    done = ctx.step("imported", inputs, build)
     if folder is not None:
         disk.copy(done.dir, folder)
     return disk.load(folder or done.dir, ctx.dataset)
@@ -281,86 +285,7 @@ def load_dataset(
 ) -> Dataset:
     """Load a data set by name (the embedded default when empty)."""
     ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
-    return _with_dataset(ctx, name).dataset
-
-
-def context(
-    plugins: Files = (),
-    preset: str = "",
-    options: Options | None = None,
-    device: str = "auto",
-    precision: str = "auto",
-    offline: bool = False,
-    reporter: Reporter | None = None,
-) -> Context:
-    """Build the context of a run: plugins, options by scope, machine, store.
-
-    Raises:
-        UsageError: an unknown preset or option scope.
-        PluginError: a plugin file is broken.
-    """
-    chosen, scopes, without_net = (
-        Preset.parse(text(preset, "preset")),
-        arguments.options(options),
-        flag(offline, "offline"),
-    )
-    if reporter is not None and not isinstance(reporter, Reporter):
-        raise UsageError(f"reporter must be a ddbench.ui.Reporter, not {type(reporter).__name__}.")
-    loaded = load_plugins(arguments.paths(plugins, "plugins"))
-    reporter = reporter or Reporter()
-    for failure in loaded.failures:
-        reporter.warn(f"left out {failure.owner}: {failure.message}")
-    if without_net:
-        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
-    return Context(
-        plugins=loaded,
-        store=new_store(reporter),
-        reporter=reporter,
-        machine=Machine.choose(text(device, "device"), text(precision, "precision"), without_net),
-        preset=chosen,
-        explicit=scoped(scopes, loaded),
-    )
-
-
-def default_dataset(plugins: Plugins) -> str:
-    """Return the embedded data set that is used when none is named.
-
-    Raises:
-        UsageError: no installed plugin offers one.
-    """
-    for name, entry in plugins.entries["dataset"].items():
-        if getattr(entry.spec, "default", False):
-            return name
-    raise UsageError("No default data set is installed.", hint="Name one with --dataset.")
-
-
-def scoped(options: Options, plugins: Plugins) -> dict[str, dict[str, Any]]:
-    """Name every scope by kind (``method``) or by kind and plugin (``method/vlcp``).
-
-    Raises:
-        UsageError: a scope that is not known, or could be several plugins.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    for scope, values in options.items():
-        full = SCOPE_ALIASES.get(scope, scope)
-        if full not in plugins.entries:
-            full = _plugin_scope(full, plugins)
-        found.setdefault(full, {}).update(values)
-    return found
-
-
-def _plugin_scope(scope: str, plugins: Plugins) -> str:
-    kind, slash, name = scope.partition("/")
-    kinds = [SCOPE_ALIASES.get(kind, kind)] if slash else list(plugins.entries)
-    wanted = name if slash else scope
-    found = [k for k in kinds if {wanted, wanted + ":"} & plugins.entries.get(k, {}).keys()]
-    if len(found) == 1:
-        return f"{found[0]}/{wanted}"
-    if found:
-        choices = " or ".join(f"{k}/{wanted}" for k in found)
-        raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Say {choices}.")
-    names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
-    raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
+    return with_dataset(ctx, name).dataset
 
 
 def _read_set(ctx: Context, source: Path, name: str, declared: Declared) -> Distilled:
@@ -381,12 +306,6 @@ def _free(folder: Path, wanted: Mapping[str, Any]) -> None:
 def _known(plugins: Plugins, kind: str, names: Iterable[str]) -> None:
     for name in names:
         plugins.get(kind, name)
-
-
-def _with_dataset(ctx: Context, name: Any) -> Context:
-    """Return the context with a data set by name, or the embedded one."""
-    wanted = text(name, "dataset") or default_dataset(ctx.plugins)
-    return replace(ctx, _dataset=_load_dataset(ctx, wanted))
 
 
 def _some(found: list[Any], what: str) -> list[Any]:

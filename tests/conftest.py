@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
-from ddbench.context import Context
-from ddbench.plugins import load_plugins
-from ddbench.store import Store
-from ddbench.ui import Reporter
+from ddbench.plugin.manager import load_plugins
+from ddbench.runtime.context import Context
+from ddbench.runtime.progress import Reporter
+from ddbench.runtime.store import Store
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ddbench.datasets import Dataset
+    from ddbench.plugin.datasets import Dataset
 
 # A busy machine is no failure.
 settings.register_profile("ddbench", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ddbench.plugins import load_plugins
+from ddbench.plugin.manager import load_plugins
 
 
 def build_network(name: str, **settings: Any) -> Any:

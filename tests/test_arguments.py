@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench import arguments
 from ddbench.errors import RecordError, UsageError
+from ddbench.plugin import arguments
 
 TOY = Path(__file__).with_name("toy_plugin.py")
 CALL = {"dataset": "toy", "plugins": TOY}

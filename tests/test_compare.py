@@ -1,9 +1,10 @@
 import pytest
 from records import dataset_facts, make
 
-from ddbench import cli, records
+from ddbench import cli
 from ddbench.errors import UsageError
-from ddbench.reports import comparing
+from ddbench.records import schema as records
+from ddbench.tables import comparing
 
 
 def text(found, first="vlcp", second="random"):

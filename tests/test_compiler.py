@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from ddbench import compiler, environment
-from ddbench.context import Machine
 from ddbench.errors import DDBenchError
+from ddbench.runtime import compiler, environment
+from ddbench.runtime.machine import Machine
 
 
 @pytest.fixture

@@ -17,10 +17,11 @@ import pytest
 from PIL import Image
 
 import ddbench
-from ddbench import pipeline, registry
 from ddbench.errors import PluginError
-from ddbench.images import ArrayImages, unchangeable
-from ddbench.plugins import load_plugins
+from ddbench.experiment import pipeline
+from ddbench.plugin.images import ArrayImages, unchangeable
+from ddbench.plugin.manager import load_plugins
+from ddbench.records import registry
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
@@ -142,7 +143,7 @@ def test_torch_that_a_plugin_imports_itself_is_left_as_it_begins(tmp_path):
     """In a process of its own, which has not imported torch before."""
     code = (
         "import sys, warnings\n"
-        "from ddbench.containment import contained\n"
+        "from ddbench.plugin.containment import contained\n"
         "assert 'torch' not in sys.modules\n"
         "with contained('mine'):\n"
         "    import torch\n"
@@ -303,7 +304,7 @@ def test_arrays_that_cannot_be_written_to_hold_the_same(array):
 
 
 def test_large_arrays_are_not_copied(monkeypatch):
-    from ddbench import images
+    from ddbench.plugin import images
 
     monkeypatch.setattr(images, "COPIED", 10)
     array = np.zeros((2, 4, 4, 1), np.uint8)

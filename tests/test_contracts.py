@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench import pipeline
-from ddbench.context import Context
-from ddbench.contracts import Budget, DistilledSet, Protocol, Score
-from ddbench.datasets import Dataset, Split, check_ipc
 from ddbench.errors import PluginError, UsageError
-from ddbench.images import ArrayImages
-from ddbench.plugins import load_plugins
-from ddbench.ranges import doubt
+from ddbench.experiment import pipeline
+from ddbench.plugin.contracts import Budget, DistilledSet, Protocol, Score
+from ddbench.plugin.datasets import Dataset, Split, check_ipc
+from ddbench.plugin.images import ArrayImages
+from ddbench.plugin.manager import load_plugins
+from ddbench.plugin.ranges import doubt
+from ddbench.runtime.context import Context
 from ddbench.testing import conformance
 from ddbench.testing.toy import toy_dataset
 

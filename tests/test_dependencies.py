@@ -13,11 +13,12 @@ import pytest
 from annotated_types import Ge, Gt, Le, Lt
 
 import ddbench
-from ddbench import dependencies, pipeline, records
-from ddbench.context import Machine
+from ddbench.experiment import dependencies, pipeline
 from ddbench.keys import canonical, digest
-from ddbench.options import FILE, marker
-from ddbench.plugins import load_plugins
+from ddbench.plugin.manager import load_plugins
+from ddbench.plugin.options import FILE, marker
+from ddbench.records import schema as records
+from ddbench.runtime.machine import Machine
 from ddbench.testing.toy import toy_dataset
 
 TOY = Path(__file__).with_name("toy_plugin.py")
@@ -187,7 +188,7 @@ def test_a_captioners_file_counts_in_sets_and_records(run, tmp_path):
 
 
 def test_a_large_file_is_read_again_when_it_was_replaced(ctx, tmp_path, monkeypatch):
-    from ddbench import contents
+    from ddbench.runtime import contents
 
     monkeypatch.setattr(contents, "LARGE", 4)
     path, other = tmp_path / "a", tmp_path / "b"

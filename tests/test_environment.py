@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from ddbench import environment
+from ddbench.runtime import environment
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 from records import make
 
-from ddbench import cli, exchange, records, registry, store
+from ddbench import cli
 from ddbench.errors import UsageError
-from ddbench.records import Record, pack_bits
+from ddbench.files import locks
+from ddbench.records import exchange, registry
+from ddbench.records import schema as records
+from ddbench.records.schema import Record, pack_bits
 
 ROOT = Path(__file__).parent.parent
 
@@ -227,7 +230,7 @@ def test_a_registry_that_another_process_holds_is_waited_for_and_nothing_is_lost
     import filelock
 
     ours.mkdir()
-    monkeypatch.setattr(store, "PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
     said = []
     held = filelock.FileLock(ours / exchange.LOCK, thread_local=False)
     held.acquire()
@@ -265,7 +268,7 @@ def test_the_benchmark_of_large_registries_reads_every_record_once_a_step(tmp_pa
     """What it takes is told by benchmarks/boards.py; that it grows with the records and no faster is told here."""
     import runpy
 
-    from ddbench import registry as reading
+    from ddbench.records import registry as reading
 
     bench = runpy.run_path(str(ROOT / "benchmarks" / "boards.py"))
     bench["fill"](tmp_path, 200)

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 import ddbench
-from ddbench import exchange
 from ddbench.cli import main
 from ddbench.errors import DataError, UsageError
-from ddbench.imports.declared import Declared
-from ddbench.reports import describe
-from ddbench.ui import Reporter
+from ddbench.records import exchange
+from ddbench.runtime.progress import Reporter
+from ddbench.sets.declared import Declared
+from ddbench.tables import describe
 
 torch = pytest.importorskip("torch")
 TOY = Path(__file__).with_name("toy_plugin.py")
@@ -536,7 +536,7 @@ def test_no_picture_is_left_out_without_a_word(bring, tmp_path):
 
 
 def test_grey_pictures_among_colour_ones_are_told(tmp_path):
-    from ddbench.imports import folders
+    from ddbench.sets import trees as folders
 
     _pictures(tmp_path / "set", mode="RGB")
     _grey(tmp_path / "set" / "a" / "0.png")
@@ -569,7 +569,7 @@ def test_pictures_that_stand_in_for_others_are_named(bring, tmp_path, content):
     ],
 )
 def test_numbered_pictures_need_an_order_that_is_known(tmp_path, ids, known):
-    from ddbench import importing
+    from ddbench.sets import importing
     from ddbench.testing.toy import toy_dataset
 
     toy = toy_dataset()
@@ -594,7 +594,7 @@ def test_numbered_pictures_need_an_order_that_is_known(tmp_path, ids, known):
 
 def test_a_name_of_two_classes_is_refused():
     """ImageNet has two cranes, which only their ids tell apart."""
-    from ddbench.imports.folders import match_class
+    from ddbench.sets.trees import match_class
 
     ids = ("n02012849", "n03126707", "n02106030")
     data = SimpleNamespace(name="birds", class_ids=ids, class_names=("crane", "crane", "collie"))
@@ -607,7 +607,8 @@ def test_a_name_of_two_classes_is_refused():
 
 
 def test_a_set_made_from_other_images_is_said(tmp_path):
-    from ddbench import distilled, importing
+    from ddbench.sets import folder as distilled
+    from ddbench.sets import importing
     from ddbench.testing.toy import toy_dataset
 
     data, other = toy_dataset(), toy_dataset(seed=1)

@@ -11,9 +11,9 @@ from killed import kill_points, run
 from records import make
 
 import ddbench
-from ddbench import exchange
 from ddbench.errors import UsageError
-from ddbench.outputs import UNFINISHED, whole_folder
+from ddbench.files.folders import UNFINISHED, whole_folder
+from ddbench.records import exchange
 
 PLUGIN = Path(__file__).parent / "toy_plugin.py"
 

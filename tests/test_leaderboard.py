@@ -5,12 +5,14 @@ from dataclasses import replace
 import pytest
 from records import dataset_facts, make
 
-from ddbench.claims import Claim
 from ddbench.errors import UsageError
-from ddbench.leaderboard import Layout, build, entry
-from ddbench.reports import data, html, latex, markdown, pages, terminal
-from ddbench.reports.boards import Published, boards
-from ddbench.reports.declared import Claims, Columns, Declared, Page
+from ddbench.records.claims import Claim
+from ddbench.tables import pages
+from ddbench.tables.boards import Published, boards
+from ddbench.tables.declared import Claims, Columns, Declared, Page
+from ddbench.tables.formats import csv_json as data
+from ddbench.tables.formats import html, latex, markdown, terminal
+from ddbench.tables.leaderboard import Layout, build, entry
 
 LAYOUT = Layout(first=("random", "herding"), gain_over="random")
 

@@ -4,8 +4,9 @@ import time
 import pytest
 from click.testing import CliRunner
 
-from ddbench import cli, leftovers
-from ddbench.store import Store
+from ddbench import cli
+from ddbench.runtime import leftovers
+from ddbench.runtime.store import Store
 
 WEEK = 7 * leftovers.DAY
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from ddbench import context
-from ddbench.context import Machine
 from ddbench.errors import UsageError
-from ddbench.pipeline import prepare_method
+from ddbench.experiment.pipeline import prepare_method
+from ddbench.runtime import machine
+from ddbench.runtime.machine import Machine
 
 
 def test_fp16_is_refused_where_it_cannot_be_trained_in():
@@ -17,7 +17,7 @@ def test_fp16_is_refused_where_it_cannot_be_trained_in():
 
 
 def test_fp16_is_taken_on_a_gpu(monkeypatch):
-    monkeypatch.setattr(context, "_try", lambda device: None)
+    monkeypatch.setattr(machine, "_try", lambda device: None)
     assert Machine.choose("cuda:1", "fp16").numerics() == {"device": "cuda", "precision": "fp16"}
 
 

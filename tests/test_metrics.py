@@ -8,9 +8,9 @@ from dataclasses import replace
 import pytest
 
 import ddbench
-from ddbench import metrics
-from ddbench.reports import describe
-from ddbench.store import Store
+from ddbench.runtime import metrics
+from ddbench.runtime.store import Store
+from ddbench.tables import describe
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field, create_model, model_validator
 
 from ddbench.errors import PluginError, UsageError
-from ddbench.options import Options, Preset, fits, parse_value, resolve
+from ddbench.plugin.options import Options, Preset, fits, parse_value, resolve
 
 
 class _Options(Options):

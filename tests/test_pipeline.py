@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench.pipeline import student_effort
+from ddbench.experiment.pipeline import student_effort
 from ddbench.testing.toy import toy_dataset
 
 PLUGIN = Path(__file__).with_name("toy_plugin.py")

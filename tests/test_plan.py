@@ -12,11 +12,11 @@ from PIL import Image
 
 import ddbench
 from ddbench import cli
-from ddbench.context import Machine
 from ddbench.errors import DataError, ModelError
-from ddbench.estimates import Estimate, History, marked
-from ddbench.stages import Effort, cached_first, hub_weights
-from ddbench.store import Store
+from ddbench.plugin.stages import Effort, cached_first, hub_weights
+from ddbench.runtime.estimates import Estimate, History, marked
+from ddbench.runtime.machine import Machine
+from ddbench.runtime.store import Store
 
 TOY = Path(__file__).with_name("toy_plugin.py")
 STAGED = """

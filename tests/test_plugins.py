@@ -13,11 +13,10 @@ import pytest
 
 import ddbench
 from ddbench.cli import main
-from ddbench.context import load_plugin
 from ddbench.errors import PluginError, UsageError
-from ddbench.hookspecs import HOOKS
-from ddbench.plugins import _installed, load_plugins
-from ddbench.specs import SPECS
+from ddbench.plugin.hookspecs import HOOKS
+from ddbench.plugin.manager import _installed, load_plugin, load_plugins
+from ddbench.plugin.specs import SPECS
 
 METHOD = """
     from ddbench import DistilledSet, Distiller, MethodSpec, hookimpl

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench.context import load_plugin
 from ddbench.errors import PluginError, UsageError
-from ddbench.options import Options, Preset, resolve
-from ddbench.planning import plan
+from ddbench.experiment.planning import plan
+from ddbench.plugin.manager import load_plugin
+from ddbench.plugin.options import Options, Preset, resolve
 
 
 class _Options(Options):
@@ -122,7 +122,7 @@ def _planned(ctx, name: str, preset: str = "paper", evaluators=(), method: str =
 
 @pytest.fixture
 def unbuilt(monkeypatch):
-    monkeypatch.setattr("ddbench.planning.check_network", lambda ctx: None)
+    monkeypatch.setattr("ddbench.experiment.planning.check_network", lambda ctx: None)
 
 
 @pytest.mark.usefixtures("unbuilt")
@@ -189,7 +189,7 @@ def test_an_evaluator_must_come_from_somewhere(ctx):
 
 
 def test_every_rule_of_every_plugin_names_its_source(ctx):
-    from ddbench.presets import load_presets
+    from ddbench.plugin.presets import load_presets
 
     for kind in ("method", "evaluator", "dataset", "captioner"):
         for name, entry in ctx.plugins.entries[kind].items():

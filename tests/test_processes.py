@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ddbench
-from ddbench import processes
-from ddbench.plugins import load_plugins
+from ddbench.plugin.manager import load_plugins
+from ddbench.runtime import distributed as processes
 from ddbench.testing.toy import toy_dataset
 
 

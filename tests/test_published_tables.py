@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 from records import make
 
-from ddbench.leaderboard import Layout, build
-from ddbench.reports import boards, html, latex, long, markdown
-from ddbench.reports.board import Board, Quoted
-from ddbench.reports.declared import declared
+from ddbench.tables import boards, long
+from ddbench.tables.board import Board, Quoted
+from ddbench.tables.declared import declared
+from ddbench.tables.formats import html, latex, markdown
+from ddbench.tables.leaderboard import Layout, build
 
 ROOT = Path(__file__).parent.parent
 

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from records import dataset_facts, make
 
-from ddbench import records, registry
 from ddbench.errors import RecordError, UsageError
 from ddbench.keys import digest
-from ddbench.records import PluginPart
+from ddbench.records import registry
+from ddbench.records import schema as records
+from ddbench.records.schema import PluginPart
 
 ROOT = Path(__file__).parent.parent
 

@@ -3,10 +3,10 @@ from dataclasses import replace
 import pytest
 from records import dataset_facts, make
 
-from ddbench import reproduced
-from ddbench.claims import Aliases, Claim, EvaluatorAlias, NetworkAlias
-from ddbench.reports import boards, markdown
-from ddbench.reports.declared import Declared, Page
+from ddbench.records.claims import Aliases, Claim, EvaluatorAlias, NetworkAlias
+from ddbench.tables import boards, reproduced
+from ddbench.tables.declared import Declared, Page
+from ddbench.tables.formats import markdown
 
 CLAIM = Claim(
     "digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "60.0", "0.5", "own", "paper2025", "Table 1", ""

@@ -3,12 +3,11 @@
 import pytest
 from records import make
 
-from ddbench import leaderboard
-from ddbench.leaderboard import Layout
-from ddbench.reports import board, boards, comparing, long, variants
-from ddbench.reports.declared import Declared, Page
-from ddbench.runs import by_set, same_images, unified
+from ddbench.records.runs import by_set, same_images, unified
 from ddbench.site import rows
+from ddbench.tables import board, boards, comparing, leaderboard, long, variants
+from ddbench.tables.declared import Declared, Page
+from ddbench.tables.leaderboard import Layout
 
 
 def only_cell(records):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ddbench.stats import (
+from ddbench.tables.stats import (
     bootstrap,
     confidence_interval,
     detectable,

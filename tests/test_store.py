@@ -12,9 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from ddbench import store as store_module
 from ddbench.errors import DataError, StorageError
-from ddbench.store import MARKER, Store, check_writable, explained, write_atomic
+from ddbench.files import locks
+from ddbench.files import writing as writing_module
+from ddbench.files.writing import check_writable, explained, write_atomic
+from ddbench.runtime import store as store_module
+from ddbench.runtime.store import MARKER, Store
 
 
 def _count(step):
@@ -164,7 +167,7 @@ def test_a_damaged_file_of_a_finished_step_is_named(tmp_path, monkeypatch, place
 
 
 def test_whoever_waits_for_a_step_is_told_for_whom(tmp_path, monkeypatch):
-    monkeypatch.setattr(store_module, "PATIENCE", 0.05)
+    monkeypatch.setattr(locks, "PATIENCE", 0.05)
     told, begun = [], threading.Event()
     wait = threading.Event()
 
@@ -205,8 +208,8 @@ def test_a_full_disk_is_explained_whenever_it_shows(tmp_path, monkeypatch, faili
         if failing == "close":
             raise full
 
-    monkeypatch.setattr(store_module.os, "fdopen", lambda handle, mode, buffering: Full(handle, mode))
-    monkeypatch.setattr(store_module.os, "fsync", fsync)
+    monkeypatch.setattr(writing_module.os, "fdopen", lambda handle, mode, buffering: Full(handle, mode))
+    monkeypatch.setattr(writing_module.os, "fsync", fsync)
     monkeypatch.setattr(Full, "close", close, raising=False)
     with pytest.raises(StorageError, match="the disk is full"):
         write_atomic(path, "new")
@@ -252,7 +255,7 @@ def test_a_read_only_folder_is_found_before_any_work(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
         raise OSError(errno.EROFS, "Read-only file system", str(tmp_path / "registry" / ".x"))
 
-    monkeypatch.setattr(store_module.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(writing_module.tempfile, "mkstemp", refuse)
     with pytest.raises(StorageError, match="read-only"):
         check_writable(Path("registry"))
 

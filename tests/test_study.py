@@ -10,13 +10,15 @@ import pytest
 from click.testing import CliRunner
 from records import make
 
-from ddbench import cli, jobs, study
+from ddbench import cli
 from ddbench.errors import DataError, UsageError
-from ddbench.leaderboard import Layout, build
-from ddbench.plugins import load_plugins
-from ddbench.reports import sweeps, variants
-from ddbench.reports.declared import FILE, declared, validated
-from ddbench.ui import Reporter
+from ddbench.experiment import jobs, study
+from ddbench.figures import sweeps
+from ddbench.plugin.manager import load_plugins
+from ddbench.runtime.progress import Reporter
+from ddbench.tables import variants
+from ddbench.tables.declared import FILE, declared, validated
+from ddbench.tables.leaderboard import Layout, build
 
 ROOT = Path(__file__).parents[1]
 SHIPPED = sorted((ROOT / "leaderboards" / "studies").glob("*.toml"))

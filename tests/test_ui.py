@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ddbench.ui import LineReporter, Pace
+from ddbench.runtime.progress import LineReporter, Pace
 
 
 def test_nothing_is_said_before_there_is_a_pace():

@@ -16,8 +16,10 @@ from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.predict import evaluate
 from ddbench_plugins.training.students import test_tensors
 
-from ddbench import api, environment
-from ddbench.ui import reporter
+from ddbench import api
+from ddbench.experiment import setup
+from ddbench.runtime import environment
+from ddbench.runtime.progress import reporter
 
 
 def main() -> None:
@@ -29,7 +31,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     said = reporter()
-    ctx = replace(api.context(reporter=said), _dataset=api.load_dataset(arguments.dataset, reporter=said))
+    ctx = replace(setup.context(reporter=said), _dataset=api.load_dataset(arguments.dataset, reporter=said))
     teacher = get_teacher(ctx, arguments.network, shipped=False)
     network = teacher.module()
     weights = arguments.out / f"{arguments.dataset}_{arguments.network}.safetensors"

@@ -39,11 +39,11 @@ MODULES = (
 )
 #: Tests that reach a module by the public way, which their imports don't tell.
 ALSO = {
-    "ddbench/pipeline.py": "test_run.py test_resume.py test_exchange.py",
+    "ddbench/experiment/pipeline.py": "test_run.py test_resume.py test_exchange.py",
     "ddbench/keys.py": "test_run.py",
-    "ddbench/registry.py": "test_run.py test_exchange.py test_leaderboard.py",
-    "ddbench/leaderboard.py": "test_published_tables.py reports",
-    "ddbench/stats.py": "test_compare.py",
+    "ddbench/records/registry.py": "test_run.py test_exchange.py test_leaderboard.py",
+    "ddbench/tables/leaderboard.py": "test_published_tables.py reports",
+    "ddbench/tables/stats.py": "test_compare.py",
     f"{PLUGINS}/methods/vlcp/": "methods/vlcp",
     f"{PLUGINS}/diffusion/": "methods/vlcp",
     f"{PLUGINS}/training/students.py": "evaluators/test_minimax.py evaluators/test_dc.py",

@@ -17,9 +17,9 @@ from ddbench_plugins.diffusion.base_model import base_model
 from ddbench_plugins.diffusion.encode import decode_latents
 
 from ddbench import distill
-from ddbench.cli import seen
-from ddbench.contracts import DistilledSet
-from ddbench.reports import gallery
+from ddbench.cli import embeddings as seen
+from ddbench.figures import gallery
+from ddbench.plugin.contracts import DistilledSet
 
 
 def main() -> None:

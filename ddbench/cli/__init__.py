@@ -14,10 +14,11 @@ from typing import NoReturn, cast
 import click
 
 from ddbench import __version__
-from ddbench.containment import LeftBehind
 from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, did_you_mean
 from ddbench.escaping import Output, terminal
-from ddbench.store import REASONS
+from ddbench.files.writing import REASONS
+from ddbench.plugin.containment import LeftBehind
+from ddbench.runtime import environment
 
 #: Command → (module below ddbench.cli, one line for --help), in the order of --help.
 COMMANDS = {
@@ -25,8 +26,8 @@ COMMANDS = {
     "plan": ("plan", "What a run would do: steps, estimates, data and weights; nothing is run."),
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
-    "import": ("bring", "Turn a set that somebody else distilled into an ordinary one."),
-    "list": ("listing", "What there is: methods, evaluators, data sets, networks, captioners."),
+    "import": ("import_", "Turn a set that somebody else distilled into an ordinary one."),
+    "list": ("list_", "What there is: methods, evaluators, data sets, networks, captioners."),
     "data": ("data", "Which data sets are here, how to get the others; decode them ahead of a run."),
     "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
@@ -103,9 +104,9 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     if "LOCAL_RANK" not in os.environ:  # set by accelerate and torchrun; the check costs no import
         _command(args)
-    from ddbench import processes
+    from ddbench.runtime import distributed as processes
 
-    if processes.launched() == 1:
+    if environment.launched() == 1:
         _command(args)
     if processes.join().leads:
         try:
@@ -117,7 +118,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _assist() -> int:
     """Help the first process; return an exit code."""
-    from ddbench import processes
+    from ddbench.runtime import distributed as processes
 
     try:
         processes.assist()

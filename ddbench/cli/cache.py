@@ -21,8 +21,8 @@ def command(context: click.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from ddbench.leftovers import kinds, leftovers
-    from ddbench.store import home
+    from ddbench.files.writing import home
+    from ddbench.runtime.leftovers import kinds, leftovers
 
     root = home()
     click.echo(f"{root}")
@@ -51,8 +51,8 @@ def clean(days: float, dry_run: bool) -> None:
 
     Finished steps are never removed, nor anything that a process is using or that ddbench did not make.
     """
-    from ddbench.leftovers import DAY, leftovers, remove
-    from ddbench.store import home
+    from ddbench.files.writing import home
+    from ddbench.runtime.leftovers import DAY, leftovers, remove
 
     freed = count = 0
     for each in leftovers(home()):

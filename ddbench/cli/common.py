@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from ddbench.errors import DataError, UsageError
-from ddbench.reading import read_text
+from ddbench.files.reading import read_text
 
 if TYPE_CHECKING:
-    from ddbench.plugins import Plugins
+    from ddbench.plugin.manager import Plugins
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -182,7 +182,7 @@ def _scope_hint(key: str, equals: str, value: str) -> str:
 
 def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the shared command-line values into arguments of the Python API."""
-    from ddbench.ui import reporter
+    from ddbench.runtime.progress import reporter
 
     shared = {name: values[name] for name in ("preset", "plugins", "device", "precision", "offline", "force")}
     return {**shared, "options": parse_options(values["options"]), "reporter": reporter(values["quiet"])}
@@ -194,7 +194,7 @@ def check_datasets(values: Mapping[str, Any]) -> list[str]:
     Raises:
         UsageError: a data set that does not exist.
     """
-    from ddbench.plugins import load_plugins
+    from ddbench.plugin.manager import load_plugins
 
     wanted: list[str] = values["dataset"] or [""]
     if len(wanted) > 1:

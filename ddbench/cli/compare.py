@@ -40,8 +40,8 @@ def command(
       ddbench compare vlcp random -d cifar10 --ipc 10
       ddbench compare RECORD RECORD
     """
-    from ddbench.registry import load, read_good, select
-    from ddbench.reports import comparing
+    from ddbench.records.registry import load, read_good, select
+    from ddbench.tables import comparing
 
     if first == second:
         raise UsageError(f"A and B are both {first!r}.", hint="Name two methods, or two records.")

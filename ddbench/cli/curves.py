@@ -32,8 +32,9 @@ def command(what: tuple[str, ...], out: str, against: str) -> None:
       ddbench curves registry/snapshots/results/cifar10/dm/*.json --against iterations
     """
     from ddbench.errors import UsageError
-    from ddbench.registry import read_good
-    from ddbench.reports import curves, figures, sweeps
+    from ddbench.figures import base as figures
+    from ddbench.figures import curves, sweeps
+    from ddbench.records.registry import read_good
 
     paths = [Path(name) for name in what]
     if against:

@@ -10,11 +10,12 @@ import click
 
 from ddbench.cli import common
 from ddbench.errors import DataError
-from ddbench.images import LARGEST_SIDE
+from ddbench.experiment import setup
+from ddbench.plugin.images import LARGEST_SIDE
 
 if TYPE_CHECKING:
-    from ddbench.context import Context
-    from ddbench.datasets import Dataset, DataStatus
+    from ddbench.plugin.datasets import Dataset, DataStatus
+    from ddbench.runtime.context import Context
 
 NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME…")
 SETTINGS = common.decorate(
@@ -44,9 +45,8 @@ def command() -> None:
 @common.plugin_option
 def show(plugins: tuple[str, ...]) -> None:
     """Say of every data set whether its files are here; nothing is read or fetched."""
-    from ddbench import api
 
-    ctx = api.context(plugins, device="cpu", precision="fp32", offline=True)
+    ctx = setup.context(plugins, device="cpu", precision="fp32", offline=True)
     known = sorted(name for name in ctx.plugins.entries["dataset"] if not name.endswith(":"))
     width = max(map(len, known), default=0)
     for name in known:
@@ -118,11 +118,10 @@ def _tell(word: str, message: str, advice: str) -> None:
 
 
 def _context(values: dict[str, Any]) -> Context:
-    from ddbench import api
-    from ddbench.ui import reporter
+    from ddbench.runtime.progress import reporter
 
     options = common.parse_options(values["options"])
-    return api.context(
+    return setup.context(
         values["plugins"],
         values["preset"],
         options,
@@ -134,8 +133,7 @@ def _context(values: dict[str, Any]) -> Context:
 
 
 def _status(ctx: Context, name: str) -> DataStatus | None:
-    from ddbench.context import load_plugin
-    from ddbench.plugins import plugin_errors
+    from ddbench.plugin.manager import load_plugin, plugin_errors
 
     entry = ctx.plugins.get("dataset", name)
     with plugin_errors(entry):
@@ -145,7 +143,7 @@ def _status(ctx: Context, name: str) -> DataStatus | None:
 
 
 def _load(ctx: Context, name: str) -> Dataset:
-    from ddbench.pipeline import load_dataset
+    from ddbench.experiment.pipeline import load_dataset
 
     return load_dataset(ctx, name)
 

@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common, seen
+from ddbench.cli import common
+from ddbench.cli import embeddings as seen
 from ddbench.errors import UsageError
+from ddbench.records import labels
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddbench.distilled import LoadedSet
-    from ddbench.records import Record
+    from ddbench.records.schema import Record
+    from ddbench.sets.folder import LoadedSet
 
 
 @click.command("gallery")
@@ -85,8 +87,8 @@ def _given(name: str) -> bool:
 def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> None:
     from PIL import Image
 
-    from ddbench.reports import gallery
-    from ddbench.store import write_atomic
+    from ddbench.figures import gallery
+    from ddbench.files.writing import write_atomic
 
     contents = [each.distilled for each in sets]
     limits = {"per_class": values["per_class"], "max_classes": values["classes"]}
@@ -110,8 +112,8 @@ def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> No
 
 def _members(loaded: LoadedSet, names: list[str], values: dict[str, Any]) -> dict[int, list[NDArray[np.uint8]]]:
     """Return, by label, the training images of the cluster of each distilled image."""
-    from ddbench.distilled import FILE
-    from ddbench.reports.gallery import spread
+    from ddbench.figures.gallery import spread
+    from ddbench.sets.folder import FILE
 
     if not names or (Path(names[0]) / FILE).exists():
         raise UsageError(
@@ -127,13 +129,13 @@ def _members(loaded: LoadedSet, names: list[str], values: dict[str, Any]) -> dic
 
 def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
     from ddbench import api
-    from ddbench.distilled import FILE, load
+    from ddbench.sets.folder import FILE, load
 
     path = Path(name)
     if (path / FILE).exists():
         return [load(path)]
     if path.is_file() or name.endswith(".json"):
-        from ddbench.registry import read_good
+        from ddbench.records.registry import read_good
 
         return [_of_record(read_good(path), path.absolute().parents[3])]
     datasets = values["dataset"] or [""]
@@ -150,7 +152,7 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
 
 def _of_record(record: Record, registry: Path) -> LoadedSet:
     """Return what a record was measured on: all its images where this machine has them, else what its sheet shows."""
-    from ddbench.reports import sheets
+    from ddbench.figures import sheets
 
     if loaded := sheets.stored(record):
         return loaded
@@ -163,8 +165,8 @@ def _of_record(record: Record, registry: Path) -> LoadedSet:
 
 
 def _shown(sheet: Any, record: Record) -> LoadedSet:
-    from ddbench.distilled import LoadedSet
-    from ddbench.reports import sheets
+    from ddbench.figures import sheets
+    from ddbench.sets.folder import LoadedSet
 
     content, names = sheets.as_set(sheet)
     cell = record.cell
@@ -179,7 +181,7 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
         UsageError: sets of different classes.
     """
     if any("sheet" in each.about for each in sets) and not all("sheet" in each.about for each in sets):
-        from ddbench.reports import sheets
+        from ddbench.figures import sheets
 
         small = []
         for each in sets:
@@ -199,7 +201,7 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
 
 
 def _records(registry: Path, said: dict[str, Any]) -> list[Record]:
-    from ddbench import registry as folder
+    from ddbench.records import registry as folder
 
     good, problems = folder.load(registry)
     for problem in problems:
@@ -218,14 +220,13 @@ def _records(registry: Path, said: dict[str, Any]) -> list[Record]:
 
 def _chosen(registry: Path, said: dict[str, Any]) -> list[LoadedSet]:
     """Return one set per method, at the budget that most methods share, of the first seed, unless the user chose."""
-    from ddbench.reports import notes
 
     found = _records(registry, said)
     if len({record.cell.dataset["name"] for record in found}) > 1:
         raise UsageError("A gallery shows one data set.", hint="Name one with --dataset.")
 
     def label(record: Record) -> str:
-        return notes.label(record.cell.method.name, record.cell.method.explicit)
+        return labels.label(record.cell.method.name, record.cell.method.explicit)
 
     if "ipc" not in said:
         shared = Counter(ipc for ipc, _ in {(record.cell.ipc or 0, label(record)) for record in found})
@@ -243,7 +244,7 @@ def _chosen(registry: Path, said: dict[str, Any]) -> list[LoadedSet]:
 
 
 def _keep(registry: Path, said: dict[str, Any]) -> None:
-    from ddbench.reports import sheets
+    from ddbench.figures import sheets
 
     new = there = 0
     missing: list[str] = []

@@ -13,7 +13,7 @@ from ddbench.cli import common
 from ddbench.errors import RecordError, UsageError
 
 if TYPE_CHECKING:
-    from ddbench.reports.board import Board
+    from ddbench.tables.board import Board
 
 
 #: The folder of pages where none is named; its boards.toml counts where another folder has none.
@@ -46,9 +46,9 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
       ddbench leaderboard --board digits --format csv > digits.csv
       ddbench leaderboard --board table2 --format latex > table2.tex
     """
-    from ddbench.reports import boards as making
-    from ddbench.reports import pages
-    from ddbench.reports.declared import FILE
+    from ddbench.tables import boards as making
+    from ddbench.tables import pages
+    from ddbench.tables.declared import FILE
 
     folder = Path(out)
     content = making.read_registry(Path(registry), without=("curves", "correct"))
@@ -86,7 +86,8 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
 
 
 def _print(boards: list[Board], form: str) -> None:
-    from ddbench.reports import data, html, latex, markdown, terminal
+    from ddbench.tables.formats import csv_json as data
+    from ddbench.tables.formats import html, latex, markdown, terminal
 
     if form == "table":
         for each in boards:

@@ -13,8 +13,8 @@ from string import Template
 import click
 
 from ddbench.errors import UsageError, unknown
-from ddbench.plugins import load_plugins
-from ddbench.specs import KINDS
+from ddbench.plugin.manager import load_plugins
+from ddbench.plugin.specs import KINDS
 
 NAME = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*")
 
@@ -51,7 +51,7 @@ def command(kind: str, name: str, out: str) -> None:
         if path.exists():
             raise UsageError(f"{path} exists already.", hint="Choose another name or --out; nothing is overwritten.")
     class_name = "".join(part.capitalize() for part in re.split(r"[-_.]", name))
-    from ddbench.store import write_atomic
+    from ddbench.files.writing import write_atomic
 
     for path, template in files.items():
         text = importlib.resources.files("ddbench.cli").joinpath("templates", template).read_text("utf-8")

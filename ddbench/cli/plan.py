@@ -13,9 +13,9 @@ from ddbench.cli.run import experiment_options
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ddbench.estimates import Estimate
-    from ddbench.jobs import Expansion
-    from ddbench.outlook import Line, Outlook
+    from ddbench.experiment.dry_run import Line, Outlook
+    from ddbench.experiment.jobs import Expansion
+    from ddbench.runtime.estimates import Estimate
 
 UNKNOWN = "unknown"
 
@@ -42,12 +42,12 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 
 def show(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
     """Print the plan of a study or of the options of a command; return the exit code."""
-    from ddbench import jobs
     from ddbench.cli import study as studies
     from ddbench.cli.run import read_study
     from ddbench.errors import ModelError
-    from ddbench.outlook import outlook
-    from ddbench.ui import QuietReporter
+    from ddbench.experiment import jobs
+    from ddbench.experiment.dry_run import outlook
+    from ddbench.runtime.progress import QuietReporter
 
     content = read_study(context, study, values)
     found = jobs.expand(
@@ -126,7 +126,7 @@ def total(left: Sequence[Line]) -> str:
 
 
 def _data(found: Expansion) -> None:
-    from ddbench.rehearsal import NotYet
+    from ddbench.experiment.rehearsal import NotYet
 
     click.echo(click.style("\ndata", bold=True))
     there = {job.planned.ctx.dataset.name: job.planned.ctx.dataset for job in found.jobs}
@@ -153,7 +153,7 @@ def _weights(seen: Outlook) -> None:
 
 def duration(seconds: float | None) -> str:
     """Write seconds for people; starting up takes longer than the shortest steps."""
-    from ddbench.ui import duration as words
+    from ddbench.runtime.progress import duration as words
 
     return UNKNOWN if seconds is None else "under 5 s" if seconds < 2 else f"~{words(seconds)}"
 

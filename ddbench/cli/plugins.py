@@ -19,7 +19,7 @@ def command(plugins: tuple[str, ...]) -> None:
       ddbench plugins
       ddbench plugins --plugin mine.py
     """
-    from ddbench.plugins import load_plugins
+    from ddbench.plugin.manager import load_plugins
 
     loaded = load_plugins(plugins)
     for owner in loaded.owners:

@@ -15,8 +15,8 @@ from ddbench.cli import common
 from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from ddbench.records import Record
-    from ddbench.study import Study
+    from ddbench.experiment.study import Study
+    from ddbench.records.schema import Record
 
 
 experiment_options = common.decorate(
@@ -97,8 +97,8 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 def read_study(context: click.Context, study: str | None, values: dict[str, Any]) -> Study:
     """Return the study of a file with the command's options in it, or the one that the options alone mean."""
     from ddbench.cli import study as studies
-    from ddbench.reports.declared import validated
-    from ddbench.study import of_command, read
+    from ddbench.experiment.study import of_command, read
+    from ddbench.tables.declared import validated
 
     if study and not study.endswith(".toml"):
         raise UsageError(f"{study!r} is no study file.", hint="Name methods with --method, or a file ending in .toml.")
@@ -110,8 +110,8 @@ def read_study(context: click.Context, study: str | None, values: dict[str, Any]
 
 def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
     """Run a study and return the exit code."""
-    from ddbench import jobs
     from ddbench.cli import study as studies
+    from ddbench.experiment import jobs
 
     content = read_study(context, study, values)
     shared = common.common_arguments(values)
@@ -132,9 +132,10 @@ def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
 
 def show(found: list[Record], registry: Path, started: float) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
-    from ddbench.exchange import path_of
-    from ddbench.leaderboard import build
-    from ddbench.reports import pages, terminal
+    from ddbench.records.exchange import path_of
+    from ddbench.tables import pages
+    from ddbench.tables.formats import terminal
+    from ddbench.tables.leaderboard import build
 
     terminal.show(build(found, pages.layout(pages.declared(Path("leaderboards")))))
     click.echo()
@@ -150,7 +151,8 @@ def show(found: list[Record], registry: Path, started: float) -> None:
 
 def reused(found: list[Record], started: float) -> str:
     """Return how many steps of each kind were finished before ``started`` (seconds since the epoch), or ""."""
-    from ddbench.store import MARKER, home
+    from ddbench.files.writing import home
+    from ddbench.runtime.store import MARKER
 
     steps = {(step["step"], step["key"]) for record in found for step in record.costs.steps}
     old: Counter[str] = Counter()
@@ -164,8 +166,8 @@ def reused(found: list[Record], started: float) -> str:
 
 def images_folder(record: Record) -> Path | None:
     """Return the folder of the distilled set of a record, if this machine has it."""
-    from ddbench.distilled import FILE
-    from ddbench.store import home
+    from ddbench.files.writing import home
+    from ddbench.sets.folder import FILE
 
     folder = home() / "distilled" / record.distilled.key
     return folder if (folder / FILE).exists() else None

@@ -12,11 +12,12 @@ import click
 
 from ddbench.cli import common
 from ddbench.errors import DataError, UsageError
+from ddbench.experiment import setup
 
 if TYPE_CHECKING:
-    from ddbench.context import Context
-    from ddbench.plugins import Entry
-    from ddbench.records import Record
+    from ddbench.plugin.manager import Entry
+    from ddbench.records.schema import Record
+    from ddbench.runtime.context import Context
 
 
 @click.command("show")
@@ -40,7 +41,7 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench show RECORD RECORD          how they differ, protocol first
       ddbench show FOLDER                 a distilled set
     """
-    from ddbench.reports import describe
+    from ddbench.tables import describe
 
     if not any(_is_path(name) for name in what):
         ctx = _context(values)
@@ -79,9 +80,9 @@ def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
 
 
 def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
-    from ddbench.context import load_plugin
-    from ddbench.options import resolve
-    from ddbench.reports.notes import value_text
+    from ddbench.plugin.manager import load_plugin
+    from ddbench.plugin.options import resolve
+    from ddbench.records.labels import value_text
 
     plugin = load_plugin(entry)
     model = getattr(plugin, "Options", None)
@@ -131,7 +132,7 @@ def _words(value: Any) -> str:
 
 def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
     """Put the data set into the context, or say which rules could not be asked without it."""
-    from ddbench.pipeline import load_dataset
+    from ddbench.experiment.pipeline import load_dataset
 
     try:
         return replace(ctx, _dataset=load_dataset(ctx, name)), []
@@ -141,12 +142,11 @@ def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
 
 
 def _context(values: dict[str, Any]) -> Context:
-    from ddbench import api
-    from ddbench.ui import QuietReporter
+    from ddbench.runtime.progress import QuietReporter
 
     options = common.parse_options(values["options"])
     # Showing downloads nothing.
-    ctx = api.context(
+    ctx = setup.context(
         values["plugins"], values["preset"], options, "cpu", "fp32", offline=True, reporter=QuietReporter()
     )
     return replace(ctx, ipc=values["ipc"], network=values["network"])
@@ -154,7 +154,7 @@ def _context(values: dict[str, Any]) -> Context:
 
 def _is_path(name: str) -> bool:
     """Tell a path from a name: a folder that happens to be called as a plugin is none unless it is a distilled set."""
-    from ddbench.distilled import FILE
+    from ddbench.sets.folder import FILE
 
     path = Path(name)
     return name.endswith(".json") or (path / FILE).is_file() or ("/" in name and path.exists())
@@ -162,8 +162,8 @@ def _is_path(name: str) -> bool:
 
 def _record(name: str) -> Record | None:
     """Read a record; None for the folder of a distilled set."""
-    from ddbench.distilled import FILE
-    from ddbench.registry import read_good
+    from ddbench.records.registry import read_good
+    from ddbench.sets.folder import FILE
 
     path = Path(name)
     if path.is_dir() and (path / FILE).exists():
@@ -174,7 +174,7 @@ def _record(name: str) -> Record | None:
 
 
 def _set(name: str) -> list[str]:
-    from ddbench.distilled import load
+    from ddbench.sets.folder import load
 
     loaded = load(Path(name))
     about = loaded.about

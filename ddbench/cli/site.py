@@ -33,9 +33,9 @@ def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: t
       ddbench gallery --keep && ddbench site      with pictures that can be committed
     """
     from ddbench.errors import RecordError, UsageError
-    from ddbench.plugins import load_plugins
+    from ddbench.files.writing import write_atomic
+    from ddbench.plugin.manager import load_plugins
     from ddbench.site.build import FILE, build
-    from ddbench.store import write_atomic
 
     loaded = load_plugins(plugins)
     common.warn_failures(loaded)

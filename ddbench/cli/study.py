@@ -12,10 +12,10 @@ import click
 from ddbench.errors import DDBenchError, unknown
 
 if TYPE_CHECKING:
-    from ddbench.jobs import Expansion, Failure, Job
-    from ddbench.records import Record
-    from ddbench.study import Study
-    from ddbench.ui import Reporter
+    from ddbench.experiment.jobs import Expansion, Failure, Job
+    from ddbench.experiment.study import Study
+    from ddbench.records.schema import Record
+    from ddbench.runtime.progress import Reporter
 
 
 def listing(found: Expansion, registry: Path) -> None:
@@ -58,8 +58,8 @@ def carry_out(
         force: work again instead of reusing what is finished.
         debug: stop with the first error and its traceback.
     """
-    from ddbench.jobs import Failure, run
-    from ddbench.records import Record
+    from ddbench.experiment.jobs import Failure, run
+    from ddbench.records.schema import Record
 
     ended = list(run(found.jobs, registry, reporter, force=force, stop=debug))
     records = [each for each in ended if isinstance(each, Record)]
@@ -100,8 +100,8 @@ def check_boards(study: Study, found: Expansion) -> None:
     Raises:
         UsageError: a key, a name that is taken, or a reference that is no variant of the study.
     """
-    from ddbench.reports import boards as making
-    from ddbench.reports.declared import validated
+    from ddbench.tables import boards as making
+    from ddbench.tables.declared import validated
 
     declared = validated(study.boards, study.path.name)
     making.boards([], declared)
@@ -116,10 +116,13 @@ def check_boards(study: Study, found: Expansion) -> None:
 
 def boards(study: Study, found: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
-    from ddbench import claims as published
-    from ddbench.reports import boards as making
-    from ddbench.reports import figures, pages, sweeps, terminal
-    from ddbench.reports.declared import validated
+    from ddbench.figures import base as figures
+    from ddbench.figures import sweeps
+    from ddbench.records import claims as published
+    from ddbench.tables import boards as making
+    from ddbench.tables import pages
+    from ddbench.tables.declared import validated
+    from ddbench.tables.formats import terminal
 
     labels = {job.label: job.name for job in found.jobs if job.name}
     declared = validated(study.boards, study.path.name)

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ddbench.cli import common, seen
+from ddbench.cli import common
+from ddbench.cli import embeddings as seen
 from ddbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from ddbench.datasets import Dataset
-    from ddbench.embedding import Embedding
-    from ddbench.pipeline import Distilled
+    from ddbench.plugin.datasets import Dataset
+    from ddbench.plugin.embedding import Embedding
+    from ddbench.sets.made import Distilled
 
 
 @click.command("tsne")
@@ -39,7 +40,8 @@ def command(what: str, class_name: str, out: str, **values: Any) -> None:
       ddbench tsne vlcp --class three --ipc 10
       ddbench tsne registry/results/digits/vlcp/ipc10-seed0-….json --class three --out tsne.pdf
     """
-    from ddbench.reports import figures, tsne
+    from ddbench.figures import base as figures
+    from ddbench.figures import tsne
 
     found = seen.prepare(what, values)
     label = _label(found.data, class_name)
@@ -60,7 +62,7 @@ def _label(data: Dataset, class_name: str) -> int:
 
 
 def _pixels(data: Dataset, made: Distilled, label: int) -> Embedding:
-    from ddbench.embedding import Embedding
+    from ddbench.plugin.embedding import Embedding
 
     content = made.content
     if content.space != "rgb_uint8" or content.whole:

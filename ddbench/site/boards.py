@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ddbench.reports import markdown
-from ddbench.reports.board import TIED, Board, Entry, Grid, Quoted, Table, Value, shown
+from ddbench.tables.board import TIED, Board, Entry, Grid, Quoted, Table, Value, shown
+from ddbench.tables.formats import markdown
 
 
 def plain(boards: Sequence[Board]) -> list[dict[str, Any]]:

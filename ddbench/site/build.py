@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ddbench import reproduced
-from ddbench.records import Record
-from ddbench.reports import boards as making
-from ddbench.reports import sheets
-from ddbench.reports.declared import Declared, declared
+from ddbench.figures import sheets
+from ddbench.records.schema import Record
 from ddbench.site import boards, page
 from ddbench.site.data import page_data
+from ddbench.tables import boards as making
+from ddbench.tables import reproduced
+from ddbench.tables.declared import Declared, declared
 
 if TYPE_CHECKING:
-    from ddbench.plugins import Plugins
+    from ddbench.plugin.manager import Plugins
 
 FILE = "index.html"
 #: Bytes of all contact sheets in the page at most; sets of the first seeds come first.

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ddbench
-from ddbench.claims import Claim
-from ddbench.imports import IMPORTED
+from ddbench.figures.sheets import Sheet
 from ddbench.keys import canonical
-from ddbench.options import parse_value
-from ddbench.records import Record
-from ddbench.reports import notes
-from ddbench.reports.sheets import Sheet
-from ddbench.reproduced import Pair
+from ddbench.plugin.options import parse_value
+from ddbench.records import labels
+from ddbench.records.claims import Claim
+from ddbench.records.schema import Record
+from ddbench.sets.declared import IMPORTED
 from ddbench.site import rows as grouping
+from ddbench.tables.reproduced import Pair
 
 #: Points of a training curve at most; the first and the last are always among them.
 CURVE_POINTS = 40
@@ -159,7 +159,7 @@ def _record(record: Record, pool: Pool) -> list[Any]:
         record.key[:16],
         record.digest[:16],
         pool.put(data),
-        pool.put({"label": grouping.label(record), **method.model_dump(), "other": notes.flat(cell.other_options)}),
+        pool.put({"label": grouping.label(record), **method.model_dump(), "other": labels.flat(cell.other_options)}),
         cell.ipc,
         cell.seed,
         pool.put(evaluator.model_dump()),
@@ -171,7 +171,7 @@ def _record(record: Record, pool: Pool) -> list[Any]:
                 "digest": record.protocol.digest,
                 "extension": record.protocol.extension,
                 "labels": grouping.label_type(record),
-                "settings": notes.flat(record.protocol.settings),
+                "settings": labels.flat(record.protocol.settings),
             }
         ),
         [result.metric, result.selection, result.test_images],
@@ -180,7 +180,7 @@ def _record(record: Record, pool: Pool) -> list[Any]:
         [_fraction(value) for value in result.best],
         [[[epoch, _fraction(value)] for epoch, value in thinned(curve)] for curve in result.curves],
         [kept.key, kept.digest[:20], kept.count, pool.put([*kept.shape[1:], kept.space, kept.whole])],
-        pool.put(notes.flat({key: value for key, value in kept.extra.items() if not isinstance(value, list)})),
+        pool.put(labels.flat({key: value for key, value in kept.extra.items() if not isinstance(value, list)})),
         pool.put([list(entry) for entry in record.shrunk]),
         [
             None if costs.distill_seconds is None else round(costs.distill_seconds, 2),

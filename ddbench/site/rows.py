@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ddbench import stats
 from ddbench.keys import canonical
-from ddbench.records import Record
-from ddbench.reports import notes
-from ddbench.runs import by_set, unified
+from ddbench.records import labels
+from ddbench.records.runs import by_set, unified
+from ddbench.records.schema import Record
+from ddbench.tables import notes, stats
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,13 @@ def rows(records: Sequence[Record], baseline: str) -> list[Row]:
 def label(record: Record) -> str:
     """Return the method with the options that were set for it."""
     cell = record.cell
-    return notes.label(cell.method.name, {**cell.method.explicit, **notes.flat(cell.other_options)})
+    return labels.label(cell.method.name, {**cell.method.explicit, **labels.flat(cell.other_options)})
 
 
 def label_type(record: Record) -> str:
     """Return whether students were trained on hard or soft labels, as the protocol says."""
     settings = record.protocol.settings
-    return next((notes.value_text(settings[key]) for key in notes.LABEL_KEYS if key in settings), "unknown")
+    return next((labels.value_text(settings[key]) for key in notes.LABEL_KEYS if key in settings), "unknown")
 
 
 def _row(records: Sequence[Record], members: list[int], base: dict[str, float], baseline: str) -> Row:

@@ -12,14 +12,15 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from ddbench.context import Context, Machine, load_plugin
-from ddbench.datasets import Dataset
 from ddbench.errors import PluginError, UsageError
-from ddbench.options import FIDELITIES, SCALES, Preset, resolve
-from ddbench.plugins import Entry, Owner, Plugins, load_plugins
-from ddbench.specs import Spec
-from ddbench.store import Store
-from ddbench.ui import Reporter
+from ddbench.plugin.datasets import Dataset
+from ddbench.plugin.manager import Entry, Owner, Plugins, load_plugin, load_plugins
+from ddbench.plugin.options import FIDELITIES, SCALES, Preset, resolve
+from ddbench.plugin.specs import Spec
+from ddbench.runtime.context import Context
+from ddbench.runtime.machine import Machine
+from ddbench.runtime.progress import Reporter
+from ddbench.runtime.store import Store
 
 Result = TypeVar("Result")
 

@@ -3,8 +3,8 @@
     from ddbench.testing.conformance import check_method
     check_method(MyMethod)
 
-Each check runs the plugin as ``ddbench run`` would, so every contract violation of :mod:`ddbench.contracts` is met, and
-adds what a single run cannot see: hidden randomness, hidden test images, options missing from a protocol.
+Each check runs the plugin as ``ddbench run`` would, so every contract violation of :mod:`ddbench.plugin.contracts` is
+met, and adds what a single run cannot see: hidden randomness, hidden test images, options missing from a protocol.
 """
 
 from __future__ import annotations
@@ -17,15 +17,17 @@ from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin
 
 import numpy as np
 
-from ddbench import pipeline
-from ddbench.context import Context, load_plugin
-from ddbench.contracts import DistilledSet
-from ddbench.datasets import Dataset, Split
-from ddbench.distilled import content_digest
 from ddbench.errors import DDBenchError
-from ddbench.images import ArrayImages
-from ddbench.records import PluginPart, Record
-from ddbench.specs import DatasetSpec, EvaluatorSpec, MethodSpec, Spec
+from ddbench.experiment import pipeline
+from ddbench.plugin.contracts import DistilledSet
+from ddbench.plugin.datasets import Dataset, Split
+from ddbench.plugin.images import ArrayImages
+from ddbench.plugin.manager import load_plugin
+from ddbench.plugin.specs import DatasetSpec, EvaluatorSpec, MethodSpec, Spec
+from ddbench.records.schema import PluginPart, Record
+from ddbench.runtime.context import Context
+from ddbench.sets.folder import content_digest
+from ddbench.sets.made import Distilled
 from ddbench.testing.bench import Bench
 from ddbench.testing.toy import toy_dataset
 
@@ -59,7 +61,7 @@ def check_method(
     data = dataset or toy_dataset()
     with Bench(method, MethodSpec, options, data, plugins) as bench:
 
-        def distil(seed: int, data: Dataset) -> pipeline.Distilled:
+        def distil(seed: int, data: Dataset) -> Distilled:
             return bench.run(lambda ctx: pipeline.distil(*pipeline.prepare_method(ctx, bench.name, ipc, seed)), data)
 
         bench.check_options()
@@ -182,7 +184,7 @@ def _other_test_images(data: Dataset) -> Dataset:
     return replace(data, test=Split(ArrayImages(255 - images), labels, data.test.ids))
 
 
-def _selection(data: Dataset, ipc: int, space: str) -> pipeline.Distilled:
+def _selection(data: Dataset, ipc: int, space: str) -> Distilled:
     """A random selection as if it had been distilled."""
     rng = np.random.default_rng(0)
     chosen = np.concatenate([rng.choice(data.train.of_class(c), ipc, replace=False) for c in range(data.num_classes)])
@@ -193,7 +195,7 @@ def _selection(data: Dataset, ipc: int, space: str) -> pipeline.Distilled:
         images = (images - np.array(data.mean, np.float32)) / np.array(data.std, np.float32)
     content = DistilledSet(images, data.train.labels[chosen], space=space)
     digest = content_digest(content)
-    return pipeline.Distilled(
+    return Distilled(
         plugin=PluginPart(name="selection", version=1, options={}, explicit={}),
         content=content,
         key=digest,

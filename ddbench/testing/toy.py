@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from ddbench.datasets import Dataset, Split
-from ddbench.images import ArrayImages
 from ddbench.keys import digest_bytes
+from ddbench.plugin.datasets import Dataset, Split
+from ddbench.plugin.images import ArrayImages
 
 NAMES = ("rows", "columns", "checks")
 SIZE = 8

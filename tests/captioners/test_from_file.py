@@ -13,9 +13,9 @@ from ddbench_plugins.captioners.metadata import StoredTexts, read_metadata, writ
 from ddbench_plugins.diffusion.captions import caption_training_images
 
 import ddbench
-from ddbench.options import Resolved
-from ddbench.plugins import Entry, Owner
-from ddbench.ui import Reporter
+from ddbench.plugin.manager import Entry, Owner
+from ddbench.plugin.options import Resolved
+from ddbench.runtime.progress import Reporter
 
 
 class Log(Reporter):

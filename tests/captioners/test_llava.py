@@ -13,7 +13,7 @@ from ddbench_plugins.captioners.metadata import read_metadata
 from ddbench_plugins.captioners.pieces import NAMES, Pieces
 
 import ddbench
-from ddbench.options import Preset, Resolved, resolve
+from ddbench.plugin.options import Preset, Resolved, resolve
 from ddbench.testing.llava import tiny_llava
 
 

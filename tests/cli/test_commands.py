@@ -8,9 +8,10 @@ import pytest
 from click.testing import CliRunner
 from records import make
 
-from ddbench import api, cli, records
+from ddbench import api, cli
 from ddbench.cli import common
 from ddbench.errors import UsageError
+from ddbench.records import schema as records
 
 
 def invoke(*arguments):
@@ -62,7 +63,7 @@ def test_a_list_may_be_given_in_parts(here, monkeypatch):
 
 def test_what_was_there_before_the_start_is_called_reused(tmp_path, monkeypatch):
     from ddbench.cli.run import reused
-    from ddbench.store import Store
+    from ddbench.runtime.store import Store
 
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path))
     store = Store(tmp_path)
@@ -159,8 +160,8 @@ def test_leaderboard_prints_writes_and_checks(here):
 
 
 def distilled(folder: Path, prompts=None):
-    from ddbench.contracts import DistilledSet
-    from ddbench.distilled import save
+    from ddbench.plugin.contracts import DistilledSet
+    from ddbench.sets.folder import save
 
     data = api.load_dataset("digits")
     images = np.zeros((10, data.image_size, data.image_size, 1), np.uint8)

@@ -15,7 +15,7 @@ from ddbench_plugins.datasets.imagenet import ImageNette, ImageWoof, TinyImageNe
 from PIL import Image
 
 import ddbench
-from ddbench.options import Preset, resolve
+from ddbench.plugin.options import Preset, resolve
 
 WOOF = list(names.class_list("imagewoof"))
 

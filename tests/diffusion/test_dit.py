@@ -16,9 +16,9 @@ from ddbench_plugins.diffusion.seeding import torch_stream
 
 import ddbench
 from ddbench.errors import DivergedError
-from ddbench.options import Preset
-from ddbench.pipeline import distil, prepare_method
-from ddbench.store import Store
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.plugin.options import Preset
+from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_dit
 
 if TYPE_CHECKING:

@@ -16,8 +16,8 @@ from ddbench_plugins.methods.vlcp import stages as vlcp
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 import ddbench
-from ddbench.options import Resolved
-from ddbench.store import Store
+from ddbench.plugin.options import Resolved
+from ddbench.runtime.store import Store
 from ddbench.testing.toy import toy_dataset
 
 WIDE = 24

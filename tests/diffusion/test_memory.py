@@ -16,8 +16,8 @@ from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 import ddbench
-from ddbench.options import Resolved
-from ddbench.store import Store
+from ddbench.plugin.options import Resolved
+from ddbench.runtime.store import Store
 
 SIDE = 64
 FEW, MANY = 16, 80

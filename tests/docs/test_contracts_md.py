@@ -9,12 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from ddbench import interfaces, pipeline, records, specs
-from ddbench.context import Context
-from ddbench.contracts import DistilledSet, Protocol, Score
-from ddbench.datasets import Dataset, Split
-from ddbench.hookspecs import HOOKS
-from ddbench.plugins import load_plugins
+from ddbench.experiment import pipeline
+from ddbench.plugin import interfaces, specs
+from ddbench.plugin.contracts import DistilledSet, Protocol, Score
+from ddbench.plugin.datasets import Dataset, Split
+from ddbench.plugin.hookspecs import HOOKS
+from ddbench.plugin.manager import load_plugins
+from ddbench.records import schema as records
+from ddbench.runtime.context import Context
 from ddbench.testing.toy import toy_dataset
 
 TEXT = (Path(__file__).parents[2] / "docs" / "contracts.md").read_text("utf-8")
@@ -90,7 +92,7 @@ def test_every_field_of_a_distilled_set_on_disk_is_described(ctx):
 
 
 def test_versions_are_the_current_ones():
-    from ddbench import distilled
+    from ddbench.sets import folder as distilled
 
     assert f"version of this schema: {records.SCHEMA} " in section("Record")
     assert f"version of this format: {distilled.FORMAT} " in section("A distilled set on disk")

@@ -38,7 +38,7 @@ def python(tmp_path):
 
 def test_it_is_listed_without_being_imported(python):
     code = (
-        "import sys; from ddbench.plugins import load_plugins\n"
+        "import sys; from ddbench.plugin.manager import load_plugins\n"
         "entry = load_plugins().get('method', 'hello-means')\n"
         "print(entry.owner, 'ddbench_hello' in sys.modules, 'ddbench_hello.means' in sys.modules)"
     )

@@ -8,7 +8,7 @@ import pytest
 
 import ddbench
 from ddbench.errors import UsageError
-from ddbench.leaderboard import build
+from ddbench.tables.leaderboard import build
 
 PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
 

@@ -11,9 +11,9 @@ from ddbench_plugins.training import dc_augment
 from ddbench_plugins.training.schedules import dc_restart_epoch, dc_step
 
 import ddbench
-from ddbench.options import Preset
-from ddbench.pipeline import prepare_evaluator
-from ddbench.plugins import load_plugins
+from ddbench.experiment.pipeline import prepare_evaluator
+from ddbench.plugin.manager import load_plugins
+from ddbench.plugin.options import Preset
 
 
 def _data(name: str = "toy", size: int = 32, channels: int = 3, flip: bool = True) -> ddbench.Dataset:

@@ -11,9 +11,9 @@ from ddbench_plugins.evaluators import fkd
 from ddbench_plugins.training import schedules
 
 import ddbench
-from ddbench.context import Context
 from ddbench.errors import UsageError
-from ddbench.options import Preset
+from ddbench.plugin.options import Preset
+from ddbench.runtime.context import Context
 from ddbench.testing.conformance import check_evaluator
 from ddbench.testing.toy import toy_dataset
 
@@ -203,7 +203,7 @@ def test_the_protocol_shows_every_option_and_reads_every_pixel_space():
     assert check_evaluator(spec, options=options, network="convnet-1-bn").mean > 0.5
 
 
-def _run(folder: Path, **options) -> ddbench.records.Record:
+def _run(folder: Path, **options) -> ddbench.records.schema.Record:
     chosen = {"epochs": 4, **options}
     (record,) = ddbench.run(
         "random", "fkd", ipc=2, repeats=2, options={"evaluator": chosen}, registry=folder / "registry"

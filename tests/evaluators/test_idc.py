@@ -9,9 +9,9 @@ import pytest
 from ddbench_plugins.training.formation import decode
 
 import ddbench
-from ddbench.options import Preset
-from ddbench.pipeline import prepare_evaluator
-from ddbench.plugins import load_plugins
+from ddbench.experiment.pipeline import prepare_evaluator
+from ddbench.plugin.manager import load_plugins
+from ddbench.plugin.options import Preset
 
 
 def _data(name: str = "toy", size: int = 32, classes: int = 10, channels: int = 3, flip: bool = True):

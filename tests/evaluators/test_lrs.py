@@ -25,10 +25,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ddbench
-from ddbench.context import Context
-from ddbench.options import Preset
-from ddbench.pipeline import distil, evaluate, prepare_evaluator, prepare_method
-from ddbench.plugins import load_plugins
+from ddbench.experiment.pipeline import distil, evaluate, prepare_evaluator, prepare_method
+from ddbench.plugin.manager import load_plugins
+from ddbench.plugin.options import Preset
+from ddbench.runtime.context import Context
 from ddbench.testing.conformance import check_evaluator
 from ddbench.testing.toy import toy_dataset
 
@@ -303,7 +303,7 @@ def test_a_learned_rate_is_the_sets_own(ctx):
 
 
 def _with_learned(ctx):
-    from ddbench.plugins import Entry, Owner, Plugins
+    from ddbench.plugin.manager import Entry, Owner, Plugins
 
     class Learned(ddbench.Distiller):
         seeded = False

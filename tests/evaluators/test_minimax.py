@@ -9,8 +9,8 @@ from ddbench_plugins.training import idc_recipe
 from ddbench_plugins.training.schedules import idc_multi_step
 
 import ddbench
-from ddbench.pipeline import prepare_evaluator
-from ddbench.plugins import load_plugins
+from ddbench.experiment.pipeline import prepare_evaluator
+from ddbench.plugin.manager import load_plugins
 
 IPCS = (1, 10, 20, 50, 100, 200, 500, 1000)
 

@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from records import make
 
 import ddbench
-from ddbench.context import Context, Machine, load_plugin
 from ddbench.errors import DDBenchError
-from ddbench.leaderboard import build
-from ddbench.pipeline import prepare_evaluator
-from ddbench.plugins import load_plugins
-from ddbench.reports import describe
-from ddbench.store import Store
+from ddbench.experiment.pipeline import prepare_evaluator
+from ddbench.plugin.manager import load_plugin, load_plugins
+from ddbench.runtime.context import Context
+from ddbench.runtime.machine import Machine
+from ddbench.runtime.progress import Reporter
+from ddbench.runtime.store import Store
+from ddbench.tables import describe
+from ddbench.tables.leaderboard import build
 from ddbench.testing.toy import toy_dataset
-from ddbench.ui import Reporter
 
 NETWORKS = ["convnet-1-bn", "convnet-2-bn", "mlp"]
 #: Values of options that are text.

@@ -8,8 +8,8 @@ import pytest
 from ddbench_plugins.evaluators.rded import Rded, batch_size, test_epochs, test_resize
 from ddbench_plugins.training.schedules import half_cosine
 
-from ddbench.context import Context
-from ddbench.options import Preset
+from ddbench.plugin.options import Preset
+from ddbench.runtime.context import Context
 
 # pytest would collect the two functions by their names.
 epochs_of_tests, resize_of_tests = test_epochs, test_resize

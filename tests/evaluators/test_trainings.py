@@ -20,8 +20,8 @@ from ddbench_plugins.teachers import observers, real_reference
 from ddbench_plugins.training import steps, students
 
 import ddbench
-from ddbench.options import Preset
-from ddbench.pipeline import prepare_evaluator
+from ddbench.experiment.pipeline import prepare_evaluator
+from ddbench.plugin.options import Preset
 from ddbench.testing.toy import toy_dataset
 
 OPTIONS: dict[str, type[ddbench.Options]] = {

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
-from ddbench.pipeline import distil, prepare_method
-from ddbench.store import Store
-from ddbench.ui import Reporter
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.runtime.progress import Reporter
+from ddbench.runtime.store import Store
 
 pytest.importorskip("torch")
 SMALL = {"network": "convnet-1", "batch_real": 8}

@@ -18,9 +18,9 @@ from ddbench_plugins.methods.vlcp.distiller import VLCP
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 import ddbench
-from ddbench.contracts import Budget
-from ddbench.options import Preset, Resolved, load_presets, resolve
-from ddbench.store import Store
+from ddbench.plugin.contracts import Budget
+from ddbench.plugin.options import Preset, Resolved, load_presets, resolve
+from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_pipeline
 from ddbench.testing.toy import toy_dataset
 

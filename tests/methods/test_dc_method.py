@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from ddbench.options import Preset
-from ddbench.pipeline import prepare_method
+from ddbench.experiment.pipeline import prepare_method
+from ddbench.plugin.options import Preset
 from ddbench.testing.conformance import check_method
 
 torch = pytest.importorskip("torch")

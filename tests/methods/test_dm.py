@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 import ddbench
-from ddbench.distilled import copy
-from ddbench.options import Preset
-from ddbench.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.plugin.options import Preset
+from ddbench.sets.folder import copy
 from ddbench.testing.conformance import check_method
 
 torch = pytest.importorskip("torch")

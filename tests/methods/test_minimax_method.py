@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ddbench.options import Preset
-from ddbench.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.plugin.options import Preset
 from ddbench.testing.diffusion import tiny_dit
 
 torch = pytest.importorskip("torch")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench.options import Preset
-from ddbench.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.plugin.options import Preset
 from ddbench.testing.conformance import check_method
 from ddbench.testing.toy import toy_dataset
 

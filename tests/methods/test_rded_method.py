@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench.options import Preset
-from ddbench.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.plugin.options import Preset
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.methods.rded import patches  # noqa: E402

@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import ddbench
-from ddbench.contracts import Budget
+from ddbench.plugin.contracts import Budget
 
 features = st.tuples(st.integers(1, 40), st.integers(1, 8), st.integers(0, 2**32 - 1)).map(
     lambda t: np.random.default_rng(t[2]).normal(size=t[:2]).astype(np.float32)

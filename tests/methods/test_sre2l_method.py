@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 import ddbench
-from ddbench.options import Preset
-from ddbench.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.plugin.options import Preset
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.methods.sre2l import recover as sre2l  # noqa: E402

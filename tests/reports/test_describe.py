@@ -1,6 +1,6 @@
 from records import dataset_facts, make
 
-from ddbench.reports import describe
+from ddbench.tables import describe
 
 
 def test_a_record_is_summarised_with_everything_that_matters():

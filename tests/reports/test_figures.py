@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 from records import make
 
-from ddbench.embedding import Embedding
 from ddbench.errors import UsageError
-from ddbench.reports import curves, figures, notes, sweeps, tsne
+from ddbench.figures import base as figures
+from ddbench.figures import curves, sweeps, tsne
+from ddbench.plugin.embedding import Embedding
+from ddbench.records import labels
 
 
 def blobs(outliers=3):
@@ -117,5 +119,5 @@ def test_lines_of_one_name_are_told_apart_by_whatever_differs():
 
 def test_names_leave_out_which_snapshots_were_kept():
     options = {"iterations": 300, "snapshots": [100], "lr_img": 2.0}
-    assert notes.label("dm", options) == "dm (iterations=300, lr_img=2)"
-    assert notes.label("dm", {"snapshots": [100]}) == "dm"
+    assert labels.label("dm", options) == "dm (iterations=300, lr_img=2)"
+    assert labels.label("dm", {"snapshots": [100]}) == "dm"

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import ImageStat
 
-from ddbench.contracts import DistilledSet
 from ddbench.errors import UsageError
-from ddbench.reports.gallery import GAP, contact_sheet, displayable, prompt_sheet
+from ddbench.figures.gallery import GAP, contact_sheet, displayable, prompt_sheet
+from ddbench.plugin.contracts import DistilledSet
 
 NAMES = ("zero", "one", "two")
 

@@ -7,10 +7,10 @@ import pytest
 from PIL import Image
 from records import make
 
-from ddbench.contracts import DistilledSet
-from ddbench.distilled import LoadedSet
 from ddbench.errors import RecordError
-from ddbench.reports import sheets
+from ddbench.figures import sheets
+from ddbench.plugin.contracts import DistilledSet
+from ddbench.sets.folder import LoadedSet
 
 DIGEST = "d1" * 32
 

@@ -12,10 +12,10 @@ import pytest
 from browser import Browser, executable
 from records import dataset_facts, make
 
-from ddbench import records
-from ddbench.contracts import DistilledSet
-from ddbench.distilled import LoadedSet
-from ddbench.reports import sheets
+from ddbench.figures import sheets
+from ddbench.plugin.contracts import DistilledSet
+from ddbench.records import schema as records
+from ddbench.sets.folder import LoadedSet
 from ddbench.site import build, page
 from ddbench.site.data import page_data
 

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 from records import dataset_facts, make
 
-from ddbench import claims, records
-from ddbench.contracts import DistilledSet
-from ddbench.distilled import LoadedSet
-from ddbench.options import parse_value
-from ddbench.reports import sheets
+from ddbench.figures import sheets
+from ddbench.plugin.contracts import DistilledSet
+from ddbench.plugin.options import parse_value
+from ddbench.records import claims
+from ddbench.records import schema as records
+from ddbench.sets.folder import LoadedSet
 from ddbench.site import build, data, page, rows
 
 HOSTILE = "<script>alert(1)</script>"

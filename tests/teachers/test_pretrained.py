@@ -19,8 +19,8 @@ from registered import build_network
 from safetensors.torch import save_file
 
 import ddbench
-from ddbench.context import Machine
 from ddbench.errors import ModelError, TeacherError, UsageError
+from ddbench.runtime.machine import Machine
 from ddbench.testing.toy import toy_dataset
 
 timm = pytest.importorskip("timm")
@@ -277,7 +277,7 @@ def test_renormalising_is_the_same_as_normalising_again():
 
 def test_rded_evaluates_under_a_published_teacher(data, whole, tmp_path):
     """One batch goes to both: the student's constants are the data set's, the teacher's its own."""
-    from ddbench.pipeline import prepare_evaluator
+    from ddbench.experiment.pipeline import prepare_evaluator
 
     options = {"teacher": TAGGED, "teacher_file": saved(whole, tmp_path / "w.pth", "model"), "epochs": "1"}
     ctx = replace(data, explicit={"evaluator": options})

@@ -156,7 +156,7 @@ def answer(
     import torch
     from transformers import LogitsProcessorList
 
-    from ddbench.images import to_pil
+    from ddbench.plugin.images import to_pil
 
     prompts = [_conversation(processor, question) for question in questions]
     pictures = [to_pil(image).convert("RGB") for image in images]

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ddbench.errors import DataError
-from ddbench.reading import check_file
+from ddbench.files.reading import check_file
 
 #: Unpacked bytes per packed byte, beyond LARGE: pictures hardly shrink when they are packed.
 RATIO, LARGE = 20, 2**30

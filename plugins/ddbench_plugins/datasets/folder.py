@@ -12,7 +12,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench.images import LARGEST_SIDE
+from ddbench.plugin.images import LARGEST_SIDE
 from ddbench_plugins.datasets.arrays import repeated
 from ddbench_plugins.datasets.headers import GREY, TOLD, look_at
 from ddbench_plugins.datasets.listing import Files, Layout, check_text, class_folders, classes_of, scan

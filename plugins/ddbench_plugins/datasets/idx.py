@@ -13,7 +13,7 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench.reading import check_file
+from ddbench.files.reading import check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays
 from ddbench_plugins.datasets.places import download, missing, roots
 

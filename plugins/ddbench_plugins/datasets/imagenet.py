@@ -14,7 +14,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench.errors import DataError
-from ddbench.images import LARGEST_SIDE
+from ddbench.plugin.images import LARGEST_SIDE
 from ddbench_plugins.datasets import archives
 from ddbench_plugins.datasets.flat import KNOWN, images_in, label_file, read_labels, scan_flat
 from ddbench_plugins.datasets.listing import Files, Layout, class_folders, scan

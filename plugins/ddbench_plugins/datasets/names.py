@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ddbench.errors import DataError
-from ddbench.reading import read_text
+from ddbench.files.reading import read_text
 
 #: Files looked for inside a folder of images.
 FILES = ("names.txt", "names.toml", "classes.json")

@@ -13,10 +13,10 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
-from ddbench.datasets import describe
 from ddbench.errors import DataError
-from ddbench.images import LARGEST_SIDE
-from ddbench.reading import check_archive, check_file
+from ddbench.files.reading import check_archive, check_file
+from ddbench.plugin.datasets import describe
+from ddbench.plugin.images import LARGEST_SIDE
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel, repeated
 from ddbench_plugins.datasets.names import composed
 from ddbench_plugins.datasets.places import looked_in, roots

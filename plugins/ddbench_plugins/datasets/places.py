@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ddbench.errors import DataError
-from ddbench.store import home
+from ddbench.files.writing import home
 
 VARIABLE = "DDBENCH_DATA"
 

@@ -16,8 +16,8 @@ import numpy as np
 
 import ddbench
 from ddbench.errors import DataError, StorageError
-from ddbench.reading import why
-from ddbench.store import write_atomic
+from ddbench.files.reading import why
+from ddbench.files.writing import write_atomic
 from ddbench_plugins.datasets.arrays import measure, measure_all
 from ddbench_plugins.datasets.listing import Files, complain
 from ddbench_plugins.datasets.whole import looks_whole

@@ -20,7 +20,7 @@ from ddbench_plugins.methods.vlcp.text import tokens
 
 import ddbench
 from ddbench.keys import derive_seed
-from ddbench.options import Resolved
+from ddbench.plugin.options import Resolved
 from ddbench.testing.diffusion import tiny_pipeline
 from ddbench.testing.toy import toy_dataset
 

@@ -15,9 +15,9 @@ from ddbench_plugins.methods.vlcp.information import bag_of_words
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 import ddbench
-from ddbench.contracts import Budget
-from ddbench.options import Resolved
-from ddbench.store import Store
+from ddbench.plugin.contracts import Budget
+from ddbench.plugin.options import Resolved
+from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_pipeline
 from ddbench.testing.toy import toy_dataset
 

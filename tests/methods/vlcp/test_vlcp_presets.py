@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from ddbench_plugins.methods.vlcp.distiller import VLCP
 
-from ddbench.options import Preset, load_presets, resolve
+from ddbench.plugin.options import Preset, load_presets, resolve
 
 
 def options(dataset: str, preset: str):

@@ -1,0 +1,252 @@
+"""A study as jobs, one record each: expanded before anything runs, then run in turn, going on after failures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ddbench.errors import DataError, RecordError, UsageError
+from ddbench.experiment import setup
+from ddbench.experiment.pipeline import load_dataset
+from ddbench.experiment.planning import Alike, Measurement, Planned, plan
+from ddbench.experiment.rehearsal import NotYet, Rehearsal
+from ddbench.experiment.study import Block, Study
+from ddbench.files.writing import check_writable
+from ddbench.keys import canonical
+from ddbench.plugin.options import Preset
+from ddbench.records import labels
+from ddbench.records.registry import RESULTS
+from ddbench.records.schema import Cell, Record, budget, place, read, record_key
+from ddbench.runtime.context import Context
+from ddbench.runtime.progress import Reporter
+from ddbench.sets.made import Distilled
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Job:
+    """A record to make.
+
+    Attributes:
+        planned: the set to distil; jobs on the same set share the object.
+        measurement: what to measure on it.
+        cell, key: of the record.
+        name: what the study calls it in tables, or "".
+    """
+
+    planned: Planned
+    measurement: Measurement
+    cell: Cell
+    key: str
+    name: str
+
+    @property
+    def label(self) -> str:
+        """The method with its options, as tables show it."""
+        cell = self.cell
+        return labels.label(cell.method.name, {**cell.method.explicit, **labels.flat(cell.other_options)})
+
+    @property
+    def title(self) -> str:
+        """The whole cell in words."""
+        cell = self.cell
+        named = f"{self.name}: " if self.name else ""
+        evaluator = labels.label(cell.evaluator.name, cell.evaluator.explicit)
+        where = f"{cell.dataset['name']}, IPC {budget(cell)}, seed {cell.seed}"
+        return f"{named}{self.label} on {where}, {evaluator} on {cell.network}"
+
+    def recorded(self, registry: Path) -> int:
+        """Return how many networks the registry's record of this cell has; 0 where there is none."""
+        path = registry / RESULTS / place(self.cell, self.key)
+        try:
+            return len(read(path).result.values) if path.exists() else 0
+        except RecordError:
+            return 0
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What could not be done, and why.
+
+    Attributes:
+        title: what, in words.
+        error: why.
+        block, ctx, dataset: where it is cells whose data cannot be read: which, and their options.
+    """
+
+    title: str
+    error: Exception
+    block: Block | None = None
+    ctx: Context | None = None
+    dataset: str = ""
+
+
+@dataclass
+class Expansion:
+    """What a study comes to.
+
+    Attributes:
+        jobs: what to run, in order.
+        same: names of cells that come to the same as an earlier one, each with that one's.
+        failures: what cannot be run because its data cannot be read.
+    """
+
+    jobs: list[Job] = field(default_factory=list)
+    same: list[tuple[str, str]] = field(default_factory=list)
+    failures: list[Failure] = field(default_factory=list)
+
+
+def expand(
+    study: Study,
+    *,
+    plugins: Sequence[str | Path] = (),
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    reporter: Reporter | None = None,
+    rehearse: bool = False,
+) -> Expansion:
+    """Resolve every cell of a study; two that only say the same in other words are one.
+
+    Args:
+        study: as read.
+        plugins: plugin files besides the study's own.
+        device, precision, offline, reporter: as for :func:`ddbench.run`.
+        rehearse: nothing is to be run: data that are not decoded yet are failures.
+
+    Raises:
+        UsageError: a name, an option or a combination that does not exist; nothing has run by then.
+        PluginError: a plugin is broken.
+    """
+    base = setup.context([*study.plugins, *plugins], "", None, device, precision, offline, reporter)
+    base = Rehearsal.of(base) if rehearse else base
+    parts = list(_parts(study, base))
+    found = Expansion()
+    loaded: dict[str, Context | DataError] = {}
+    jobs: dict[str, Job] = {}
+    for where, block, name, ctx in parts:
+        for dataset in block.dataset:
+            with_data = _load(ctx, dataset, loaded)
+            if isinstance(with_data, DataError):
+                title = f"{name or ', '.join(block.method)} on {dataset or setup.default_dataset(ctx.plugins)}"
+                found.failures.append(Failure(title, with_data, block, ctx, dataset))
+                continue
+            try:
+                planned = plan(
+                    with_data,
+                    block.method,
+                    block.eval,
+                    budgets=block.ipc,
+                    networks=block.network,
+                    seeds=block.seed,
+                    evaluation_seed=block.evaluation_seed,
+                    repeats=block.repeats,
+                )
+            except UsageError as error:
+                raise UsageError(f"{where}: {error}", hint=error.hint) from error
+            several = len({one.entry.name for one in planned}) > 1
+            for one, measurement in ((each, under) for each in planned for under in each.measurements):
+                cell = one.cell(measurement)
+                called = f"{name} ({cell.method.name})" if name and several else name
+                job = Job(one, measurement, cell, record_key(cell, ctx.machine.numerics()), called)
+                mark = _mark(cell)
+                if first := jobs.get(mark):
+                    more = max(first.measurement.repeats, measurement.repeats)
+                    jobs[mark] = replace(first, measurement=replace(first.measurement, repeats=more))
+                    if first.key != job.key:
+                        found.same.append((job.name or job.label, first.name or first.label))
+                else:
+                    jobs[mark] = job
+    found.jobs = list(jobs.values())
+    found.same = list(dict.fromkeys(found.same))
+    return found
+
+
+def _parts(study: Study, base: Context) -> Iterator[tuple[str, Block, str, Context]]:
+    """Yield every variant of every block with its place, name and context, once all names are known to exist."""
+    found = []
+    for number, block in enumerate(study.blocks, 1):
+        where = f"{study.title}, block {number}" if len(study.blocks) > 1 else study.title
+        try:
+            for kind, names in (("method", block.method), ("evaluator", block.eval), ("network", block.network)):
+                for name in names:
+                    base.plugins.get(kind, name)
+            for name in filter(None, block.dataset):
+                base.plugins.get("dataset", name)
+            preset = Preset.parse(block.preset)
+            for name, options in block.variants():
+                ctx = replace(base, preset=preset, explicit=setup.scoped(options, base.plugins))
+                found.append((where, block, name, ctx))
+        except UsageError as error:
+            raise UsageError(f"{where}: {error}", hint=error.hint) from error
+    yield from found
+
+
+def _load(ctx: Context, name: str, loaded: dict[str, Context | DataError]) -> Context | DataError:
+    """Return the context with a data set, which is loaded once for all that set the same options for it."""
+    explicit = {scope: values for scope, values in ctx.explicit.items() if scope.partition("/")[0] == "dataset"}
+    mark = canonical([name, str(ctx.preset), explicit])
+    if mark not in loaded:
+        name = name or setup.default_dataset(ctx.plugins)
+        try:
+            loaded[mark] = replace(ctx, _dataset=load_dataset(ctx, name))
+        except NotYet:
+            loaded[mark] = NotYet(
+                f"The images of {name} are here, but have not been looked at yet; a run begins with that.",
+                hint=f"`ddbench data prepare {name}`, with the same --preset and -o data.…, does it ahead.",
+            )
+        except DataError as error:
+            loaded[mark] = error
+    known = loaded[mark]
+    return known if isinstance(known, DataError) else replace(ctx, _dataset=known.dataset)
+
+
+def _mark(cell: Cell) -> str:
+    """What two cells share whose results are the same: everything but how it was said."""
+    content: dict[str, Any] = cell.model_dump(mode="json", exclude={"preset"})
+    del content["method"]["explicit"], content["evaluator"]["explicit"]
+    return canonical(content)
+
+
+def run(
+    jobs: Sequence[Job], registry: Path, reporter: Reporter, *, force: bool = False, stop: bool = False
+) -> Iterator[Record | Failure]:
+    """Run jobs in turn and yield a record or a failure for each.
+
+    Args:
+        jobs: of an expansion.
+        registry: folder whose ``results/`` receives the records.
+        reporter: told which job begins.
+        force: work again instead of reusing what is finished.
+        stop: raise the first error instead of going on.
+    """
+    check_writable(registry)
+    current: Planned | None = None
+    made: Distilled | Exception = RuntimeError("nothing to distil")
+    alike = Alike(reporter.warn)
+    for number, job in enumerate(jobs, 1):
+        reporter.log(f"[{number}/{len(jobs)}] {job.title}")
+        if job.planned is not current:
+            current, made = job.planned, _tried(partial(job.planned.distil, force=force), stop)
+            if isinstance(made, Distilled):
+                alike.look(made)
+        result: Record | Exception
+        if isinstance(made, Exception):
+            result = made
+        else:
+            result = _tried(partial(job.measurement.carry_out, made, registry, force=force), stop)
+        yield Failure(job.title, result) if isinstance(result, Exception) else result
+
+
+def _tried(work: Callable[[], Result], stop: bool) -> Result | Exception:
+    """Return what ``work`` returns, or the exception it raises."""
+    try:
+        return work()
+    except Exception as error:  # whatever it is, the other cells go on
+        if stop:
+            raise
+        return error

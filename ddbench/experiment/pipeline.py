@@ -1,0 +1,380 @@
+"""The main way: resolve names and options → distil (or reuse) → evaluate each repeat → record."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from ddbench.errors import PluginError, UsageError
+from ddbench.experiment import dependencies
+from ddbench.experiment.dependencies import by_content, plugin_part
+from ddbench.figures.gallery import preview
+from ddbench.plugin.contracts import Budget, DistilledSet, Protocol, Score
+from ddbench.plugin.datasets import Dataset, check_ipc
+from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
+from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
+from ddbench.plugin.ranges import doubt
+from ddbench.plugin.stages import Effort
+from ddbench.records.registry import check_name, check_seed, flaws
+from ddbench.records.runs import telling
+from ddbench.records.schema import (
+    SNAPSHOTS,
+    Costs,
+    DistilledPart,
+    PluginPart,
+    ProtocolPart,
+    Record,
+    Result,
+    pack_bits,
+    record_key,
+    result_digest,
+)
+from ddbench.runtime import environment
+from ddbench.runtime.context import Context, unfit_network
+from ddbench.runtime.store import Done, Step
+from ddbench.sets import folder as disk
+from ddbench.sets.made import Distilled
+
+
+def load_dataset(ctx: Context, name: str) -> Dataset:
+    """Load a data set by name (``folder:PATH`` and the like included).
+
+    Raises:
+        UsageError: no such data set.
+        DataError: its files are missing or corrupt.
+    """
+    entry = ctx.plugins.get("dataset", name)
+    loader: DatasetLoader = load_plugin(entry)
+    with plugin_errors(entry):
+        dataset = loader.load(ctx.with_options_of(loader, entry), entry.argument)
+        who = f"Data set {entry.spec.name!r} of {entry.owner}"
+        if not isinstance(dataset, Dataset):
+            raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")
+        dataset.check(who)
+    check_name(dataset.name, "Rename the folder or file, or make a link to it.")
+    return dataset
+
+
+def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple[Distiller, Context, Entry]:
+    """Resolve a method and its options without running anything.
+
+    Raises:
+        UsageError: an unknown name or option, an IPC that the data set cannot fill, or a precision that the method
+            does not have.
+    """
+    check_seed(seed)
+    entry = ctx.plugins.get("method", name)
+    method: Distiller = load_plugin(entry)
+    if method.needs_ipc and ipc is not None:
+        check_ipc(ctx.dataset, ipc)
+    if ctx.machine.precision not in method.precisions:
+        raise UsageError(
+            f"Method {name} cannot be computed in {ctx.machine.precision}.",
+            hint=f"Choose another precision: {', '.join(method.precisions)}.",
+        )
+    budget = ipc if method.needs_ipc else None
+    mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
+    return method, mine.with_options_of(method, entry), entry
+
+
+def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False) -> Distilled:
+    """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
+    plugin = plugin_part(ctx, entry)
+    shrunk = _shrunk("method", ctx)
+    inputs = dependencies.artifact(method, ctx, entry, disk.FORMAT)
+
+    def build(step: Step) -> None:
+        with plugin_errors(entry), untouched(ctx.dataset, f"Method {plugin.name} of {entry.owner}"):
+            result = method.distill(replace(ctx, checkpoint=step, _keep=partial(_keep, method, ctx, entry, step)))
+            if not isinstance(result, DistilledSet):
+                raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
+            result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
+        if odd := doubt(result.images, result.space, ctx.dataset):
+            ctx.warn(f"{plugin.name}: {odd}.")
+        content = disk.save(step.dir, result, ctx.dataset, _about(ctx, entry), preview(result, ctx.dataset))
+        step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
+
+    effort = None
+    if force or not ctx.store.get("distilled", ctx.depends(inputs)):
+        with plugin_errors(entry):
+            effort = next((stage.effort for stage in method.stages(ctx) if stage.name == "distilled"), None)
+    done = ctx.step("distilled", inputs, build, force=force, effort=effort)
+    loaded = disk.load(done.dir, ctx.dataset)
+    return Distilled(
+        plugin=plugin,
+        content=loaded.distilled,
+        key=done.key,
+        digest=done.info["digest"],
+        ipc=ctx.ipc,
+        seed=ctx.base_seed,
+        shrunk=shrunk,
+        steps=(steps := [*done.info["steps"], done.cost()]),
+        seconds=sum(step["seconds"] for step in steps),
+        bytes=done.info["bytes"],
+        path=done.dir,
+    )
+
+
+def _keep(
+    method: Distiller,
+    ctx: Context,
+    entry: Entry,
+    step: Step,
+    name: str,
+    distilled: DistilledSet,
+    options: Mapping[str, Any],
+) -> None:
+    """Save a snapshot as what it is: the result of a run with other options."""
+    scope = f"method/{entry.spec.name.rstrip(':')}"
+    explicit = {**ctx.explicit, scope: {**ctx.explicit.get(scope, {}), **options}}
+    other = replace(ctx, explicit=explicit).with_options_of(method, entry)
+    distilled.check(ctx.dataset, Budget(ctx.ipc), f"{entry.spec.name} (snapshot {name})")
+    folder = step.dir / SNAPSHOTS / name
+    disk.save(folder, distilled, ctx.dataset, _about(other, entry), preview(distilled, ctx.dataset))
+
+
+def _about(ctx: Context, entry: Entry) -> dict[str, Any]:
+    return {
+        "method": plugin_part(ctx, entry).model_dump(),
+        "ipc": ctx.ipc,
+        "seed": ctx.base_seed,
+        "shrunk": [list(change) for change in _shrunk("method", ctx)],
+    }
+
+
+def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) -> tuple[Evaluator, Context, Entry]:
+    """Resolve an evaluator, the network under test and the options, without running anything.
+
+    Raises:
+        UsageError: an unknown name or option.
+    """
+    check_seed(ctx.base_seed)
+    entry = ctx.plugins.get("evaluator", name)
+    evaluator: Evaluator = load_plugin(entry)
+    repeats = evaluator.default_repeats
+    if not isinstance(repeats, int) or repeats < 1:
+        raise PluginError(f"Evaluator {name} has default_repeats={repeats!r}, which is no number of networks.")
+    if evaluator.needs_network:
+        with plugin_errors(entry):
+            network = network or evaluator.network_for(ctx.dataset, ctx.preset.scale)
+        if not network:
+            raise UsageError(f"Evaluator {name} has no network of its own.", hint="Name one with --network.")
+        ctx.plugins.get("network", network)
+    else:
+        network = NO_NETWORK
+    mine = replace(ctx, ipc=ipc, network=network, ledger=[])
+    return evaluator, mine.with_options_of(evaluator, entry), entry
+
+
+@contextlib.contextmanager
+def untouched(dataset: Dataset, who: str, distilled: DistilledSet | None = None) -> Iterator[None]:
+    """Refuse what a plugin makes while it changes the data that every other one gets, too.
+
+    Raises:
+        PluginError: labels or images in memory are not what they were; nothing more can be done in this process.
+    """
+
+    def sums() -> list[int]:
+        parts = () if distilled is None else (distilled.images, distilled.labels, distilled.soft_labels)
+        own = [zlib.crc32(np.ascontiguousarray(part).data) for part in parts if part is not None]
+        return [*dataset.checksum(), *(own if distilled is None or not distilled.whole else [])]
+
+    before = sums()
+    yield
+    if sums() != before:
+        raise PluginError(
+            f"{who} changed images or labels in place, which every plugin is given.",
+            hint="Let it copy them first (array.copy()); other results of this process cannot be relied on.",
+        )
+
+
+def check_network(ctx: Context) -> None:
+    """Refuse a network under test that cannot take the data set's images, before any work is done for it.
+
+    What was found good once is not built again, so that a finished run need not import torch.
+
+    Raises:
+        UsageError: it cannot be built for them, or fails on them.
+    """
+    if ctx.network == NO_NETWORK:
+        return
+    entry, data = ctx.plugins.get("network", ctx.network), ctx.dataset
+
+    def build(step: Step) -> None:
+        import torch
+
+        with plugin_errors(entry):
+            network = ctx.build_network(seed=0).eval()
+            try:
+                with torch.no_grad():
+                    network(torch.zeros(2, data.channels, data.image_size, data.image_size))
+            except (RuntimeError, ValueError, AssertionError) as error:
+                raise unfit_network(data, ctx.network, error) from error
+        step.info.update(parameters=sum(p.numel() for p in network.parameters() if p.requires_grad))
+
+    images = [data.image_size, data.channels, data.num_classes]
+    inputs = {"network": dependencies.network(ctx), "images": images}
+    ctx.store.build("network", inputs, build)
+
+
+def evaluate(
+    evaluator: Evaluator, ctx: Context, entry: Entry, made: Distilled, *, repeats: int, force: bool = False
+) -> Record:
+    """Train and test ``repeats`` networks on a distilled set.
+
+    Every repeat is a cached step of its own, so that more repeats extend a record.
+    """
+    plugin = plugin_part(ctx, entry)
+    with plugin_errors(entry):
+        protocol = evaluator.protocol(ctx, made.content)
+        if not isinstance(protocol, Protocol):
+            raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
+        protocol.check(plugin.name, ctx.network)
+    shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
+    students = [train_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
+    inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
+    own = [*(student.cost() for student in students), *(used for key, used in inner.items() if key not in shared)]
+    record = _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
+    if wrong := flaws(record):  # what is written must verify
+        raise PluginError(
+            f"The result of {made.plugin.name} under {plugin.name} contradicts itself: {'; '.join(wrong)}.",
+            hint="What of it is a method's and what an evaluator's is in docs/plugins.md.",
+        )
+    if telling(record) and len(set(record.result.correct)) < len(students):
+        ctx.reporter.warn(f"{plugin.name} gave networks that answer every test image alike: they count once.")
+    return record
+
+
+def train_student(
+    evaluator: Evaluator,
+    ctx: Context,
+    entry: Entry,
+    made: Distilled,
+    protocol: Protocol,
+    repeat: int,
+    force: bool = False,
+) -> Done:
+    """Train and test one network, or find it finished."""
+    name = entry.spec.name
+    inputs = dependencies.student(evaluator, ctx, entry, made.content, made.digest, protocol, repeat)
+
+    def build(step: Step) -> None:
+        before = len(ctx.ledger)
+        with plugin_errors(entry), untouched(ctx.dataset, f"Evaluator {name} of {entry.owner}", made.content):
+            score = evaluator.evaluate(replace(ctx, checkpoint=step), made.content, repeat)
+            if not isinstance(score, Score):
+                raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
+            score.check(ctx.dataset, name)
+        step.info.update(
+            last=float(score.last),
+            best=None if score.best is None else float(score.best),
+            curve=[[int(epoch), float(value)] for epoch, value in score.curve],
+            metrics={key: float(value) for key, value in score.metrics.items()},
+            correct=pack_bits(np.asarray(score.correct, np.bool_)),
+            steps=ctx.ledger[before:],
+        )
+
+    effort = student_effort(name, protocol, made.content, ctx.dataset)
+    done = ctx.step("student", inputs, build, force=force, effort=effort)
+    # What it was made from belongs to the costs also when the student itself is reused.
+    known = {entry["key"] for entry in ctx.ledger}
+    ctx.ledger.extend(used for used in done.info.get("steps", ()) if used["key"] not in known)
+    return done
+
+
+#: Settings of a protocol that change what a student costs in no other way than by the number of epochs, or not at all.
+FREE = ("epochs", "lr", "weight_decay", "temperature", "schedule", "teacher")
+
+
+def student_effort(evaluator: str, protocol: Protocol, distilled: DistilledSet, dataset: Dataset) -> Effort | None:
+    """Return what a student's time grows with: passes of images through networks; None without ``epochs``."""
+    settings = protocol.settings
+    epochs, teacher = settings.get("epochs"), settings.get("teacher")
+    if not isinstance(epochs, int):
+        return None
+    passes = 3 + (settings["label_type"] == "soft")  # forwards, and backwards twice as much; a teacher's forwards
+    alike = {name: value for name, value in settings.items() if name not in FREE}
+    about = {"evaluator": evaluator, "teacher": teacher.get("network") if isinstance(teacher, Mapping) else None}
+    facts = [dataset.image_size, dataset.channels, dataset.num_classes]
+    amount = passes * epochs * len(distilled.labels) + len(dataset.test)
+    return Effort(amount, {**about, "settings": alike, "data": facts})
+
+
+def _record(
+    ctx: Context,
+    plugin: PluginPart,
+    made: Distilled,
+    protocol: Protocol,
+    students: Sequence[Done],
+    seconds: float,
+) -> Record:
+    cell = dependencies.cell(ctx, made.plugin, plugin, ipc=made.ipc, seed=made.seed)
+    settings = json.loads(json.dumps(dict(protocol.settings)))
+    selection = settings.get("selection", "last")
+    infos = [student.info for student in students]
+    values = [i["best"] if selection != "last" and i["best"] is not None else i["last"] for i in infos]
+    result = Result(
+        selection=selection,
+        values=values,
+        last=[i["last"] for i in infos],
+        best=[i["best"] for i in infos],
+        curves=[[(e, v) for e, v in i["curve"]] for i in infos],
+        metrics=[i["metrics"] for i in infos],
+        test_images=len(ctx.dataset.test),
+        correct=[i["correct"] for i in infos],
+    )
+    kept = DistilledPart(
+        key=made.key[:20],
+        digest=made.digest,
+        count=len(made.content.labels),
+        shape=list(made.content.images.shape),
+        space=made.content.space,
+        whole=made.content.whole,
+        extra=dict(made.content.extra),
+    )
+    protocol_part = ProtocolPart(settings=settings, extension=protocol.extension, digest=protocol.digest)
+    shrunk = [*made.shrunk, *_shrunk("eval", ctx), *_changed_data(ctx)]
+    steps = [*made.steps, *(entry for entry in ctx.ledger if entry["key"] not in {s["key"] for s in made.steps})]
+    peaks = [value for entry in steps for name, value in entry.items() if name.startswith("peak_")]
+    costs = Costs(
+        steps=steps,
+        distill_seconds=None if made.seconds is None else round(made.seconds, 3),
+        evaluate_seconds=round(seconds, 3),
+        peak_bytes=max(peaks, default=None),
+        bytes_images=made.bytes["images"],
+        bytes_labels=made.bytes["labels"] + sum(entry.get("bytes_labels", 0) for entry in steps),
+    )
+    return Record(
+        key=record_key(cell, ctx.machine.numerics()),
+        digest=result_digest(cell, protocol_part, kept, result, shrunk),
+        cell=cell,
+        protocol=protocol_part,
+        distilled=kept,
+        result=result,
+        shrunk=shrunk,
+        costs=costs,
+        environment={**environment.describe(), **ctx.machine.numerics()},
+    )
+
+
+def _shrunk(scope: str, ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
+    """What differs from the paper's scale, by scope and option, without folders of this machine."""
+    return tuple(
+        (f"{scope}.{name}", paper, by_content(ctx, {name: used})[name]) for name, paper, used in ctx.resolved.shrunk
+    )
+
+
+def _changed_data(ctx: Context) -> tuple[tuple[str, Any, Any], ...]:
+    """What a run at the paper's scale changed of its data; at the cpu scale, their size in the cell says it."""
+    entry = ctx.plugins.entries["dataset"].get(ctx.dataset.name)
+    if entry is None or ctx.preset.scale != "paper":
+        return ()
+    loading = replace(ctx, _dataset=None, ipc=None, network="", method="")
+    return _shrunk("data", loading.with_options_of(load_plugin(entry), entry))

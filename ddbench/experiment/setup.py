@@ -1,0 +1,107 @@
+"""The context of a command: plugins, machine, preset, options by scope, data set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ddbench.errors import UsageError, unknown
+from ddbench.experiment.pipeline import load_dataset
+from ddbench.plugin import arguments
+from ddbench.plugin.arguments import flag, text
+from ddbench.plugin.manager import Plugins, load_plugins
+from ddbench.plugin.options import Preset
+from ddbench.runtime.context import Context, new_store
+from ddbench.runtime.machine import Machine
+from ddbench.runtime.progress import Reporter
+
+#: Short names of option scopes.
+SCOPE_ALIASES = {"eval": "evaluator", "data": "dataset", "caption": "captioner"}
+
+
+def context(
+    plugins: str | Path | Iterable[str | Path] = (),
+    preset: str = "",
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str = "auto",
+    precision: str = "auto",
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> Context:
+    """Build the context of a run: plugins, options by scope, machine, store.
+
+    Raises:
+        UsageError: an unknown preset or option scope.
+        PluginError: a plugin file is broken.
+    """
+    chosen, scopes, without_net = (
+        Preset.parse(text(preset, "preset")),
+        arguments.options(options),
+        flag(offline, "offline"),
+    )
+    if reporter is not None and not isinstance(reporter, Reporter):
+        raise UsageError(f"reporter must be a ddbench.runtime.progress.Reporter, not {type(reporter).__name__}.")
+    loaded = load_plugins(arguments.paths(plugins, "plugins"))
+    reporter = reporter or Reporter()
+    for failure in loaded.failures:
+        reporter.warn(f"left out {failure.owner}: {failure.message}")
+    if without_net:
+        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
+    return Context(
+        plugins=loaded,
+        store=new_store(reporter),
+        reporter=reporter,
+        machine=Machine.choose(text(device, "device"), text(precision, "precision"), without_net),
+        preset=chosen,
+        explicit=scoped(scopes, loaded),
+    )
+
+
+def default_dataset(plugins: Plugins) -> str:
+    """Return the embedded data set that is used when none is named.
+
+    Raises:
+        UsageError: no installed plugin offers one.
+    """
+    for name, entry in plugins.entries["dataset"].items():
+        if getattr(entry.spec, "default", False):
+            return name
+    raise UsageError("No default data set is installed.", hint="Name one with --dataset.")
+
+
+def scoped(options: Mapping[str, Mapping[str, Any]], plugins: Plugins) -> dict[str, dict[str, Any]]:
+    """Name every scope by kind (``method``) or by kind and plugin (``method/vlcp``).
+
+    Raises:
+        UsageError: a scope that is not known, or could be several plugins.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for scope, values in options.items():
+        full = SCOPE_ALIASES.get(scope, scope)
+        if full not in plugins.entries:
+            full = _plugin_scope(full, plugins)
+        found.setdefault(full, {}).update(values)
+    return found
+
+
+def _plugin_scope(scope: str, plugins: Plugins) -> str:
+    kind, slash, name = scope.partition("/")
+    kinds = [SCOPE_ALIASES.get(kind, kind)] if slash else list(plugins.entries)
+    wanted = name if slash else scope
+    found = [k for k in kinds if {wanted, wanted + ":"} & plugins.entries.get(k, {}).keys()]
+    if len(found) == 1:
+        return f"{found[0]}/{wanted}"
+    if found:
+        choices = " or ".join(f"{k}/{wanted}" for k in found)
+        raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Say {choices}.")
+    names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
+    raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
+
+
+def with_dataset(ctx: Context, name: Any) -> Context:
+    """Return the context with a data set by name, or the embedded one."""
+    wanted = text(name, "dataset") or default_dataset(ctx.plugins)
+    return replace(ctx, _dataset=load_dataset(ctx, wanted))

@@ -1,0 +1,1 @@
+"""Pictures: contact sheets, curves, sweeps, t-SNE."""

@@ -1,0 +1,39 @@
+"""What matplotlib figures share: made without a display or global state, saved by the name's ending."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+from ddbench.errors import UsageError
+from ddbench.files.writing import write_atomic
+
+#: Colours that tell apart on paper and for most colour-blind readers (Okabe and Ito without the yellow, and four more).
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4b8a", "#7f7f7f", "#8c4a2f", "#a3b31f")
+DPI = 150
+
+
+def figure(columns: int = 1, *, width: float = 5.2, height: float = 4.0) -> tuple[Any, list[Any]]:
+    """Return a matplotlib figure and its axes, side by side; sizes in inches per panel."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure(figsize=(width * columns, height), layout="constrained")
+    axes = [drawn.add_subplot(1, columns, place + 1) for place in range(columns)]
+    for each in axes:
+        each.spines[["top", "right"]].set_visible(False)
+    return drawn, axes
+
+
+def save(drawn: Any, out: Path) -> None:
+    """Write a figure as PNG, SVG or PDF, without dates.
+
+    Raises:
+        UsageError: another ending.
+    """
+    dates = {".png": {"Software": None}, ".svg": {"Date": None}, ".pdf": {"CreationDate": None}}
+    if out.suffix not in dates:
+        raise UsageError(f"{out.name!r} is no picture name.", hint="End it in .png, .svg or .pdf.")
+    buffer = io.BytesIO()
+    drawn.savefig(buffer, format=out.suffix[1:], dpi=DPI, metadata=dates[out.suffix])
+    write_atomic(out, buffer.getvalue())

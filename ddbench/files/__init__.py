@@ -1,0 +1,1 @@
+"""Reading and writing files with care: whole or not at all, locked, checked, explained."""

@@ -1,0 +1,269 @@
+"""What plugins return: distilled sets, protocols and scores, each with the check of its contract.
+
+NumPy at the border, torch inside plugins. Accuracies are fractions in [0, 1].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from ddbench.errors import PluginError
+from ddbench.keys import canonical, digest, is_text
+from ddbench.plugin.datasets import Dataset, describe
+from ddbench.plugin.ranges import misfit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: How the pixels of a distilled set are to be read. The wrong space silently gives chance accuracy.
+PIXEL_SPACES = ("rgb_uint8", "unit", "normalized", "zca")
+#: What students are trained on, as protocols say it.
+LABEL_TYPES = ("hard", "soft")
+#: What every protocol says.
+SETTINGS = ("network", "label_type", "selection")
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much a method may keep: images per class, or the whole training set (``ipc=None``)."""
+
+    ipc: int | None
+
+    def __str__(self) -> str:
+        return "full" if self.ipc is None else str(self.ipc)
+
+
+@dataclass(frozen=True)
+class DistilledSet:
+    """What a method returns.
+
+    Attributes:
+        images: uint8 [N, H, W, C] in space ``rgb_uint8`` (grey images included), float32 otherwise.
+        labels: int64 [N], class-major.
+        space: one of :data:`PIXEL_SPACES`; ``unit`` is float pixels in [0, 1] that may leave that range.
+        source_ids: ids of the training images that were selected, for selection methods.
+        prompts: one text per image, for text-guided methods.
+        soft_labels: float [N, K] probabilities stored with the images, if the method makes them.
+        learning_rate: a learned student learning rate that travels with the set.
+        extra: small named arrays or figures a reader may want (plain data), e.g. acceptance figures.
+        whole: the set is the whole training set (method ``full``); evaluators train by the reference recipe.
+    """
+
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    space: str = "rgb_uint8"
+    source_ids: tuple[str, ...] | None = None
+    prompts: tuple[str, ...] | None = None
+    soft_labels: NDArray[np.float32] | None = None
+    learning_rate: float | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    whole: bool = False
+
+    def check(self, dataset: Dataset, budget: Budget, who: str) -> None:
+        """Name the first contract violation.
+
+        Raises:
+            PluginError: shape, dtype, label range, count, order or NaN; the message names the method and the mistake.
+        """
+        images, labels = self.images, self.labels
+
+        def broken(what: str, hint: str = "") -> PluginError:
+            return PluginError(
+                f"Method {who} returned a distilled set with {what}.", hint=hint or "See docs/plugins.md."
+            )
+
+        if self.space not in PIXEL_SPACES:
+            raise broken(f"the unknown pixel space {self.space!r}", f"Known: {', '.join(PIXEL_SPACES)}.")
+        for name, array in (("images", images), ("labels", labels), ("soft_labels", self.soft_labels)):
+            if not isinstance(array, np.ndarray) and not (array is None and name == "soft_labels"):
+                raise broken(f"{name} of type {type(array).__name__} instead of a NumPy array")
+        if images.ndim != 4 or images.shape[-1] != dataset.channels:
+            raise broken(f"images of shape {list(images.shape)} instead of [N, H, W, {dataset.channels}]")
+        if 0 in images.shape[1:3]:
+            raise broken(f"images of {images.shape[1]}×{images.shape[2]} pixels")
+        if images.shape[1] != images.shape[2]:
+            raise broken(f"images of {images.shape[1]}×{images.shape[2]} pixels instead of square ones")
+        wanted = np.dtype(np.uint8 if self.space == "rgb_uint8" else np.float32)
+        if images.dtype != wanted:
+            raise broken(f"{images.dtype} images instead of {wanted} (space {self.space})")
+        if images.dtype != np.uint8 and not np.isfinite(images).all():
+            raise broken("NaN or infinite pixels")
+        if not self.whole and (mistake := misfit(images, self.space, dataset)):
+            raise broken(mistake, "Say in which space the pixels are, and scale them to it (docs/contracts.md).")
+        if labels.ndim != 1 or labels.dtype != np.int64:
+            raise broken(f"labels {describe(labels)} instead of int64 [N]")
+        if len(labels) != len(images):
+            raise broken(f"{len(images)} images but {len(labels)} labels")
+        if len(labels) and (labels.min() < 0 or labels.max() >= dataset.num_classes):
+            raise broken(f"labels from {labels.min()} to {labels.max()} outside 0…{dataset.num_classes - 1}")
+        counts = np.bincount(labels, minlength=dataset.num_classes)
+        if budget.ipc is not None and (counts != budget.ipc).any():
+            worst = int(np.argmax(counts != budget.ipc))
+            raise broken(f"{counts[worst]} images of class {dataset.class_names[worst]!r} instead of {budget.ipc}")
+        if self.whole and len(images) != len(dataset.train):
+            raise broken(f"{len(images)} images as the whole training set, which has {len(dataset.train)}")
+        if 0 in counts:
+            raise broken(f"no image of class {dataset.class_names[int(np.argmin(counts))]!r}")
+        if not self.whole and (np.diff(labels) < 0).any():
+            raise broken("labels that are not in class order", "Return the images sorted by label.")
+        for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
+            if values is not None and len(values) != len(images):
+                raise broken(f"{len(values)} {name} for {len(images)} images")
+        if self.soft_labels is not None:
+            if self.soft_labels.shape != (len(images), dataset.num_classes):
+                raise broken(f"soft labels of shape {list(self.soft_labels.shape)}")
+            if not np.isfinite(self.soft_labels).all():
+                raise broken("NaN or infinite soft labels")
+            if self.soft_labels.min() < 0 or (abs(self.soft_labels.sum(1) - 1) > 0.01).any():
+                raise broken("soft labels that are not probabilities", "Apply the softmax to logits.")
+        for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
+            wrong = None if values is None else next((text for text in values if not is_text(text)), None)
+            if isinstance(wrong, str):
+                raise broken(f"half a character (a lone surrogate) in its {name}: {ascii(wrong)[:80]}")
+            if values is not None and not all(isinstance(text, str) for text in values):
+                raise broken(f"{name} that are not text")
+        if self.learning_rate is not None and not (
+            isinstance(self.learning_rate, float) and 0 < self.learning_rate < math.inf
+        ):
+            raise broken(f"the learning rate {self.learning_rate!r}", "It must be a float above zero, or None.")
+        if not isinstance(self.extra, Mapping):
+            raise broken(f"an extra of type {type(self.extra).__name__} instead of a table", PLAIN)
+        for name, value in self.extra.items():
+            if mistake := not_plain({name: value}):
+                raise broken(f"an extra {name!r} that is not plain data: {mistake}", PLAIN)
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """An evaluation protocol as data: everything that a number depends on, for one cell.
+
+    Attributes:
+        settings: network, teacher and its accuracy, label type, epochs, batch, optimiser, schedule, augmentation,
+            temperature, selection rule, …
+        extension: why this is not the published protocol (such cells never share a column with published ones), or "".
+        LEARNED: what a setting says whose value travels with the distilled set (MTT's learning rate), so that all sets
+            are measured under one protocol.
+
+    Raises:
+        TypeError: a setting that is not plain data.
+    """
+
+    settings: Mapping[str, Any]
+    extension: str = ""
+    LEARNED: ClassVar[str] = "learned with the set"
+
+    def __post_init__(self) -> None:
+        for name, value in self.settings.items():
+            if mistake := not_plain(value):
+                raise TypeError(f"the protocol's setting {name!r} is not plain data: {mistake}")
+
+    def check(self, who: str, network: str = "") -> None:
+        """Name a missing setting that readers of a record and of a table rely on.
+
+        Args:
+            who: the evaluator.
+            network: the network under test.
+
+        Raises:
+            PluginError: there is one, or it is not text, or says something else than what is done.
+        """
+        missing = [name for name in SETTINGS if not isinstance(self.settings.get(name), str)]
+        if missing:
+            raise PluginError(
+                f"Evaluator {who} has a protocol without {', '.join(missing)}.",
+                hint=f"Every protocol says {', '.join(SETTINGS)}, as text.",
+            )
+        if self.settings["label_type"] not in LABEL_TYPES:
+            raise PluginError(
+                f"Evaluator {who} has a protocol with the label type {self.settings['label_type']!r}.",
+                hint=f"It is one of {', '.join(LABEL_TYPES)}.",
+            )
+        if network and self.settings["network"] != network:
+            raise PluginError(
+                f"Evaluator {who} has a protocol for the network {self.settings['network']!r}, but trains {network!r}.",
+                hint="Take the network's name from ctx.network.",
+            )
+
+    @property
+    def digest(self) -> str:
+        """Digest of all settings: results are comparable only when it is the same."""
+        return digest({"settings": self.settings, "extension": self.extension})[:16]
+
+
+@dataclass(frozen=True)
+class Score:
+    """The outcome of one repeat (one trained network).
+
+    Attributes:
+        last, best: accuracy after the last epoch, and the best of the tests made (None when only one test was made).
+        correct: bool [N_test], which test images the network of the *last* epoch got right.
+        curve: (epoch, accuracy) of every test, epochs counted from 1.
+        metrics: further named fractions or figures.
+    """
+
+    last: float
+    correct: NDArray[np.bool_]
+    best: float | None = None
+    curve: Sequence[tuple[int, float]] = ()
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def check(self, dataset: Dataset, who: str) -> None:
+        """Name the first contract violation.
+
+        Raises:
+            PluginError: an accuracy outside [0, 1], a figure that is no number, or correctness of the wrong shape or
+                disagreeing with the accuracy.
+        """
+        accuracies = [("last", self.last), *([] if self.best is None else [("best", self.best)])]
+        curve = [(int(epoch), value) for epoch, value in self.curve]
+        for name, value in [*accuracies, *((f"curve[{epoch}]", value) for epoch, value in curve)]:
+            if not isinstance(value, float | int | np.floating) or not 0 <= value <= 1:
+                raise PluginError(
+                    f"Evaluator {who} returned {name}={value!r}.",
+                    hint="Accuracies are fractions in [0, 1], not percent.",
+                )
+        epochs = [epoch for epoch, _ in curve]
+        if any(later <= epoch for epoch, later in zip([0, *epochs], epochs, strict=False)):
+            raise PluginError(f"Evaluator {who} returned a curve whose epochs do not rise from 1: {epochs[:12]}.")
+        if self.best is not None and self.best < max([self.last, *(value for _, value in curve)]) - 1e-6:
+            raise PluginError(
+                f"Evaluator {who} returned best={self.best:.4f}, which is below another of its accuracies.",
+                hint="It is the best of all tests that were made, or None.",
+            )
+        for name, value in self.metrics.items():
+            if not isinstance(value, float | int | np.number) or not np.isfinite(value):
+                raise PluginError(
+                    f"Evaluator {who} returned the metric {name}={value!r}, which is not a finite number.",
+                    hint="Leave out what could not be measured.",
+                )
+        correct = np.asarray(self.correct)
+        if correct.dtype != np.bool_ or correct.shape != (len(dataset.test),):
+            raise PluginError(
+                f"Evaluator {who} returned correctness of {correct.dtype} {list(correct.shape)}"
+                f" instead of bool [{len(dataset.test)}]."
+            )
+        if abs(float(correct.mean()) - self.last) > 1e-6:
+            raise PluginError(
+                f"Evaluator {who} reports last={self.last:.4f} but its per-image correctness averages"
+                f" {correct.mean():.4f}."
+            )
+
+
+#: The hint for values that cannot go into a key or a record.
+PLAIN = "Plain data: text, finite numbers, booleans, None, lists and tables of these; no NumPy arrays or scalars."
+
+
+def not_plain(value: Any) -> str:
+    """Return why a value cannot go into a key or a record, or an empty string."""
+    try:
+        canonical(value).encode()
+    except UnicodeEncodeError:
+        return "text with half a character (a lone surrogate)"
+    except (TypeError, ValueError) as error:
+        return str(error)
+    return ""

@@ -1,0 +1,116 @@
+"""The classes that plugins derive from: methods, evaluators, data sets and captioners."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+if TYPE_CHECKING:
+    from ddbench.plugin.contracts import DistilledSet, Protocol, Score
+    from ddbench.plugin.datasets import Dataset, DataStatus, Split
+    from ddbench.plugin.embedding import Embedding
+    from ddbench.plugin.options import Options
+    from ddbench.plugin.stages import Stage, Weights
+    from ddbench.runtime.context import Context
+
+
+class Plugin:
+    """What methods, evaluators, data sets and captioners have in common.
+
+    Attributes:
+        Options: the typed options (:class:`ddbench.Options`); defaults are those of the ``cpu+sane`` preset.
+        presets: rules that set options by situation, as a list of tables or the name of a TOML file beside the class's
+            module (docs/presets.md).
+    """
+
+    Options: ClassVar[type[Options] | None] = None
+    presets: ClassVar[str | Sequence[Mapping[str, Any]]] = ()
+
+    def identity(self, ctx: Context) -> Mapping[str, Any]:
+        """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""
+        return {}
+
+    def weights(self, ctx: Context) -> Sequence[Weights]:
+        """Return the published models that are read under these options, for ``ddbench plan``.
+
+        Nothing may be fetched, and no data set needs to be there.
+        """
+        return ()
+
+
+class Distiller(Plugin, ABC):
+    """A distillation method.
+
+    Attributes:
+        needs_ipc: False for a method that keeps the whole training set.
+        seeded: False for a method whose result does not depend on the distillation seed.
+        precisions: those it can compute in; a run in another one is refused.
+    """
+
+    needs_ipc: ClassVar[bool] = True
+    seeded: ClassVar[bool] = True
+    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16", "fp16")
+
+    @abstractmethod
+    def distill(self, ctx: Context) -> DistilledSet:
+        """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
+
+    def stages(self, ctx: Context) -> Sequence[Stage]:
+        """Return the cached steps that :meth:`distill` goes through, in order, for ``ddbench plan``.
+
+        Where there are others than ``distilled``, a plan calls :meth:`distill` with a context whose steps are looked up
+        and never built, and which stops it at the first result that is not there, and where ``ctx.progress`` begins.
+        """
+        return ()
+
+    def embedding(self, ctx: Context, label: int) -> Embedding | None:
+        """Return what the method saw of one class, for ``ddbench tsne``, or None; the steps it needs are cached."""
+        return None
+
+
+class Evaluator(Plugin, ABC):
+    """An evaluation protocol: trains networks on a distilled set and tests them on the real test split.
+
+    Attributes:
+        default_network: the network used when the user names none.
+        default_repeats: networks trained per distilled set when the user says nothing.
+        needs_network: False for an evaluator that trains no network: ``ctx.network`` and the protocol's ``network`` are
+            then ``none``, and ``--network`` does not concern it.
+    """
+
+    default_network: ClassVar[str] = ""
+    default_repeats: ClassVar[int] = 3
+    needs_network: ClassVar[bool] = True
+
+    def network_for(self, dataset: Dataset, scale: str) -> str:
+        """Return the network used on a data set when the user names none."""
+        return self.default_network
+
+    @abstractmethod
+    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
+        """Return everything the numbers will depend on, before any student is trained."""
+
+    @abstractmethod
+    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one network (number ``repeat``) and test it."""
+
+
+class DatasetLoader(Plugin, ABC):
+    """A data set plugin."""
+
+    @abstractmethod
+    def load(self, ctx: Context, argument: str) -> Dataset:
+        """Return the data set; ``argument`` is what follows the colon of a prefix name (``folder:PATH``)."""
+
+    def status(self, ctx: Context, argument: str) -> DataStatus | None:
+        """Say whether the files are there, without reading or fetching any; None where only loading can tell."""
+        return None
+
+
+class Captioner(Plugin, ABC):
+    """Describes images in words."""
+
+    @abstractmethod
+    def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterable[str]:
+        """Return one caption per image of the split, in order; a generator need not hold them all in memory."""

@@ -1,0 +1,1 @@
+"""Records: their schema, the registry that holds them, published claims."""

@@ -1,1 +1,0 @@
-"""Readable output: pictures of distilled sets, tables in Markdown, CSV, JSON and on the terminal."""

@@ -1,0 +1,1 @@
+"""What a run works with: context, cached steps, progress, processes, the machine."""

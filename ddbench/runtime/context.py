@@ -1,0 +1,313 @@
+"""What a plugin gets to work with: data, options, seeds by role, cached steps, networks, device and progress."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbench.errors import UsageError
+from ddbench.files.writing import explained, home
+from ddbench.keys import derive_seed
+from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
+from ddbench.plugin.options import Preset, Resolved, resolve
+from ddbench.runtime import environment, metrics
+from ddbench.runtime.estimates import marked
+from ddbench.runtime.machine import Machine, peak_memory
+from ddbench.runtime.store import Done, Step, Store
+
+if TYPE_CHECKING:
+    from ddbench.plugin.contracts import DistilledSet
+    from ddbench.plugin.datasets import Dataset
+    from ddbench.plugin.interfaces import Plugin
+    from ddbench.plugin.stages import Effort
+    from ddbench.runtime.progress import Advance, Reporter
+
+
+@dataclass
+class Context:
+    """Handed to every plugin call.
+
+    Attributes:
+        dataset: the data set (not yet there while a data set is being loaded).
+        options: the plugin's own validated options.
+        ipc: images per class, or None for the whole training set.
+        network: name of the network under test (evaluators), or of the one a method uses where it has a choice.
+        method: name of the method whose set is measured (evaluators).
+        base_seed: the distillation seed (methods) or the evaluation seed (evaluators).
+        preset: the scale and fidelity of this run.
+        machine: device, precision, offline.
+        explicit: options the user set for any plugin, by scope (``method``, ``captioner``, a plugin's name, …).
+        ledger: the steps used so far with their costs; ends up in the record.
+        checkpoint: the step that the plugin's result is being built in; ``save``/``load`` survive a kill.
+    """
+
+    plugins: Plugins
+    store: Store
+    reporter: Reporter
+    machine: Machine = field(default_factory=Machine)
+    preset: Preset = field(default_factory=Preset)
+    base_seed: int = 0
+    ipc: int | None = None
+    network: str = ""
+    method: str = ""
+    explicit: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    resolved: Resolved = field(default_factory=lambda: Resolved(None))
+    ledger: list[dict[str, Any]] = field(default_factory=list)
+    checkpoint: Step | None = None
+    # The steps being built, each inside the one before; shared by every copy of this context.
+    _building: list[Step] = field(default_factory=list)
+    _dataset: Dataset | None = None
+    # Where a method's snapshots go: set while its result is being built.
+    _keep: Callable[[str, DistilledSet, Mapping[str, Any]], None] | None = None
+
+    @property
+    def dataset(self) -> Dataset:
+        """The data set of this run."""
+        if self._dataset is None:
+            raise RuntimeError("no data set has been loaded yet")
+        return self._dataset
+
+    @property
+    def options(self) -> Any:
+        """The plugin's validated options."""
+        return self.resolved.values
+
+    @property
+    def home(self) -> Path:
+        """The artifact folder."""
+        return self.store.root
+
+    @property
+    def checkpoint_seconds(self) -> float:
+        """Seconds of work that a kill may cost: ``DDBENCH_CHECKPOINT_SECONDS``, 20 by default."""
+        return float(os.environ.get("DDBENCH_CHECKPOINT_SECONDS", "20"))
+
+    # Randomness ---------------------------------------------------------------------------------------------------
+
+    def seed(self, role: str, *indices: int | str) -> int:
+        """Return the 31-bit seed of a role, e.g. ``ctx.seed("student", repeat)``."""
+        return derive_seed(self.base_seed, role, *indices)
+
+    def rng(self, role: str, *indices: int | str) -> np.random.Generator:
+        """Return a NumPy generator for a role."""
+        return np.random.default_rng(self.seed(role, *indices))
+
+    # Work ---------------------------------------------------------------------------------------------------------
+
+    def depends(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the inputs of a step with what every step of a run depends on: the data set and the machine."""
+        if self._dataset is None:
+            return dict(inputs)
+        return {**inputs, "run": {"dataset": self._dataset.key(), "numerics": self.machine.numerics()}}
+
+    def content_digest(self, path: str | Path) -> str:
+        """Return the sha256 (hex) of a file, or of a folder's files with their names, remembered between runs.
+
+        For :meth:`Plugin.identity`, and what ddbench does with options marked as files.
+
+        Raises:
+            DataError: there is no such file, or it cannot be read.
+        """
+        from ddbench.runtime.contents import content_digest
+
+        return content_digest(Path(path).expanduser(), self.store, self.reporter)
+
+    def step(
+        self,
+        name: str,
+        inputs: Mapping[str, Any],
+        builder: Callable[[Step], None],
+        *,
+        force: bool = False,
+        effort: Effort | None = None,
+    ) -> Done:
+        """Return a cached named step, building it if needed; any plugin that names the same inputs shares it.
+
+        Args:
+            name: what it is (``captions``, ``latents``, ``teacher``): a folder name in the store.
+            inputs: plain data that, with the data set and the machine, determines the result: options, seeds, digests
+                of files, keys of other steps. Add a ``version`` to it and raise it when the builder's results change.
+            builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
+            force: build it again.
+            effort: what its time grows with, so that ``ddbench plan`` can tell how long another one will take.
+        """
+        inputs = self.depends(inputs)
+        done = self.store.get(name, inputs)
+        if done and not force:
+            self.reporter.log(f"✓ {name}: reused ({done.key[:8]})")
+        else:
+            again = " (going on where it stopped)" if self.store.started(name, inputs) else ""
+            self.reporter.log(f"• {name}{again}")
+            start = time.perf_counter()
+            with peak_memory(self.machine.device) as memory:
+
+                def measured(step: Step) -> None:
+                    if effort:
+                        step.effort.update(marked(effort, self.machine))
+                    self._building.append(step)
+                    known = len(sys.modules)
+                    try:
+                        builder(step)
+                    finally:
+                        self._building.pop()
+                    step.effort["modules"] = len(sys.modules) - known
+                    step.costs.update(memory(), inside_seconds=round(step.inside, 3), threads=environment.threads())
+                    if pace := metrics.seconds_per_step(step.journal.lines()):
+                        step.costs["seconds_per_step"] = pace
+
+                done = self.store.build(name, inputs, measured, force=force)
+            spent = time.perf_counter() - start
+            if self._building:
+                self._building[-1].inside += spent
+            self.reporter.log(f"✓ {name}: {spent:.1f} s ({done.key[:8]})")
+        entry = done.cost()
+        if all(known["key"] != entry["key"] for known in self.ledger):
+            self.ledger.append(entry)
+        return done
+
+    def keep(self, name: str, distilled: DistilledSet, **options: Any) -> None:
+        """Keep a method's images from before its end, in ``snapshots/<name>`` beside its result.
+
+        Args:
+            name: a file name.
+            distilled: the images; the folder can be given to ``ddbench evaluate``.
+            options: those of the run that would have ended with them, e.g. ``iterations=500``; the record names them.
+        """
+        if self._keep is None:
+            raise RuntimeError("snapshots can be kept only while a method distils")
+        self._keep(name, distilled, options)
+
+    @contextlib.contextmanager
+    def progress(self, description: str, total: int | None = None) -> Iterator[Advance]:
+        """Show progress of anything over two seconds: ``with ctx.progress("captions", n) as advance: advance(i)``.
+
+        The figures of a text, as in ``advance(i, n, "loss 0.123")``, also go into ``metrics.jsonl`` in the folder of
+        the step that is being built.
+        """
+        with self.reporter.task(description, total) as show:
+            if not self._building:
+                yield show
+                return
+            step = self._building[-1]
+            task = metrics.Task(step.journal, description, total)
+
+            def advance(done: int, total: int | None = None, info: str = "") -> None:
+                show(done, total, info)
+                with explained(step.dir):
+                    task(done, total, info)
+
+            yield advance
+
+    def together(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Return ``function(*arguments, team)``, called by every process where a launcher started several.
+
+        Args:
+            function: of a module, not of another function or a class. It does what its ``team`` (:class:`ddbench.Team`)
+                says is its share; only the process that leads may write to the step's folder what others write, too.
+            arguments: must be picklable, as contexts, data sets and steps are; the devices of contexts are each
+                process's own.
+        """
+        from ddbench.runtime import distributed as processes
+
+        return processes.together(function, *arguments)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what belongs to the process that builds the steps."""
+        return {**self.__dict__, "_building": [], "_keep": None}
+
+    def log(self, message: str) -> None:
+        """Tell the user about a step taken."""
+        self.reporter.log(message)
+
+    def warn(self, message: str) -> None:
+        """Tell the user about something they should know."""
+        self.reporter.warn(message)
+
+    # Other plugins ------------------------------------------------------------------------------------------------
+
+    def situation(self) -> dict[str, Any]:
+        """Return what preset rules can ask about."""
+        facts: dict[str, Any] = {"ipc": self.ipc, "network": self.network, "method": self.method}
+        if self._dataset is not None:
+            data = self._dataset
+            facts |= {
+                "dataset": data.name,
+                "num_classes": data.num_classes,
+                "image_size": data.image_size,
+                "channels": data.channels,
+            }
+        return facts
+
+    def use(self, kind: str, name: str) -> tuple[Plugin, Context, Entry]:
+        """Return another plugin (e.g. a captioner), a context with *its* options, and its registry entry."""
+        entry = self.plugins.get(kind, name)
+        plugin = load_plugin(entry)
+        return plugin, self.with_options_of(plugin, entry), entry
+
+    def with_options_of(self, plugin: Plugin, entry: Entry, **facts: Any) -> Context:
+        """Return this context with the resolved options of ``plugin``; ``facts`` add to :meth:`situation`.
+
+        Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``),
+        which wins.
+        """
+        kind, name = entry.spec.kind, entry.spec.name.rstrip(":")
+        chosen: dict[str, Any] = {}
+        for scope in (kind, f"{kind}/{name}"):
+            chosen |= self.explicit.get(scope, {})
+        resolved = resolve(type(plugin), f"{kind}/{name}", self.situation() | facts, self.preset, chosen)
+        return replace(self, resolved=resolved)
+
+    def build_network(self, name: str = "", *, image_size: int | None = None, seed: int, **settings: Any) -> Any:
+        """Return a freshly initialised network (``torch.nn.Module``) for this data set.
+
+        Args:
+            name: a registered network; the one under test when empty.
+            image_size: side of its inputs; the data set's when None.
+            seed: determines the initial weights; the global generator is left as it was.
+            settings: further keyword arguments of the network's builder.
+
+        Raises:
+            UsageError: the network does not exist for such images (its builder raised ``ValueError``).
+        """
+        import torch
+
+        entry = self.plugins.get("network", name or self.network)
+        build = entry.spec.load()
+        fixed = dict(getattr(entry.spec, "settings", ()))
+        if entry.argument:
+            fixed["name"] = entry.argument
+        with torch.random.fork_rng(devices=[]), plugin_errors(entry):
+            torch.manual_seed(seed)
+            try:
+                return build(
+                    in_channels=self.dataset.channels,
+                    image_size=image_size or self.dataset.image_size,
+                    num_classes=self.dataset.num_classes,
+                    **(fixed | settings),
+                )
+            except ValueError as error:
+                raise unfit_network(self.dataset, name or self.network, error) from error
+
+
+def unfit_network(dataset: Dataset, network: str, error: Exception) -> UsageError:
+    """Return the error that says why a network cannot be used on a data set."""
+    side = dataset.image_size
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    return UsageError(
+        f"Network {network} cannot be used on {dataset.name} ({side}×{side}×{dataset.channels} images,"
+        f" {dataset.num_classes} classes): {reason}.",
+        hint="Choose another network, or another size where the data set has an option for it (-o data.size=…).",
+    )
+
+
+def new_store(reporter: Reporter) -> Store:
+    """Return the store in the artifact folder."""
+    return Store(home(), reporter.warn)

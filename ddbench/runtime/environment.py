@@ -1,0 +1,107 @@
+"""Facts about the machine and the software that go into a record's environment block, never into its digest."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import ddbench
+from ddbench.runtime import compiler
+
+PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "timm", "numpy", "scikit-learn", "pillow")
+
+
+@cache
+def describe() -> dict[str, Any]:
+    """Return versions, processor, git state of ddbench itself, and the command (without folders of this machine)."""
+    return {
+        "ddbench": ddbench.__version__,
+        "git": _git(),
+        "python": platform.python_version(),
+        "packages": {name: version for name in PACKAGES if (version := _version(name))},
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": threads(),
+        "kernels": "none" if compiler.obstacle() else "compiled",
+        "compiler": compiler.described(),
+        **_processes(),
+        "command": shlex.join(["ddbench", *map(_without_folder, sys.argv[1:])]) if _is_cli() else "python",
+    }
+
+
+@cache
+def computer() -> dict[str, Any]:
+    """Return what the speed of a step depends on besides device and precision."""
+    return {"processor": _processor(), "threads": threads(), **_processes()}
+
+
+def _processes() -> dict[str, int]:
+    """Return how many processes a launcher started, where it did."""
+    return {"processes": launched()} if launched() > 1 else {}
+
+
+def threads() -> int:
+    """Return the number of threads that torch takes: sums in another order change the last digits of a training."""
+    if (torch := sys.modules.get("torch")) is not None:
+        return int(torch.get_num_threads())
+    chosen = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0]
+    most = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(chosen), most) if chosen.isdigit() else most
+
+
+def _is_cli() -> bool:
+    return Path(sys.argv[0]).name in ("ddbench", "__main__.py")
+
+
+def _without_folder(argument: str) -> str:
+    """Keep the command readable without naming folders of this machine."""
+    parts = re.split(r"([=:,])", argument)
+    return "".join(Path(part).name if part.startswith(("/", "~", "..")) else part for part in parts)
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return platform.processor()
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+
+
+def _git() -> str:
+    """Commit of the ddbench checkout (never of the folder the user is in); empty for an installed package."""
+    root = Path(ddbench.__file__).resolve().parent.parent
+    if not (root / ".git").exists():
+        return ""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=12"],
+            capture_output=True,
+            text=True,
+            timeout=5,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return done.stdout.strip()
+
+
+def launched() -> int:
+    """Return the number of processes that a launcher started; 1 without one."""
+    told = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if told else 1

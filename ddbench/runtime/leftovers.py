@@ -1,0 +1,114 @@
+"""What the artifact folder holds: finished steps by kind, and what killed or repeated work left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ddbench.runtime.store import MARKER
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+#: Folders of steps, as :class:`ddbench.runtime.store.Store` names them.
+STEP = re.compile(r"[0-9a-f]{20}")
+REPLACED = re.compile(r"[0-9a-f]{20}\.old-\d+")
+STOPPED = re.compile(r"[0-9a-f]{20}\.partial")
+DAY = 24 * 3600.0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Finished steps of one kind: how many, and their bytes."""
+
+    name: str
+    count: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Leftover:
+    """A folder that no run needs, or that only a repeated command would go on with.
+
+    Attributes:
+        path: the folder.
+        resumes: whether the command that was stopped goes on from here.
+        bytes: its size.
+        age: seconds since anything in it changed.
+    """
+
+    path: Path
+    resumes: bool
+    bytes: int
+    age: float
+
+
+def kinds(root: Path) -> list[Kind]:
+    """Return the finished steps below an artifact folder by kind, the largest first."""
+    found = []
+    for folder in _folders(root):
+        steps = [path for path in folder.iterdir() if STEP.fullmatch(path.name) and (path / MARKER).is_file()]
+        if steps:
+            found.append(Kind(folder.name, len(steps), sum(size(path) for path in steps)))
+    return sorted(found, key=lambda kind: (-kind.bytes, kind.name))
+
+
+def leftovers(root: Path) -> list[Leftover]:
+    """Return what stopped, killed and repeated work left below an artifact folder; nothing that is in use."""
+    found = []
+    for folder in _folders(root):
+        for path in sorted(folder.iterdir()):
+            stopped = bool(STOPPED.fullmatch(path.name))
+            if not (stopped or REPLACED.fullmatch(path.name)) or path.is_symlink() or not path.is_dir():
+                continue
+            if stopped and _in_use(path):
+                continue
+            changed = max((each.lstat().st_mtime for each in (path, *path.rglob("*"))), default=0.0)
+            found.append(Leftover(path, stopped, size(path), max(0.0, time.time() - changed)))
+    return found
+
+
+def remove(leftover: Leftover) -> bool:
+    """Remove a leftover, unless a process took it up meanwhile; return whether it is gone."""
+    if leftover.resumes:
+        with contextlib.suppress(_busy()), _lock(leftover.path).acquire(timeout=0):
+            shutil.rmtree(leftover.path, ignore_errors=True)
+    else:
+        shutil.rmtree(leftover.path, ignore_errors=True)
+    return not leftover.path.exists()
+
+
+def size(folder: Path) -> int:
+    """Return the bytes of the files below a folder."""
+    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    if root.is_dir():
+        yield from sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
+
+
+def _in_use(partial: Path) -> bool:
+    try:
+        with _lock(partial).acquire(timeout=0):
+            return False
+    except _busy():
+        return True
+
+
+def _lock(partial: Path) -> BaseFileLock:
+    from filelock import FileLock
+
+    return FileLock(partial.with_suffix(".lock"))
+
+
+def _busy() -> type[Exception]:
+    from filelock import Timeout
+
+    return Timeout

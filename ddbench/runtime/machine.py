@@ -1,0 +1,122 @@
+"""The machine: device, precision, the numerics that results depend on, memory, processes of a launch."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ddbench.errors import UsageError
+from ddbench.runtime import compiler
+
+PRECISIONS = ("fp32", "bf16", "fp16")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how to compute.
+
+    Attributes:
+        device: torch device, e.g. ``cpu`` or ``cuda:0``.
+        precision: ``fp32``, ``bf16`` or ``fp16`` of the mixed-precision parts.
+        offline: never open a network connection.
+    """
+
+    device: str = "cpu"
+    precision: str = "fp32"
+    offline: bool = False
+
+    def numerics(self) -> dict[str, str]:
+        """Return what changes results in the last digits: part of the key of every step.
+
+        Of the compilers only those that are missing; records tell of all. The number of threads and the processor
+        change digits too; steps are shared between them, and records say with which they were made.
+        """
+        found = {"device": self.device.partition(":")[0], "precision": self.precision}
+        if self.device == "cpu":
+            found |= {"kernels": "none"} if compiler.obstacle() else {}
+            found |= {} if compiler.has_cxx() else {"torch.compile": "none"}
+        return found
+
+    @classmethod
+    def choose(cls, device: str = "auto", precision: str = "auto", offline: bool = False) -> Machine:
+        """Resolve ``auto``: a GPU where there is one; bf16 where the processor multiplies it natively, else fp32.
+
+        Raises:
+            UsageError: a device that this machine does not have, or a precision that the device does not have.
+        """
+        if ":" in device and "LOCAL_RANK" in os.environ:
+            raise UsageError(
+                f"Several processes cannot all use the device {device!r}.",
+                hint="Say --device cuda: the launcher gives each a GPU, of those in CUDA_VISIBLE_DEVICES.",
+            )
+        if device == "auto":
+            device = "cuda" if _has_gpu() else "cpu"
+        elif device != "cpu":
+            _try(device)
+        if precision not in ("auto", *PRECISIONS):
+            raise UsageError(
+                f"There is no precision {precision!r}.", hint=f"Choose one of auto, {', '.join(PRECISIONS)}."
+            )
+        if precision == "fp16" and not device.startswith("cuda"):
+            raise UsageError(
+                f"Trainings in fp16 are done on CUDA GPUs only, and this run is on {device!r}.",
+                hint="Choose --precision bf16 or fp32, or --device cuda where there is one.",
+            )
+        if precision == "auto":
+            precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
+        return cls(device, precision, offline)
+
+
+def _try(device: str) -> None:
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except Exception as error:  # what torch raises depends on the device and on how torch was built
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UsageError(
+            f"The device {device!r} cannot be used here: {reason}", hint="--device auto takes what there is."
+        ) from error
+
+
+def _has_gpu() -> bool:
+    if sys.platform == "linux" and not (Path("/proc/driver/nvidia").exists() or Path("/dev/kfd").exists()):
+        return False  # importing torch takes seconds; a run that finds everything finished does without
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
+def _native_bf16() -> bool:
+    with contextlib.suppress(OSError):
+        flags = Path("/proc/cpuinfo").read_text("utf-8").split()
+        return "avx512_bf16" in flags or "amx_bf16" in flags
+    return False
+
+
+@contextlib.contextmanager
+def peak_memory(device: str) -> Iterator[Callable[[], dict[str, int]]]:
+    """Measure peak memory of a block: the device's on a GPU, this process's high-water mark on a CPU (bytes)."""
+    on_gpu = device.startswith("cuda")
+    if on_gpu:
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
+
+    def read() -> dict[str, int]:
+        if on_gpu:
+            import torch
+
+            return {"peak_device_bytes": int(torch.cuda.max_memory_allocated(device))}
+        with contextlib.suppress(ImportError):
+            import resource
+
+            unit = 1 if sys.platform == "darwin" else 1024
+            return {"peak_process_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit}
+        return {}
+
+    yield read

@@ -1,0 +1,157 @@
+"""What a file of tensors does not say and its owner must: pixel space, constants, order of classes, which run."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbench.errors import DataError, UsageError, unknown
+from ddbench.plugin.datasets import Dataset
+from ddbench.plugin.ranges import doubt, misfit
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+#: What ``--space`` takes.
+SPACES = ("pixel01", "normalised", "zca")
+#: A larger share of values beyond what the declared space should hold is worth a warning.
+SUSPICIOUS = 0.25
+
+#: What an imported set's record says of its origin: an option of its method, and a table of its ``extra``.
+IMPORTED = "imported"
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the user says about a set of somebody else.
+
+    Attributes:
+        space: one of :data:`SPACES`; empty when nothing was said.
+        mean, std: constants of ``normalised``, per channel; the data set's when None.
+        run: which of several sets in one file, counted from 0; negative counts from the end.
+        classes: class ids or names in the order of the files' label numbers; the data set's order when empty.
+        learning_rate: the learned rate of the student, where no file holds it.
+    """
+
+    space: str = ""
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    run: int | None = None
+    classes: tuple[str, ...] = ()
+    learning_rate: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.space not in ("", *SPACES):
+            raise unknown("pixel space", self.space, SPACES)
+        if (self.mean is None) != (self.std is None):
+            raise UsageError("A mean and a std belong together.", hint="Give both --mean and --std, or neither.")
+        if self.mean is not None and self.space != "normalised":
+            raise UsageError("--mean and --std are for --space normalised.")
+        if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
+            raise UsageError(f"A learned rate must be a number above zero, not {self.learning_rate}.")
+        if not all(map(math.isfinite, (*(self.mean or ()), *(self.std or ())))):
+            raise UsageError("A mean and a std must be numbers.")
+        if self.std is not None and min(self.std, default=1.0) <= 0:
+            raise UsageError(f"A std must be above zero, not {min(self.std)}.")
+
+    def __bool__(self) -> bool:
+        return any(getattr(self, each.name) != each.default for each in fields(self))
+
+
+@dataclass
+class Found:
+    """What was read from files, before anything is made of it.
+
+    Attributes:
+        kind: the format, in words.
+        images: uint8 or float32 [N, S, S, C].
+        labels: int64 [N].
+        files: what was read.
+        numbered: whether the labels are numbers from the files, not names that were matched.
+        soft_labels: [N, K] probabilities, columns numbered like the labels.
+        learning_rate: the learned rate of the student.
+        run, runs: which of how many sets in the file.
+        as_pictures: whether the pixels come from picture files.
+    """
+
+    kind: str
+    images: NDArray[Any]
+    labels: NDArray[np.int64]
+    files: Sequence[Path]
+    numbered: bool = True
+    soft_labels: NDArray[np.float32] | None = None
+    learning_rate: float | None = None
+    run: int = 0
+    runs: int = 1
+    as_pictures: bool = False
+
+
+def read_pixels(
+    found: Found, declared: Declared, dataset: Dataset, warn: Callable[[str], None]
+) -> tuple[NDArray[Any], str, dict[str, Any]]:
+    """Return images, their space for a ``DistilledSet``, and what to record about it; nothing is ever clamped.
+
+    Raises:
+        UsageError: the space was not said and cannot be known, or does not fit the files.
+        DataError: whitened pixels, or values that no pixels of that space have.
+    """
+    images, space, name = found.images, declared.space, found.files[0].name
+    if images.dtype == np.uint8:
+        if space not in ("", "pixel01"):
+            what = "Pictures" if found.as_pictures else "Whole numbers from 0 to 255"
+            raise UsageError(f"{what} are ordinary pixels, not {space} ones.", hint="Leave --space out.")
+        if mistake := misfit(images, "rgb_uint8", dataset):
+            raise DataError(
+                f"{name} has {mistake}.", hint="Were they cast after a division by 255? Save them from 0 to 255."
+            )
+        return images, "rgb_uint8", {"space": "rgb_uint8"}
+    if space == "zca":
+        raise DataError(
+            "ZCA-whitened pixels cannot be turned back without the matrix they were whitened with, which is not in the"
+            " files.",
+            hint="Import the un-whitened images instead: MTT writes them as images_zca_best.pt (--space pixel01).",
+        )
+    low, high = float(images.min()), float(images.max())
+    if not space and not _as_bytes(low, high):
+        raise UsageError(
+            f"What the pixels of {name} mean is not in the file; they run from {low:.2f} to {high:.2f}.",
+            hint="Say --space normalised (the files of DC, DSA, DM and MTT; --mean and --std if not by the data set's"
+            " constants), --space pixel01 (values in [0, 1]), or --space zca (whitened: MTT with --zca).",
+        )
+    noted: dict[str, Any] = {"space": space}
+    if space == "normalised":
+        mean, std = declared.mean or dataset.mean, declared.std or dataset.std
+        for option, values in (("--mean", mean), ("--std", std)):
+            if len(values) not in (1, images.shape[-1]):
+                raise UsageError(f"{option} has {len(values)} values for {images.shape[-1]} channels.")
+        noted |= {"mean": list(mean), "std": list(std)}
+        if low >= 0 and high <= 1:
+            warn(
+                "All values lie in [0, 1], which is unusual for normalised pixels: is it --space pixel01?"
+                " Nothing was changed on that suspicion."
+            )
+        images = images * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
+    if misfit(images, "unit", dataset):
+        what = f"{space} values" if space else "numbers"
+        back = " once turned back" if space == "normalised" else ""
+        raise DataError(
+            f"{name} holds {what} from {low:.4g} to {high:.4g}, which are no pixels in [0, 1]{back}.",
+            hint="These are pixels from 0 to 255: save them as uint8, or divide them by 255 (--space pixel01)."
+            if _as_bytes(low, high)
+            else "See which scale they have, and how often they were normalised.",
+        )
+    outside = float(((images < 0) | (images > 1)).mean())
+    if outside > SUSPICIOUS and space == "pixel01":
+        warn(f"{outside:.0%} of the values lie outside [0, 1]: are they --space normalised? They are kept as they are.")
+    elif space == "normalised" and (odd := doubt(images, "unit", dataset)):
+        warn(f"Turned back, {odd}. They are kept as they are.")
+    return images.astype(np.float32), "unit", noted | {"outside": round(outside, 4)}
+
+
+def _as_bytes(low: float, high: float) -> bool:
+    return low >= 0 and 16 < high <= 255

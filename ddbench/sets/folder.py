@@ -1,0 +1,393 @@
+"""A distilled set on disk: readable without ddbench, never pickled.
+
+``distilled.json``  what it is: class names and ids, method, budget, pixel space, prompts, source ids, digest
+``images/<class index>_<class id>/<n>.png``  the images, for pixel space ``rgb_uint8``
+``tensors.safetensors``  float images and soft labels, where there are any
+``preview.png``  a contact sheet
+``metrics.jsonl``  what the method's loop said while it ran, for methods with a loop; not part of the digest
+"""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    Field,
+    FiniteFloat,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from ddbench.errors import RecordError
+from ddbench.files.folders import clear, taken, whole_folder
+from ddbench.files.reading import check_file
+from ddbench.files.writing import explained, write_atomic
+from ddbench.keys import canonical, digest_bytes
+from ddbench.plugin.contracts import DistilledSet
+from ddbench.plugin.datasets import Dataset
+from ddbench.plugin.images import to_pil
+from ddbench.runtime import metrics
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FILE = "distilled.json"
+FORMAT = 1
+#: Files of a distilled set besides its images.
+OWN = (FILE, "preview.png", "tensors.safetensors", metrics.FILE)
+
+
+class DatasetDescription(BaseModel):
+    """What :meth:`ddbench.Dataset.describe` says, as far as it is read again."""
+
+    name: str
+    fingerprint: str
+    image_size: PositiveInt
+    class_names: list[str]
+    class_ids: list[str]
+
+
+class MadeBy(BaseModel):
+    """Which method made a set; its version and options are needed for a record only."""
+
+    name: str
+    version: int | None = None
+    options: dict[str, Any] | None = None
+    explicit: dict[str, Any] | None = None
+
+
+class Description(BaseModel):
+    """What ``distilled.json`` must say; its digest covers what students see only."""
+
+    format: int
+    digest: str
+    dataset: DatasetDescription
+    space: Literal["rgb_uint8", "unit", "normalized", "zca"]
+    shape: tuple[PositiveInt, PositiveInt, PositiveInt, Literal[1, 3]]
+    labels: list[NonNegativeInt]
+    files: list[str]
+    source_ids: list[str] | None
+    prompts: list[str] | None
+    learning_rate: Annotated[FiniteFloat, Field(gt=0)] | None
+    whole: bool
+    bytes: dict[Literal["images", "labels"], NonNegativeInt]
+    extra: dict[str, Any]
+    method: MadeBy
+    ipc: PositiveInt | None
+    seed: int
+    shrunk: list[tuple[str, Any, Any]] = []
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        classes, count = len(self.dataset.class_ids), self.shape[0]
+        if len(self.dataset.class_names) != classes or len(set(self.dataset.class_ids)) != classes:
+            raise ValueError(f"{len(self.dataset.class_names)} class names for {classes} class ids, or ids twice")
+        wanted = 0 if self.whole else count
+        if len(self.labels) != wanted:
+            raise ValueError(f"{len(self.labels)} labels for {count} images")
+        if max(self.labels, default=0) >= classes:
+            raise ValueError(f"the label {max(self.labels)}, but {classes} classes")
+        if len(self.files) != (0 if self.whole or self.space != "rgb_uint8" else count):
+            raise ValueError(f"{len(self.files)} files for {count} images in space {self.space}")
+        for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
+            if values is not None and len(values) not in (wanted, count):
+                raise ValueError(f"{len(values)} {name} for {count} images")
+        if self.ipc is not None and not self.whole and set(Counter(self.labels).values()) != {self.ipc}:
+            raise ValueError(f"classes with more or fewer images than its IPC, {self.ipc}")
+        if set(self.bytes) != {"images", "labels"}:
+            raise ValueError("bytes without those of images and labels")
+        return self
+
+
+@dataclass(frozen=True)
+class LoadedSet:
+    """A distilled set with the class order it was made for.
+
+    Attributes:
+        distilled: images, labels and what travels with them.
+        class_names, class_ids: in label order.
+        about: the rest of ``distilled.json`` (method, options, data set, …).
+        path: its folder.
+    """
+
+    distilled: DistilledSet
+    class_names: tuple[str, ...]
+    class_ids: tuple[str, ...]
+    about: Mapping[str, Any]
+    path: Path
+
+    @property
+    def images(self) -> NDArray[Any]:
+        """Images [N, H, W, C]; uint8 in space ``rgb_uint8``, else float32."""
+        return self.distilled.images
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """Labels int64 [N]."""
+        return self.distilled.labels
+
+    @property
+    def prompts(self) -> tuple[str, ...] | None:
+        """One text per image, for text-guided methods."""
+        return self.distilled.prompts
+
+    def torch_dataset(self) -> Any:
+        """Return a ``torch.utils.data.TensorDataset`` of (float images [C, H, W], label).
+
+        Pixels are in [0, 1] for ``rgb_uint8``, as stored for the other spaces.
+        """
+        import torch
+
+        images = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2))).float()
+        if self.distilled.space == "rgb_uint8":
+            images = images / 255
+        return torch.utils.data.TensorDataset(images, torch.tensor(self.labels))
+
+
+def content_digest(distilled: DistilledSet) -> str:
+    """Return the digest of everything a student can see: images, labels, space, soft labels, learned rate."""
+    soft = b"" if distilled.soft_labels is None else np.ascontiguousarray(distilled.soft_labels, np.float32).data
+    about = canonical([distilled.space, list(distilled.images.shape), distilled.learning_rate, distilled.whole])
+    return digest_bytes(
+        about.encode(), np.ascontiguousarray(distilled.images).data, np.ascontiguousarray(distilled.labels).data, soft
+    )
+
+
+def save(
+    folder: Path, distilled: DistilledSet, dataset: Dataset, about: Mapping[str, Any], preview: bytes = b""
+) -> dict[str, Any]:
+    """Write a distilled set into a folder and return the content of its ``distilled.json``.
+
+    The images of a whole training set are not copied: only the reference to the data set is kept.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors: dict[str, NDArray[Any]] = {}
+    files: list[str] = []
+    if not distilled.whole and distilled.space == "rgb_uint8":
+        files = _save_images(folder, distilled, dataset)
+    elif not distilled.whole:
+        tensors["images"] = np.ascontiguousarray(distilled.images)
+    if distilled.soft_labels is not None:
+        tensors["soft_labels"] = np.ascontiguousarray(distilled.soft_labels, np.float32)
+    if tensors:
+        from safetensors.numpy import save as dump
+
+        write_atomic(folder / "tensors.safetensors", dump(tensors))
+    content = {
+        "format": FORMAT,
+        "digest": content_digest(distilled),
+        "dataset": dataset.describe(),
+        "space": distilled.space,
+        "shape": list(distilled.images.shape),
+        "labels": [] if distilled.whole else distilled.labels.tolist(),
+        "files": files,
+        "source_ids": None if distilled.source_ids is None or distilled.whole else list(distilled.source_ids),
+        "prompts": None if distilled.prompts is None else list(distilled.prompts),
+        "learning_rate": distilled.learning_rate,
+        "whole": distilled.whole,
+        "bytes": sizes(folder, distilled),
+        "extra": dict(distilled.extra),
+        **about,
+    }
+    if preview:
+        write_atomic(folder / "preview.png", preview)
+    write_atomic(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    return content
+
+
+def load(folder: Path, dataset: Dataset | None = None) -> LoadedSet:
+    """Read a distilled set.
+
+    Args:
+        folder: where its ``distilled.json`` is.
+        dataset: needed for a whole training set, whose images are the data set's own.
+
+    Raises:
+        RecordError: the folder is not a distilled set, a file of it is missing, or its content was changed.
+    """
+    about = _description(folder)
+    try:
+        loaded = _load(folder, about, dataset)
+        found = content_digest(loaded.distilled)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RecordError(f"{folder / FILE} is damaged: {type(error).__name__}: {error}") from error
+    if found != about["digest"]:
+        raise RecordError(
+            f"{folder}: the images or labels were changed after they were distilled (digest {found[:8]}, not"
+            f" {about['digest'][:8]}).",
+            hint="Distil again, or evaluate the changed images as an ordinary class folder without distilled.json.",
+        )
+    return loaded
+
+
+def _description(folder: Path) -> dict[str, Any]:
+    """Return the content of a set's ``distilled.json``.
+
+    Raises:
+        RecordError: there is none, or it does not fit :class:`Description`.
+    """
+    path = folder / FILE
+    if not folder.is_dir() or not path.exists():
+        raise RecordError(f"{folder} is not a distilled set: it has no {FILE}.")
+    check_file(path, RecordError)
+    try:
+        about = json.loads(path.read_bytes())
+        if not isinstance(about, dict):
+            raise ValueError(f"a {type(about).__name__} is no description of a distilled set")
+        if about.get("format") == FORMAT:
+            Description.model_validate_json(path.read_bytes(), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise RecordError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise RecordError(f"{path} is damaged: {error}") from error
+    if about.get("format") != FORMAT:
+        raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads format {FORMAT}.")
+    return about
+
+
+def _load(folder: Path, about: Mapping[str, Any], dataset: Dataset | None) -> LoadedSet:
+    if about["whole"]:
+        if dataset is None:
+            raise RecordError(f"{folder} is a whole training set; it can only be read together with its data set.")
+        images, labels = dataset.arrays("train")
+        distilled = DistilledSet(images, labels, whole=True, source_ids=dataset.train.ids)
+    else:
+        distilled = _load_arrays(folder, about)
+    described = about["dataset"]
+    return LoadedSet(distilled, tuple(described["class_names"]), tuple(described["class_ids"]), about, folder)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a distilled set's own files to a new folder, which appears whole or not at all.
+
+    One that is there already with the same content is left as it is.
+
+    Raises:
+        UsageError: something else is there.
+    """
+    names = [path.relative_to(source) for path in sorted(source.rglob("*")) if path.is_file()]
+    names = [name for name in names if name.name in OWN or "images" in name.parts]
+    if os.path.lexists(target):
+        clear(target)
+        if not all(_equal(source / name, target / name) for name in names if name.name != metrics.FILE):
+            raise taken(target)
+        return
+    with whole_folder(target) as partial:
+        for name in names:
+            with explained(target.parent):
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / name, partial / name)
+
+
+def _equal(one: Path, other: Path) -> bool:
+    try:
+        return filecmp.cmp(one, other, shallow=False)
+    except OSError:
+        return False
+
+
+def dataset_name(folder: Path) -> str:
+    """Return the data set a distilled set says it was made from, or an empty string."""
+    try:
+        name: str = _description(folder)["dataset"]["name"]
+    except RecordError:
+        return ""
+    return name
+
+
+def summary(folder: Path) -> dict[str, Any]:
+    """Return which run a distilled set says it is of: method, ipc and seed; nothing of a folder that is none."""
+    try:
+        about = _description(folder)
+    except RecordError:
+        return {}
+    return {"method": about["method"]["name"], "ipc": about["ipc"], "seed": about["seed"]}
+
+
+def sizes(folder: Path, distilled: DistilledSet) -> dict[str, int]:
+    """Return what the set costs to store, in bytes: images (files as written) and labels (8 per hard label)."""
+    images = sum(path.stat().st_size for path in folder.glob("images/*/*.png"))
+    if not images:
+        images = distilled.images.nbytes
+    soft = 0 if distilled.soft_labels is None else distilled.soft_labels.nbytes
+    return {"images": int(images), "labels": int(distilled.labels.nbytes + soft)}
+
+
+def class_folder(label: int, class_id: str) -> str:
+    """Return the zero-padded folder name of a class, whose order survives sorting: ``0003_n03000684``."""
+    safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in class_id)
+    return f"{label:04d}_{safe}"
+
+
+def _save_images(folder: Path, distilled: DistilledSet, dataset: Dataset) -> list[str]:
+    files: list[str] = []
+    seen: dict[int, int] = {}
+    for image, label in zip(distilled.images, distilled.labels.tolist(), strict=True):
+        number = seen.get(label, 0)
+        seen[label] = number + 1
+        name = f"images/{class_folder(label, dataset.class_ids[label])}/{number:04d}.png"
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        to_pil(image).save(folder / name)
+        files.append(name)
+    return files
+
+
+def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
+    from PIL import Image
+
+    tensors: dict[str, NDArray[Any]] = {}
+    if (folder / "tensors.safetensors").exists():
+        check_file(folder / "tensors.safetensors", RecordError)
+        from safetensors import SafetensorError
+        from safetensors.numpy import load_file
+
+        try:
+            tensors = load_file(folder / "tensors.safetensors")
+        except (OSError, SafetensorError) as error:
+            raise RecordError(f"{folder / 'tensors.safetensors'} cannot be read: {error}") from error
+    count, height, width, channels = about["shape"]
+    if about["files"]:
+        pixels = []
+        for name in about["files"]:
+            if Path(name).is_absolute() or ".." in Path(name).parts:
+                raise RecordError(f"{folder / FILE} names a file outside its folder: {name}.")
+            check_file(folder / name, RecordError)
+            try:
+                with Image.open(folder / name) as image:
+                    if image.size != (width, height):
+                        raise OSError(f"it has {image.width}×{image.height} pixels instead of {width}×{height}")
+                    pixels.append(np.asarray(image.convert("L" if channels == 1 else "RGB"), np.uint8))
+            except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+                raise RecordError(f"{folder / name} cannot be read: {error}") from error
+        images = np.stack(pixels).reshape(about["shape"])
+    else:
+        images = tensors["images"]
+        if images.dtype != np.float32 or list(images.shape) != about["shape"]:
+            raise ValueError(f"images {images.dtype} {list(images.shape)} instead of float32 {about['shape']}")
+    soft = tensors.get("soft_labels")
+    if soft is not None and (soft.dtype != np.float32 or soft.shape != (count, len(about["dataset"]["class_ids"]))):
+        raise ValueError(f"soft labels {soft.dtype} {list(soft.shape)} for {count} images")
+    return DistilledSet(
+        images=images,
+        labels=np.asarray(about["labels"], np.int64),
+        space=about["space"],
+        source_ids=None if about["source_ids"] is None else tuple(about["source_ids"]),
+        prompts=None if about["prompts"] is None else tuple(about["prompts"]),
+        soft_labels=soft,
+        learning_rate=about["learning_rate"],
+        extra=about["extra"],
+    )

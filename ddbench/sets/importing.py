@@ -1,0 +1,305 @@
+"""Distilled sets of others: a folder that ddbench wrote, pictures in class folders, or the tensors of released code."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ddbench.errors import DataError, RecordError, UsageError
+from ddbench.plugin.contracts import Budget, DistilledSet
+from ddbench.plugin.datasets import Dataset
+from ddbench.plugin.images import ArrayImages
+from ddbench.records.registry import check_name
+from ddbench.records.schema import PluginPart
+from ddbench.sets import folder as disk
+from ddbench.sets import tensors
+from ddbench.sets import trees as folders
+from ddbench.sets.declared import IMPORTED, Declared, Found, read_pixels
+from ddbench.sets.made import Distilled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+
+def read_set(
+    source: Path,
+    dataset: Dataset,
+    name: str = "",
+    declared: Declared | None = None,
+    *,
+    taken: Collection[str] = (),
+    warn: Callable[[str], None] = lambda message: None,
+) -> Distilled:
+    """Read a distilled set for evaluation on a data set.
+
+    Args:
+        source: a folder with a ``distilled.json`` of ddbench, a tree of pictures, or a file of tensors.
+        dataset: whose classes the set must have.
+        name: what to call the method; the recorded or the folder's name when empty.
+        declared: what the files do not say.
+        taken: names of methods that a set of somebody else must not pass as.
+        warn: told what looks odd.
+
+    Raises:
+        DataError: no images, classes that are not the data set's, or unequal numbers of images per class.
+        RecordError: a damaged ``distilled.json``.
+        UsageError: a name that no record can have or that is a method's, or something that must be said.
+    """
+    declared = declared or Declared()
+    called = name or (source.resolve().name if source.is_dir() else source.stem)
+    check_name(called, "Give another with --name.")
+    if not source.exists():
+        raise DataError(f"{source} does not exist.", hint=f"A distilled set is {tensors.FORMATS}.")
+    if (source / disk.FILE).exists():
+        if declared:
+            raise UsageError(f"{source.name} is a set of ddbench, which says all about itself in {disk.FILE}.")
+        return _own(source, dataset, name, taken, warn)
+    if source.is_dir() and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}"))):
+        raise UsageError(f"{source} is a folder of {len(inside)} distilled set(s).", hint=f"Name them: {source}/*")
+    _refuse_taken(called, taken)
+    found = _read(source, dataset, declared, warn)
+    content = _content(found, dataset, declared, source, warn)
+    digest = disk.content_digest(content)
+    origin = content.extra[IMPORTED]["sha256"]
+    taken_for = _taken_for(content, declared)
+    said = {key: value for key, value in taken_for.items() if key not in ("mean", "std") or declared.mean}
+    size = sum(path.stat().st_size for path in found.files) if found.as_pictures else content.images.nbytes
+    soft = 0 if content.soft_labels is None else content.soft_labels.nbytes
+    return Distilled(
+        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16], **taken_for}, explicit=said),
+        content=content,
+        key=digest,
+        digest=digest,
+        ipc=len(content.labels) // dataset.num_classes,
+        seed=found.run,
+        shrunk=(),
+        steps=[],
+        seconds=None,
+        bytes={"images": size, "labels": content.labels.nbytes + soft},
+        path=source,
+    )
+
+
+def _taken_for(content: DistilledSet, declared: Declared) -> dict[str, Any]:
+    """Return what the files were taken for on the user's word: taken for something else, they are another set."""
+    imported = content.extra[IMPORTED]
+    found = {name: imported[name] for name in ("space", "mean", "std") if declared.space and name in imported}
+    if declared.classes:
+        found["classes"] = list(declared.classes)
+    if declared.learning_rate is not None:
+        found["learning_rate"] = declared.learning_rate
+    return found
+
+
+def write(made: Distilled, folder: Path, dataset: Dataset, preview: bytes = b"") -> None:
+    """Write an imported set as an ordinary distilled set."""
+    about: dict[str, Any] = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "shrunk": []}
+    disk.save(folder, made.content, dataset, {**about, "bytes": dict(made.bytes)}, preview)
+
+
+def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[str], None]) -> Found:
+    if source.is_dir() and not (files := tensors.candidates(source)):
+        if not folders.holds_pictures(source):
+            raise DataError(
+                f"{source} has neither {disk.FILE} nor class folders, nor files of tensors.",
+                hint=f"A distilled set is {tensors.FORMATS}.",
+            )
+        if declared.run is not None:
+            raise UsageError(f"{source.name} holds one set.", hint="--run is for res_*.pt, which may hold several.")
+        return folders.read(source, dataset, warn)
+    if source.is_dir():
+        if len(files) > 1:
+            listed = ", ".join(path.name for path in files[:12])
+            raise UsageError(f"{source.name} holds several sets.", hint=f"Name one of its files: {listed}.")
+        if folders.holds_pictures(source):
+            raise UsageError(
+                f"{source.name} holds both {files[0].name} and folders of pictures.",
+                hint="Name the file, or put the folders into a folder of their own.",
+            )
+        source = files[0]
+    if source.suffix not in tensors.SUFFIXES:
+        raise DataError(f"{source.name} is no distilled set.", hint=f"A distilled set is {tensors.FORMATS}.")
+    return tensors.read(source, dataset, declared)
+
+
+def _content(
+    found: Found, dataset: Dataset, declared: Declared, source: Path, warn: Callable[[str], None]
+) -> DistilledSet:
+    name = source.resolve().name
+    labels, soft, meaning = _renumber(found, dataset, declared, name)
+    if len(labels) != len(found.images):
+        raise DataError(f"{name} has {len(found.images)} images, but {len(labels)} labels.")
+    _check_counts(labels, dataset, name)
+    images, space, pixels = read_pixels(found, declared, dataset, warn)
+    order = np.argsort(labels, kind="stable")
+    imported: dict[str, Any] = {
+        "format": found.kind,
+        "files": len(found.files) if found.as_pictures else [path.name for path in found.files],
+        "sha256": _digest(found.files, source),
+        "classes": meaning,
+        **pixels,
+    }
+    if found.runs > 1:
+        imported |= {"run": found.run, "runs": found.runs}
+    rate = declared.learning_rate or found.learning_rate
+    content = DistilledSet(
+        images=np.ascontiguousarray(images[order]),
+        labels=labels[order],
+        space=space,
+        soft_labels=None if soft is None else soft[order],
+        learning_rate=None if rate is None else float(rate),
+        extra={IMPORTED: imported},
+    )
+    content.check(dataset, Budget(len(labels) // dataset.num_classes), name)
+    return content
+
+
+def _renumber(
+    found: Found, dataset: Dataset, declared: Declared, name: str
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Any, str]:
+    """Turn the files' label numbers into the data set's labels; also return in words what they were taken for."""
+    if not found.numbered:
+        if declared.classes:
+            raise UsageError(f"The folders of {name} are named by class.", hint="Leave --classes out.")
+        return found.labels, found.soft_labels, "matched by id or name"
+    low, high = int(found.labels.min()), int(found.labels.max())
+    if low < 0 or high >= dataset.num_classes:
+        raise DataError(
+            f"{name} has the label numbers {low} … {high}, but {dataset.name} has {dataset.num_classes} classes"
+            f" (0 … {dataset.num_classes - 1}).",
+            hint="Name the data set it was distilled from with --dataset.",
+        )
+    soft = found.soft_labels
+    if soft is not None and soft.shape[1] != dataset.num_classes:
+        raise DataError(f"{name} has soft labels of {soft.shape[1]} classes, not {dataset.num_classes}.")
+    if not declared.classes:
+        _refuse_unknown_order(found, dataset, name)
+        return found.labels, soft, "numbered as in the data set"
+    matched = [folders.match_class(each, dataset) for each in declared.classes]
+    if lost := [each for each, label in zip(declared.classes, matched, strict=True) if label is None]:
+        raise UsageError(f"{dataset.name} has no class {', '.join(map(repr, lost[:10]))}.", hint="See --classes.")
+    new = np.asarray(matched, np.int64)
+    if sorted(new.tolist()) != list(range(dataset.num_classes)):
+        raise UsageError(f"--classes must name each of the {dataset.num_classes} classes of {dataset.name} once.")
+    return new[found.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
+
+
+def _refuse_unknown_order(found: Found, dataset: Dataset, name: str) -> None:
+    """Refuse numbers that can mean two orders of classes: the data set's, and the sorted one of loaders of folders.
+
+    Data sets kept as arrays come with label numbers of their own, which files of tensors have, too.
+    """
+    ids = list(dataset.class_ids)
+    by_number = all(each.isdecimal() for each in ids)
+    if ids == [str(number) for number in range(len(ids))]:
+        return
+    if ids == sorted(ids) and (not by_number or ids == sorted(ids, key=int)):
+        return
+    if not found.as_pictures and isinstance(dataset.train.images, ArrayImages):
+        return
+    few = ", ".join(ids[:12]) + (", …" if len(ids) > 12 else "")
+    raise UsageError(
+        f"{name} has numbers for classes, but the order of {dataset.name} is not the sorted one, so that nobody knows"
+        " which of the two they count in.",
+        hint="List the class ids or names in the order of the numbers, one per line, in a file for --classes. The order"
+        f" of {dataset.name} is {few}.",
+    )
+
+
+def _check_counts(labels: np.ndarray[Any, np.dtype[np.int64]], dataset: Dataset, name: str) -> None:
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    if counts.min() == counts.max():
+        return
+    usual = int(np.bincount(counts).argmax())
+    odd = [f"{dataset.class_names[label]} {counts[label]}" for label in np.flatnonzero(counts != usual)]
+    raise DataError(
+        f"{name} has {counts.min()} to {counts.max()} images per class: {usual} of most, but"
+        f" {', '.join(odd[:12])}{' …' if len(odd) > 12 else ''}.",
+        hint="Every class of the data set needs the same number of images (its IPC).",
+    )
+
+
+def _digest(files: Sequence[Path], source: Path) -> str:
+    """Return one sha256 of files by their content and their names below ``source``."""
+    names = {path.relative_to(source).as_posix() if source.is_dir() else path.name: path for path in files}
+    state = hashlib.sha256()
+    for name in sorted(names):
+        with names[name].open("rb") as file:
+            content = hashlib.file_digest(file, "sha256").hexdigest()
+        state.update(f"{content}  {name}\n".encode())
+    return state.hexdigest()
+
+
+def _refuse_taken(name: str, taken: Collection[str]) -> None:
+    if name in taken:
+        raise UsageError(
+            f"{name!r} is a method of ddbench, whose results this set must not pass as.",
+            hint=f"Give another name, such as {name}-authors.",
+        )
+
+
+def _own(folder: Path, dataset: Dataset, name: str, taken: Collection[str], warn: Callable[[str], None]) -> Distilled:
+    loaded = disk.load(folder, dataset)
+    made_from = loaded.about["dataset"]
+    # May be meant (another size), or training images in the test split.
+    if made_from.get("fingerprint") != dataset.fingerprint:
+        warn(
+            f"{folder.name} was made from other images than these of {dataset.name}: {made_from.get('name')} with"
+            f" fingerprint {str(made_from.get('fingerprint'))[:8]} at {made_from.get('image_size')} pixels, here"
+            f" {dataset.fingerprint[:8]} at {dataset.image_size}; see that -o data.… are the same"
+        )
+    content = reorder(loaded.distilled, loaded.class_ids, dataset, folder.name)
+    method = dict(loaded.about["method"])
+    if lacking := {"version", "options", "explicit"} - {key for key, value in method.items() if value is not None}:
+        raise RecordError(f"{folder / disk.FILE} is damaged: its method has no {min(lacking)}.")
+    if name and name != method["name"]:
+        _refuse_taken(name, taken)
+        method["name"] = name
+    content.check(dataset, Budget(loaded.about["ipc"]), method["name"])
+    return Distilled(
+        plugin=PluginPart(**method),
+        content=content,
+        key=loaded.about["digest"],
+        digest=disk.content_digest(content),
+        ipc=loaded.about["ipc"],
+        seed=loaded.about["seed"],
+        shrunk=tuple((name, paper, used) for name, paper, used in loaded.about.get("shrunk", [])),
+        steps=[],
+        seconds=None,
+        bytes=loaded.about["bytes"],
+        path=folder,
+    )
+
+
+def reorder(content: DistilledSet, class_ids: Sequence[str], dataset: Dataset, who: str) -> DistilledSet:
+    """Return the set in the data set's class order, matched by class id.
+
+    Raises:
+        DataError: the two have different classes.
+    """
+    if tuple(class_ids) == dataset.class_ids:
+        return content
+    if set(class_ids) != set(dataset.class_ids):
+        missing = sorted(set(dataset.class_ids) - set(class_ids))
+        raise DataError(f"{who} was made for other classes than {dataset.name}'s: it lacks {', '.join(missing[:5])}.")
+    new = np.array([dataset.class_ids.index(class_id) for class_id in class_ids])
+    labels = new[content.labels]
+    order = np.argsort(labels, kind="stable")
+
+    def pick(items: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        return None if items is None else tuple(items[i] for i in order)
+
+    return DistilledSet(
+        images=content.images[order],
+        labels=labels[order],
+        space=content.space,
+        source_ids=pick(content.source_ids),
+        prompts=pick(content.prompts),
+        soft_labels=None if content.soft_labels is None else content.soft_labels[order][:, np.argsort(new)],
+        learning_rate=content.learning_rate,
+        extra=content.extra,
+    )

@@ -1,0 +1,1 @@
+"""Comparison tables as plain data, made from records alone."""

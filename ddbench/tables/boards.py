@@ -1,0 +1,156 @@
+"""Boards from what a registry holds and boards.toml declares; pure functions but for reading the registry."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain, count
+from pathlib import Path
+
+from ddbench.errors import UsageError, unknown
+from ddbench.records import claims as published
+from ddbench.records.claims import Aliases, Claim, Published
+from ddbench.records.registry import Problem, load, select
+from ddbench.records.runs import experiment
+from ddbench.records.schema import Record, slug
+from ddbench.tables import long, quoted, reproduced, variants
+from ddbench.tables.board import Board
+from ddbench.tables.declared import FILE, Declared, Page, layout
+from ddbench.tables.leaderboard import build
+
+#: Name of the page that lists the others.
+INDEX = "README.md"
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a registry holds: good records and claims, and what is wrong with the others."""
+
+    records: tuple[Record, ...]
+    published: Published
+    problems: tuple[Problem, ...]
+
+
+def read_registry(registry: Path, *, without: Collection[str] = ()) -> Content:
+    """Read everything boards are made of; faulty records and claims are left out and listed, the others unaffected.
+
+    Args:
+        registry: its folder.
+        without: parts of results that are not needed, as for :func:`ddbench.records.registry.load`.
+    """
+    records, problems = load(registry, without=without)
+    found, wrong = published.load(registry)
+    return Content(tuple(records), found, (*problems, *wrong))
+
+
+def boards(
+    records: Sequence[Record], content: Declared, only: str = "", claims: Published | None = None
+) -> list[Board]:
+    """Return one board per data set, by name, then the declared ones; empty boards are left out.
+
+    Args:
+        records: of a registry.
+        content: of boards.toml.
+        only: the name of the one board wanted.
+        claims: published ones.
+
+    Raises:
+        UsageError: no board of that name, or two boards of one name.
+    """
+    names = sorted({str(record.cell.dataset["name"]) for record in records})
+    taken = {Path(INDEX).stem.lower(), *(page.name.lower() for page in content.board)}
+    pages = [Page(name=_free(slug(name), taken), title=f"Data set {name}", dataset=(name,)) for name in names]
+    own = {page.name for page in pages}
+    pages += content.board
+    known = [page.name for page in pages]
+    for name in known:
+        if known.count(name) > 1 or slug(name) != name or name.lower() == Path(INDEX).stem.lower():
+            raise UsageError(f"The board name {name!r} is taken or no file name.", hint=f"Rename it in {FILE}.")
+    if only and only not in known:
+        raise unknown("board", only, known)
+    claims = claims or Published()
+    found = []
+    for page in pages:
+        if only in ("", page.name):
+            made = _board(page, _chosen(records, page), content, claims, beside=page.name in own)
+            if made.tables or any(plain.rows for plain in made.grids):
+                found.append(made)
+    return found
+
+
+def _free(name: str, taken: set[str]) -> str:
+    """Take a name for a data set's page that no other page has: no record may stand in the way of a board."""
+    found = next(
+        each for each in chain([name], (f"{name}-{number}" for number in count(2))) if each.lower() not in taken
+    )
+    taken.add(found.lower())
+    return found
+
+
+def _board(page: Page, records: Sequence[Record], content: Declared, claims: Published, *, beside: bool) -> Board:
+    arranged = replace(
+        layout(content),
+        first=page.method or content.columns.first,
+        networks=page.network,
+        names=page.names,
+    )
+    layouts = [replace(arranged, metric=each, lower_is_better=each in page.lower_is_better) for each in page.metric]
+    if page.style == "long":
+        return Board(page.name, page.title, (), tuple(long.grid(records, each, page.title) for each in layouts))
+    if page.style == "variants":
+        grids = tuple(variants.grid(records, each, page.title, page.reference) for each in layouts)
+        return Board(page.name, page.title, (), grids)
+    if page.style == "reproduced":
+        pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
+        return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title),))
+    measured = tuple(table for each in layouts for table in build(records, each).tables)
+    if page.source or page.kind:
+        shown = _claimed(page, claims)
+        return Board(page.name, page.title, (*quoted.tables(shown, arranged, claims.citations), *measured))
+    if beside and content.claims.kind:
+        protocols = {claims.aliases.protocol_of(r.cell.evaluator.name, r.cell.evaluator.options) for r in records}
+        shown = published.select(
+            claims.claims, dataset=page.dataset, kind=content.claims.kind, evaluator=protocols, metric=("top1",)
+        )
+        measured += quoted.tables(shown, arranged, claims.citations, by_source=False)
+    return Board(page.name, page.title, measured)
+
+
+def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> list[Claim]:
+    """Return the claims a page shows; the whole data set belongs to every budget and choice of methods."""
+    found = published.select(
+        claims.claims,
+        dataset=page.dataset,
+        evaluator=page.evaluator,
+        source=page.source,
+        table=page.table,
+        kind=page.kind,
+    )
+    budgets, methods, networks = set(page.ipc), set(page.method), set(page.network)
+    return [
+        claim
+        for claim in found
+        if (not networks or (aliases.network_of(claim) if aliases else claim.network) in networks)
+        and (claim.ipc is None or not budgets or claim.ipc in budgets)
+        and (claim.ipc is None or not methods or claim.method in methods)
+    ]
+
+
+def _chosen(records: Sequence[Record], page: Page) -> list[Record]:
+    # The whole training set belongs to every budget and stands beside any choice of methods.
+    ipc: tuple[int | None, ...] = (*page.ipc, None) if page.ipc else ()
+    found = select(records, dataset=page.dataset, evaluator=page.evaluator, network=page.network, ipc=ipc)
+    found = [r for r in found if not page.method or r.cell.ipc is None or r.cell.method.name in page.method]
+    if page.protocol:
+        found = [r for r in found if r.cell.ipc is None or r.protocol.digest.startswith(page.protocol)]
+    return _with_seeds(found, page.minimum_seeds) if page.minimum_seeds > 1 else found
+
+
+def _with_seeds(records: Sequence[Record], minimum: int) -> list[Record]:
+    """Keep cells with enough distilled sets; the whole training set is one by nature."""
+    sets: dict[str, set[str]] = defaultdict(set)
+    keys = [experiment(record) for record in records]
+    for key, record in zip(keys, records, strict=True):
+        sets[key].add(record.distilled.digest)
+    return [r for key, r in zip(keys, records, strict=True) if r.cell.ipc is None or len(sets[key]) >= minimum]

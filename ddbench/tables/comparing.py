@@ -1,0 +1,202 @@
+"""Two methods side by side, setting by setting: effect, interval, p, n, and what these runs cannot say."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ddbench.errors import UsageError, unknown
+from ddbench.records import labels
+from ddbench.records.runs import by_set, unified
+from ddbench.records.schema import Record
+from ddbench.tables.board import Entry
+from ddbench.tables.leaderboard import entry, in_order
+from ddbench.tables.stats import LEVEL, Difference, McNemar, bootstrap, detectable, difference, holm, mcnemar
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Two methods under one protocol, on one data set, with one budget and network.
+
+    Attributes:
+        title: the setting in words.
+        first, second: their runs.
+        over_runs: the difference for these test images, over distillation seeds and repeats.
+        over_images: the same over test images as well, or None where correctness cannot be paired.
+        networks: exact McNemar test of the first network of each, or None likewise.
+    """
+
+    title: str
+    first: Entry
+    second: Entry
+    over_runs: Difference
+    over_images: Difference | None
+    networks: McNemar | None
+
+
+def settings(records: Iterable[Record], first: str, second: str) -> list[Setting]:
+    """Compare two methods wherever both were measured.
+
+    Args:
+        records: all that may be compared.
+        first, second: names of methods, or labels with options as tables show them.
+
+    Raises:
+        UsageError: a method that was not measured, or a name that several variants share in one setting.
+    """
+    groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    labels: set[str] = set()
+    for record in in_order(records):
+        label = _label(record)
+        labels |= {label, record.cell.method.name}
+        groups[_setting(record)][label].append(record)
+    for name in (first, second):
+        if name not in labels:
+            raise unknown("method", name, labels)
+    found = []
+    for key in sorted(groups, key=str):
+        sides = [_side(groups[key], name) for name in (first, second)]
+        if sides[0] and sides[1]:
+            found.append(_compare(_title(sides[0][0]), *sides))
+    return found
+
+
+def of_records(first: Record, second: Record) -> Setting:
+    """Compare two records.
+
+    Raises:
+        UsageError: of different protocols or data sets, which cannot be compared.
+    """
+    first, second = unified([first, second])
+    if _setting(first)[:2] != _setting(second)[:2] or first.protocol.digest != second.protocol.digest:
+        raise UsageError(
+            "The two records are of different protocols or data sets.", hint="`ddbench show RECORD RECORD` says how."
+        )
+    return _compare(_title(first), [first], [second])
+
+
+def lines(found: Sequence[Setting], first: str, second: str) -> list[str]:
+    """Return comparisons as lines of text; p values are corrected over all of them."""
+    tested = [setting.over_runs.p_value for setting in found if setting.over_runs.p_value is not None]
+    corrected = iter(holm(tested))
+    text: list[str] = []
+    for setting in found:
+        p = None if setting.over_runs.p_value is None else next(corrected)
+        text += [setting.title, *(f"  {line}" for line in _lines(setting, p, len(tested))), ""]
+    return [f"{first} minus {second}, in points", "", *text[:-1]]
+
+
+def _lines(setting: Setting, corrected: float | None, tests: int) -> list[str]:
+    one, two, runs = setting.first, setting.second, setting.over_runs
+    text = [f"{one.text} % ({one.runs})  and  {two.text} % ({two.runs}), distilled sets × networks"]
+    if (interval := _interval(runs)) and runs.p_value is not None:
+        also = f", {_p(corrected)} corrected over {tests} settings" if tests > 1 and corrected is not None else ""
+        text.append(f"effect {_points(runs.effect)}, 95 % interval {interval}, {_p(runs.p_value)}{also}")
+        text.append(_verdict(runs, runs.p_value if corrected is None else corrected))
+        text += _size(setting)
+    else:
+        text.append(f"effect {_points(runs.effect)}: too few runs to say anything; make more with --repeats and --seed")
+    if setting.over_images is not None and (interval := _interval(setting.over_images)):
+        text.append(f"over other test images as well (bootstrap): {interval}, {_p(setting.over_images.p_value)}")
+    if setting.networks is not None:
+        test = setting.networks
+        text.append(
+            f"first networks alone: {test.only_first} images right only in the first, {test.only_second} only in the"
+            f" second (exact McNemar {_p(test.p_value)}; it says nothing about other networks or seeds)"
+        )
+    return text
+
+
+def _verdict(runs: Difference, p: float) -> str:
+    units = "distilled sets" if runs.unit == "sets" else "networks"
+    n = f"n = {runs.n[0]} and {runs.n[1]} {units}"
+    if p < LEVEL:
+        return f"they differ ({n})"
+    return f"not distinguishable ({n}), which does not mean that they are equal"
+
+
+def _size(setting: Setting) -> list[str]:
+    text = []
+    if setting.over_runs.unit == "networks":
+        text.append("one distilled set only: nothing is said about other distillation seeds")
+    least = detectable(setting.first.groups, setting.second.groups)
+    if least is not None:
+        text.append(f"with so many runs, a true difference of {100 * least:.1f} points is seen in four of five trials")
+    return text
+
+
+def _compare(title: str, first: Sequence[Record], second: Sequence[Record]) -> Setting:
+    one, two = entry(first), entry(second)
+    paired = len({record.result.test_images for record in (*first, *second)}) == 1
+    blocks = [_correct(side) for side in (first, second)] if paired else []
+    return Setting(
+        title=title,
+        first=one,
+        second=two,
+        over_runs=difference(one.groups, two.groups),
+        # Per-image correctness is that of the last network, so that it says nothing about a best epoch.
+        over_images=bootstrap(blocks[0], blocks[1]) if paired and _last(first) and _last(second) else None,
+        networks=mcnemar(blocks[0][0][0], blocks[1][0][0]) if paired else None,
+    )
+
+
+def _last(records: Sequence[Record]) -> bool:
+    return all(record.result.values == record.result.last for record in records)
+
+
+def _correct(records: Sequence[Record]) -> list[NDArray[np.bool_]]:
+    """Return bool [networks, images] per distilled set."""
+
+    def bits(record: Record) -> list[NDArray[np.bool_]]:
+        return [record.result.correct_bits(repeat) for repeat in range(len(record.result.correct))]
+
+    return [np.stack(found) for found in by_set(records, bits).values()]
+
+
+def _setting(record: Record) -> tuple[object, ...]:
+    cell = record.cell
+    data = cell.dataset["name"], cell.dataset["fingerprint"]
+    return (*data, cell.ipc, cell.evaluator.name, cell.network, cell.preset, record.protocol.digest)
+
+
+def _label(record: Record) -> str:
+    method = record.cell.method
+    return labels.label(method.name, {**method.explicit, **labels.flat(record.cell.other_options)})
+
+
+def _title(record: Record) -> str:
+    cell = record.cell
+    extension = ", extension" if record.protocol.extension else ""
+    return (
+        f"{cell.dataset['name']}, IPC {record.budget}, {cell.evaluator.name} on {cell.network}, {cell.preset},"
+        f" protocol {record.protocol.digest[:8]}{extension}"
+    )
+
+
+def _side(labels: dict[str, list[Record]], name: str) -> list[Record]:
+    """Return the records of a label, or of a method's only variant."""
+    if name in labels:
+        return labels[name]
+    variants = {label: found for label, found in labels.items() if found[0].cell.method.name == name}
+    if len(variants) > 1:
+        raise UsageError(f"{name} was measured in several variants.", hint=f"Name one: {'; '.join(sorted(variants))}.")
+    return next(iter(variants.values()), [])
+
+
+def _interval(found: Difference) -> str:
+    return "" if found.low is None or found.high is None else f"{_points(found.low)} to {_points(found.high)}"
+
+
+def _points(value: float) -> str:
+    return f"{100 * value:+.1f}"
+
+
+def _p(value: float | None) -> str:
+    return "" if value is None else "p < 0.001" if value < 0.001 else f"p = {value:.3f}"

@@ -1,0 +1,115 @@
+"""What boards.toml declares: the order of columns, which claims stand beside, and further boards."""
+
+from __future__ import annotations
+
+import importlib.resources
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from ddbench.errors import UsageError
+from ddbench.files.reading import read_text
+from ddbench.tables.leaderboard import HEADLINE, Layout
+
+FILE = "boards.toml"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Columns(_Part):
+    """The order of columns, the baseline of gains, and how variants (methods with their options) are called."""
+
+    first: tuple[str, ...] = ()
+    gain_over: str = ""
+    labels: dict[str, str] = {}
+
+
+class Claims(_Part):
+    """Which published claims stand below the measured tables of a data set's page; none where ``kind`` is empty."""
+
+    kind: tuple[str, ...] = ()
+
+
+class Page(_Part):
+    """A page declared in boards.toml; empty filters include everything.
+
+    ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell), ``reproduced`` (claimed beside ours) or
+    ``variants`` (one line per variant, with its difference from ``reference``).
+    Published claims are shown where ``source`` or ``kind`` names some. The order of ``method`` and ``network`` is the
+    order of columns and rows. Every ``metric`` makes tables of its own; ``lower_is_better`` names those whose smallest
+    value is the best.
+    """
+
+    name: str
+    title: str
+    style: Literal["paper", "long", "reproduced", "variants"] = "paper"
+    dataset: tuple[str, ...] = ()
+    evaluator: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    ipc: tuple[int, ...] = ()
+    protocol: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    kind: tuple[str, ...] = ()
+    metric: tuple[str, ...] = (HEADLINE,)
+    lower_is_better: tuple[str, ...] = ()
+    minimum_seeds: int = 1
+    reference: str = ""
+    names: dict[str, str] = {}
+
+    @field_validator("metric", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        return (value,) if isinstance(value, str) else value
+
+
+class Declared(_Part):
+    """The content of boards.toml."""
+
+    columns: Columns = Columns()
+    claims: Claims = Claims()
+    board: tuple[Page, ...] = ()
+
+
+def declared(folder: Path) -> Declared:
+    """Read ``boards.toml`` of a leaderboard folder, or ddbench's own where there is none.
+
+    Raises:
+        UsageError: not TOML, or a key that is not known.
+    """
+    path = folder / FILE
+    if os.path.lexists(path):
+        text = read_text(path, UsageError)
+    else:
+        text = importlib.resources.files("ddbench.tables").joinpath(FILE).read_text("utf-8")
+    try:
+        content = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
+        raise UsageError(f"{FILE} is not valid TOML: {error}", hint="See docs/leaderboards.md.") from error
+    return validated(content, FILE)
+
+
+def validated(content: Mapping[str, Any], name: str) -> Declared:
+    """Check what a file of this name declares.
+
+    Raises:
+        UsageError: a key or value that is not known.
+    """
+    try:
+        return Declared.model_validate(content)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UsageError(f"{name}: {where}: {first['msg']}", hint="See docs/leaderboards.md.") from error
+
+
+def layout(content: Declared) -> Layout:
+    """Return how tables are arranged."""
+    return Layout(content.columns.first, content.columns.gain_over, labels=content.columns.labels)

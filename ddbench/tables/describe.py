@@ -1,0 +1,168 @@
+"""Records in words: what one says, and how two differ, protocol first."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ddbench.records import labels
+from ddbench.records.schema import Record
+from ddbench.tables import notes
+from ddbench.tables.board import DECIMALS, spread_text
+from ddbench.tables.stats import mcnemar, mean, population_std
+
+
+def summary(record: Record) -> list[str]:
+    """Return a record as lines of text."""
+    cell, result, costs = record.cell, record.result, record.costs
+    values = ", ".join(_percent(value) for value in result.values)
+    lines = [
+        f"{cell.dataset['name']}, {labels.label(cell.method.name, cell.method.explicit)}, IPC {record.budget},"
+        f" seed {cell.seed}",
+        f"evaluated  by {labels.label(cell.evaluator.name, cell.evaluator.explicit)} on {cell.network}",
+        f"accuracy   {spread_text(record.mean, record.std)} %"
+        f" ({notes.selection_text(result.selection)}; {len(result.values)} networks: {values})",
+        *_metrics(record),
+        *(f"{name.lower():<11}{text}" for name, text in notes.facts([record]) if name not in ("Evaluator", "Accuracy")),
+        f"preset     {cell.preset}",
+        f"protocol   {record.protocol.digest}{f', {notes.EXTENSION}' if record.protocol.extension else ''}",
+        *_listed(labels.flat(record.protocol.settings)),
+    ]
+    if record.protocol.extension:
+        lines.append(f"           {record.protocol.extension}")
+    if cell.method.options:
+        lines += ["method", *_listed(labels.flat(cell.method.options))]
+    if record.shrunk:
+        lines.append("paper → used here")
+        lines += [f"  {name:<34} {_text(paper)} → {_text(used)}" for name, paper, used in record.shrunk]
+    kept = record.distilled
+    lines.append(f"distilled  {kept.count} images {kept.shape[1:]} in {kept.space}, digest {kept.digest[:8]}")
+    peak = "" if costs.peak_bytes is None else f", peak memory {_bytes(costs.peak_bytes)}"
+    distil = "not known how long" if costs.distill_seconds is None else f"{costs.distill_seconds:.1f} s"
+    lines.append(
+        f"cost       {distil} to distil, {costs.evaluate_seconds:.1f} s to evaluate,"
+        f" {_bytes(costs.bytes_images)} of images, {_bytes(costs.bytes_labels)} of labels{peak}"
+    )
+    lines += [
+        f"           {seconds:.3g} s per step of {task}"
+        for step in costs.steps
+        for task, seconds in step.get("seconds_per_step", {}).items()
+        if step["step"] != "student"
+    ]
+    if command := record.environment.get("command"):
+        lines.append(f"made by    {command}  (ddbench {record.environment.get('ddbench')})")
+    intact = record.computed_digest() == record.digest
+    lines.append(f"digest     {record.digest[:16]} {'(content matches)' if intact else '(CONTENT WAS EDITED)'}")
+    return lines
+
+
+def difference(first: Record, second: Record) -> list[str]:
+    """Return how two records differ as lines of text: whether they can be compared, then protocol, cell and result."""
+    same = first.protocol.digest == second.protocol.digest
+    data = _facts(first.cell.dataset), _facts(second.cell.dataset)
+    lines = [
+        "Same protocol: the two accuracies can be compared."
+        if same and data[0] == data[1]
+        else "Not comparable: "
+        + " and ".join(
+            text
+            for text, holds in (("the protocols differ", same), ("the data sets differ", data[0] == data[1]))
+            if not holds
+        )
+        + "."
+    ]
+    one, two = first.cell, second.cell
+    parts: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
+        ("protocol", _protocol(first), _protocol(second)),
+        ("data set", *data),
+        ("cell", _cell(first), _cell(second)),
+        ("method options", one.method.options, two.method.options),
+        ("other options", one.other_options, two.other_options),
+        ("evaluator options", one.evaluator.options, two.evaluator.options),
+        ("software", _software(first), _software(second)),
+    ]
+    for name, left, right in parts:
+        here, there = notes.distinct([left, right])
+        if here:
+            lines.append(name)
+            lines += [f"  {key}: {_text(here[key])} → {_text(there[key])}" for key in here]
+    lines += _result(first, second, paired=data[0] == data[1])
+    return lines
+
+
+def _result(first: Record, second: Record, *, paired: bool) -> list[str]:
+    lines = ["result"]
+    if first.distilled.digest == second.distilled.digest:
+        lines.append("  the same distilled images")
+    gain = 100 * (second.mean - first.mean)
+    lines.append(
+        f"  accuracy: {spread_text(first.mean, first.std)} % → {spread_text(second.mean, second.std)} %"
+        f" ({gain:+.{DECIMALS}f} points)"
+    )
+    if paired and first.result.test_images == second.result.test_images:
+        test = mcnemar(first.result.correct_bits(0), second.result.correct_bits(0))
+        lines.append(
+            f"  first networks of each: {test.only_first} test images right only in the first,"
+            f" {test.only_second} only in the second (exact McNemar p = {test.p_value:.3g})"
+        )
+    return lines
+
+
+def _metrics(record: Record) -> list[str]:
+    """Mean ± deviation of the evaluator's further figures, as they are: not all are fractions."""
+    named = record.result.metrics
+    found = {name: [each[name] for each in named] for name in sorted(named[0]) if all(name in each for each in named)}
+    spreads = {name: population_std(each) for name, each in found.items()}
+    lines = [
+        f"  {name:<34} {mean(each):.4g}" + ("" if spreads[name] is None else f" ± {spreads[name]:.2g}")
+        for name, each in found.items()
+    ]
+    return ["metrics", *lines] if lines else []
+
+
+def _protocol(record: Record) -> dict[str, Any]:
+    return {**record.protocol.settings, "extension": record.protocol.extension, "evaluator": record.cell.evaluator.name}
+
+
+def _facts(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: dataset[key] for key in ("name", "fingerprint", "image_size", "channels", "class_ids")}
+
+
+def _cell(record: Record) -> dict[str, Any]:
+    cell = record.cell
+    return {
+        "method": cell.method.name,
+        "method version": cell.method.version,
+        "IPC": record.budget,
+        "seed": cell.seed,
+        "evaluation seed": cell.evaluation_seed,
+        "network": cell.network,
+        "preset": cell.preset,
+        "repeats": len(record.result.values),
+    }
+
+
+def _software(record: Record) -> dict[str, Any]:
+    known = record.environment
+    return {key: known[key] for key in ("ddbench", "packages", "device", "precision", "processor") if key in known}
+
+
+def _listed(table: Mapping[str, Any]) -> list[str]:
+    return [f"  {key:<34} {_text(value)}" for key, value in sorted(table.items())]
+
+
+def _text(value: Any) -> str:
+    return labels.value_text(value)
+
+
+def _percent(value: float) -> str:
+    return f"{100 * value:.{DECIMALS}f}"
+
+
+def _bytes(count: int) -> str:
+    size = float(count)
+    for unit in ("B", "kB", "MB"):
+        if size < 1000:
+            return f"{size:.3g} {unit}"
+        size /= 1000
+    return f"{size:.3g} GB"

@@ -1,0 +1,79 @@
+"""Boards as data for other programs: CSV with one line per cell, JSON with everything a table holds."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+
+from ddbench import escaping
+from ddbench.tables.board import Board, Entry, Quoted, Table
+
+COLUMNS = (
+    "dataset",
+    "fingerprint",
+    "table",
+    "protocol",
+    "network",
+    "ipc",
+    "method",
+    "kind",
+    "mean",
+    "std",
+    "ci95_low",
+    "ci95_high",
+    "sets",
+    "runs",
+)
+
+
+def to_csv(boards: Sequence[Board]) -> str:
+    """Return one line per cell of the boards' tables; of boards without tables, one line per line of their grids.
+
+    Accuracies are fractions; the interval is Student's t over distilled sets (over networks where there is one set;
+    empty for one run). ``kind`` is ``measured``, or whose claim it is (sources.md of the published claims).
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    tables = [table for board in boards for table in board.tables]
+    if tables or not any(board.grids for board in boards):
+        writer.writerow(COLUMNS)
+        for table in tables:
+            writer.writerows(map(escaping.csv, line) for line in _lines(table))
+        return text.getvalue()
+    for plain in (plain for board in boards for plain in board.grids):
+        writer.writerow(map(escaping.csv, plain.heads()))
+        for row in plain.rows:
+            writer.writerow(map(escaping.csv, row))
+    return text.getvalue()
+
+
+def to_json(boards: Sequence[Board]) -> str:
+    """Return the boards as JSON, every single value included."""
+    return json.dumps([asdict(board) for board in boards], indent=1, ensure_ascii=False) + "\n"
+
+
+def _lines(table: Table) -> list[list[str | int]]:
+    lines: list[list[str | int]] = []
+    for row in table.rows:
+        for column, cell in zip(table.columns, row.cells, strict=True):
+            if cell is None:
+                continue
+            ipc = "full" if row.ipc is None or column.whole else row.ipc
+            where = [table.dataset, table.fingerprint, table.title, row.protocol, row.network, ipc]
+            lines.append([*where, column.label, *_numbers(cell)])
+    return lines
+
+
+def _numbers(cell: Entry | Quoted) -> list[str | int]:
+    if isinstance(cell, Quoted):
+        std = None if cell.std is None else cell.std / 100
+        return [cell.kind, _number(cell.mean / 100), _number(std), *[""] * 4]
+    low, high = cell.interval or (None, None)
+    return ["measured", *map(_number, (cell.mean, cell.std, low, high)), cell.sets, len(cell.values)]
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.6f}"

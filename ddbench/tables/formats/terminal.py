@@ -1,0 +1,86 @@
+"""Boards on the terminal: the same tables, with colours where there is a terminal to show them."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, TextIO
+
+from ddbench.tables.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Table, shown
+from ddbench.tables.formats.markdown import facts
+
+if TYPE_CHECKING:
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+
+def show(board: Board, file: TextIO | None = None) -> None:
+    """Print every table of a board with its facts and notes; nothing is cut off when the output is not a terminal."""
+    from rich.console import Console
+    from rich.padding import Padding
+    from rich.text import Text
+
+    file = file or sys.stdout
+    console = Console(file=file, highlight=False, soft_wrap=False)
+    shown_here: list[Table | Grid] = [*board.tables, *board.grids]
+    for number, content in enumerate(shown_here):
+        if number:
+            console.print()
+        grid = _grid(content) if isinstance(content, Table) else _plain(content)
+        if not console.is_terminal:
+            unlimited = console.options.update(max_width=10_000)
+            console.width = max(100, console.measure(grid, options=unlimited).maximum)
+        heading = f"{content.dataset}: {content.title}" if isinstance(content, Table) else content.title
+        console.print(Text(heading, style="bold"))
+        console.print(grid)
+        for name, text in _facts(content) if isinstance(content, Table) else []:
+            console.print(Padding(Text.assemble((f"{name}: ", "bold"), text), (0, 0, 0, 2)))
+        legend = content.legend if isinstance(content, Table) else ()
+        for note in (*legend, *content.notes):
+            console.print(Padding(Text(f"· {note}", style="dim"), (0, 0, 0, 2)))
+
+
+def _facts(content: Table) -> list[tuple[str, str]]:
+    sure = f"; {SURE_TEXT}" if content.has_sure_gain else ""
+    gains = [("Gains", f"over {content.gain_over} in points, behind the deviation{sure}")] * bool(content.gain_over)
+    return [*facts(content)[1 if content.claimed else 2 :], *gains]
+
+
+def _grid(content: Table) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    grid.add_column("IPC")
+    grid.add_column("network")
+    for column in content.columns:
+        grid.add_column(Text(column.label), justify="right")
+    for row in content.rows:
+        grid.add_row(row.budget, Text(row.network), *(_cell(cell, content.runs) for cell in row.cells))
+    return grid
+
+
+def _plain(content: Grid) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
+    for head, right in zip(content.heads(), content.numeric(), strict=True):
+        grid.add_column(Text(head), justify="right" if right else "left")
+    for row in content.texts():
+        grid.add_row(*map(Text, row))
+    return grid
+
+
+def _cell(cell: Entry | Quoted | None, usual: str) -> Text:
+    from rich.text import Text
+
+    if cell is None:
+        return Text("–", style="dim")
+    seen = shown(cell, usual)
+    text = Text(seen.text, style={1: "bold green", 2: "underline"}.get(seen.rank, ""))
+    for more in (TIED * seen.tied, f"({seen.runs})" * bool(seen.runs), seen.gain):
+        if more:
+            text.append(f" {more}", style="dim not bold not underline")
+    return text

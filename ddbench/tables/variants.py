@@ -1,0 +1,140 @@
+"""The variants style: one line per variant of a method, with its difference from the reference variant."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from ddbench.keys import canonical
+from ddbench.records import labels
+from ddbench.records.schema import Record
+from ddbench.tables.board import POINTS, Entry, Grid, Heading, Value
+from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values
+from ddbench.tables.stats import difference, holm
+
+#: What settings differ in, in the order of their columns.
+SETTING = ("Data set", "IPC", "Evaluator", "Network", "Preset", "Protocol")
+NOTES = (
+    "Mean ± population standard deviation over all runs (distilled sets × networks trained on each). Interval:"
+    " Student's t over the means of distilled sets, over networks where there is one set.",
+)
+
+Setting = tuple[str, ...]
+
+
+def grid(records: Iterable[Record], layout: Layout, title: str, reference: str = "") -> Grid:
+    """Return one line per setting and variant: the reference first, then named variants, then the others.
+
+    Args:
+        records: in any order.
+        layout: what variants and methods are called, and the metric.
+        title: of the table.
+        reference: the variant (as tables show it, or by its name) that the others are compared with; the one with the
+            fewest options of its own when empty.
+    """
+    groups = grouped(record for record in records if values(record, layout.metric))
+    labels = list(dict.fromkeys(label for _, label in groups))
+    base = reference_of(groups, layout, reference)
+    named = list(layout.labels)
+    order = {label: (label != base, named.index(label) if label in named else len(named)) for label in labels}
+    keys = sorted(groups, key=lambda key: (_place(key[0]), order[key[1]], key[1]))
+    entries = {key: entry(groups[key], layout.metric) for key in keys}
+    tests = {key: _test(entries, key, base) for key in keys}
+    sure = [key for key in keys if tests[key] is not None]
+    corrected = dict(zip(sure, holm([float(tests[key] or 0) for key in sure]), strict=True))
+    shown = [place for place in range(len(SETTING)) if len({key[0][place] for key in keys}) > 1 or place in (0, 1)]
+    rows = []
+    for key in keys:
+        setting, label = key
+        cells: list[Value] = [setting[place] for place in shown]
+        cells.append(layout.labels.get(label) or _called(groups[key][0], layout))
+        rows.append((*cells, *_numbers(entries, key, base, corrected.get(key))))
+    what = "Accuracy" if layout.metric == HEADLINE else layout.metric
+    headings = (
+        *(Heading(SETTING[place]) for place in shown),
+        Heading("Variant"),
+        Heading(what, "%"),
+        Heading("±"),
+        Heading("95 % from", "%"),
+        Heading("to", "%"),
+        Heading("Difference", POINTS),
+        Heading("p", decimals=3),
+        Heading("Runs"),
+    )
+    compared = f"Differences are from {layout.labels.get(base, base)}; p by Welch's t test, Holm's correction over all."
+    meanings = tuple(f"{name}: {label}." for label, name in layout.labels.items() if label in labels and name != label)
+    return Grid(title, headings, tuple(rows), (*NOTES, *[compared] * bool(base), *meanings))
+
+
+def grouped(records: Iterable[Record]) -> dict[tuple[Setting, str], list[Record]]:
+    """Return records by setting (all but the variant of the method) and variant."""
+    groups: dict[tuple[Setting, str], list[Record]] = defaultdict(list)
+    for record in in_order(records):
+        groups[setting_of(record), label_of(record)].append(record)
+    return dict(groups)
+
+
+def setting_of(record: Record) -> Setting:
+    """Return what two variants must share to be compared: names to show, then digests."""
+    cell = record.cell
+    data = cell.dataset
+    shown = (str(data["name"]), record.budget, labels.label(cell.evaluator.name, cell.evaluator.explicit), cell.network)
+    digests = (str(data["fingerprint"]), str(data["image_size"]), canonical(cell.evaluator.options))
+    return (*shown, cell.preset, record.protocol.digest[:8], record.protocol.digest, *digests)
+
+
+def label_of(record: Record) -> str:
+    """Return a method with the options set for it, as tables show it."""
+    return labels.label(record.cell.method.name, explicit_of(record))
+
+
+def explicit_of(record: Record) -> dict[str, Any]:
+    """Return the options set for a record's method and for the plugins it uses."""
+    return {**record.cell.method.explicit, **labels.flat(record.cell.other_options)}
+
+
+def reference_of(groups: dict[tuple[Setting, str], list[Record]], layout: Layout, wanted: str = "") -> str:
+    """Return the label of the variant that others are compared with, or "" where none stands out."""
+    count: dict[str, int] = {}
+    for (_, label), members in groups.items():
+        if members[0].cell.ipc is None:
+            continue
+        if wanted and wanted in (label, layout.labels.get(label)):
+            return label
+        count[label] = len(explicit_of(members[0]))
+    fewest = [label for label, number in count.items() if number == min(count.values())]
+    return fewest[0] if len(fewest) == 1 and len(count) > 1 and not wanted else ""
+
+
+def _place(setting: Setting) -> tuple[object, ...]:
+    dataset, ipc, *others = setting
+    return dataset, ipc == "full", int(ipc) if ipc != "full" else 0, others
+
+
+def _called(record: Record, layout: Layout) -> str:
+    return labels.label(layout.called(record.cell.method.name), explicit_of(record))
+
+
+def _test(entries: dict[tuple[Setting, str], Entry], key: tuple[Setting, str], base: str) -> float | None:
+    other = entries.get((key[0], base))
+    if other is None or key[1] == base:
+        return None
+    return difference(entries[key].groups, other.groups).p_value
+
+
+def _numbers(
+    entries: dict[tuple[Setting, str], Entry], key: tuple[Setting, str], base: str, p: float | None
+) -> Sequence[Value]:
+    runs, other = entries[key], entries.get((key[0], base))
+    low, high = runs.interval or (None, None)
+    gain = None if other is None or key[1] == base else 100 * (runs.mean - other.mean)
+    return (
+        100 * runs.mean,
+        None if runs.std is None else 100 * runs.std,
+        None if low is None else 100 * low,
+        None if high is None else 100 * high,
+        gain,
+        p,
+        runs.runs,
+    )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from ddbench.keys import digest
-from ddbench.records.schema import (
+from ddbench.results.schema import (
     Cell,
     Costs,
     DistilledPart,

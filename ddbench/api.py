@@ -20,9 +20,9 @@ from ddbench.plugin import arguments
 from ddbench.plugin.arguments import flag, names, numbers, path, text, whole
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.manager import Plugins
-from ddbench.records import schema as records
-from ddbench.records.exchange import keep
-from ddbench.records.schema import Record
+from ddbench.results import schema as records
+from ddbench.results.exchange import keep
+from ddbench.results.schema import Record
 from ddbench.runtime.context import Context
 from ddbench.runtime.progress import Reporter
 from ddbench.runtime.store import Step

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ddbench.keys import digest
-from ddbench.records.schema import (
+from ddbench.results.schema import (
     Cell,
     Costs,
     DistilledPart,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from ddbench.errors import RecordError
-from ddbench.records import claims
+from ddbench.results import claims
 
 REGISTRY = Path(__file__).parent.parent / "registry"
 ROW = "cifar10,10,vlcp,rded,modified-resnet-18,soft,top1,39.0,0.6,own,paper2025,Table 1,a note"

@@ -3,7 +3,7 @@ from records import dataset_facts, make
 
 from ddbench import cli
 from ddbench.errors import UsageError
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 from ddbench.tables import comparing
 
 

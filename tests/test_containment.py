@@ -21,7 +21,7 @@ from ddbench.errors import PluginError
 from ddbench.experiment import pipeline
 from ddbench.plugin.images import ArrayImages, unchangeable
 from ddbench.plugin.manager import load_plugins
-from ddbench.records import registry
+from ddbench.results import registry
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")

@@ -17,7 +17,7 @@ from ddbench.experiment import dependencies, pipeline
 from ddbench.keys import canonical, digest
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.options import FILE, marker
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 from ddbench.runtime.machine import Machine
 from ddbench.testing.toy import toy_dataset
 

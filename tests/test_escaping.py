@@ -14,7 +14,7 @@ import pytest
 from records import dataset_facts, make
 
 from ddbench import escaping
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 from ddbench.tables.formats import latex
 
 #: Terminal: colours, title, clipboard, bells, cursor; bidirectional and unseen characters; markup of every format.
@@ -97,7 +97,7 @@ def hostile_registry(folder):
                 "shrunk": [("method.note", text, text)],
             }
         )
-        from ddbench.records.registry import record_key
+        from ddbench.results.registry import record_key
 
         numerics = {name: str(changed.environment.get(name, "")) for name in ("device", "precision")}
         changed = changed.model_copy(update={"key": record_key(changed.cell, numerics)})

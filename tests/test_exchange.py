@@ -14,9 +14,9 @@ from records import make
 from ddbench import cli
 from ddbench.errors import UsageError
 from ddbench.files import locks
-from ddbench.records import exchange, registry
-from ddbench.records import schema as records
-from ddbench.records.schema import Record, pack_bits
+from ddbench.results import exchange, registry
+from ddbench.results import schema as records
+from ddbench.results.schema import Record, pack_bits
 
 ROOT = Path(__file__).parent.parent
 
@@ -268,7 +268,7 @@ def test_the_benchmark_of_large_registries_reads_every_record_once_a_step(tmp_pa
     """What it takes is told by benchmarks/boards.py; that it grows with the records and no faster is told here."""
     import runpy
 
-    from ddbench.records import registry as reading
+    from ddbench.results import registry as reading
 
     bench = runpy.run_path(str(ROOT / "benchmarks" / "boards.py"))
     bench["fill"](tmp_path, 200)

@@ -18,7 +18,7 @@ from PIL import Image
 import ddbench
 from ddbench.cli import main
 from ddbench.errors import DataError, UsageError
-from ddbench.records import exchange
+from ddbench.results import exchange
 from ddbench.runtime.progress import Reporter
 from ddbench.sets.declared import Declared
 from ddbench.tables import describe

@@ -13,7 +13,7 @@ from records import make
 import ddbench
 from ddbench.errors import UsageError
 from ddbench.files.folders import UNFINISHED, whole_folder
-from ddbench.records import exchange
+from ddbench.results import exchange
 
 PLUGIN = Path(__file__).parent / "toy_plugin.py"
 

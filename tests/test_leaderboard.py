@@ -6,7 +6,7 @@ import pytest
 from records import dataset_facts, make
 
 from ddbench.errors import UsageError
-from ddbench.records.claims import Claim
+from ddbench.results.claims import Claim
 from ddbench.tables import pages
 from ddbench.tables.boards import Published, boards
 from ddbench.tables.declared import Claims, Columns, Declared, Page

@@ -9,9 +9,9 @@ from records import dataset_facts, make
 
 from ddbench.errors import RecordError, UsageError
 from ddbench.keys import digest
-from ddbench.records import registry
-from ddbench.records import schema as records
-from ddbench.records.schema import PluginPart
+from ddbench.results import registry
+from ddbench.results import schema as records
+from ddbench.results.schema import PluginPart
 
 ROOT = Path(__file__).parent.parent
 

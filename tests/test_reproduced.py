@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from records import dataset_facts, make
 
-from ddbench.records.claims import Aliases, Claim, EvaluatorAlias, NetworkAlias
+from ddbench.results.claims import Aliases, Claim, EvaluatorAlias, NetworkAlias
 from ddbench.tables import boards, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown

@@ -11,7 +11,7 @@ from PIL import Image
 
 import ddbench
 from ddbench.errors import DataError, PluginError, RecordError, StorageError, UsageError
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 from ddbench.runtime.progress import Reporter
 
 PLUGIN = Path(__file__).with_name("toy_plugin.py")
@@ -372,7 +372,7 @@ def ddbench_methods():
 
 
 def test_seeds_and_options_that_come_to_the_same_images_are_said_at_once_and_verify(run, tmp_path):
-    from ddbench.records import registry
+    from ddbench.results import registry
     from ddbench.tables import leaderboard
 
     plugin = tmp_path / "means.py"
@@ -392,7 +392,7 @@ def test_seeds_and_options_that_come_to_the_same_images_are_said_at_once_and_ver
 
 
 def test_a_set_evaluated_again_under_its_corrected_name_verifies(run, tmp_path):
-    from ddbench.records import registry
+    from ddbench.results import registry
 
     (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[PLUGIN], out=tmp_path / "sets")
     for name in ("typo-autors", "typo-authors"):

@@ -3,7 +3,7 @@
 import pytest
 from records import make
 
-from ddbench.records.runs import by_set, same_images, unified
+from ddbench.results.runs import by_set, same_images, unified
 from ddbench.site import rows
 from ddbench.tables import board, boards, comparing, leaderboard, long, variants
 from ddbench.tables.declared import Declared, Page

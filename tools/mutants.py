@@ -41,7 +41,7 @@ MODULES = (
 ALSO = {
     "ddbench/experiment/pipeline.py": "test_run.py test_resume.py test_exchange.py",
     "ddbench/keys.py": "test_run.py",
-    "ddbench/records/registry.py": "test_run.py test_exchange.py test_leaderboard.py",
+    "ddbench/results/registry.py": "test_run.py test_exchange.py test_leaderboard.py",
     "ddbench/tables/leaderboard.py": "test_published_tables.py reports",
     "ddbench/tables/stats.py": "test_compare.py",
     f"{PLUGINS}/methods/vlcp/": "methods/vlcp",

@@ -40,7 +40,7 @@ def command(
       ddbench compare vlcp random -d cifar10 --ipc 10
       ddbench compare RECORD RECORD
     """
-    from ddbench.records.registry import load, read_good, select
+    from ddbench.results.registry import load, read_good, select
     from ddbench.tables import comparing
 
     if first == second:

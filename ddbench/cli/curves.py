@@ -34,7 +34,7 @@ def command(what: tuple[str, ...], out: str, against: str) -> None:
     from ddbench.errors import UsageError
     from ddbench.figures import base as figures
     from ddbench.figures import curves, sweeps
-    from ddbench.records.registry import read_good
+    from ddbench.results.registry import read_good
 
     paths = [Path(name) for name in what]
     if against:

@@ -126,7 +126,7 @@ def prepare(what: str, values: Mapping[str, Any]) -> Seen:
 
 def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Return what a record's distilled set was made from, with every option that was set, and its data set."""
-    from ddbench.records.registry import read_good
+    from ddbench.results.registry import read_good
 
     cell = read_good(path).cell
     if cell.ipc is None:

@@ -13,13 +13,13 @@ import click
 from ddbench.cli import common
 from ddbench.cli import embeddings as seen
 from ddbench.errors import UsageError
-from ddbench.records import labels
+from ddbench.results import labels
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
     from ddbench.sets.folder import LoadedSet
 
 
@@ -135,7 +135,7 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
     if (path / FILE).exists():
         return [load(path)]
     if path.is_file() or name.endswith(".json"):
-        from ddbench.records.registry import read_good
+        from ddbench.results.registry import read_good
 
         return [_of_record(read_good(path), path.absolute().parents[3])]
     datasets = values["dataset"] or [""]
@@ -201,7 +201,7 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
 
 
 def _records(registry: Path, said: dict[str, Any]) -> list[Record]:
-    from ddbench.records import registry as folder
+    from ddbench.results import registry as folder
 
     good, problems = folder.load(registry)
     for problem in problems:

@@ -32,8 +32,8 @@ def verify(registry: str) -> None:
 
     Ends with exit code 8 when anything is wrong.
     """
-    from ddbench.records import claims
-    from ddbench.records.registry import check
+    from ddbench.results import claims
+    from ddbench.results.registry import check
 
     if not Path(registry).is_dir():
         raise UsageError(f"There is no folder {registry}.", hint="Name a registry with --registry.")
@@ -70,7 +70,7 @@ def bring_in(source: str, registry: str, replace: bool, percent: bool) -> None:
       ddbench registry import claims.csv
     """
     from ddbench.files.reading import read_text
-    from ddbench.records import claims, exchange
+    from ddbench.results import claims, exchange
 
     path = Path(source)
     if path.suffix.lower() == ".csv":
@@ -108,8 +108,8 @@ def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) ->
 
     Faulty records are left out and named, and the command then ends with exit code 8.
     """
-    from ddbench.records import exchange
-    from ddbench.records.registry import load, select
+    from ddbench.results import exchange
+    from ddbench.results.registry import load, select
 
     found, problems = load(Path(registry))
     chosen = select(found, ipc=ipc or (), **{name: values or () for name, values in filters.items()})
@@ -124,6 +124,6 @@ def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) ->
 @command.command("schema")
 def schema() -> None:
     """Print the JSON schema of a record."""
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
 
     click.echo(json.dumps(Record.model_json_schema(), indent=1, ensure_ascii=False))

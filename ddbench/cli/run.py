@@ -16,7 +16,7 @@ from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
     from ddbench.experiment.study import Study
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
 
 
 experiment_options = common.decorate(
@@ -132,7 +132,7 @@ def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
 
 def show(found: list[Record], registry: Path, started: float) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
-    from ddbench.records.exchange import path_of
+    from ddbench.results.exchange import path_of
     from ddbench.tables import pages
     from ddbench.tables.formats import terminal
     from ddbench.tables.leaderboard import build

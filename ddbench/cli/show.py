@@ -16,7 +16,7 @@ from ddbench.experiment import setup
 
 if TYPE_CHECKING:
     from ddbench.plugin.manager import Entry
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
     from ddbench.runtime.context import Context
 
 
@@ -82,7 +82,7 @@ def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
 def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
     from ddbench.plugin.manager import load_plugin
     from ddbench.plugin.options import resolve
-    from ddbench.records.labels import value_text
+    from ddbench.results.labels import value_text
 
     plugin = load_plugin(entry)
     model = getattr(plugin, "Options", None)
@@ -162,7 +162,7 @@ def _is_path(name: str) -> bool:
 
 def _record(name: str) -> Record | None:
     """Read a record; None for the folder of a distilled set."""
-    from ddbench.records.registry import read_good
+    from ddbench.results.registry import read_good
     from ddbench.sets.folder import FILE
 
     path = Path(name)

@@ -14,7 +14,7 @@ from ddbench.errors import DDBenchError, unknown
 if TYPE_CHECKING:
     from ddbench.experiment.jobs import Expansion, Failure, Job
     from ddbench.experiment.study import Study
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
     from ddbench.runtime.progress import Reporter
 
 
@@ -59,7 +59,7 @@ def carry_out(
         debug: stop with the first error and its traceback.
     """
     from ddbench.experiment.jobs import Failure, run
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
 
     ended = list(run(found.jobs, registry, reporter, force=force, stop=debug))
     records = [each for each in ended if isinstance(each, Record)]
@@ -118,7 +118,7 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
     from ddbench.figures import base as figures
     from ddbench.figures import sweeps
-    from ddbench.records import claims as published
+    from ddbench.results import claims as published
     from ddbench.tables import boards as making
     from ddbench.tables import pages
     from ddbench.tables.declared import validated

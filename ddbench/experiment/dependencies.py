@@ -16,7 +16,7 @@ from ddbench.keys import canonical, digest
 from ddbench.plugin.contracts import PLAIN, DistilledSet, Protocol, not_plain
 from ddbench.plugin.manager import Entry, load_plugin, plugin_errors
 from ddbench.plugin.options import FILE, Options, marker
-from ddbench.records.schema import Cell, PluginPart
+from ddbench.results.schema import Cell, PluginPart
 from ddbench.runtime.context import Context
 
 if TYPE_CHECKING:

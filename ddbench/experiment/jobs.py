@@ -17,9 +17,9 @@ from ddbench.experiment.study import Block, Study
 from ddbench.files.writing import check_writable
 from ddbench.keys import canonical
 from ddbench.plugin.options import Preset
-from ddbench.records import labels
-from ddbench.records.registry import RESULTS
-from ddbench.records.schema import Cell, Record, budget, place, read, record_key
+from ddbench.results import labels
+from ddbench.results.registry import RESULTS
+from ddbench.results.schema import Cell, Record, budget, place, read, record_key
 from ddbench.runtime.context import Context
 from ddbench.runtime.progress import Reporter
 from ddbench.sets.made import Distilled

@@ -22,9 +22,9 @@ from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
 from ddbench.plugin.ranges import doubt
 from ddbench.plugin.stages import Effort
-from ddbench.records.registry import check_name, check_seed, flaws
-from ddbench.records.runs import telling
-from ddbench.records.schema import (
+from ddbench.results.registry import check_name, check_seed, flaws
+from ddbench.results.runs import telling
+from ddbench.results.schema import (
     SNAPSHOTS,
     Costs,
     DistilledPart,

@@ -13,9 +13,9 @@ from ddbench.experiment.pipeline import check_network, distil, evaluate, prepare
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.interfaces import Distiller, Evaluator
 from ddbench.plugin.manager import Entry
-from ddbench.records import labels
-from ddbench.records.exchange import keep
-from ddbench.records.schema import Cell, Record
+from ddbench.results import labels
+from ddbench.results.exchange import keep
+from ddbench.results.schema import Cell, Record
 from ddbench.runtime.context import Context
 from ddbench.sets.made import Distilled
 

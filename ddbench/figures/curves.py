@@ -11,9 +11,9 @@ import numpy as np
 from ddbench.errors import UsageError
 from ddbench.escaping import figure as figure_text
 from ddbench.figures.base import COLOURS, figure
-from ddbench.records.labels import label as named
-from ddbench.records.labels import value_text
-from ddbench.records.schema import Record
+from ddbench.results.labels import label as named
+from ddbench.results.labels import value_text
+from ddbench.results.schema import Record
 from ddbench.runtime import metrics
 from ddbench.tables import notes
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
     from ddbench.plugin.contracts import DistilledSet
-    from ddbench.records.schema import Record
+    from ddbench.results.schema import Record
     from ddbench.sets.folder import LoadedSet
 
 FOLDER = "images"

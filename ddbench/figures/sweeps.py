@@ -10,8 +10,8 @@ from ddbench.errors import UsageError
 from ddbench.escaping import figure as figure_text
 from ddbench.figures.base import COLOURS, figure
 from ddbench.keys import canonical
-from ddbench.records import labels
-from ddbench.records.schema import SNAPSHOTS, Record
+from ddbench.results import labels
+from ddbench.results.schema import SNAPSHOTS, Record
 from ddbench.tables import notes
 from ddbench.tables.board import Entry
 from ddbench.tables.leaderboard import Layout, entry, in_order

@@ -13,8 +13,8 @@ from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.plugin.contracts import Budget, DistilledSet
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import ArrayImages
-from ddbench.records.registry import check_name
-from ddbench.records.schema import PluginPart
+from ddbench.results.registry import check_name
+from ddbench.results.schema import PluginPart
 from ddbench.sets import folder as disk
 from ddbench.sets import tensors
 from ddbench.sets import trees as folders

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ddbench.plugin.contracts import DistilledSet
-from ddbench.records.schema import PluginPart
+from ddbench.results.schema import PluginPart
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ddbench.figures import sheets
-from ddbench.records.schema import Record
+from ddbench.results.schema import Record
 from ddbench.site import boards, page
 from ddbench.site.data import page_data
 from ddbench.tables import boards as making

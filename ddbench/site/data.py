@@ -12,9 +12,9 @@ import ddbench
 from ddbench.figures.sheets import Sheet
 from ddbench.keys import canonical
 from ddbench.plugin.options import parse_value
-from ddbench.records import labels
-from ddbench.records.claims import Claim
-from ddbench.records.schema import Record
+from ddbench.results import labels
+from ddbench.results.claims import Claim
+from ddbench.results.schema import Record
 from ddbench.sets.declared import IMPORTED
 from ddbench.site import rows as grouping
 from ddbench.tables.reproduced import Pair

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.records import labels
-from ddbench.records.runs import by_set, unified
-from ddbench.records.schema import Record
+from ddbench.results import labels
+from ddbench.results.runs import by_set, unified
+from ddbench.results.schema import Record
 from ddbench.tables import notes, stats
 
 

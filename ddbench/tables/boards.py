@@ -9,11 +9,11 @@ from itertools import chain, count
 from pathlib import Path
 
 from ddbench.errors import UsageError, unknown
-from ddbench.records import claims as published
-from ddbench.records.claims import Aliases, Claim, Published
-from ddbench.records.registry import Problem, load, select
-from ddbench.records.runs import experiment
-from ddbench.records.schema import Record, slug
+from ddbench.results import claims as published
+from ddbench.results.claims import Aliases, Claim, Published
+from ddbench.results.registry import Problem, load, select
+from ddbench.results.runs import experiment
+from ddbench.results.schema import Record, slug
 from ddbench.tables import long, quoted, reproduced, variants
 from ddbench.tables.board import Board
 from ddbench.tables.declared import FILE, Declared, Page, layout
@@ -37,7 +37,7 @@ def read_registry(registry: Path, *, without: Collection[str] = ()) -> Content:
 
     Args:
         registry: its folder.
-        without: parts of results that are not needed, as for :func:`ddbench.records.registry.load`.
+        without: parts of results that are not needed, as for :func:`ddbench.results.registry.load`.
     """
     records, problems = load(registry, without=without)
     found, wrong = published.load(registry)

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench.errors import UsageError, unknown
-from ddbench.records import labels
-from ddbench.records.runs import by_set, unified
-from ddbench.records.schema import Record
+from ddbench.results import labels
+from ddbench.results.runs import by_set, unified
+from ddbench.results.schema import Record
 from ddbench.tables.board import Entry
 from ddbench.tables.leaderboard import entry, in_order
 from ddbench.tables.stats import LEVEL, Difference, McNemar, bootstrap, detectable, difference, holm, mcnemar

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ddbench.records import labels
-from ddbench.records.schema import Record
+from ddbench.results import labels
+from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import DECIMALS, spread_text
 from ddbench.tables.stats import mcnemar, mean, population_std

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.records.labels import flat, label
-from ddbench.records.runs import by_set, unified
-from ddbench.records.schema import Record
+from ddbench.results.labels import flat, label
+from ddbench.results.runs import by_set, unified
+from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import DECIMALS, Board, Column, Entry, Row, Table
 from ddbench.tables.stats import difference, holm

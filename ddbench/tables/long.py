@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ddbench.keys import canonical
-from ddbench.records.labels import flat, label, value_text
-from ddbench.records.schema import Record
+from ddbench.results.labels import flat, label, value_text
+from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import POINTS, Grid, Heading, Value
 from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.records.labels import flat, label, value_text
-from ddbench.records.runs import same_images
-from ddbench.records.schema import Record
+from ddbench.results.labels import flat, label, value_text
+from ddbench.results.runs import same_images
+from ddbench.results.schema import Record
 
 #: Protocol settings that have a line of their own above a table.
 LABEL_KEYS = ("label_type", "labels")

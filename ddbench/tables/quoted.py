@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ddbench.records.claims import Claim
+from ddbench.results.claims import Claim
 from ddbench.tables.board import Column, Quoted, Row, Table
 from ddbench.tables.leaderboard import Layout, ranking
 

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ddbench.keys import canonical
-from ddbench.records import labels
-from ddbench.records.claims import UNKNOWN, Aliases, Claim
-from ddbench.records.schema import Record
+from ddbench.results import labels
+from ddbench.results.claims import UNKNOWN, Aliases, Claim
+from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import POINTS, Entry, Grid, Heading
 from ddbench.tables.leaderboard import entry, in_order

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.records import labels
-from ddbench.records.schema import Record
+from ddbench.results import labels
+from ddbench.results.schema import Record
 from ddbench.tables.board import POINTS, Entry, Grid, Heading, Value
 from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values
 from ddbench.tables.stats import difference, holm

@@ -24,7 +24,7 @@ from ddbench.plugin.datasets import Dataset, Split
 from ddbench.plugin.images import ArrayImages
 from ddbench.plugin.manager import load_plugin
 from ddbench.plugin.specs import DatasetSpec, EvaluatorSpec, MethodSpec, Spec
-from ddbench.records.schema import PluginPart, Record
+from ddbench.results.schema import PluginPart, Record
 from ddbench.runtime.context import Context
 from ddbench.sets.folder import content_digest
 from ddbench.sets.made import Distilled

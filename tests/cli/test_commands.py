@@ -11,7 +11,7 @@ from records import make
 from ddbench import api, cli
 from ddbench.cli import common
 from ddbench.errors import UsageError
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 
 
 def invoke(*arguments):

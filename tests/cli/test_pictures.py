@@ -23,7 +23,7 @@ def registry(tmp_path, monkeypatch):
     """Records of real distilled sets, whose numbers are made up."""
     from records import make
 
-    from ddbench.records import schema as records
+    from ddbench.results import schema as records
 
     monkeypatch.chdir(tmp_path)
     for method in ("random", "k-means"):
@@ -73,7 +73,7 @@ def test_tsne_in_pixels_for_methods_that_say_nothing(registry):
 def test_a_record_of_other_images_is_not_drawn_from_these(tmp_path):
     from records import make
 
-    from ddbench.records import schema as records
+    from ddbench.results import schema as records
 
     data = {**api.load_dataset("digits").describe(), "fingerprint": "0" * 64, "image_size": 128}
     path = records.write(make("random", (0.5,), dataset=data), tmp_path)

@@ -15,7 +15,7 @@ from ddbench.plugin.contracts import DistilledSet, Protocol, Score
 from ddbench.plugin.datasets import Dataset, Split
 from ddbench.plugin.hookspecs import HOOKS
 from ddbench.plugin.manager import load_plugins
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 from ddbench.runtime.context import Context
 from ddbench.testing.toy import toy_dataset
 

@@ -203,7 +203,7 @@ def test_the_protocol_shows_every_option_and_reads_every_pixel_space():
     assert check_evaluator(spec, options=options, network="convnet-1-bn").mean > 0.5
 
 
-def _run(folder: Path, **options) -> ddbench.records.schema.Record:
+def _run(folder: Path, **options) -> ddbench.results.schema.Record:
     chosen = {"epochs": 4, **options}
     (record,) = ddbench.run(
         "random", "fkd", ipc=2, repeats=2, options={"evaluator": chosen}, registry=folder / "registry"

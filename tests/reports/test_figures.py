@@ -6,7 +6,7 @@ from ddbench.errors import UsageError
 from ddbench.figures import base as figures
 from ddbench.figures import curves, sweeps, tsne
 from ddbench.plugin.embedding import Embedding
-from ddbench.records import labels
+from ddbench.results import labels
 
 
 def blobs(outliers=3):

@@ -14,7 +14,7 @@ from records import dataset_facts, make
 
 from ddbench.figures import sheets
 from ddbench.plugin.contracts import DistilledSet
-from ddbench.records import schema as records
+from ddbench.results import schema as records
 from ddbench.sets.folder import LoadedSet
 from ddbench.site import build, page
 from ddbench.site.data import page_data

@@ -15,8 +15,8 @@ from records import dataset_facts, make
 from ddbench.figures import sheets
 from ddbench.plugin.contracts import DistilledSet
 from ddbench.plugin.options import parse_value
-from ddbench.records import claims
-from ddbench.records import schema as records
+from ddbench.results import claims
+from ddbench.results import schema as records
 from ddbench.sets.folder import LoadedSet
 from ddbench.site import build, data, page, rows
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from ddbench.keys import canonical
 from ddbench.plugin.contracts import Protocol
-from ddbench.records.schema import Cell, Record
+from ddbench.results.schema import Cell, Record
 
 #: Right and wrong answers of a network from which on the same ones are no coincidence.
 TELLING = 20

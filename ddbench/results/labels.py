@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddbench.escaping import one_line
-from ddbench.records.schema import SNAPSHOTS
+from ddbench.results.schema import SNAPSHOTS
 
 
 def value_text(value: Any) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from ddbench.errors import UsageError
 from ddbench.plugin.contracts import LABEL_TYPES, PIXEL_SPACES
 from ddbench.plugin.options import Preset
-from ddbench.records.schema import PluginPart, Record
+from ddbench.results.schema import PluginPart, Record
 
 #: Seeds, counts and sizes are whole numbers below this, so that every program can read them.
 LARGEST = 2**63

@@ -14,9 +14,9 @@ from typing import Any
 
 from ddbench.errors import RecordError, UsageError
 from ddbench.keys import digest
-from ddbench.records.consistency import LARGEST, contradictions, unusable
-from ddbench.records.runs import telling
-from ddbench.records.schema import NUMERICS, Record, protocol_digest, read, record_key
+from ddbench.results.consistency import LARGEST, contradictions, unusable
+from ddbench.results.runs import telling
+from ddbench.results.schema import NUMERICS, Record, protocol_digest, read, record_key
 
 RESULTS = "results"
 #: What every record says about its data set, and the kind of value.

@@ -17,9 +17,9 @@ from ddbench.errors import RecordError, UsageError
 from ddbench.files.folders import clear, taken, whole_folder
 from ddbench.files.locks import patiently, silent
 from ddbench.files.writing import write_atomic, writing
-from ddbench.records import schema as records
-from ddbench.records.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
-from ddbench.records.schema import Record
+from ddbench.results import schema as records
+from ddbench.results.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
+from ddbench.results.schema import Record
 
 LOCK = ".lock"
 CSV_COLUMNS = (

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from ddbench.errors import RecordError
 from ddbench.files.reading import read_text
 from ddbench.files.writing import write_atomic
-from ddbench.records.registry import Problem
+from ddbench.results.registry import Problem
 
 FOLDER, FILE, SOURCES, ALIASES = "published", "published.csv", "sources.md", "aliases.toml"
 #: Whose number it is (explained in sources.md).

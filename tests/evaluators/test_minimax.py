@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from ddbench_plugins.evaluators import minimax
 from ddbench_plugins.training import idc_recipe
 from ddbench_plugins.training.schedules import idc_multi_step
 
@@ -97,7 +96,7 @@ def test_both_chains_keep_the_shape(ctx, augment, channels):
 
     data = _data(16, 4, channels)
     ctx = replace(ctx, _dataset=data, explicit={"evaluator": {"augment": augment}})
-    _, mine, _ = prepare_evaluator(ctx, "minimax", "convnet-3", 1)
-    out = minimax.recipe(mine).augmentation()(torch.rand(4, channels, 16, 16), torch.Generator().manual_seed(0))
+    evaluator, mine, _ = prepare_evaluator(ctx, "minimax", "convnet-3", 1)
+    out = evaluator.recipe(mine, None).augmentation()(torch.rand(4, channels, 16, 16), torch.Generator().manual_seed(0))
     assert out.shape == (4, channels, 16, 16)
     assert torch.isfinite(out).all()

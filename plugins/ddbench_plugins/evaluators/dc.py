@@ -6,14 +6,18 @@ DiffAugment) and main.py; Cazenavette et al. 2022 (MTT): utils.py.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
+from ddbench import Context, Dataset, DistilledSet, Options, Protocol, Score
+from ddbench_plugins.evaluators.base import StudentEvaluator
+from ddbench_plugins.training.recipe import StudentRecipe
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from ddbench_plugins.training.augment import Augment
 
 PLAIN_EPOCHS, AUGMENTED_EPOCHS = 300, 1000
@@ -43,7 +47,46 @@ class DcOptions(Options):
     )
 
 
-class Dc(Evaluator):
+@dataclass(frozen=True, kw_only=True)
+class DcRecipe(StudentRecipe):
+    """Hard labels, SGD with momentum 0.9.
+
+    Attributes:
+        kind: the augmentation.
+        counted: epochs as the papers count them; those of the released code are one more.
+        learned: whether the learning rate is the one that travels with the set.
+        reset_optimiser: forget the momentum where the learning rate drops.
+    """
+
+    kind: str
+    counted: int
+    learned: bool
+    reset_optimiser: bool
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the protocol states."""
+        return super().settings() | {
+            "loss": "cross-entropy",
+            "optimiser": "SGD, momentum 0.9" + (", made anew at the drop" if self.reset_optimiser else ""),
+            # A rate that was learned differs from set to set; in words, all such sets share one protocol.
+            "lr": Protocol.LEARNED if self.learned else self.lr,
+            "schedule": f"×0.1 after {self.counted // 2 + 2} epochs",
+            "augmentation": [self.kind, *(["flip"] if self.kind == "dsa" and self.dataset.flip else [])],
+        }
+
+    def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
+        """Return augmentation, optimiser and schedule."""
+        from ddbench_plugins.training import optimisers, schedules
+
+        return {
+            "augment": chain(self.kind, self.dataset),
+            "optimiser": optimisers.sgd(self.lr, weight_decay=self.weight_decay),
+            "schedule": schedules.dc_step(self.counted),
+            "restart_optimiser_at": [schedules.dc_restart_epoch(self.counted)] if self.reset_optimiser else [],
+        }
+
+
+class Dc(StudentEvaluator):
     """Hard labels, SGD, ×0.1 once in the middle, no selection of epochs."""
 
     Options = DcOptions
@@ -51,69 +94,25 @@ class Dc(Evaluator):
     default_network = "convnet-3"
     default_repeats = 5
 
-    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on."""
-        if distilled.whole:
-            from ddbench_plugins.teachers.observers import reference
-
-            return Protocol(reference(ctx, ctx.network))
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> DcRecipe:
+        """Return the options with the released code's rules filled in."""
         options: DcOptions = ctx.options
         kind = augmentation(options.augment, ctx.dataset, ctx.network)
-        return Protocol(
-            {
-                "network": ctx.network,
-                "label_type": "hard",
-                "loss": "cross-entropy",
-                "epochs": epochs(options, kind) + options.extra_epoch,
-                "batch_size": options.batch_size,
-                "optimiser": "SGD, momentum 0.9" + (", made anew at the drop" if options.reset_optimiser else ""),
-                # A rate that was learned differs from set to set; in words, all such sets share one protocol.
-                "lr": Protocol.LEARNED if learned(options, distilled) else learning_rate(options, distilled),
-                "weight_decay": options.weight_decay,
-                "schedule": f"×0.1 after {epochs(options, kind) // 2 + 2} epochs",
-                "image_size": ctx.dataset.image_size,
-                "augmentation": [kind, *(["flip"] if kind == "dsa" and ctx.dataset.flip else [])],
-                "normalisation": "dataset",
-                "selection": "last",
-            }
-        )
-
-    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
-        """Train one network and test it once."""
-        from ddbench_plugins.teachers.observers import get_teacher
-        from ddbench_plugins.training import optimisers, schedules, students
-
-        if distilled.whole:
-            return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()
-        options: DcOptions = ctx.options
-        data = ctx.dataset
-        kind = augmentation(options.augment, data, ctx.network)
-        count = epochs(options, kind)
-        run = count + options.extra_epoch
-        images, labels = students.training_tensors(distilled, data, data.image_size)
-        test_images, test_labels = students.test_tensors(data, data.image_size)
-        seed = ctx.seed("student", repeat)
-        score = students.train_student(
+        counted = epochs(options, kind)
+        return DcRecipe.of(
             ctx,
-            ctx.build_network(seed=seed),
-            images=images,
-            labels=labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            mean=data.mean,
-            std=data.std,
-            epochs=run,
-            test_epochs=[run - 1],
-            seed=seed,
-            augment=chain(kind, data),
-            batch_size=options.batch_size,
-            optimiser=optimisers.sgd(learning_rate(options, distilled), weight_decay=options.weight_decay),
-            schedule=schedules.dc_step(count),
-            restart_optimiser_at=[schedules.dc_restart_epoch(count)] if options.reset_optimiser else [],
+            options,
+            kind=kind,
+            counted=counted,
+            epochs=counted + options.extra_epoch,
+            lr=options.lr or distilled.learning_rate or 0.01,
+            learned=not options.lr and bool(distilled.learning_rate),
         )
-        if learned(options, distilled):
-            return replace(score, metrics={**score.metrics, "learning_rate": learning_rate(options, distilled)})
-        return score
+
+    def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one student and test it; a learned learning rate is among the figures."""
+        score, recipe = super().score(ctx, distilled, repeat), self.recipe(ctx, distilled)
+        return replace(score, metrics={**score.metrics, "learning_rate": recipe.lr}) if recipe.learned else score
 
 
 def augmentation(wanted: str, dataset: Dataset, network: str) -> str:
@@ -128,16 +127,6 @@ def augmentation(wanted: str, dataset: Dataset, network: str) -> str:
 def epochs(options: DcOptions, kind: str) -> int:
     """Return the epochs as the papers count them: 300, or 1000 with augmentation (main.py)."""
     return options.epochs or (PLAIN_EPOCHS if kind == "plain" else AUGMENTED_EPOCHS)
-
-
-def learned(options: DcOptions, distilled: DistilledSet) -> bool:
-    """Return whether the learning rate is the one that travels with the set."""
-    return not options.lr and bool(distilled.learning_rate)
-
-
-def learning_rate(options: DcOptions, distilled: DistilledSet) -> float:
-    """Return SGD's learning rate: as set, as learned with the set (MTT), or 0.01."""
-    return options.lr or distilled.learning_rate or 0.01
 
 
 def chain(kind: str, dataset: Dataset) -> Augment:

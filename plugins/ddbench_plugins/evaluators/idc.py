@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
-
-if TYPE_CHECKING:
-    from ddbench_plugins.training.idc_recipe import Recipe
+from ddbench import Context, Dataset, DistilledSet, Options
+from ddbench_plugins.evaluators.base import StudentEvaluator
+from ddbench_plugins.training.idc_recipe import SMALL_EPOCHS, IdcRecipe, epochs, is_small
 
 #: The small images that IDC evaluates; others follow the same rule, and the protocol says so.
 SMALL_DATASETS = ("mnist", "fashion-mnist", "svhn", "cifar10", "cifar100")
@@ -43,74 +42,46 @@ class IdcOptions(Options):
     )
 
 
-class Idc(Evaluator):
+class Idc(StudentEvaluator):
     """Hard labels, CutMix-weighted cross-entropy, SGD, ×0.2 at two thirds and five sixths, four tests."""
 
     Options = IdcOptions
     presets = "idc.toml"
-    default_repeats = 3
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet-3 up to 64 pixels, ResNetAP-10 above; instance norm in both."""
-        from ddbench_plugins.training.idc_recipe import is_small
-
         return "convnet-3" if is_small(dataset) else "resnet-ap-10"
 
-    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on."""
-        from ddbench_plugins.training.idc_recipe import is_small
+    def extension(self, ctx: Context) -> str:
+        """Say which small images IDC does not evaluate."""
+        return EXTENSION if is_small(ctx.dataset) and ctx.dataset.name not in SMALL_DATASETS else ""
 
-        extension = EXTENSION if is_small(ctx.dataset) and ctx.dataset.name not in SMALL_DATASETS else ""
-        if distilled.whole:
-            from ddbench_plugins.teachers.observers import reference
+    def reference_normalisation(self, ctx: Context) -> str:
+        """Return the data set's own constants, whatever the students have."""
+        return "dataset"
 
-            return Protocol(reference(ctx, ctx.network), extension)
-        return Protocol(recipe(ctx, distilled).settings(ctx.network), extension)
-
-    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
-        """Decode the set, train one student on hard labels and test it."""
-        from ddbench_plugins.teachers.observers import get_teacher
-
-        if distilled.whole:
-            return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()
-        return recipe(ctx, distilled).train(ctx, distilled, repeat)
-
-
-def recipe(ctx: Context, distilled: DistilledSet) -> Recipe:
-    """Return the options with the protocol's own values filled in for one data set and IPC."""
-    from ddbench_plugins.training import idc_recipe
-    from ddbench_plugins.training.normalisation import constants
-
-    options: IdcOptions = ctx.options
-    data = ctx.dataset
-    small = idc_recipe.is_small(data)
-    many = data.num_classes >= 100 and not small  # MinimaxDiffusion says >
-    factor = options.factor or int(distilled.extra.get("factor", 1))
-    default_decay = 1e-4 if many else 5e-4
-    # The two exceptions of test.py.
-    bare = data.name == "svhn" and ctx.ipc == 1 and factor == 1
-    by_rule = 0.0 if bare or (data.name == "mnist" and factor > 1) else 0.5 if small else 1.0
-    mean, std = constants(data, options.normalisation)
-    return idc_recipe.Recipe(
-        dataset=data,
-        epochs=options.epochs or _epochs(ctx, factor, small),
-        batch_size=options.batch_size or (128 if many else 64),
-        lr=options.lr or (0.1 if many else 0.01),
-        weight_decay=default_decay if options.weight_decay is None else options.weight_decay,
-        cutmix=by_rule if options.cutmix is None else options.cutmix,
-        imagenet=not small,
-        cutout=bare if options.cutout is None else options.cutout,
-        factor=factor,
-        mean=mean,
-        std=std,
-        selection=options.selection,
-        tests=4,
-    )
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> IdcRecipe:
+        """Return the options with the protocol's own values filled in for one data set and IPC."""
+        options: IdcOptions = ctx.options
+        data = ctx.dataset
+        small = is_small(data)
+        factor = options.factor or int(distilled.extra.get("factor", 1))
+        # The two exceptions of test.py.
+        bare = data.name == "svhn" and ctx.ipc == 1 and factor == 1
+        return IdcRecipe.by_rule(
+            ctx,
+            options,
+            many=data.num_classes >= 100 and not small,  # MinimaxDiffusion says >
+            epochs=_epochs(ctx, factor, small),
+            cutmix=0.0 if bare or (data.name == "mnist" and factor > 1) else 0.5 if small else 1.0,
+            imagenet=not small,
+            cutout=bare if options.cutout is None else options.cutout,
+            factor=factor,
+            tests=4,
+        )
 
 
 def _epochs(ctx: Context, factor: int, small: bool) -> int:
-    from ddbench_plugins.training.idc_recipe import SMALL_EPOCHS, epochs
-
     ipc = ctx.ipc or 1
     if small:
         return DENSENET_EPOCHS if ctx.network.startswith("densenet") and factor > 1 and ipc >= 50 else SMALL_EPOCHS

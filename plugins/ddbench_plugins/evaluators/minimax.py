@@ -6,14 +6,13 @@ that it is an extension.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
-
-if TYPE_CHECKING:
-    from ddbench_plugins.training.idc_recipe import Recipe
+from ddbench import Context, Dataset, DistilledSet, Options
+from ddbench_plugins.evaluators.base import StudentEvaluator
+from ddbench_plugins.training.idc_recipe import SMALL_EPOCHS, IdcRecipe, epochs, is_small
 
 EXTENSION = "small images: IDC's rule for CIFAR-size data instead of MinimaxDiffusion's for 224 pixels"
 
@@ -37,60 +36,31 @@ class MinimaxOptions(Options):
     )
 
 
-class Minimax(Evaluator):
+class Minimax(StudentEvaluator):
     """Hard labels, CutMix-weighted cross-entropy, SGD, ×0.2 at two thirds and five sixths."""
 
     Options = MinimaxOptions
     presets = "minimax.toml"
-    default_repeats = 3
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet-3 with instance norm on a CPU, ResNetAP-10 at paper scale."""
         return "resnet-ap-10" if scale == "paper" else "convnet-3"
 
-    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on."""
-        from ddbench_plugins.training.idc_recipe import is_small
+    def extension(self, ctx: Context) -> str:
+        """Say that small images follow another rule."""
+        return EXTENSION if is_small(ctx.dataset) else ""
 
-        extension = EXTENSION if is_small(ctx.dataset) else ""
-        if distilled.whole:
-            from ddbench_plugins.teachers.observers import reference
-
-            return Protocol(reference(ctx, ctx.network), extension)
-        return Protocol(recipe(ctx).settings(ctx.network), extension)
-
-    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
-        """Train one student on hard labels and test it."""
-        from ddbench_plugins.teachers.observers import get_teacher
-
-        if distilled.whole:
-            return get_teacher(ctx, ctx.network, repeat=repeat, floor=False).score()
-        return recipe(ctx).train(ctx, distilled, repeat)
-
-
-def recipe(ctx: Context) -> Recipe:
-    """Return the options with the protocol's own values filled in for one data set and IPC."""
-    from ddbench_plugins.training import idc_recipe
-
-    options: MinimaxOptions = ctx.options
-    data = ctx.dataset
-    small = idc_recipe.is_small(data)
-    many = data.num_classes > 100 and not small  # IDC says ≥ here
-    kind = options.augment if options.augment != "auto" else ("idc" if small else "imagenet")
-    by_rule = idc_recipe.SMALL_EPOCHS if small else idc_recipe.epochs(ctx.ipc or 1, data.num_classes)
-    default_decay = 1e-4 if many else 5e-4
-    return idc_recipe.Recipe(
-        dataset=data,
-        epochs=options.epochs or by_rule,
-        batch_size=options.batch_size or (128 if many else 64),
-        lr=options.lr or (0.1 if many else 0.01),
-        weight_decay=default_decay if options.weight_decay is None else options.weight_decay,
-        cutmix=(0.5 if small else 1.0) if options.cutmix is None else options.cutmix,
-        imagenet=kind == "imagenet",
-        cutout=False,  # IDC takes it out wherever CutMix is on
-        factor=1,
-        mean=data.mean,
-        std=data.std,
-        selection=options.selection,
-        tests=4 if small else 100,
-    )
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> IdcRecipe:
+        """Return the options with the protocol's own values filled in for one data set and IPC."""
+        options: MinimaxOptions = ctx.options
+        data = ctx.dataset
+        small = is_small(data)
+        return IdcRecipe.by_rule(
+            ctx,
+            options,
+            many=data.num_classes > 100 and not small,  # IDC says ≥ here
+            epochs=SMALL_EPOCHS if small else epochs(ctx.ipc or 1, data.num_classes),
+            cutmix=0.5 if small else 1.0,  # IDC takes cutout out wherever CutMix is on
+            imagenet=not small if options.augment == "auto" else options.augment == "imagenet",
+            tests=4 if small else 100,
+        )

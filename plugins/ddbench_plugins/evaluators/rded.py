@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score
+from ddbench import Context, Dataset, DistilledSet, Options
+from ddbench_plugins.evaluators.base import StudentEvaluator
+from ddbench_plugins.training.recipe import StudentRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
+
+    from torch import Tensor, nn
 
     from ddbench_plugins.teachers.observers import Observer
 
@@ -45,12 +50,69 @@ class RdedOptions(Options):
     )
 
 
-class Rded(Evaluator):
-    """Soft labels on line, KL without T², CutMix, AdamW, half cosine."""
+@dataclass(frozen=True, kw_only=True)
+class RdedRecipe(StudentRecipe):
+    """Soft labels of ``teacher``, KL without T², CutMix, AdamW, half cosine; the rest as in the options."""
+
+    teacher: Observer
+    temperature: float
+    factor: int
+    update_batchnorm_twice: bool
+
+    @property
+    def test_epochs(self) -> Sequence[int]:
+        """0-based epochs with a test."""
+        return test_epochs(self.epochs, self.selection)
+
+    @property
+    def test_resize(self) -> int:
+        """Side to which test images are resized before the centre crop."""
+        return test_resize(self.dataset.image_size)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the protocol states, the teacher's measured accuracy included."""
+        return super().settings() | {
+            "label_type": "soft",
+            "loss": "KL(teacher || student), batchmean, no T²",
+            "temperature": self.temperature,
+            "teacher": self.teacher.describe(),
+            "optimiser": "AdamW (0.9, 0.999)",
+            "schedule": "half cosine",
+            "augmentation": [
+                f"patch shuffle {self.factor}",
+                f"random resized crop (1/{self.factor}, 1)",
+                *(["flip"] if self.dataset.flip else []),
+                "cutmix 1.0",
+            ],
+            "test_resize": self.test_resize,
+            "update_batchnorm_twice": self.update_batchnorm_twice,
+        }
+
+    def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
+        """Return augmentation, optimiser, schedule, and the step that asks the teacher."""
+        from ddbench_plugins.training import augment, optimisers, schedules, steps
+
+        if self.update_batchnorm_twice:
+            steps.update_batchnorm_twice(network)
+        size, scale = self.dataset.image_size, (1 / self.factor, 1.0)
+        return {
+            "augment": augment.compose(
+                lambda x, g: augment.patch_shuffle(x, g, self.factor),
+                lambda x, g: augment.random_resized_crop(x, g, size, scale=scale),
+                *([augment.random_flip] if self.dataset.flip else []),
+                augment.normalise(*self.constants),
+            ),
+            "optimiser": optimisers.adamw(self.lr, weight_decay=self.weight_decay),
+            "schedule": schedules.half_cosine(self.epochs),
+            "step": steps.soft_label_step(self.teacher.module(), temperature=self.temperature),
+        }
+
+
+class Rded(StudentEvaluator):
+    """Soft labels online, KL without T², CutMix, AdamW, half cosine."""
 
     Options = RdedOptions
     presets = "rded.toml"
-    default_repeats = 3
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
@@ -62,98 +124,20 @@ class Rded(Evaluator):
 
         return teacher_identity(ctx, [ctx.options.teacher or ctx.network], ctx.options.teacher_file)
 
-    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on, the teacher's measured accuracy included."""
-        from ddbench_plugins.teachers.observers import reference
-
-        options: RdedOptions = ctx.options
-        if distilled.whole:
-            return Protocol(reference(ctx, ctx.network, options.normalisation))
-        teacher = _teacher(ctx)
-        size = ctx.dataset.image_size
-        return Protocol(
-            {
-                "network": ctx.network,
-                "label_type": "soft",
-                "loss": "KL(teacher || student), batchmean, no T²",
-                "temperature": options.temperature,
-                "teacher": teacher.describe(),
-                "epochs": options.epochs,
-                "batch_size": batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes),
-                "optimiser": "AdamW (0.9, 0.999)",
-                "lr": options.lr,
-                "weight_decay": options.weight_decay,
-                "schedule": "half cosine",
-                "image_size": size,
-                "augmentation": [
-                    f"patch shuffle {options.factor}",
-                    f"random resized crop (1/{options.factor}, 1)",
-                    *(["flip"] if ctx.dataset.flip else []),
-                    "cutmix 1.0",
-                ],
-                "test_resize": test_resize(size),
-                "normalisation": options.normalisation,
-                "update_batchnorm_twice": options.update_batchnorm_twice,
-                "selection": options.selection,
-            }
-        )
-
-    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
-        """Train one student under the teacher's labels and test it."""
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> RdedRecipe:
+        """Return the options with the teacher and the batch size of the rule."""
         from ddbench_plugins.teachers.observers import get_teacher
-        from ddbench_plugins.training import augment, optimisers, schedules, students
-        from ddbench_plugins.training.normalisation import constants
-        from ddbench_plugins.training.steps import soft_label_step, update_batchnorm_twice
 
         options: RdedOptions = ctx.options
-        if distilled.whole:
-            return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
-        size = ctx.dataset.image_size
-        mean, std = constants(ctx.dataset, options.normalisation)
-        teacher = _teacher(ctx)
-        images, labels = students.training_tensors(distilled, ctx.dataset, size)
-        test_images, test_labels = students.test_tensors(ctx.dataset, size, test_resize(size))
-        seed = ctx.seed("student", repeat)
-        network = ctx.build_network(seed=seed)
-        if options.update_batchnorm_twice:
-            update_batchnorm_twice(network)
-        chain = [
-            lambda x, g: augment.patch_shuffle(x, g, options.factor),
-            lambda x, g: augment.random_resized_crop(x, g, size, scale=(1 / options.factor, 1.0)),
-            *([augment.random_flip] if ctx.dataset.flip else []),
-            augment.normalise(mean, std),
-        ]
-        return students.train_student(
+        teacher = get_teacher(
             ctx,
-            network,
-            images=images,
-            labels=labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            mean=mean,
-            std=std,
-            epochs=options.epochs,
-            test_epochs=test_epochs(options.epochs, options.selection),
-            seed=seed,
-            augment=augment.compose(*chain),
-            batch_size=batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes),
-            optimiser=optimisers.adamw(options.lr, weight_decay=options.weight_decay),
-            schedule=schedules.half_cosine(options.epochs),
-            step=soft_label_step(teacher.module(), temperature=options.temperature),
+            options.teacher or ctx.network,
+            options.normalisation,
+            options.teacher_file,
+            teacher_normalisation=options.teacher_normalisation,
         )
-
-
-def _teacher(ctx: Context) -> Observer:
-    from ddbench_plugins.teachers.observers import get_teacher
-
-    options: RdedOptions = ctx.options
-    return get_teacher(
-        ctx,
-        options.teacher or ctx.network,
-        options.normalisation,
-        options.teacher_file,
-        teacher_normalisation=options.teacher_normalisation,
-    )
+        size = batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes)
+        return RdedRecipe.of(ctx, options, batch_size=size, teacher=teacher)
 
 
 def batch_size(given: int | None, ipc: int, num_classes: int) -> int:

@@ -9,10 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ddbench_plugins.training.recipe import StudentRecipe
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ddbench import Context, Dataset, DistilledSet, Score
+    from torch import Tensor, nn
+
+    from ddbench import Context, Dataset
     from ddbench_plugins.training.augment import Augment
 
 #: (largest IPC × factor², epochs) of the rule for ImageNet-like data.
@@ -22,34 +26,39 @@ SMALL_EPOCHS = 1000
 SMALL_SIDE = 64
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """All that one training depends on.
+@dataclass(frozen=True, kw_only=True)
+class IdcRecipe(StudentRecipe):
+    """Hard labels, CutMix, SGD with momentum 0.9.
 
     Attributes:
-        epochs, batch_size, lr, weight_decay: of SGD with momentum 0.9.
         cutmix: share of mixed batches.
         imagenet: the ImageNet chain of augmentations; else IDC's differentiable ones (DSA).
         cutout: whether cutout is among the latter.
         factor: multi-formation: every image is cut into factor × factor tiles, each enlarged to the full size.
-        mean, std: normalisation of the student's inputs.
-        selection: ``last`` or ``best_test``.
         tests: how many tests are spread over the run under ``best_test``.
     """
 
-    dataset: Dataset
-    epochs: int
-    batch_size: int
-    lr: float
-    weight_decay: float
     cutmix: float
     imagenet: bool
-    cutout: bool
-    factor: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    selection: str
+    cutout: bool = False
+    factor: int = 1
     tests: int
+
+    @classmethod
+    def by_rule(
+        cls, ctx: Context, options: Any, *, many: bool, epochs: int, cutmix: float, **resolved: Any
+    ) -> IdcRecipe:
+        """Return the recipe, filling in what options leave to the rule: with ``many`` classes, faster training."""
+        return cls.of(
+            ctx,
+            options,
+            epochs=options.epochs or epochs,
+            batch_size=options.batch_size or (128 if many else 64),
+            lr=options.lr or (0.1 if many else 0.01),
+            weight_decay=(1e-4 if many else 5e-4) if options.weight_decay is None else options.weight_decay,
+            cutmix=cutmix if options.cutmix is None else options.cutmix,
+            **resolved,
+        )
 
     @property
     def operations(self) -> list[str]:
@@ -62,23 +71,21 @@ class Recipe:
             chain = [*flip, "colour", "one of crop, scale, rotate", *(["cutout"] if self.cutout else [])]
         return [*chain, f"cutmix {self.cutmix}"]
 
-    def settings(self, network: str) -> dict[str, Any]:
-        """What the protocol says of a training."""
-        return {
-            "network": network,
-            "label_type": "hard",
+    @property
+    def test_epochs(self) -> Sequence[int]:
+        """0-based epochs with a test."""
+        return test_epochs(self.epochs, self.selection, self.tests)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the protocol states."""
+        mean, std = self.constants
+        return super().settings() | {
             "loss": "cross-entropy, weighted by CutMix area",
-            "epochs": self.epochs,
-            "batch_size": self.batch_size,
             "optimiser": "SGD, momentum 0.9",
-            "lr": self.lr,
-            "weight_decay": self.weight_decay,
             "schedule": "×0.2 at 2/3 and 5/6",
-            "image_size": self.dataset.image_size,
             "augmentation": self.operations,
             **({"formation": f"{self.factor} × {self.factor} tiles, bilinear"} if self.factor > 1 else {}),
-            "normalisation": "dataset" if self.mean == self.dataset.mean else [list(self.mean), list(self.std)],
-            "selection": self.selection,
+            "normalisation": "dataset" if mean == self.dataset.mean else [list(mean), list(std)],
         }
 
     def augmentation(self) -> Augment:
@@ -86,7 +93,7 @@ class Recipe:
         from ddbench_plugins.training import augment, dsa
 
         data = self.dataset
-        scaled = augment.normalise(self.mean, self.std)
+        scaled = augment.normalise(*self.constants)
         if not self.imagenet:
             left_out = {*(() if self.cutout else ("cutout",)), *(() if data.flip else ("flip",))}
             return augment.compose(scaled, dsa.dsa("idc", [name for name in dsa.STRATEGY if name not in left_out]))
@@ -96,34 +103,22 @@ class Recipe:
             lambda x, g: augment.random_resized_crop(x, g, data.image_size, scale=(0.5, 1.0)), *flip, *colour, scaled
         )
 
-    def train(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
-        """Train one student on hard labels and test it."""
-        from ddbench_plugins.training import optimisers, schedules, students
+    def decoded(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tiles of the distilled images."""
         from ddbench_plugins.training.formation import decode
-        from ddbench_plugins.training.steps import hard_label_step
 
-        size = self.dataset.image_size
-        images, labels = decode(*students.training_tensors(distilled, self.dataset, size), self.factor)
-        test_images, test_labels = students.test_tensors(self.dataset, size)
-        seed = ctx.seed("student", repeat)
-        return students.train_student(
-            ctx,
-            ctx.build_network(seed=seed),
-            images=images,
-            labels=labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            mean=self.mean,
-            std=self.std,
-            epochs=self.epochs,
-            test_epochs=test_epochs(self.epochs, self.selection, self.tests),
-            seed=seed,
-            augment=self.augmentation(),
-            batch_size=self.batch_size,
-            optimiser=optimisers.sgd(self.lr, weight_decay=self.weight_decay),
-            schedule=schedules.idc_multi_step(self.epochs),
-            step=hard_label_step(cutmix_probability=self.cutmix),
-        )
+        return decode(images, labels, self.factor)
+
+    def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
+        """Return augmentation, optimiser, schedule and step."""
+        from ddbench_plugins.training import optimisers, schedules, steps
+
+        return {
+            "augment": self.augmentation(),
+            "optimiser": optimisers.sgd(self.lr, weight_decay=self.weight_decay),
+            "schedule": schedules.idc_multi_step(self.epochs),
+            "step": steps.hard_label_step(cutmix_probability=self.cutmix),
+        }
 
 
 def is_small(dataset: Dataset) -> bool:

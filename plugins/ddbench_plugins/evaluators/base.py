@@ -1,0 +1,56 @@
+"""What the protocols share: students trained by a recipe, and the reference network in place of the whole set."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ddbench import Context, DistilledSet, Evaluator, Protocol, Score
+
+if TYPE_CHECKING:
+    from ddbench_plugins.training.recipe import StudentRecipe
+
+
+class StudentEvaluator(Evaluator):
+    """Trains students by the :meth:`recipe`; the whole training set has the reference network's protocol and score."""
+
+    default_repeats = 3
+
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> StudentRecipe:
+        """Return how a student is trained; the protocol's own values are filled in."""
+        raise NotImplementedError
+
+    def extension(self, ctx: Context) -> str:
+        """Say why this is not the published protocol, or nothing."""
+        return ""
+
+    def reference_normalisation(self, ctx: Context) -> str:
+        """Return the constants of the inputs of the network that is trained on the whole set."""
+        return getattr(ctx.options, "normalisation", "dataset")
+
+    def settings(self, ctx: Context, distilled: DistilledSet) -> dict[str, Any]:
+        """Return what the protocol states of a distilled set's students."""
+        return self.recipe(ctx, distilled).settings()
+
+    def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one student on a distilled set and test it."""
+        from ddbench_plugins.training.students import training_tensors
+
+        tensors = training_tensors(distilled, ctx.dataset, ctx.dataset.image_size)
+        return self.recipe(ctx, distilled).train(ctx, *tensors, repeat)
+
+    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
+        """Everything the numbers depend on."""
+        from ddbench_plugins.teachers.observers import reference
+
+        if distilled.whole:
+            return Protocol(reference(ctx, ctx.network, self.reference_normalisation(ctx)), self.extension(ctx))
+        return Protocol({"network": ctx.network, **self.settings(ctx, distilled)}, self.extension(ctx))
+
+    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+        """Train one student and test it."""
+        from ddbench_plugins.teachers.observers import get_teacher
+
+        if distilled.whole:
+            normalisation = self.reference_normalisation(ctx)
+            return get_teacher(ctx, ctx.network, normalisation, repeat=repeat, floor=False).score()
+        return self.score(ctx, distilled, repeat)

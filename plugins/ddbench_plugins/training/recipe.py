@@ -1,0 +1,103 @@
+"""How one student is trained, as plain data: what a protocol states and what is done follow from the same fields."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, Self
+
+from ddbench_plugins.training.normalisation import constants
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor, nn
+
+    from ddbench import Context, Dataset, Options, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentRecipe(ABC):
+    """All that the training of one student depends on; torch is needed to train by it only, not to state it.
+
+    Attributes:
+        dataset: what the student is tested on.
+        epochs, batch_size: passes over the distilled set, images per step.
+        lr, weight_decay: of the optimiser.
+        normalisation: name of the constants of the student's inputs.
+        selection: which test counts.
+    """
+
+    dataset: Dataset
+    epochs: int
+    batch_size: int
+    lr: float
+    weight_decay: float
+    normalisation: str = "dataset"
+    selection: str = "last"
+
+    @classmethod
+    def of(cls, ctx: Context, options: Options, **resolved: Any) -> Self:
+        """Return the recipe that options give, with the protocol's own values ``resolved`` where they leave them."""
+        names = {field.name for field in fields(cls)} - resolved.keys()
+        return cls(dataset=ctx.dataset, **{name: value for name, value in options if name in names}, **resolved)
+
+    @property
+    def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Mean and standard deviation per channel that normalise the student's inputs."""
+        return constants(self.dataset, self.normalisation)
+
+    @property
+    def test_epochs(self) -> Sequence[int]:
+        """0-based epochs with a test."""
+        return [self.epochs - 1]
+
+    @property
+    def test_resize(self) -> int:
+        """Side to which test images are resized before the centre crop."""
+        return self.dataset.image_size
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the protocol states."""
+        return {
+            "label_type": "hard",
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "lr": self.lr,
+            "weight_decay": self.weight_decay,
+            "image_size": self.dataset.image_size,
+            "normalisation": self.normalisation,
+            "selection": self.selection,
+        }
+
+    def decoded(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the images and labels to train on, for those of the distilled set."""
+        return images, labels
+
+    @abstractmethod
+    def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
+        """Return the rest of what :func:`ddbench_plugins.training.loop.train` is told: augmentation, optimiser, …"""
+
+    def train(self, ctx: Context, images: Tensor, labels: Tensor, repeat: int) -> Score:
+        """Train one student on the distilled images [N, C, S, S] and labels [N], and test it."""
+        from ddbench_plugins.training import students
+
+        images, labels = self.decoded(images, labels)
+        test_images, test_labels = students.test_tensors(self.dataset, self.dataset.image_size, self.test_resize)
+        (mean, std), seed = self.constants, ctx.seed("student", repeat)
+        network = ctx.build_network(seed=seed)
+        return students.train_student(
+            ctx,
+            network,
+            images=images,
+            labels=labels,
+            test_images=test_images,
+            test_labels=test_labels,
+            mean=mean,
+            std=std,
+            epochs=self.epochs,
+            batch_size=self.batch_size,
+            test_epochs=self.test_epochs,
+            seed=seed,
+            **self.training(ctx, network, images, repeat),
+        )

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, SupportsIndex
 
 from ddbench.errors import UsageError, unknown
-from ddbench.experiment.pipeline import check_network, distil, prepare_evaluator, prepare_method
-from ddbench.experiment.pipeline import evaluate as _evaluate
-from ddbench.experiment.planning import Alike, carry_out, plan, preset_says, several
+from ddbench.experiment import jobs
+from ddbench.experiment.pipeline import check_network, distil
+from ddbench.experiment.planning import Measurement, SameImages, sets
 from ddbench.experiment.setup import context, with_dataset
+from ddbench.experiment.study import Block, command
 from ddbench.figures.gallery import preview
 from ddbench.files.folders import taken
 from ddbench.files.writing import check_writable
@@ -21,7 +22,7 @@ from ddbench.plugin.arguments import flag, names, numbers, path, text, whole
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.manager import Plugins
 from ddbench.results import schema as records
-from ddbench.results.exchange import keep
+from ddbench.results.registry import check_seed
 from ddbench.results.schema import Record
 from ddbench.runtime.context import Context
 from ddbench.runtime.progress import Reporter
@@ -94,23 +95,27 @@ def run(
         whole(evaluation_seed, "evaluation_seed"),
     )
     count, target, again = _count(repeats), path(registry, "registry").absolute(), flag(force, "force")
-    ctx = context(plugins, preset, options, device, precision, offline, reporter)
-    _known(ctx.plugins, "method", methods)
-    _known(ctx.plugins, "evaluator", evaluators)
-    _known(ctx.plugins, "network", networks)
-    ctx = with_dataset(ctx, dataset)
-    planned = plan(
-        ctx,
-        methods,
-        evaluators,
-        budgets=budgets,
-        networks=networks,
-        seeds=seeds,
+    for one in (*seeds, base):
+        check_seed(one)
+    ctx = context(plugins, "", None, device, precision, offline, reporter)
+    block = Block(
+        method=tuple(methods),
+        eval=tuple(evaluators),
+        dataset=(text(dataset, "dataset"),),
+        ipc=tuple(budgets),
+        network=tuple(networks),
+        seed=tuple(seeds),
         evaluation_seed=base,
         repeats=count,
+        preset=text(preset, "preset"),
+        option=arguments.options(options),
     )
+    expansion = jobs.expand(command(block), ctx)
+    for failure in expansion.failures:
+        raise failure.error
     check_writable(target)
-    return list(carry_out(planned, target, force=again))
+    done = jobs.run(expansion.jobs, target, ctx.reporter, force=again, stop=True)
+    return [record for record in done if isinstance(record, Record)]
 
 
 def distill(
@@ -141,27 +146,23 @@ def distill(
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
     _known(ctx.plugins, "method", methods)
     ctx = with_dataset(ctx, dataset)
-    prepared = [
-        prepare_method(ctx, name, count, one)
-        for name in methods
-        for count in budgets
-        for one in seeds or several(preset_says(ctx, name, count, "seed") or 0)
-    ]
+    planned = sets(ctx, methods, budgets, seeds)
     if target is not None:
-        for _, mine, entry in prepared:
+        for _, mine, entry in planned:
             folder = _set_folder(target, ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
             _free(folder, {"method": entry.spec.name, "ipc": mine.ipc, "seed": mine.base_seed})
-    found = []
-    alike = Alike(ctx.reporter.warn)
-    for method_, mine, entry in prepared:
-        made = distil(method_, mine, entry, force=again)
-        alike.look(made)
+    loaded = []
+    same = SameImages(ctx.reporter.warn)
+    for bound in planned:
+        _, mine, entry = bound
+        made = distil(bound, force=again)
+        same.look(made)
         folder = made.path
         if target is not None:
             folder = _set_folder(target, ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
             disk.copy(made.path, folder)
-        found.append(disk.load(folder, ctx.dataset))
-    return found
+        loaded.append(disk.load(folder, ctx.dataset))
+    return loaded
 
 
 def evaluate(
@@ -203,20 +204,12 @@ def evaluate(
     _known(ctx.plugins, "evaluator", evaluators)
     ctx = with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(folder))
     made = _read_set(ctx, folder, text(name, "name"), said)
-    prepared = [
-        prepare_evaluator(replace(ctx, base_seed=base, method=made.plugin.name), one, net, made.ipc)
-        for one in evaluators
-        for net in networks or [""]
-    ]
-    for _, mine, _ in prepared:
-        check_network(mine)
+    ctx = replace(ctx, base_seed=base, method=made.plugin.name)
+    planned = [Measurement.of(ctx, one, net, made.ipc, wished) for one in evaluators for net in networks or [""]]
+    for measurement in planned:
+        check_network(measurement.evaluator.ctx)
     check_writable(target)
-    found = []
-    for evaluator, mine, entry in prepared:
-        count = wished or evaluator.default_repeats
-        record = _evaluate(evaluator, mine, entry, made, repeats=count, force=again)
-        found.append(keep(record, target, ctx.reporter.warn))
-    return found
+    return [measurement.carry_out(made, target, force=again) for measurement in planned]
 
 
 def import_set(

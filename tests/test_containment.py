@@ -76,8 +76,7 @@ def run(ctx, tmp_path, monkeypatch):
 
 
 def distil(run, name="mine"):
-    method, mine, entry = pipeline.prepare_method(run, name, 1, 0)
-    return pipeline.distil(method, mine, entry)
+    return pipeline.distil(pipeline.prepare_method(run, name, 1, 0))
 
 
 def state():
@@ -266,8 +265,7 @@ def test_writing_past_numpy_is_found_and_nothing_is_stored(run):
 
 
 def evaluate(run, made):
-    evaluator, mine, entry = pipeline.prepare_evaluator(run, "judge", "", 1)
-    return pipeline.evaluate(evaluator, mine, entry, made, repeats=1)
+    return pipeline.evaluate(pipeline.prepare_evaluator(run, "judge", "", 1), made, repeats=1)
 
 
 def test_an_evaluator_that_changes_the_set_is_named(run):

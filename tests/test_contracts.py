@@ -17,7 +17,7 @@ from ddbench.plugin.datasets import Dataset, Split, check_ipc
 from ddbench.plugin.images import ArrayImages
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.ranges import doubt
-from ddbench.runtime.context import Context
+from ddbench.runtime.context import Bound, Context
 from ddbench.testing import conformance
 from ddbench.testing.toy import toy_dataset
 
@@ -284,7 +284,7 @@ def test_a_label_type_is_kept_through_the_disk(ctx):
 
     plugins = load_plugins()
     entry = replace(plugins.get("method", "random"), spec=ddbench.MethodSpec("mine", Mine))
-    made = pipeline.distil(Mine(), replace(ctx, _dataset=DATA, ipc=2), entry)
+    made = pipeline.distil(Bound(Mine(), replace(ctx, _dataset=DATA, ipc=2), entry))
     assert made.content.prompts == ("ä",) * 6
     assert made.content.learning_rate == 0.1
 

@@ -130,19 +130,19 @@ def unbuilt(monkeypatch):
 def test_paper_is_the_papers_experiment(ctx, name):
     contamination, beta, size, evaluator, networks, side, _, _ = TABLES[name]
     planned = _planned(ctx, name)
-    assert [one.ctx.base_seed for one in planned] == [0, 1, 2]
+    assert [one.method.ctx.base_seed for one in planned] == [0, 1, 2]
     for one in planned:
-        found = one.ctx.options
+        found = one.method.ctx.options
         assert {key: getattr(found, key) for key in TABLE_1} == TABLE_1
         assert found.gradient_checkpointing is None  # on by the size of Stable Diffusion's U-Net
         assert found.finetune_resolution == side and found.resolution == 512
         assert (found.contamination, found.beta, found.top_k) == (contamination, beta, 30)
         assert (found.guidance_scale, found.strength, found.size) == (10, 0.7, size)
         assert found.negative_prompt == "cartoon, anime, painting" and found.steps == 50
-        assert [m.entry.name for m in one.measurements] == [evaluator] * len(networks)
-        assert tuple(m.ctx.network for m in one.measurements) == networks
+        assert [m.evaluator.entry.name for m in one.measurements] == [evaluator] * len(networks)
+        assert tuple(m.evaluator.ctx.network for m in one.measurements) == networks
         assert {m.repeats for m in one.measurements} == {3 if evaluator == "minimax" else 1}
-        assert all(one.ctx.resolved.sources[key].startswith("Zou et al. 2025") for key in TABLE_1)
+        assert all(one.method.ctx.resolved.sources[key].startswith("Zou et al. 2025") for key in TABLE_1)
 
 
 @pytest.mark.usefixtures("unbuilt")
@@ -150,7 +150,7 @@ def test_paper_is_the_papers_experiment(ctx, name):
 def test_students_of_the_papers_experiment(ctx, name):
     from ddbench_plugins.evaluators import minimax, rded
 
-    for measured in _planned(ctx, name)[0].measurements:
+    for measured in (m.evaluator for m in _planned(ctx, name)[0].measurements):
         options = measured.ctx.options
         if measured.entry.name == "minimax":
             found = minimax.recipe(measured.ctx)
@@ -165,21 +165,23 @@ def test_students_of_the_papers_experiment(ctx, name):
 @pytest.mark.usefixtures("unbuilt")
 def test_released_scripts_train_longer(ctx):
     (one, *_) = _planned(ctx, "tiny-imagenet", "paper+official")
-    found = one.measurements[0].ctx
+    found = one.measurements[0].evaluator.ctx
     assert (found.options.epochs, found.options.factor) == (500, 2)
     assert found.resolved.sources["epochs"].startswith("VLCP 04_evaluation")
-    assert _planned(ctx, "cifar10", "paper+official")[0].measurements[0].ctx.options.factor == 1
+    assert _planned(ctx, "cifar10", "paper+official")[0].measurements[0].evaluator.ctx.options.factor == 1
     (other, *_) = _planned(ctx, "tiny-imagenet", "paper+official", ["rded"], "random")
-    assert (other.measurements[0].ctx.options.epochs, other.measurements[0].ctx.options.factor) == (300, 1)
+    theirs = other.measurements[0].evaluator.ctx.options
+    assert (theirs.epochs, theirs.factor) == (300, 1)
 
 
 @pytest.mark.usefixtures("unbuilt")
 def test_what_the_command_says_wins(ctx):
     (one,) = _planned(ctx, "imagewoof", evaluators=["minimax"], networks=["convnet-6"], seeds=[7], repeats=2)
-    assert one.ctx.base_seed == 7
-    assert [(m.ctx.network, m.repeats) for m in one.measurements] == [("convnet-6", 2)]
+    assert one.method.ctx.base_seed == 7
+    assert [(m.evaluator.ctx.network, m.repeats) for m in one.measurements] == [("convnet-6", 2)]
     (one, *_) = _planned(ctx, "imagewoof", evaluators=["rded"])
-    assert [m.ctx.network for m in one.measurements] == ["modified-resnet-18"]  # the preset's networks are minimax's
+    networks = [m.evaluator.ctx.network for m in one.measurements]
+    assert networks == ["modified-resnet-18"]  # those of the preset are minimax's
 
 
 @pytest.mark.usefixtures("unbuilt")

@@ -12,7 +12,7 @@ from records import make
 
 from ddbench import cli
 from ddbench.errors import DataError, UsageError
-from ddbench.experiment import jobs, study
+from ddbench.experiment import jobs, setup, study
 from ddbench.figures import sweeps
 from ddbench.plugin.manager import load_plugins
 from ddbench.runtime.progress import Reporter
@@ -46,6 +46,10 @@ def write(tmp_path, monkeypatch):
 
 def invoke(*arguments):
     return CliRunner().invoke(cli.group, ["run", *map(str, arguments)], catch_exceptions=False)
+
+
+def expanded(content):
+    return jobs.expand(content, setup.context(content.plugins))
 
 
 def test_blocks_share_the_keys_above_them_and_add_their_own(write):
@@ -167,7 +171,7 @@ def test_a_mistake_anywhere_stops_all_before_anything_runs(write, tmp_path, text
 
 
 def test_all_axes_make_cells_and_a_value_that_is_the_default_makes_none(write):
-    found = jobs.expand(
+    found = expanded(
         study.read(
             write(
                 """
@@ -293,7 +297,7 @@ def test_what_failed_is_told_even_where_boards_cannot_be_written(write, tmp_path
 
 
 def test_the_first_error_is_raised_where_a_traceback_is_wanted(write):
-    found = jobs.expand(study.read(write("option.method.fail = true")))
+    found = expanded(study.read(write("option.method.fail = true")))
     with pytest.raises(Exception, match="on purpose"):
         list(jobs.run(found.jobs, Path("registry"), Reporter(), stop=True))
 
@@ -363,7 +367,7 @@ def test_shipped_studies_name_what_there_is(path):
 
 
 def test_the_ablation_covers_every_part_on_the_digits():
-    found = jobs.expand(study.read(ROOT / "leaderboards" / "studies" / "vlcp-ablation.toml", {"seed": [0]}))
+    found = expanded(study.read(ROOT / "leaderboards" / "studies" / "vlcp-ablation.toml", {"seed": [0]}))
     names = {job.name for job in found.jobs}
     assert {"VLCP", "label text", "no fine-tuning", "LOF 0.1", "strength 0.3", "guidance 4.0", "k 5"} <= names
     assert ("no LOF", "VLCP") in found.same and ("strength 0.7", "VLCP") in found.same

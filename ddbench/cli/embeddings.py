@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from ddbench.plugin.datasets import Dataset
     from ddbench.plugin.embedding import Embedding
-    from ddbench.runtime.context import Context
+    from ddbench.runtime.context import Bound
     from ddbench.sets.made import Distilled
 
 
@@ -29,31 +29,30 @@ class Seen:
         title: method, data set and budget in words.
         seed: of distillation.
         data: the data set.
-        ctx: the method's context.
-        force: whether the distilled set is to be made anew.
+        method: bound to its context.
+        force: whether the distilled set is made again.
     """
 
     title: str
     seed: int
     data: Dataset
-    ctx: Context
+    method: Bound[Any]
     force: bool
-    _method: Any
-    _entry: Any
 
     def embedding(self, label: int) -> Embedding | None:
         """Return one class's points and prototypes; None of a method that does not say."""
         from ddbench.plugin.manager import plugin_errors
 
-        with plugin_errors(self._entry):
-            found: Embedding | None = self._method.embedding(self.ctx, label)
-        return found
+        method, ctx, entry = self.method
+        with plugin_errors(entry):
+            points: Embedding | None = method.embedding(ctx, label)
+        return points
 
     def distilled(self) -> Distilled:
         """Return the distilled set, from the store where it is there and not forced."""
         from ddbench.experiment import pipeline
 
-        return pipeline.distil(self._method, self.ctx, self._entry, force=self.force)
+        return pipeline.distil(self.method, force=self.force)
 
     def members(self, label: int, most: int, side: int) -> list[NDArray[np.uint8]]:
         """Return, for each distilled image of a class, the training images nearest to the centre of its cluster.
@@ -65,7 +64,7 @@ class Seen:
         """
         if (content := self.embedding(label)) is None:
             raise UsageError(
-                f"{self._entry.name} does not say which training images its prototypes stand for.",
+                f"{self.method.entry.name} does not say which training images its prototypes stand for.",
                 hint="Leave out --members, or choose a method with clusters, such as vlcp.",
             )
         rows = self.data.train.of_class(label)
@@ -74,7 +73,7 @@ class Seen:
             self.data.train.images.batch(rows[nearest(content, cluster, most)].tolist(), side)
             for cluster in range(clusters)
         ]
-        count = self.ctx.ipc or clusters
+        count = self.method.ctx.ipc or clusters
         return [found[image * clusters // count] for image in range(count)]
 
 
@@ -119,9 +118,9 @@ def prepare(what: str, values: Mapping[str, Any]) -> Seen:
             hint="Give the options that the data had, such as -o data.size=128, or the files of then.",
         )
     ctx = replace(ctx, _dataset=data)
-    method, mine, entry = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
-    budget = "" if mine.ipc is None else f", IPC {mine.ipc}"
-    return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, mine, force, method, entry)
+    method = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
+    budget = "" if method.ctx.ipc is None else f", IPC {method.ctx.ipc}"
+    return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, method, force)
 
 
 def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

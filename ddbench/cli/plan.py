@@ -43,22 +43,15 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 def show(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
     """Print the plan of a study or of the options of a command; return the exit code."""
     from ddbench.cli import study as studies
-    from ddbench.cli.run import read_study
+    from ddbench.cli.run import base, read_study
     from ddbench.errors import ModelError
     from ddbench.experiment import jobs
     from ddbench.experiment.dry_run import outlook
     from ddbench.runtime.progress import QuietReporter
 
     content = read_study(context, study, values)
-    found = jobs.expand(
-        content,
-        plugins=values["plugins"],
-        device=values["device"],
-        precision=values["precision"],
-        offline=True,  # a plan fetches nothing
-        reporter=QuietReporter(),
-        rehearse=True,
-    )
+    shared = {**common.common_arguments(values), "offline": True, "reporter": QuietReporter()}  # a plan fetches nothing
+    found = jobs.expand(content, base(content, shared), rehearse=True)
     studies.check_boards(content, found)
     click.echo(click.style("cells", bold=True))
     if found.jobs or not found.failures:
@@ -129,7 +122,7 @@ def _data(found: Expansion) -> None:
     from ddbench.experiment.rehearsal import NotYet
 
     click.echo(click.style("\ndata", bold=True))
-    there = {job.planned.ctx.dataset.name: job.planned.ctx.dataset for job in found.jobs}
+    there = {job.planned.method.ctx.dataset.name: job.planned.method.ctx.dataset for job in found.jobs}
     for name, data in there.items():
         images = f"{len(data.train):,} training and {len(data.test):,} test images"
         click.echo(f"  here     {name}: {images} at {data.image_size}×{data.image_size}")

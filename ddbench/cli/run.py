@@ -15,8 +15,11 @@ from ddbench.cli import common
 from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench.experiment.study import Study
     from ddbench.results.schema import Record
+    from ddbench.runtime.context import Context
 
 
 experiment_options = common.decorate(
@@ -67,31 +70,11 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
         from ddbench.cli import plan
 
         context.exit(plan.show(context, study, values))
-    if study:
-        context.exit(several(context, study, values))
     for name in ("method", "evaluator"):
-        if not values[name] and not (name == "evaluator" and values["preset"]):  # a preset may name its evaluator
+        if not (study or values[name] or (name == "evaluator" and values["preset"])):  # a preset may name its evaluator
             parameter = next(each for each in context.command.params if each.name == name)
             raise click.MissingParameter(ctx=context, param=parameter)
-    from ddbench import api
-
-    started = time.time()
-    shared = common.common_arguments(values)
-    found: list[Record] = []
-    for dataset in common.check_datasets(values):
-        found += api.run(
-            values["method"],
-            values["evaluator"] or (),
-            dataset=dataset,
-            ipc=values["ipc"],
-            network=values["network"] or "",
-            seed=values["seed"] or (),
-            evaluation_seed=values["evaluation_seed"],
-            repeats=values["repeats"],
-            registry=values["registry"],
-            **shared,
-        )
-    show(found, Path(values["registry"]), started)
+    context.exit(execute(context, study, values))
 
 
 def read_study(context: click.Context, study: str | None, values: dict[str, Any]) -> Study:
@@ -108,20 +91,36 @@ def read_study(context: click.Context, study: str | None, values: dict[str, Any]
     return content
 
 
-def several(context: click.Context, study: str, values: dict[str, Any]) -> int:
-    """Run a study and return the exit code."""
+def base(study: Study, shared: Mapping[str, Any]) -> Context:
+    """Return the context that the cells of a study share: plugins, machine, store."""
+    from ddbench.experiment import setup
+
+    machine = {key: shared[key] for key in ("device", "precision", "offline", "reporter")}
+    return setup.context([*study.plugins, *shared["plugins"]], **machine)
+
+
+def execute(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
+    """Run a study, or the one block that a command means, and return the exit code."""
     from ddbench.cli import study as studies
     from ddbench.experiment import jobs
+    from ddbench.results.schema import Record
 
+    started = time.time()
     content = read_study(context, study, values)
     shared = common.common_arguments(values)
-    reporter, force = shared["reporter"], shared.pop("force")
-    found = jobs.expand(content, **{key: value for key, value in shared.items() if key not in ("preset", "options")})
-    studies.check_boards(content, found)
+    reporter, force, registry = shared["reporter"], shared["force"], Path(values["registry"])
+    expansion = jobs.expand(content, base(content, shared))
+    if not study:  # the first error ends a command, and what was finished before is kept
+        for failure in expansion.failures:
+            raise failure.error
+        done = jobs.run(expansion.jobs, registry.absolute(), reporter, force=force, stop=True)
+        show([record for record in done if isinstance(record, Record)], registry, started)
+        return 0
+    studies.check_boards(content, expansion)
     return studies.carry_out(
         content,
-        found,
-        Path(values["registry"]),
+        expansion,
+        registry,
         out=Path(values["out"]) if values["out"] else content.path.with_suffix(""),
         reporter=reporter,
         again=shlex.join(["ddbench", *sys.argv[1:]]),

@@ -17,7 +17,7 @@ from ddbench.experiment.rehearsal import DONE, RESUMABLE, TO_DO, NotYet, Rehears
 from ddbench.plugin.contracts import DistilledSet, Protocol
 from ddbench.plugin.manager import plugin_errors
 from ddbench.plugin.stages import Effort, Stage, Weights
-from ddbench.runtime.context import Context
+from ddbench.runtime.context import Bound, Context
 from ddbench.runtime.estimates import Estimate, History
 from ddbench.sets.made import Distilled
 
@@ -102,7 +102,7 @@ def outlook(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> Outlook:
     known: dict[int, tuple[Distilled | None, str]] = {}
     for job in jobs:
         planned = job.planned
-        history = History(planned.ctx.store, planned.ctx.machine)
+        history = History(planned.method.ctx.store, planned.method.ctx.machine)
         if id(planned) not in known:
             lines, weights, made = _set(planned, history)
             found.add(lines, weights)
@@ -116,13 +116,13 @@ def outlook(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> Outlook:
 
 def _set(planned: Planned, history: History) -> tuple[list[Line], list[Weights], Distilled | None]:
     """Return the stages of a distillation, its models, and the set if it is there."""
-    ctx, method, entry = planned.ctx, planned.method, planned.entry
+    method, ctx, entry = planned.method
     assert isinstance(ctx, Rehearsal)
     ctx = replace(ctx, seen=[])
     with plugin_errors(entry):
         weights = list(method.weights(ctx))
     lacking = next((each.source for each in weights if not each.here), "")
-    made, reason = _tried(partial(distil, method, ctx, entry))
+    made, reason = _tried(partial(distil, Bound(method, ctx, entry)))
     stages: list[Stage] = []
     if made is None:
         with plugin_errors(entry):
@@ -158,13 +158,13 @@ def _measured(
     planned: Planned, measurement: Measurement, made: Distilled | None, why: str, history: History
 ) -> tuple[list[Line], list[Weights]]:
     """Return the stages of an evaluation and its models."""
-    ctx, evaluator, entry = measurement.ctx, measurement.evaluator, measurement.entry
+    evaluator, ctx, entry = measurement.evaluator
     assert isinstance(ctx, Rehearsal)
     ctx = replace(ctx, seen=[])
     with plugin_errors(entry):
         weights = list(evaluator.weights(ctx))
     lacking = next((each.source for each in weights if not each.here), "")
-    content = made.content if made else _black(planned.ctx)
+    content = made.content if made else _black(planned.method.ctx)
 
     def ask() -> Protocol:
         with plugin_errors(entry):
@@ -173,7 +173,7 @@ def _measured(
     protocol, reason = (None, f"needs {lacking}, which is not here") if lacking else _tried(ask)
     if made is not None and protocol is not None:
         for repeat in range(measurement.repeats):
-            _tried(partial(train_student, evaluator, ctx, entry, made, protocol, repeat))
+            _tried(partial(train_student, Bound(evaluator, ctx, entry), made, protocol, repeat))
     of = f"{entry.name} on {ctx.network}"
     lines = [_seen(each, of, None, history) for each in ctx.seen]
     students = sum(each.name == STUDENT for each in ctx.seen)

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.experiment import setup
 from ddbench.experiment.pipeline import load_dataset
-from ddbench.experiment.planning import Alike, Measurement, Planned, plan
+from ddbench.experiment.planning import Measurement, Planned, SameImages, plan
 from ddbench.experiment.rehearsal import NotYet, Rehearsal
 from ddbench.experiment.study import Block, Study
 from ddbench.files.writing import check_writable
@@ -102,27 +102,21 @@ class Expansion:
 
 def expand(
     study: Study,
+    base: Context,
     *,
-    plugins: Sequence[str | Path] = (),
-    device: str = "auto",
-    precision: str = "auto",
-    offline: bool = False,
-    reporter: Reporter | None = None,
     rehearse: bool = False,
 ) -> Expansion:
     """Resolve every cell of a study; two that only say the same in other words are one.
 
     Args:
         study: as read.
-        plugins: plugin files besides the study's own.
-        device, precision, offline, reporter: as for :func:`ddbench.run`.
+        base: with the plugins of the study, machine and store; preset and options are those of the blocks.
         rehearse: nothing is to be run: data that are not decoded yet are failures.
 
     Raises:
         UsageError: a name, an option or a combination that does not exist; nothing has run by then.
         PluginError: a plugin is broken.
     """
-    base = setup.context([*study.plugins, *plugins], "", None, device, precision, offline, reporter)
     base = Rehearsal.of(base) if rehearse else base
     parts = list(_parts(study, base))
     found = Expansion()
@@ -147,9 +141,9 @@ def expand(
                     repeats=block.repeats,
                 )
             except UsageError as error:
-                raise UsageError(f"{where}: {error}", hint=error.hint) from error
-            several = len({one.entry.name for one in planned}) > 1
-            for one, measurement in ((each, under) for each in planned for under in each.measurements):
+                raise _placed(error, where) from error
+            several = len({one.method.entry.name for one in planned}) > 1
+            for one, measurement in ((its, under) for its in planned for under in its.measurements):
                 cell = one.cell(measurement)
                 called = f"{name} ({cell.method.name})" if name and several else name
                 job = Job(one, measurement, cell, record_key(cell, ctx.machine.numerics()), called)
@@ -182,8 +176,13 @@ def _parts(study: Study, base: Context) -> Iterator[tuple[str, Block, str, Conte
                 ctx = replace(base, preset=preset, explicit=setup.scoped(options, base.plugins))
                 found.append((where, block, name, ctx))
         except UsageError as error:
-            raise UsageError(f"{where}: {error}", hint=error.hint) from error
+            raise _placed(error, where) from error
     yield from found
+
+
+def _placed(error: UsageError, where: str) -> UsageError:
+    """Return a mistake with the place in the study; a command has none."""
+    return UsageError(f"{where}: {error}" if where else str(error), hint=error.hint)
 
 
 def _load(ctx: Context, name: str, loaded: dict[str, Context | DataError]) -> Context | DataError:
@@ -227,13 +226,13 @@ def run(
     check_writable(registry)
     current: Planned | None = None
     made: Distilled | Exception = RuntimeError("nothing to distil")
-    alike = Alike(reporter.warn)
+    seen = SameImages(reporter.warn)
     for number, job in enumerate(jobs, 1):
         reporter.log(f"[{number}/{len(jobs)}] {job.title}")
         if job.planned is not current:
             current, made = job.planned, _tried(partial(job.planned.distil, force=force), stop)
             if isinstance(made, Distilled):
-                alike.look(made)
+                seen.look(made)
         result: Record | Exception
         if isinstance(made, Exception):
             result = made

@@ -37,7 +37,7 @@ from ddbench.results.schema import (
     result_digest,
 )
 from ddbench.runtime import environment
-from ddbench.runtime.context import Context, unfit_network
+from ddbench.runtime.context import Bound, Context, unfit_network
 from ddbench.runtime.store import Done, Step
 from ddbench.sets import folder as disk
 from ddbench.sets.made import Distilled
@@ -62,7 +62,7 @@ def load_dataset(ctx: Context, name: str) -> Dataset:
     return dataset
 
 
-def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple[Distiller, Context, Entry]:
+def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> Bound[Distiller]:
     """Resolve a method and its options without running anything.
 
     Raises:
@@ -81,18 +81,19 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> tuple
         )
     budget = ipc if method.needs_ipc else None
     mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
-    return method, mine.with_options_of(method, entry), entry
+    return Bound(method, mine.with_options_of(method, entry), entry)
 
 
-def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False) -> Distilled:
+def distil(bound: Bound[Distiller], *, force: bool = False) -> Distilled:
     """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
+    method, ctx, entry = bound
     plugin = plugin_part(ctx, entry)
     shrunk = _shrunk("method", ctx)
     inputs = dependencies.artifact(method, ctx, entry, disk.FORMAT)
 
     def build(step: Step) -> None:
         with plugin_errors(entry), untouched(ctx.dataset, f"Method {plugin.name} of {entry.owner}"):
-            result = method.distill(replace(ctx, checkpoint=step, _keep=partial(_keep, method, ctx, entry, step)))
+            result = method.distill(replace(ctx, checkpoint=step, _keep=partial(_keep, bound, step)))
             if not isinstance(result, DistilledSet):
                 raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
             result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
@@ -123,15 +124,14 @@ def distil(method: Distiller, ctx: Context, entry: Entry, *, force: bool = False
 
 
 def _keep(
-    method: Distiller,
-    ctx: Context,
-    entry: Entry,
+    bound: Bound[Distiller],
     step: Step,
     name: str,
     distilled: DistilledSet,
     options: Mapping[str, Any],
 ) -> None:
     """Save a snapshot as what it is: the result of a run with other options."""
+    method, ctx, entry = bound
     scope = f"method/{entry.spec.name.rstrip(':')}"
     explicit = {**ctx.explicit, scope: {**ctx.explicit.get(scope, {}), **options}}
     other = replace(ctx, explicit=explicit).with_options_of(method, entry)
@@ -149,7 +149,7 @@ def _about(ctx: Context, entry: Entry) -> dict[str, Any]:
     }
 
 
-def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) -> tuple[Evaluator, Context, Entry]:
+def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) -> Bound[Evaluator]:
     """Resolve an evaluator, the network under test and the options, without running anything.
 
     Raises:
@@ -170,7 +170,7 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
     else:
         network = NO_NETWORK
     mine = replace(ctx, ipc=ipc, network=network, ledger=[])
-    return evaluator, mine.with_options_of(evaluator, entry), entry
+    return Bound(evaluator, mine.with_options_of(evaluator, entry), entry)
 
 
 @contextlib.contextmanager
@@ -224,13 +224,12 @@ def check_network(ctx: Context) -> None:
     ctx.store.build("network", inputs, build)
 
 
-def evaluate(
-    evaluator: Evaluator, ctx: Context, entry: Entry, made: Distilled, *, repeats: int, force: bool = False
-) -> Record:
+def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: bool = False) -> Record:
     """Train and test ``repeats`` networks on a distilled set.
 
     Every repeat is a cached step of its own, so that more repeats extend a record.
     """
+    evaluator, ctx, entry = bound
     plugin = plugin_part(ctx, entry)
     with plugin_errors(entry):
         protocol = evaluator.protocol(ctx, made.content)
@@ -238,7 +237,7 @@ def evaluate(
             raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
         protocol.check(plugin.name, ctx.network)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
-    students = [train_student(evaluator, ctx, entry, made, protocol, repeat, force) for repeat in range(repeats)]
+    students = [train_student(bound, made, protocol, repeat, force) for repeat in range(repeats)]
     inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
     own = [*(student.cost() for student in students), *(used for key, used in inner.items() if key not in shared)]
     record = _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
@@ -253,15 +252,10 @@ def evaluate(
 
 
 def train_student(
-    evaluator: Evaluator,
-    ctx: Context,
-    entry: Entry,
-    made: Distilled,
-    protocol: Protocol,
-    repeat: int,
-    force: bool = False,
+    bound: Bound[Evaluator], made: Distilled, protocol: Protocol, repeat: int, force: bool = False
 ) -> Done:
     """Train and test one network, or find it finished."""
+    evaluator, ctx, entry = bound
     name = entry.spec.name
     inputs = dependencies.student(evaluator, ctx, entry, made.content, made.digest, protocol, repeat)
 

@@ -1,8 +1,8 @@
-"""Which cells a call means: everything is resolved before anything runs, so that a typo costs no hours."""
+"""Which sets a block of cells means and what is measured on them: everything is resolved before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,14 @@ from ddbench.experiment.dependencies import cell, plugin_part
 from ddbench.experiment.pipeline import check_network, distil, evaluate, prepare_evaluator, prepare_method
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.interfaces import Distiller, Evaluator
-from ddbench.plugin.manager import Entry
 from ddbench.results import labels
 from ddbench.results.exchange import keep
 from ddbench.results.schema import Cell, Record
-from ddbench.runtime.context import Context
+from ddbench.runtime.context import Bound, Context
 from ddbench.sets.made import Distilled
 
 
-class Alike:
+class SameImages:
     """Tells of distilled sets that have the same images as one before, as soon as they are made."""
 
     def __init__(self, warn: Callable[[str], None]) -> None:
@@ -38,37 +37,60 @@ class Alike:
 
 @dataclass(frozen=True)
 class Measurement:
-    """An evaluator with the network under test, its options and the number of networks to train."""
+    """An evaluator, bound to the network under test and its options, and the number of networks to train."""
 
-    evaluator: Evaluator
-    ctx: Context
-    entry: Entry
+    evaluator: Bound[Evaluator]
     repeats: int
+
+    @classmethod
+    def of(cls, ctx: Context, evaluator: str, network: str, ipc: int | None, repeats: int | None) -> Measurement:
+        """Resolve an evaluator by name; its own number of repeats when None."""
+        bound = prepare_evaluator(ctx, evaluator, network, ipc)
+        return cls(bound, repeats or bound.plugin.default_repeats)
 
     def carry_out(self, made: Distilled, registry: Path, *, force: bool = False) -> Record:
         """Measure a distilled set, write the record and return what the registry holds then."""
-        record = evaluate(self.evaluator, self.ctx, self.entry, made, repeats=self.repeats, force=force)
-        return keep(record, registry, self.ctx.reporter.warn)
+        record = evaluate(self.evaluator, made, repeats=self.repeats, force=force)
+        return keep(record, registry, self.evaluator.ctx.reporter.warn)
 
 
 @dataclass(frozen=True)
 class Planned:
     """A set to distil, and what to measure on it: one record each."""
 
-    method: Distiller
-    ctx: Context
-    entry: Entry
+    method: Bound[Distiller]
     measurements: tuple[Measurement, ...]
 
     def distil(self, *, force: bool = False) -> Distilled:
         """Distil, or reuse what is finished."""
-        return distil(self.method, self.ctx, self.entry, force=force)
+        return distil(self.method, force=force)
 
     def cell(self, measurement: Measurement) -> Cell:
         """Return the cell of a record that is still to be made."""
-        method = plugin_part(self.ctx, self.entry)
-        evaluator = plugin_part(measurement.ctx, measurement.entry)
-        return cell(measurement.ctx, method, evaluator, ipc=self.ctx.ipc, seed=self.ctx.base_seed)
+        _, ctx, entry = self.method
+        _, measured, its = measurement.evaluator
+        return cell(measured, plugin_part(ctx, entry), plugin_part(measured, its), ipc=ctx.ipc, seed=ctx.base_seed)
+
+
+def sets(ctx: Context, methods: Sequence[str], budgets: Sequence[int], seeds: Sequence[int]) -> list[Bound[Distiller]]:
+    """Resolve every method at every budget and seed; those that keep the whole training set stand once.
+
+    Args:
+        ctx: with a data set, options and preset.
+        methods: their names.
+        budgets: images per class.
+        seeds: distillation seeds; those of the method's preset, else 0, when empty.
+
+    Raises:
+        UsageError: a name, an option or an IPC that does not exist or does not fit the data.
+    """
+    bound = [
+        prepare_method(ctx, name, count, seed)
+        for name in methods
+        for count in budgets
+        for seed in seeds or several(_preset_seed(ctx, name, count))
+    ]
+    return list({(one.entry.name, one.ctx.ipc, one.ctx.base_seed): one for one in bound}.values())
 
 
 def plan(
@@ -93,47 +115,35 @@ def plan(
         evaluation_seed: base of the students' seeds.
         repeats: networks trained per distilled set; the evaluator's default when None.
 
-    What is left open (no evaluators, networks or seeds, no number of repeats) is what the method's preset says of its
-    experiment; its networks and repeats are those of the evaluator that it names.
+    What is left open (no evaluators, networks or seeds, no number of repeats) is what the method's preset specifies for
+    its experiment; its networks and repeats are those of the evaluator that it names.
 
     Raises:
         UsageError: a name, an option, an IPC or a network that does not exist or does not fit the data.
     """
-    prepared = {}
-    for name in methods:
-        for count in budgets:
-            for seed in seeds or several(preset_says(ctx, name, count, "seed") or 0):
-                method, mine, entry = prepare_method(ctx, name, count, seed)
-                prepared[name, mine.ipc, mine.base_seed] = method, mine, entry
-    found = []
-    for method, mine, entry in prepared.values():
-        theirs = {key: value for key, (value, _) in mine.resolved.experiment.items()}
-        named = theirs.get("eval", "")
-        if not (evaluators or named):
+    planned = []
+    for method in sets(ctx, methods, budgets, seeds):
+        _, mine, entry = method
+        preset = {key: value for key, (value, _) in mine.resolved.experiment.items()}
+        own = preset.get("eval", "")
+        if not (evaluators or own):
             raise UsageError(
                 f"No evaluator is named, and the preset {ctx.preset} of {entry.name} has none for {ctx.dataset.name}.",
                 hint="Name one with --eval; `ddbench list evaluators` lists them.",
             )
+        measured = replace(ctx, base_seed=evaluation_seed, method=entry.spec.name)
         measurements: dict[tuple[str, str], Measurement] = {}  # one of an evaluator that trains no network
-        for evaluator in evaluators or [named]:
-            own = theirs if evaluator == named else {}
-            for network in networks or several(own.get("network", "")):
-                measured = replace(ctx, base_seed=evaluation_seed, method=entry.spec.name)
-                trained = repeats or own.get("repeats")
-                one = _measurement(measured, evaluator, network, mine.ipc or budgets[0], trained)
-                measurements.setdefault((evaluator, one.ctx.network), one)
-        found.append(Planned(method, mine, entry, tuple(measurements.values())))
-    tried = {each.ctx.network: each.ctx for one in found for each in one.measurements}
-    for each in tried.values():
-        check_network(each)
-    return found
-
-
-def preset_says(ctx: Context, method: str, ipc: int | None, key: str) -> Any:
-    """Return what a method's preset says of its experiment, or None."""
-    _, mine, _ = prepare_method(ctx, method, ipc, 0)
-    value, _ = mine.resolved.experiment.get(key, (None, ""))
-    return value
+        for evaluator in evaluators or [own]:
+            usual = preset if evaluator == own else {}
+            for network in networks or several(usual.get("network", "")):
+                count = repeats or usual.get("repeats")
+                one = Measurement.of(measured, evaluator, network, mine.ipc or budgets[0], count)
+                measurements.setdefault((evaluator, one.evaluator.ctx.network), one)
+        planned.append(Planned(method, tuple(measurements.values())))
+    contexts = [measurement.evaluator.ctx for one in planned for measurement in one.measurements]
+    for tried in {measured.network: measured for measured in contexts}.values():
+        check_network(tried)
+    return planned
 
 
 def several(value: Any) -> list[Any]:
@@ -141,17 +151,6 @@ def several(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 
-def _measurement(ctx: Context, name: str, network: str, ipc: int, repeats: int | None) -> Measurement:
-    evaluator, mine, entry = prepare_evaluator(ctx, name, network, ipc)
-    return Measurement(evaluator, mine, entry, repeats or evaluator.default_repeats)
-
-
-def carry_out(planned: Iterable[Planned], registry: Path, *, force: bool = False) -> Iterator[Record]:
-    """Distil and measure one after the other; the first error ends it, and what was finished before is kept."""
-    alike: Alike | None = None
-    for one in planned:
-        made = one.distil(force=force)
-        alike = alike or Alike(one.ctx.reporter.warn)
-        alike.look(made)
-        for measurement in one.measurements:
-            yield measurement.carry_out(made, registry, force=force)
+def _preset_seed(ctx: Context, method: str, ipc: int) -> Any:
+    seed, _ = prepare_method(ctx, method, ipc, 0).ctx.resolved.experiment.get("seed", (0, ""))
+    return seed or 0

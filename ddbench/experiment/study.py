@@ -21,7 +21,7 @@ def _several(value: Any) -> Any:
     """Let one value stand for a list of one, and a text for a comma list, as on the command line."""
     if isinstance(value, str):
         return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
-    several = value if isinstance(value, list) else [value]
+    several = value if isinstance(value, list | tuple) else [value]
     return tuple(each for place, each in enumerate(several) if each not in several[:place])
 
 
@@ -36,7 +36,9 @@ class Block(BaseModel):
     of its own. ``label`` is what the cells are called in tables.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=lambda name: name.replace("_", "-"))
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, populate_by_name=True, alias_generator=lambda name: name.replace("_", "-")
+    )
 
     label: str = ""
     method: Names = ()
@@ -190,4 +192,9 @@ def _known(content: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
 
 def of_command(given: Mapping[str, Any]) -> Study:
     """Return what the options of a command mean without a file: a study of one block."""
-    return Study(Path(), "ddbench run", (_block([given], "the command"),))
+    return command(_block([given], "the command"))
+
+
+def command(block: Block) -> Study:
+    """Return a study without a file, of one block."""
+    return Study(Path(), "", (block,))

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from ddbench.plugin.interfaces import Plugin
     from ddbench.plugin.stages import Effort
     from ddbench.runtime.progress import Advance, Reporter
+
+
+P = TypeVar("P")
 
 
 @dataclass
@@ -246,11 +249,11 @@ class Context:
             }
         return facts
 
-    def use(self, kind: str, name: str) -> tuple[Plugin, Context, Entry]:
-        """Return another plugin (e.g. a captioner), a context with *its* options, and its registry entry."""
+    def use(self, kind: str, name: str) -> Bound[Any]:
+        """Return another plugin (e.g. a captioner) bound to a context with *its* options."""
         entry = self.plugins.get(kind, name)
         plugin = load_plugin(entry)
-        return plugin, self.with_options_of(plugin, entry), entry
+        return Bound(plugin, self.with_options_of(plugin, entry), entry)
 
     def with_options_of(self, plugin: Plugin, entry: Entry, **facts: Any) -> Context:
         """Return this context with the resolved options of ``plugin``; ``facts`` add to :meth:`situation`.
@@ -295,6 +298,20 @@ class Context:
                 )
             except ValueError as error:
                 raise unfit_network(self.dataset, name or self.network, error) from error
+
+
+class Bound(NamedTuple, Generic[P]):
+    """A plugin with what it works in.
+
+    Attributes:
+        plugin: an instance.
+        ctx: with its options.
+        entry: what it is registered as, and by whom.
+    """
+
+    plugin: P
+    ctx: Context
+    entry: Entry
 
 
 def unfit_network(dataset: Dataset, network: str, error: Exception) -> UsageError:

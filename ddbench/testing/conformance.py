@@ -62,7 +62,7 @@ def check_method(
     with Bench(method, MethodSpec, options, data, plugins) as bench:
 
         def distil(seed: int, data: Dataset) -> Distilled:
-            return bench.run(lambda ctx: pipeline.distil(*pipeline.prepare_method(ctx, bench.name, ipc, seed)), data)
+            return bench.run(lambda ctx: pipeline.distil(pipeline.prepare_method(ctx, bench.name, ipc, seed)), data)
 
         bench.check_options()
         first = distil(0, data)
@@ -106,8 +106,8 @@ def check_evaluator(
 
         def score(space: str) -> Record:
             def evaluate(ctx: Context) -> Record:
-                found, mine, entry = pipeline.prepare_evaluator(ctx, bench.name, network, ipc)
-                return pipeline.evaluate(found, mine, entry, _selection(data, ipc, space), repeats=2)
+                bound = pipeline.prepare_evaluator(ctx, bench.name, network, ipc)
+                return pipeline.evaluate(bound, _selection(data, ipc, space), repeats=2)
 
             return bench.run(evaluate, data)
 

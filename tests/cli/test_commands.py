@@ -35,29 +35,33 @@ def test_option_pairs():
             common.parse_options([wrong])
 
 
-def test_run_passes_everything_on_and_shows_the_table(here, monkeypatch):
-    seen = {}
+@pytest.fixture
+def blocks(monkeypatch):
+    """What the command asks for, instead of running it."""
+    from ddbench.experiment import jobs
 
-    def fake(method, evaluator, **arguments):
-        seen.update(method=method, evaluator=evaluator, **arguments)
-        return [make("random", (0.5,)), make("vlcp", (0.6,))]
+    asked = []
+    monkeypatch.setattr(jobs, "expand", lambda study, base: asked.extend(study.blocks) or jobs.Expansion())
+    monkeypatch.setattr(jobs, "run", lambda *_, **__: [make("random", (0.5,)), make("vlcp", (0.6,))])
+    return asked
 
-    monkeypatch.setattr(api, "run", fake)
+
+def test_run_passes_everything_on_and_shows_the_table(here, blocks):
     line = "run -m random,vlcp -e rded --ipc 1,10 --seed 0,1 --repeats 2 --preset paper -o eval.epochs=3 -q"
     result = invoke(*line.split())
-    assert seen["method"] == ["random", "vlcp"] and seen["ipc"] == [1, 10] and seen["seed"] == [0, 1]
-    assert seen["options"] == {"eval": {"epochs": "3"}} and seen["dataset"] == "" and seen["repeats"] == 2
+    (block,) = blocks
+    assert block.method == ("random", "vlcp") and block.ipc == (1, 10) and block.seed == (0, 1)
+    assert block.option == {"eval": {"epochs": "3"}} and block.dataset == ("",) and block.repeats == 2
     assert "60.0" in result.stdout and "± 0.0" not in result.stdout
     assert "registry/results/digits/vlcp/" in result.stdout
 
 
-def test_a_list_may_be_given_in_parts(here, monkeypatch):
-    seen = {}
-    monkeypatch.setattr(api, "run", lambda *names, **arguments: seen.update(arguments, names=names) or [make()])
+def test_a_list_may_be_given_in_parts(here, blocks):
     line = "run -m random -m vlcp,random -e rded --ipc 1 --ipc 50,10 -n lenet -n alexnet"
     invoke(*line.split())
-    assert seen["names"] == (["random", "vlcp"], ["rded"])
-    assert seen["ipc"] == [1, 50, 10] and seen["network"] == ["lenet", "alexnet"]
+    (block,) = blocks
+    assert block.method == ("random", "vlcp") and block.eval == ("rded",)
+    assert block.ipc == (1, 50, 10) and block.network == ("lenet", "alexnet")
     assert CliRunner().invoke(cli.group, ["run", "-m", "random", "-e", "rded", "--ipc", "1", "--ipc", "x"]).exit_code
 
 
@@ -78,15 +82,15 @@ def test_what_was_there_before_the_start_is_called_reused(tmp_path, monkeypatch)
     assert reused([record], now - 200) == ""
 
 
-def test_several_data_sets_are_run_in_turn(here, monkeypatch):
-    seen = []
-    monkeypatch.setattr(api, "run", lambda *_, dataset, **__: seen.append(dataset) or [make()])
+def test_several_data_sets_are_one_block(here, blocks):
     invoke("run", "-m", "random", "-e", "rded", "-d", "digits,cifar10")
-    assert seen == ["digits", "cifar10"]
+    assert blocks[0].dataset == ("digits", "cifar10")
 
 
 def test_a_typo_in_the_last_data_set_is_found_before_the_first_is_run(here, monkeypatch):
-    monkeypatch.setattr(api, "run", lambda *_, **__: pytest.fail("it ran"))
+    from ddbench.experiment import jobs
+
+    monkeypatch.setattr(jobs, "run", lambda *_, **__: pytest.fail("it ran"))
     with pytest.raises(UsageError, match="Did you mean 'cifar10'"):
         invoke("run", "-m", "random", "-e", "rded", "-d", "digits,cifar1O")
 

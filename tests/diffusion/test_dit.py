@@ -328,7 +328,7 @@ def test_interrupted_sampling_goes_on(
     ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = {"backbone": str(folder), "steps": "3", "acceptance": "never"}
-    whole = distil(*_on(ctx, digits, **options)).content
+    whole = distil(_on(ctx, digits, **options)).content
     assert whole.images.shape == (20, 16, 16, 1)
     assert whole.labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert set(whole.extra["latents"]) == {"coverage", "similarity"}
@@ -345,22 +345,22 @@ def test_interrupted_sampling_goes_on(
 
     monkeypatch.setattr(sample, "sample_latents", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        distil(*_on(stopped, digits, **options))
-    resumed = distil(*_on(stopped, digits, **options)).content
+        distil(_on(stopped, digits, **options))
+    resumed = distil(_on(stopped, digits, **options)).content
     assert calls == [8, 8, 8, 4]
     np.testing.assert_allclose(resumed.images.astype(int), whole.images.astype(int), atol=1)
 
 
 def test_fewer_images_are_the_first_of_more(ctx: Context, digits: Dataset, folder: Path) -> None:
     options = {"backbone": str(folder), "steps": "3", "acceptance": "never"}
-    one, two = (distil(*_on(ctx, digits, ipc=ipc, **options)).content.images for ipc in (1, 2))
+    one, two = (distil(_on(ctx, digits, ipc=ipc, **options)).content.images for ipc in (1, 2))
     np.testing.assert_allclose(one.astype(int), two[::2].astype(int), atol=1)
     assert not np.array_equal(two[0], two[1])
 
 
 @pytest.mark.slow
 def test_on_digits(ctx: Context, digits: Dataset) -> None:
-    made = distil(*_on(ctx, digits, small_dit_steps="20", steps="5", acceptance_network="convnet-1")).content
+    made = distil(_on(ctx, digits, small_dit_steps="20", steps="5", acceptance_network="convnet-1")).content
     assert made.images.shape == (20, 16, 16, 1)
     assert made.extra["backbone"]["preset"]["steps"] == 20
     assert 0 <= made.extra["acceptance"]["recognition"]["rate"] <= 1

@@ -82,7 +82,7 @@ def test_every_field_of_a_distilled_set_on_disk_is_described(ctx):
 
     plugins = load_plugins()
     mine = replace(ctx, _dataset=toy_dataset())
-    made = pipeline.distil(*pipeline.prepare_method(replace(mine, plugins=plugins), "random", 1, 0))
+    made = pipeline.distil(pipeline.prepare_method(replace(mine, plugins=plugins), "random", 1, 0))
     content = json.loads((made.path / "distilled.json").read_text("utf-8"))
     described = first_cells(section("A distilled set on disk"))
     assert set(content) <= described

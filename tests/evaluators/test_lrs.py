@@ -221,9 +221,8 @@ def test_losses():
 
 def _run(ctx: Context, method: str = "random", seed: int = 0, repeats: int = 1, ipc: int = 2, **options):
     ctx = replace(ctx, _dataset=toy_dataset(), ledger=[], explicit={"evaluator": {**QUICK, **options}})
-    made = distil(*prepare_method(ctx, method, ipc, seed))
-    evaluator, mine, entry = prepare_evaluator(ctx, "lrs", "convnet-1", ipc)
-    return evaluate(evaluator, mine, entry, made, repeats=repeats)
+    made = distil(prepare_method(ctx, method, ipc, seed))
+    return evaluate(prepare_evaluator(ctx, "lrs", "convnet-1", ipc), made, repeats=repeats)
 
 
 def _trainings(record) -> set[str]:

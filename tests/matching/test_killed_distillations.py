@@ -43,7 +43,7 @@ def test_kill_and_resume(ctx, digits, tmp_path, monkeypatch, method):
         mine = replace(ctx, store=Store(tmp_path / name), reporter=reporter, _dataset=digits)
         mine = replace(mine, explicit={"method": SMALL | METHODS[method]})
         try:
-            return distil(*prepare_method(mine, method, 1, 0)).digest, reporter.told
+            return distil(prepare_method(mine, method, 1, 0)).digest, reporter.told
         except KeyboardInterrupt:
             return "", reporter.told
 

@@ -132,8 +132,8 @@ def test_a_snapshot_that_is_never_reached_is_refused(ctx, digits):
 
 def test_a_snapshot_is_what_a_shorter_run_ends_with(ctx, digits, tmp_path):
     some = {"batch_real": "16", "network": "convnet-1"}
-    longer = distil(*_prepared(ctx, digits, preset="official", iterations="5", snapshots="[3]", **some))
-    shorter = distil(*_prepared(ctx, digits, iterations="3", **some))
+    longer = distil(_prepared(ctx, digits, preset="official", iterations="5", snapshots="[3]", **some))
+    shorter = distil(_prepared(ctx, digits, iterations="3", **some))
     copy(longer.path, tmp_path / "copy")
     kept = ddbench.load(tmp_path / "copy" / "snapshots" / "000003")
     assert kept.about["digest"] == shorter.digest != longer.digest
@@ -144,7 +144,7 @@ def test_a_snapshot_is_what_a_shorter_run_ends_with(ctx, digits, tmp_path):
 
 
 def test_the_last_iteration_is_the_result_and_no_snapshot(ctx, digits):
-    made = distil(*_prepared(ctx, digits, iterations="3", snapshots="[2, 3]", batch_real="16", network="convnet-1"))
+    made = distil(_prepared(ctx, digits, iterations="3", snapshots="[2, 3]", batch_real="16", network="convnet-1"))
     assert [path.name for path in (made.path / "snapshots").iterdir()] == ["000002"]
 
 

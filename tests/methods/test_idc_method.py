@@ -260,7 +260,7 @@ def _prepared(ctx, data, name="idc", preset="", ipc=2, seed=0, **options):
 @pytest.mark.parametrize(("name", "factor"), [("idc-1", 1), ("idc", 2), ("idc", 3)])
 def test_sets_say_their_factor_and_the_evaluator_decodes_by_it(ctx, name, factor):
     data = toy_dataset(channels=3)
-    made = distil(*_prepared(ctx, data, name, **QUICK, **({"factor": 3} if factor == 3 else {})))
+    made = distil(_prepared(ctx, data, name, **QUICK, **({"factor": 3} if factor == 3 else {})))
     assert made.content.space == "unit"
     assert made.content.extra["factor"] == factor
     assert made.content.images.shape == (6, 8, 8, 3)
@@ -276,7 +276,7 @@ def test_it_keeps_the_contract(method):
 
 def test_a_factor_larger_than_the_image_is_refused(ctx):
     with pytest.raises(ddbench.UsageError, match="cannot hold 9 images"):
-        distil(*_prepared(ctx, toy_dataset(channels=3), factor=9))
+        distil(_prepared(ctx, toy_dataset(channels=3), factor=9))
 
 
 @pytest.mark.parametrize(
@@ -335,7 +335,7 @@ def test_augmentations_of_matching_and_training(ctx, digits, name, options, want
 
 @pytest.mark.slow
 def test_on_digits(ctx, digits):
-    made = distil(*_prepared(ctx, digits, ipc=1, network="convnet-1", iterations=3, inner=5, train_images=64))
+    made = distil(_prepared(ctx, digits, ipc=1, network="convnet-1", iterations=3, inner=5, train_images=64))
     assert made.content.images.shape == (10, 16, 16, 1)
     assert made.content.images.dtype == np.float32
     assert made.content.extra["loss"] > 0

@@ -255,13 +255,13 @@ def test_settings_by_situation(ctx, digits):
 
 def test_classes_beyond_those_together_start_from_the_base(ctx, digits, folder):
     options = {"backbone": str(folder), "finetune_steps": "3", "steps": "2", "together": "4", "acceptance": "never"}
-    made = distil(*_prepared(ctx, digits, **options)).content
+    made = distil(_prepared(ctx, digits, **options)).content
     assert made.images.shape == (20, 16, 16, 1)
     assert made.labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert [set(each) >= {"model", "finetuned"} for each in made.extra["backbone"]] == [True] * 3
     assert made.extra["backbone"][0]["finetuned"]["trainable"] == "difffit"
     plain = distil(
-        *prepare_method(
+        prepare_method(
             replace(
                 ctx,
                 _dataset=digits,

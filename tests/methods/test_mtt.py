@@ -213,14 +213,14 @@ def _prepared(ctx, data, preset="", ipc=2, seed=0, **options):
 
 def test_experts_are_shared_by_budgets_and_seeds_and_survive_a_kill(ctx, monkeypatch):
     data = toy_dataset(channels=3)
-    made = distil(*_prepared(ctx, data, **QUICK))
+    made = distil(_prepared(ctx, data, **QUICK))
     assert made.content.learning_rate > 0
     folder = ctx.store.root / "expert"
     found = sorted(folder.glob("*/epoch-*.npy"))
     assert len(found) == 2 * 3  # two experts, before and after two epochs
     one, two, three = (np.load(path, allow_pickle=False) for path in found[:3])
     assert not np.array_equal(one, two) and not np.array_equal(two, three)
-    distil(*_prepared(ctx, data, ipc=1, seed=5, **QUICK))
+    distil(_prepared(ctx, data, ipc=1, seed=5, **QUICK))
     assert sorted(folder.glob("*/epoch-*.npy")) == found
 
     # Killed after the first epoch of the second expert.
@@ -236,8 +236,8 @@ def test_experts_are_shared_by_budgets_and_seeds_and_survive_a_kill(ctx, monkeyp
 
     monkeypatch.setattr(mtt_experts, "train", killed)
     with pytest.raises(KeyboardInterrupt):
-        distil(*_prepared(again, data, **QUICK))
-    assert distil(*_prepared(again, data, **QUICK)).digest == made.digest
+        distil(_prepared(again, data, **QUICK))
+    assert distil(_prepared(again, data, **QUICK)).digest == made.digest
     assert len(calls) == 5
 
 
@@ -251,7 +251,7 @@ def test_the_best_is_chosen_on_held_out_training_images_that_no_expert_saw(ctx, 
         return best(ctx, candidates, split, students)
 
     monkeypatch.setattr(selection, "best", spy)
-    made = distil(*_prepared(ctx, data, **QUICK, keep="best_validation", evaluate_every=1))
+    made = distil(_prepared(ctx, data, **QUICK, keep="best_validation", evaluate_every=1))
     rest, held = selection.hold_out(data)
     assert set(held.ids) | set(rest.train.ids) == set(data.train.ids)
     assert not set(held.ids) & set(rest.train.ids)
@@ -310,21 +310,21 @@ def test_what_the_cpu_scale_shrinks_is_listed(ctx, digits):
 def test_mistakes_are_explained(ctx):
     data = toy_dataset(channels=3)
     with pytest.raises(ddbench.UsageError, match="reach epoch 2 of an expert"):
-        distil(*_prepared(ctx, data, **(QUICK | {"train_epochs": 1})))
+        distil(_prepared(ctx, data, **(QUICK | {"train_epochs": 1})))
     with pytest.raises(ddbench.UsageError, match="batch norm"):
-        distil(*_prepared(ctx, data, **(QUICK | {"network": "convnet-1-bn"})))
+        distil(_prepared(ctx, data, **(QUICK | {"network": "convnet-1-bn"})))
 
 
 def test_a_best_of_one_is_said(ctx):
     quick = QUICK | {"keep": "best_validation", "eval_epochs": 1}
     with pytest.warns(UserWarning, match="has nothing to choose from"):
-        made = distil(*_prepared(ctx, toy_dataset(channels=3), **quick))
+        made = distil(_prepared(ctx, toy_dataset(channels=3), **quick))
     assert list(made.content.extra["accuracy"]) == [str(quick["iterations"])]
 
 
 @pytest.mark.slow
 def test_training_on_the_images_comes_closer_to_the_experts(ctx, digits):
     quick = {"network": "convnet-1", "experts": 2, "syn_steps": 10, "expert_epochs": 2, "max_start_epoch": 1}
-    made = distil(*_prepared(ctx, digits, ipc=1, **quick, expert_batch=256, iterations=30, lr_img=100.0))
+    made = distil(_prepared(ctx, digits, ipc=1, **quick, expert_batch=256, iterations=30, lr_img=100.0))
     assert made.content.images.shape == (10, 16, 16, 1)
     assert made.content.extra["loss"] < 0.25  # about 0.8 before the first step

@@ -87,24 +87,24 @@ def test_official_settings(ctx, digits):
 def test_more_crops_than_images_are_refused_before_anything_runs(ctx, digits):
     prepared = _prepared(ctx, digits, ipc=10, factor="3", pool="50")
     with pytest.raises(ddbench.UsageError, match="90 images per class"):
-        distil(*prepared)
+        distil(prepared)
 
 
 @pytest.mark.slow
 def test_on_digits(ctx, digits):
-    first = distil(*_prepared(ctx, digits, ipc=2, pool="40", factor="2"))
-    again = distil(*_prepared(ctx, digits, ipc=2, pool="40", factor="2"), force=True)
+    first = distil(_prepared(ctx, digits, ipc=2, pool="40", factor="2"))
+    again = distil(_prepared(ctx, digits, ipc=2, pool="40", factor="2"), force=True)
     assert first.digest == again.digest
     assert first.content.images.shape == (20, 16, 16, 1)
     losses = first.content.extra["cross_entropy"]
     assert losses["first"] <= losses["last"]
-    plain = distil(*_prepared(ctx, digits, ipc=2, pool="40")).content.extra["cross_entropy"]
+    plain = distil(_prepared(ctx, digits, ipc=2, pool="40")).content.extra["cross_entropy"]
     assert plain["last"] < 0.5  # a teacher of 99 % knows its best digits
 
 
 @pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_next_class(ctx, digits, monkeypatch):
-    whole = distil(*_prepared(ctx, digits, ipc=2, pool="40"))
+    whole = distil(_prepared(ctx, digits, ipc=2, pool="40"))
     monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "0")
     best_crops, calls = patches.best_crops, []
 
@@ -116,8 +116,8 @@ def test_an_interrupted_run_goes_on_with_the_next_class(ctx, digits, monkeypatch
 
     monkeypatch.setattr(patches, "best_crops", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        distil(*_prepared(ctx, digits, ipc=2, pool="40"), force=True)
-    resumed = distil(*_prepared(ctx, digits, ipc=2, pool="40"), force=True)
+        distil(_prepared(ctx, digits, ipc=2, pool="40"), force=True)
+    resumed = distil(_prepared(ctx, digits, ipc=2, pool="40"), force=True)
     assert len(calls) == 4 + 7  # of ten classes, three were finished
     assert resumed.digest == whole.digest
     assert resumed.content.extra == whole.content.extra

@@ -123,7 +123,7 @@ def _prepared(ctx, data, preset="", **options):
 
 def test_a_teacher_without_batch_norm_is_refused(ctx, digits):
     with pytest.raises(ddbench.UsageError, match="batch-norm statistics"):
-        distil(*_prepared(ctx, digits, network="convnet-1"))
+        distil(_prepared(ctx, digits, network="convnet-1"))
 
 
 def test_official_recovers_one_image_of_each_class_at_a_time(ctx, digits):
@@ -143,7 +143,7 @@ def test_official_takes_the_constants_of_the_released_teacher(ctx, digits, name)
 
 @pytest.mark.slow
 def test_on_digits(ctx, digits):
-    made = distil(*_prepared(ctx, digits, iterations="60"))
+    made = distil(_prepared(ctx, digits, iterations="60"))
     assert made.content.images.shape == (20, 16, 16, 1)
     assert made.content.labels.tolist() == [label for label in range(10) for _ in range(2)]
     assert made.content.extra["losses"][0]["ce"] < 1.0

@@ -48,7 +48,7 @@ site: $(READY) ## the registry as one web page, with its contact sheets
 	$(BIN)/ddbench gallery --keep --registry registry
 	$(BIN)/ddbench site --registry registry --out site
 
-benchmark: $(READY) ## evaluators against released code's way, on DATA=cifar10 about 75 minutes (docs/benchmarks.md)
+benchmark: $(READY) ## evaluators against released code's way, on DATA=cifar10 about 75 minutes (docs/reference/benchmarks.md)
 	$(BIN)/python benchmarks/evaluators.py --data '$(DATA)' --out benchmark.jsonl
 
 clean: ## remove what the demo made; the environment and the artifact cache stay

@@ -2,7 +2,7 @@
 
 Every run is a process of its own on all cores, with cold compile caches, one at a time, ddbench and released in turn.
 Runs are appended to --out; started again with the same --out, the benchmark goes on where it stopped. The result is
-printed as Markdown. What is compared is told in docs/benchmarks.md.
+printed as Markdown. What is compared is told in docs/reference/benchmarks.md.
 
 examples:
   python benchmarks/evaluators.py --protocol dc --epochs 20 --repeats 1      a first look, on the embedded digits

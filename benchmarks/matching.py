@@ -2,7 +2,7 @@
 
 Both sides run on random images of CIFAR-10's size, ten classes, ConvNet-3 of width 128, each in a process of its own on
 all cores, in turn. ddbench computes as `ddbench run` does: bfloat16 where the processor multiplies it, channels-last.
-Networks (of dm), batches and augmentation are made anew in every iteration, and counted. docs/benchmarks.md says more.
+Networks (of dm), batches and augmentation are made and counted in every iteration (docs/reference/benchmarks.md).
 
 examples:
   python benchmarks/matching.py --seconds 20

@@ -259,8 +259,10 @@ def test_claims_come_in_from_csv(ours, tmp_path, capsys):
 
 
 def test_the_documented_schema_is_the_records_own():
-    text = (ROOT / "docs" / "record.schema.json").read_text("utf-8")
-    assert json.loads(text) == Record.model_json_schema(), "run: ddbench registry schema > docs/record.schema.json"
+    text = (ROOT / "docs" / "reference" / "record.schema.json").read_text("utf-8")
+    assert json.loads(text) == Record.model_json_schema(), (
+        "run: ddbench registry schema > docs/reference/record.schema.json"
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The same command gives the same digest, on all threads: README and docs/registry.md promise it."""
+"""The same command gives the same digest, on all threads: README and docs/results/registry.md promise it."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 
     Finished steps are reused, interrupted ones go on from their last checkpoint. Everything is checked before anything
     runs, so a typo costs no hours. A study file holds the same options in several blocks; it goes on after failures,
-    and options of the command replace its own (docs/studies.md).
+    and options of the command replace its own (docs/cli/studies.md).
 
     \b
     Examples:

@@ -244,7 +244,7 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
     if wrong := flaws(record):  # what is written must verify
         raise PluginError(
             f"The result of {made.plugin.name} under {plugin.name} contradicts itself: {'; '.join(wrong)}.",
-            hint="What of it is a method's and what an evaluator's is in docs/plugins.md.",
+            hint="What of it is a method's and what an evaluator's is in docs/plugins/index.md.",
         )
     if telling(record) and len(set(record.result.correct)) < len(students):
         ctx.reporter.warn(f"{plugin.name} gave networks that answer every test image alike: they count once.")

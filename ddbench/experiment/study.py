@@ -116,9 +116,9 @@ def read(path: Path, given: Mapping[str, Any] | None = None) -> Study:
     try:
         content = tomllib.loads(read_text(path, UsageError))
     except UsageError as error:
-        raise UsageError(f"The study cannot be read: {error}", hint=error.hint or "See docs/studies.md.") from error
+        raise UsageError(f"The study cannot be read: {error}", hint=error.hint or "See docs/cli/studies.md.") from error
     except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
-        raise UsageError(f"{path.name} is not valid TOML: {error}", hint="See docs/studies.md.") from error
+        raise UsageError(f"{path.name} is not valid TOML: {error}", hint="See docs/cli/studies.md.") from error
     _known(content, (*BLOCK, *FILE), path.name)
     parts = content.get("cells", [{}])
     if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
@@ -131,7 +131,7 @@ def read(path: Path, given: Mapping[str, Any] | None = None) -> Study:
         blocks.append(_block([shared, part, given or {}], where))
     plugins = _several(content.get("plugin", []))
     if not all(isinstance(name, str) for name in (*plugins, content.get("title", ""))):
-        raise UsageError(f"{path.name}: `title` and `plugin` are texts.", hint="See docs/studies.md.")
+        raise UsageError(f"{path.name}: `title` and `plugin` are texts.", hint="See docs/cli/studies.md.")
     return Study(
         path=path,
         title=content.get("title", path.stem),
@@ -151,7 +151,7 @@ def _block(parts: Sequence[Mapping[str, Any]], where: str) -> Block:
     except ValidationError as error:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{where}: {key}: {first['msg']}", hint="See docs/studies.md.") from error
+        raise UsageError(f"{where}: {key}: {first['msg']}", hint="See docs/cli/studies.md.") from error
     for key in ("method", *(() if block.preset else ("eval",))):  # a preset may name its evaluator
         if not getattr(block, key):
             raise UsageError(

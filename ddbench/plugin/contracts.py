@@ -74,7 +74,7 @@ class DistilledSet:
 
         def broken(what: str, hint: str = "") -> PluginError:
             return PluginError(
-                f"Method {who} returned a distilled set with {what}.", hint=hint or "See docs/plugins.md."
+                f"Method {who} returned a distilled set with {what}.", hint=hint or "See docs/plugins/interfaces.md."
             )
 
         if self.space not in PIXEL_SPACES:
@@ -94,7 +94,9 @@ class DistilledSet:
         if images.dtype != np.uint8 and not np.isfinite(images).all():
             raise broken("NaN or infinite pixels")
         if not self.whole and (mistake := misfit(images, self.space, dataset)):
-            raise broken(mistake, "Say in which space the pixels are, and scale them to it (docs/contracts.md).")
+            raise broken(
+                mistake, "Say in which space the pixels are, and scale them to it (docs/plugins/interfaces.md)."
+            )
         if labels.ndim != 1 or labels.dtype != np.int64:
             raise broken(f"labels {describe(labels)} instead of int64 [N]")
         if len(labels) != len(images):

@@ -178,7 +178,7 @@ class Plugins:
         if not offered:
             raise PluginError(
                 f"Plugin {owner} registers nothing.",
-                hint=f"Implement at least one of: {', '.join(HOOKS.values())} (docs/plugins.md).",
+                hint=f"Implement at least one of: {', '.join(HOOKS.values())} (docs/plugins/index.md).",
             )
         return offered
 

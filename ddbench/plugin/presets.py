@@ -34,7 +34,7 @@ def load_presets(plugin: Any, who: str = "") -> Rules:
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:
         raise PluginError(
             f"The presets of {who or plugin.__name__} cannot be used: {type(error).__name__}: {error}",
-            hint="See docs/presets.md.",
+            hint="See docs/cli/presets.md.",
         ) from error
     return rules
 

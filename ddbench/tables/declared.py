@@ -92,7 +92,7 @@ def declared(folder: Path) -> Declared:
     try:
         content = tomllib.loads(text)
     except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
-        raise UsageError(f"{FILE} is not valid TOML: {error}", hint="See docs/leaderboards.md.") from error
+        raise UsageError(f"{FILE} is not valid TOML: {error}", hint="See docs/results/leaderboards.md.") from error
     return validated(content, FILE)
 
 
@@ -107,7 +107,7 @@ def validated(content: Mapping[str, Any], name: str) -> Declared:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{name}: {where}: {first['msg']}", hint="See docs/leaderboards.md.") from error
+        raise UsageError(f"{name}: {where}: {first['msg']}", hint="See docs/results/leaderboards.md.") from error
 
 
 def layout(content: Declared) -> Layout:

@@ -1,9 +1,9 @@
 """Reads the fenced blocks of a Markdown file and runs those that readers are meant to run.
 
-```python NAME.py   a file to write
-```python           code to run
-```console          ``$ command`` lines with the output they give; … stands for any text, or for any lines
-everything else     is not run
+```python title="NAME.py"   a file to write
+```python                   code to run
+```console                  ``$ command`` lines with the output they give; … stands for any text, or for any lines
+everything else             is not run
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Block:
 def blocks(path: Path) -> Iterator[Block]:
     """Return the blocks of a file in order."""
     text = path.read_text("utf-8")
-    for found in re.finditer(r"^```(\w+)[ ]*(\S*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
-        yield Block(found[1], found[2], found[3], text.count("\n", 0, found.start()) + 1)
+    for found in re.finditer(r'^```(\w+)(?: title="(.*?)")?\n(.*?)^```$', text, re.MULTILINE | re.DOTALL):
+        yield Block(found[1], found[2] or "", found[3], text.count("\n", 0, found.start()) + 1)
 
 
 class Reader:

@@ -1,4 +1,4 @@
-"""docs/errors.md lists every exit code; its table is made from ddbench.errors."""
+"""docs/cli/errors.md lists every exit code; its table is made from ddbench.errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ def table() -> str:
 
 
 def test_the_table_is_current():
-    text = (Path(__file__).parents[2] / "docs" / "errors.md").read_text("utf-8")
-    assert table() in text, f"put this table into docs/errors.md:\n{table()}"
+    text = (Path(__file__).parents[2] / "docs" / "cli" / "errors.md").read_text("utf-8")
+    assert table() in text, f"put this table into docs/cli/errors.md:\n{table()}"
 
 
 def test_every_error_has_a_code_of_its_own():

@@ -1,4 +1,4 @@
-"""docs/import.md gives what it says when it is followed."""
+"""docs/data/import.md gives what it says when it is followed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from doc_blocks import Reader, blocks
 
-PAGE = Path(__file__).parents[2] / "docs" / "import.md"
+PAGE = Path(__file__).parents[2] / "docs" / "data" / "import.md"
 
 
 def test_the_page_can_be_followed(tmp_path, monkeypatch):

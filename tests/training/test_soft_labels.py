@@ -171,7 +171,7 @@ def test_labels_can_be_read_without_ddbench_as_the_documentation_says(tmp_path, 
     monkeypatch.setattr(soft_labels, "SHARD_VIEWS", 2 * COUNT)
     mine = plan(crop=crop, mix=mix)
     stored(tmp_path, mine)
-    text = (Path(__file__).parents[2] / "docs" / "evaluators" / "fkd.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs" / "protocols" / "fkd.md").read_text("utf-8")
     found: dict = {}
     exec(text.split("```python\n")[1].split("```")[0], found)
     for epoch in range(3):

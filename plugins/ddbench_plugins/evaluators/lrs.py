@@ -26,7 +26,7 @@ TEST_EVERY = {"hard": 10, "soft": 20}
 
 
 class LrsOptions(Options):
-    """Options of the protocol; DD-Ranking has a configuration for every method, see docs/evaluators/lrs.md."""
+    """Options of the protocol; DD-Ranking has a configuration for every method, see docs/protocols/lrs.md."""
 
     labels: Literal["hard", "soft"] = Field("hard", description="the method's own labels")
     soft_label_mode: Literal["M", "S"] = Field(

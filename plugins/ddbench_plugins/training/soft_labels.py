@@ -2,7 +2,7 @@
 
 SRe2L and D4M relabel a distilled set once: for every epoch and batch they keep the augmentation and the teacher's
 logits, and every student replays both (SRe2L relabel/utils_fkd.py). A stored folder holds ``soft_labels.json`` and
-``epochs-<first>.safetensors`` shards; docs/evaluators/fkd.md says how to read them without ddbench.
+``epochs-<first>.safetensors`` shards; docs/protocols/fkd.md says how to read them without ddbench.
 """
 
 from __future__ import annotations

@@ -47,6 +47,9 @@ _HOME_OF = {
     "Context": "ddbench.runtime.context",
     "Machine": "ddbench.runtime.machine",
     "Team": "ddbench.runtime.distributed",
+    "step": "ddbench.runtime.steps",
+    "CachedStep": "ddbench.runtime.steps",
+    "StepCall": "ddbench.runtime.steps",
     "Step": "ddbench.runtime.store",
     "Done": "ddbench.runtime.store",
     "Effort": "ddbench.plugin.stages",
@@ -123,6 +126,9 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers, which run no
     from ddbench.runtime.context import Context as Context
     from ddbench.runtime.distributed import Team as Team
     from ddbench.runtime.machine import Machine as Machine
+    from ddbench.runtime.steps import CachedStep as CachedStep
+    from ddbench.runtime.steps import StepCall as StepCall
+    from ddbench.runtime.steps import step as step
     from ddbench.runtime.store import Done as Done
     from ddbench.runtime.store import Step as Step
 else:

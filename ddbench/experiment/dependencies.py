@@ -6,26 +6,19 @@ plugins (of plugin files, their source), and, by :meth:`ddbench.Context.depends`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ddbench.errors import PluginError
 from ddbench.keys import canonical, digest
 from ddbench.plugin.contracts import PLAIN, DistilledSet, Protocol, not_plain
 from ddbench.plugin.manager import Entry, load_plugin, plugin_errors
-from ddbench.plugin.options import FILE, Options, marker
 from ddbench.results.schema import Cell, PluginPart
+from ddbench.runtime.contents import NAMED, by_content, code, uses
 from ddbench.runtime.context import Context
 
 if TYPE_CHECKING:
     from ddbench.plugin.interfaces import Plugin
-
-#: Kinds of plugins that options name.
-NAMED = ("network", "captioner")
-#: Hexadecimal digits of a file's digest in a record: enough to tell any two apart.
-SHOWN = 16
 
 
 def artifact(method: Plugin, ctx: Context, entry: Entry, file_format: int) -> dict[str, Any]:
@@ -80,7 +73,7 @@ def network(ctx: Context) -> dict[str, Any]:
     entry = ctx.plugins.get("network", ctx.network)
     return {
         "name": ctx.network,
-        **_code(entry),
+        **code(entry),
         "settings": [list(pair) for pair in getattr(entry.spec, "settings", ())],
     }
 
@@ -126,34 +119,6 @@ def other_options(ctx: Context) -> dict[str, dict[str, Any]]:
     return found
 
 
-def by_content(ctx: Context, options: Mapping[str, Any], *, all_files: bool = False) -> dict[str, Any]:
-    """Return options with every file or folder named by its last part and its content.
-
-    Args:
-        ctx: with the resolved options, whose fields say which of them name files.
-        options: option → value.
-        all_files: take every text that names an existing file or folder for one.
-    """
-    model = type(ctx.resolved.values) if ctx.resolved.values is not None else Options
-    return {name: _told(ctx, value, marker(model, name, FILE), all_files) for name, value in options.items()}
-
-
-def _told(ctx: Context, value: Any, marked: Any, all_files: bool) -> Any:
-    if isinstance(value, (list, tuple)):
-        return [_told(ctx, item, marked, all_files) for item in value]
-    if not isinstance(value, str) or (isinstance(marked, (list, tuple)) and value in marked):
-        return value
-    path = Path(value).expanduser()
-    likely = bool(marked) or all_files or path.is_absolute() or "/" in value or "\\" in value or bool(path.suffix)
-    try:
-        there = likely and bool(value) and path.exists()
-    except (OSError, ValueError):  # too long for a path, or holding a NUL
-        return value
-    if there:
-        return f"{path.resolve().name}@{ctx.content_digest(path)[:SHOWN]}"
-    return path.name if path.is_absolute() else value
-
-
 def _plugin(plugin: Plugin, ctx: Context, entry: Entry) -> dict[str, Any]:
     with plugin_errors(entry):
         identity = dict(plugin.identity(ctx))
@@ -163,29 +128,11 @@ def _plugin(plugin: Plugin, ctx: Context, entry: Entry) -> dict[str, Any]:
     options = by_content(ctx, ctx.resolved.dump())
     return {
         "name": entry.spec.name,
-        **_code(entry),
+        **code(entry),
         "options": options,
         "identity": identity,
-        "uses": _named_plugins(ctx, [options, *ctx.explicit.values()]),
+        "uses": uses(ctx, [options, *ctx.explicit.values()]),
     }
-
-
-def _code(entry: Entry) -> dict[str, Any]:
-    """Return the version of a plugin's code; of a plugin file, whose author works on it, also its content."""
-    return {"version": entry.spec.cache_version, **({"source": entry.owner.source} if entry.owner.source else {})}
-
-
-def _named_plugins(ctx: Context, options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the versions of the networks and captioners that options name."""
-    found: dict[str, Any] = {}
-    for values in options:
-        for value in values.values():
-            for name in value if isinstance(value, (list, tuple)) else (value,):
-                for kind in NAMED:
-                    known = ctx.plugins.entries[kind]
-                    if isinstance(name, str) and (entry := known.get(name) or known.get(name.partition(":")[0] + ":")):
-                        found[f"{kind}/{name}"] = _code(entry)
-    return found
 
 
 def _data_options(ctx: Context) -> dict[str, Any]:

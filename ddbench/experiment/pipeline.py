@@ -14,7 +14,7 @@ import numpy as np
 
 from ddbench.errors import PluginError, UsageError
 from ddbench.experiment import dependencies
-from ddbench.experiment.dependencies import by_content, plugin_part
+from ddbench.experiment.dependencies import plugin_part
 from ddbench.figures.gallery import preview
 from ddbench.plugin.contracts import Budget, DistilledSet, Protocol, Score
 from ddbench.plugin.datasets import Dataset, check_ipc
@@ -37,6 +37,7 @@ from ddbench.results.schema import (
     result_digest,
 )
 from ddbench.runtime import environment
+from ddbench.runtime.contents import by_content
 from ddbench.runtime.context import Bound, Context, unfit_network
 from ddbench.runtime.store import Done, Step
 from ddbench.sets import folder as disk

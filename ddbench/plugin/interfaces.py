@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.options import Options
     from ddbench.plugin.stages import Stage, Weights
     from ddbench.runtime.context import Context
+    from ddbench.runtime.steps import CachedStep, StepCall
 
 
 class Plugin:
@@ -30,6 +31,14 @@ class Plugin:
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""
         return {}
+
+    def needs(self, ctx: Context) -> Sequence[CachedStep[[]] | StepCall] | None:
+        """Return the cached steps that a method distils from, or whose results an evaluator's protocol names.
+
+        ``ddbench plan`` follows them and what they need, and their keys are part of the key of the result. None means
+        all steps of the class that take no arguments.
+        """
+        return None
 
     def weights(self, ctx: Context) -> Sequence[Weights]:
         """Return the published models that are read under these options, for ``ddbench plan``.

@@ -294,6 +294,7 @@ def _module_from_file(path: Path) -> ModuleType:
         raise PluginError(f"Plugin file {path.name} is not a Python file.", hint="Its name must end in .py.")
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[name] = module
+    vars(module)["__ddbench_file__"] = path.stem
     try:
         with contained(f"The plugin file {path.name}"):
             module_spec.loader.exec_module(module)

@@ -1,17 +1,20 @@
-"""Digests of files and folders that options name: what counts is their content, never where they lie."""
+"""Options as keys and records hold them: files and folders by what is in them, never by where they lie."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddbench.errors import DataError
 from ddbench.keys import digest
+from ddbench.plugin.options import FILE, Options, marker
 
 if TYPE_CHECKING:
+    from ddbench.plugin.manager import Entry
+    from ddbench.runtime.context import Context
     from ddbench.runtime.progress import Reporter
     from ddbench.runtime.store import Step, Store
 
@@ -21,6 +24,10 @@ LARGE = 64 * 2**20
 MANY = 10_000
 #: Bytes read at a time.
 CHUNK = 2**20
+#: Kinds of plugins that options name.
+NAMED = ("network", "captioner")
+#: Hexadecimal digits of a file's digest in a record: enough to tell any two apart.
+SHOWN = 16
 
 
 def content_digest(path: Path, store: Store, reporter: Reporter) -> str:
@@ -73,3 +80,49 @@ def _file(path: Path, store: Store, reporter: Reporter) -> str:
     about = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
     inputs = {"path": os.fsencode(path.resolve()).hex(), "state": about}
     return str(store.build("file-digest", inputs, build).info["sha256"])
+
+
+def by_content(ctx: Context, options: Mapping[str, Any], *, all_files: bool = False) -> dict[str, Any]:
+    """Return options with every file or folder named by its last part and its content.
+
+    Args:
+        ctx: with the resolved options, whose fields say which of them name files.
+        options: option → value.
+        all_files: take every text that names an existing file or folder for one.
+    """
+    model = type(ctx.resolved.values) if ctx.resolved.values is not None else Options
+    return {name: _told(ctx, value, marker(model, name, FILE), all_files) for name, value in options.items()}
+
+
+def _told(ctx: Context, value: Any, marked: Any, all_files: bool) -> Any:
+    if isinstance(value, (list, tuple)):
+        return [_told(ctx, item, marked, all_files) for item in value]
+    if not isinstance(value, str) or (isinstance(marked, (list, tuple)) and value in marked):
+        return value
+    path = Path(value).expanduser()
+    likely = bool(marked) or all_files or path.is_absolute() or "/" in value or "\\" in value or bool(path.suffix)
+    try:
+        there = likely and bool(value) and path.exists()
+    except (OSError, ValueError):  # too long for a path, or holding a NUL
+        return value
+    if there:
+        return f"{path.resolve().name}@{ctx.content_digest(path)[:SHOWN]}"
+    return path.name if path.is_absolute() else value
+
+
+def code(entry: Entry) -> dict[str, Any]:
+    """Return the version of a plugin's code; of a plugin file, whose author works on it, also its content."""
+    return {"version": entry.spec.cache_version, **({"source": entry.owner.source} if entry.owner.source else {})}
+
+
+def uses(ctx: Context, options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the versions of the networks and captioners that options name."""
+    found: dict[str, Any] = {}
+    for values in options:
+        for value in values.values():
+            for name in value if isinstance(value, (list, tuple)) else (value,):
+                for kind in NAMED:
+                    known = ctx.plugins.entries[kind]
+                    if isinstance(name, str) and (entry := known.get(name) or known.get(name.partition(":")[0] + ":")):
+                        found[f"{kind}/{name}"] = code(entry)
+    return found

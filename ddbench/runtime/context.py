@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,9 +16,9 @@ from ddbench.files.writing import explained, home
 from ddbench.keys import derive_seed
 from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
 from ddbench.plugin.options import Preset, Resolved, resolve
-from ddbench.runtime import environment, metrics
-from ddbench.runtime.estimates import marked
-from ddbench.runtime.machine import Machine, peak_memory
+from ddbench.runtime import metrics
+from ddbench.runtime.machine import Machine
+from ddbench.runtime.scope import Scope, free
 from ddbench.runtime.store import Done, Step, Store
 
 if TYPE_CHECKING:
@@ -50,6 +48,7 @@ class Context:
         explicit: options the user set for any plugin, by scope (``method``, ``captioner``, a plugin's name, …).
         ledger: the steps used so far with their costs; ends up in the record.
         checkpoint: the step that the plugin's result is being built in; ``save``/``load`` survive a kill.
+        dry_run: nothing is to be made: a step that is not there is refused.
     """
 
     plugins: Plugins
@@ -65,11 +64,14 @@ class Context:
     resolved: Resolved = field(default_factory=lambda: Resolved(None))
     ledger: list[dict[str, Any]] = field(default_factory=list)
     checkpoint: Step | None = None
+    dry_run: bool = False
     # The steps being built, each inside the one before; shared by every copy of this context.
     _building: list[Step] = field(default_factory=list)
     _dataset: Dataset | None = None
     # Where a method's snapshots go: set while its result is being built.
     _keep: Callable[[str, DistilledSet, Mapping[str, Any]], None] | None = None
+    # What may be read while a step is being built.
+    _scope: Scope | None = None
 
     @property
     def dataset(self) -> Dataset:
@@ -80,8 +82,9 @@ class Context:
 
     @property
     def options(self) -> Any:
-        """The plugin's validated options."""
-        return self.resolved.values
+        """The plugin's validated options; in a step, those that it declares."""
+        values, scope = self.resolved.values, self._scope
+        return values if values is None or scope is None else scope.view(values)
 
     @property
     def home(self) -> Path:
@@ -97,6 +100,8 @@ class Context:
 
     def seed(self, role: str, *indices: int | str) -> int:
         """Return the 31-bit seed of a role, e.g. ``ctx.seed("student", repeat)``."""
+        if self._scope:
+            self._scope.check_seed(role)
         return derive_seed(self.base_seed, role, *indices)
 
     def rng(self, role: str, *indices: int | str) -> np.random.Generator:
@@ -132,49 +137,10 @@ class Context:
         force: bool = False,
         effort: Effort | None = None,
     ) -> Done:
-        """Return a cached named step, building it if needed; any plugin that names the same inputs shares it.
+        """Return a cached named step by its inputs; see :func:`ddbench.step` for steps that declare them."""
+        from ddbench.runtime.steps import cached
 
-        Args:
-            name: what it is (``captions``, ``latents``, ``teacher``): a folder name in the store.
-            inputs: plain data that, with the data set and the machine, determines the result: options, seeds, digests
-                of files, keys of other steps. Add a ``version`` to it and raise it when the builder's results change.
-            builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
-            force: build it again.
-            effort: what its time grows with, so that ``ddbench plan`` can tell how long another one will take.
-        """
-        inputs = self.depends(inputs)
-        done = self.store.get(name, inputs)
-        if done and not force:
-            self.reporter.log(f"✓ {name}: reused ({done.key[:8]})")
-        else:
-            again = " (going on where it stopped)" if self.store.started(name, inputs) else ""
-            self.reporter.log(f"• {name}{again}")
-            start = time.perf_counter()
-            with peak_memory(self.machine.device) as memory:
-
-                def measured(step: Step) -> None:
-                    if effort:
-                        step.effort.update(marked(effort, self.machine))
-                    self._building.append(step)
-                    known = len(sys.modules)
-                    try:
-                        builder(step)
-                    finally:
-                        self._building.pop()
-                    step.effort["modules"] = len(sys.modules) - known
-                    step.costs.update(memory(), inside_seconds=round(step.inside, 3), threads=environment.threads())
-                    if pace := metrics.seconds_per_step(step.journal.lines()):
-                        step.costs["seconds_per_step"] = pace
-
-                done = self.store.build(name, inputs, measured, force=force)
-            spent = time.perf_counter() - start
-            if self._building:
-                self._building[-1].inside += spent
-            self.reporter.log(f"✓ {name}: {spent:.1f} s ({done.key[:8]})")
-        entry = done.cost()
-        if all(known["key"] != entry["key"] for known in self.ledger):
-            self.ledger.append(entry)
-        return done
+        return cached(self, name, self.depends(inputs), builder, force=force, effort=effort)
 
     def keep(self, name: str, distilled: DistilledSet, **options: Any) -> None:
         """Keep a method's images from before its end, in ``snapshots/<name>`` beside its result.
@@ -265,8 +231,13 @@ class Context:
         chosen: dict[str, Any] = {}
         for scope in (kind, f"{kind}/{name}"):
             chosen |= self.explicit.get(scope, {})
-        resolved = resolve(type(plugin), f"{kind}/{name}", self.situation() | facts, self.preset, chosen)
-        return replace(self, resolved=resolved)
+        resolved = resolve(type(plugin), f"{kind}/{name}", free(self).situation() | facts, self.preset, chosen)
+        allowed = self._scope and replace(self._scope, options=None)
+        return replace(self, resolved=resolved, _scope=allowed)
+
+    def with_dataset(self, dataset: Dataset) -> Context:
+        """Return this context with another data set, e.g. one without some of its training images."""
+        return replace(self, _dataset=dataset)
 
     def build_network(self, name: str = "", *, image_size: int | None = None, seed: int, **settings: Any) -> Any:
         """Return a freshly initialised network (``torch.nn.Module``) for this data set.

@@ -1,0 +1,112 @@
+"""What a step may read of its context: what it declared, so that its key misses nothing."""
+
+from __future__ import annotations
+
+import types
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from ddbench.errors import PluginError
+
+if TYPE_CHECKING:
+    from ddbench.plugin.options import Options
+    from ddbench.runtime.context import Context
+
+#: Facts of a run that a step may declare; the data set and the machine are in every key.
+FACTS = ("ipc", "network", "method")
+
+
+@dataclass(frozen=True)
+class Scope:
+    """What is declared.
+
+    Attributes:
+        step: its name, for errors.
+        options, seeds: names and roles that may be read; None for all.
+        steps: keys of steps that may be used.
+        reads: options that were read, when somebody wants to know.
+    """
+
+    step: str
+    options: frozenset[str] | None
+    seeds: frozenset[str] | None
+    steps: frozenset[str] = frozenset()
+    reads: set[str] | None = field(default=None, compare=False)
+
+    def view(self, values: Options) -> Any:
+        """Return the options as the step may read them."""
+        return values if self.options is None and self.reads is None else Declared(values, self)
+
+    def check_option(self, name: str) -> None:
+        """Refuse an option that is not declared."""
+        if self.reads is not None:
+            self.reads.add(name)
+        if self.options is not None and name not in self.options:
+            raise PluginError(
+                f"Step {self.step} reads the option {name!r}, which it does not declare.",
+                hint=f"Add it to the declaration: @step(options=[…, {name!r}]), or ignore=[…] if it changes nothing.",
+            )
+
+    def check_seed(self, role: str) -> None:
+        """Refuse a role of randomness that is not declared."""
+        if self.seeds is not None and role not in self.seeds:
+            raise PluginError(
+                f"Step {self.step} draws the seed {role!r}, which it does not declare.",
+                hint=f"Add it to the declaration: @step(seeds=[…, {role!r}]).",
+            )
+
+
+class Declared:
+    """The options of a step: those that it declared, as attributes."""
+
+    def __init__(self, values: Options, scope: Scope) -> None:
+        self._values, self._scope = values, scope
+
+    def __getattr__(self, name: str) -> Any:
+        kind = type(self._values)
+        if name in kind.model_fields:
+            self._scope.check_option(name)
+            return getattr(self._values, name)
+        # What is worked out from options reads them through this object.
+        member = getattr(kind, name)
+        if isinstance(member, property) and member.fget:
+            return member.fget(self)
+        if isinstance(member, types.FunctionType):
+            return types.MethodType(member, self)
+        return getattr(self._values, name)
+
+
+class Undeclared:
+    """Stands for a fact of the run that a step did not declare: whoever uses it is told."""
+
+    def __init__(self, step: str, name: str, value: Any) -> None:
+        self.__dict__.update(step=step, name=name, value=value)
+
+    def __repr__(self) -> str:
+        return f"<{self.name} is not declared by step {self.step}>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._refuse()
+
+    def _refuse(self, *_: Any) -> NoReturn:
+        seed = self.name == "base_seed"
+        raise PluginError(
+            f"Step {self.step} reads ctx.{self.name}, which it does not declare.",
+            hint="Add it to the declaration: " + ("@step(seeds=[…])." if seed else f'@step(facts=["{self.name}"]).'),
+        )
+
+    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
+    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _refuse
+    __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = _refuse
+    __index__ = __int__ = __float__ = __str__ = __format__ = __iter__ = __len__ = __contains__ = _refuse
+
+
+def free(ctx: Context) -> Context:
+    """Return the context of a step with everything that the run has."""
+    if ctx._scope is None:
+        return ctx
+    known = {name: getattr(ctx, name) for name in (*FACTS, "base_seed")}
+    values = {name: value.value for name, value in known.items() if isinstance(value, Undeclared)}
+    return replace(ctx, _scope=None, **values)

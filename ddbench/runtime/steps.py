@@ -1,0 +1,456 @@
+"""Cached steps that declare what they depend on; key, state in a plan and estimate follow from the declaration.
+
+A step is a method of a plugin, or a function of a module that several plugins share::
+
+    @ddbench.step(options=["components"], version=2)
+    def features(self, ctx, out):
+        np.save(out.dir / "features.npy", …)
+
+Called with a context, ``self.features(ctx)``, it returns the finished step (:class:`ddbench.Done`), built if needed.
+"""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, cast, overload
+
+from ddbench.errors import PluginError
+from ddbench.keys import digest, digest_bytes
+from ddbench.plugin.contracts import PLAIN, not_plain
+from ddbench.plugin.stages import Effort
+from ddbench.runtime import environment, metrics
+from ddbench.runtime.contents import by_content, uses
+from ddbench.runtime.estimates import marked
+from ddbench.runtime.machine import peak_memory
+from ddbench.runtime.scope import FACTS, Scope, Undeclared, free
+from ddbench.runtime.store import Done, Step
+
+if TYPE_CHECKING:
+    from ddbench.runtime.context import Context
+
+Arguments = ParamSpec("Arguments")
+#: What a declaration lists: names, or a function of context and arguments that returns them.
+Names = Sequence[str] | Callable[..., Sequence[str]]
+
+
+def step(
+    *,
+    name: str = "",
+    options: Names = (),
+    ignore: Sequence[str] = (),
+    seeds: Names = (),
+    facts: Sequence[str] = (),
+    needs: Sequence[CachedStep[[]]] | Callable[..., Iterable[StepCall]] = (),
+    identity: Callable[..., Mapping[str, Any]] | None = None,
+    version: int = 1,
+    data: bool = True,
+    work: Callable[..., float] | None = None,
+    disk: Callable[..., int | None] | None = None,
+) -> _Decorator:
+    """Declare a cached step: the decorated function builds it, and calls of it return the finished step.
+
+    The function gets the context, the step to fill (:class:`ddbench.Step`), and the arguments of the call. Its context
+    holds only what is declared: any other option, seed, fact or step is refused, so that the key misses nothing. In the
+    key besides the data set and the machine: the arguments (paths and arrays by their content), the declared options
+    (files by their content) with the versions of networks and captioners that they name, the base of declared seeds,
+    and the keys of the steps it needs. All that may be a function is called with the context and the arguments (of a
+    method: the plugin first).
+
+    Args:
+        name: a folder name in the store; that of the function, with hyphens, when empty.
+        options: those that the result depends on, or a function that returns them.
+        ignore: options that may be read although the result does not depend on them, such as a batch size.
+        seeds: roles of ``ctx.seed`` and ``ctx.rng``, or a function that returns them.
+        facts: of the run: ``ipc``, ``network`` and ``method``.
+        needs: steps that it reads, or a function that returns calls of them (``[latents.of(ctx)]``); made first.
+        identity: further plain data that the result depends on, e.g. the commit of a model on a hub.
+        version: raise it when the results change. In a plugin file, the text of the function is in the key as well.
+        data: False for a step that is the same for every data set and machine.
+        work: returns what its time is proportional to (images × epochs), so that finished steps tell how long another
+            takes. Only steps are compared that differ in nothing but numbers and the options that ``work`` reads.
+        disk: returns how many bytes it leaves, where that is known beforehand.
+    """
+    return _Decorator(
+        {
+            "name": name,
+            "options": options,
+            "ignore": ignore,
+            "seeds": seeds,
+            "facts": facts,
+            "needs": needs,
+            "identity": identity,
+            "version": version,
+            "data": data,
+            "work": work,
+            "disk": disk,
+        }
+    )
+
+
+class _Decorator:
+    def __init__(self, declared: Mapping[str, Any]) -> None:
+        self.declared = declared
+
+    @overload
+    def __call__(self, function: Callable[Concatenate[Context, Step, Arguments], None]) -> CachedStep[Arguments]: ...
+
+    @overload
+    def __call__(
+        self, function: Callable[Concatenate[Any, Context, Step, Arguments], None]
+    ) -> CachedStep[Arguments]: ...
+
+    def __call__(self, function: Callable[..., None]) -> CachedStep[Any]:
+        return CachedStep(function, **self.declared)
+
+
+class CachedStep(Generic[Arguments]):
+    """A declared step; see :func:`step`."""
+
+    def __init__(
+        self,
+        function: Callable[..., None],
+        *,
+        name: str,
+        facts: Sequence[str],
+        version: int,
+        data: bool,
+        **declared: Any,
+    ) -> None:
+        self.function = function
+        self.name = name or function.__name__.strip("_").replace("_", "-")
+        self.facts, self.version, self.data = tuple(facts), version, data
+        self.declared = declared
+        self.__doc__ = function.__doc__
+        self._plugin: Any = None
+        if unknown := set(facts) - set(FACTS):
+            raise PluginError(f"Step {self.name} declares {sorted(unknown)}; facts of a run are {', '.join(FACTS)}.")
+
+    def __get__(self, plugin: Any, owner: type | None = None) -> CachedStep[Arguments]:
+        """Return the step of a plugin."""
+        if plugin is None:
+            return self
+        bound = copy.copy(self)
+        bound._plugin = plugin
+        return bound
+
+    def __call__(self, ctx: Context, *args: Arguments.args, **keywords: Arguments.kwargs) -> Done:
+        """Return the finished step, building it and what it needs where that is not there."""
+        call = self.of(ctx, *args, **keywords)
+        if ctx._scope and call.key not in ctx._scope.steps:
+            raise PluginError(
+                f"Step {ctx._scope.step} uses the step {self.name}, which it does not declare.",
+                hint=f"Add it to the declaration: @step(needs=[…{self.name.replace('-', '_')}]).",
+            )
+        return call.done()
+
+    def of(self, ctx: Context, *args: Arguments.args, **keywords: Arguments.kwargs) -> StepCall:
+        """Return a call of this step that makes nothing, for ``needs``."""
+        return StepCall(self, free(ctx), args, keywords)
+
+    @property
+    def takes_arguments(self) -> bool:
+        """Whether it must be told more than the context."""
+        given = [parameter for parameter in self._parameters() if parameter.default is parameter.empty]
+        return bool(given)
+
+    def code(self) -> dict[str, Any]:
+        """Return which function this is; of a plugin file, whose author works on it, also its text."""
+        function, module = self.function, sys.modules.get(self.function.__module__)
+        file = getattr(module, "__ddbench_file__", "")
+        found: dict[str, Any] = {
+            "function": f"{file or function.__module__}:{function.__qualname__}",
+            "version": self.version,
+        }
+        kind = None if self._plugin is None else type(self._plugin)
+        if kind is not None:  # its other methods may be its own
+            found["plugin"] = kind.__qualname__ if file else f"{kind.__module__}:{kind.__qualname__}"
+        if file:
+            found["source"] = digest(_sources(function, vars(module), kind))
+        return found
+
+    def bind(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments of a call by name."""
+        signature = inspect.Signature(self._parameters())
+        bound = signature.bind(*args, **keywords)
+        bound.apply_defaults()
+        return dict(bound.arguments)
+
+    def ask(self, what: str, ctx: Context, arguments: Mapping[str, Any]) -> Any:
+        """Return a part of the declaration, of which functions are called."""
+        declared = self.declared[what]
+        return declared(*self.mine, ctx, *arguments.values()) if callable(declared) else declared
+
+    @property
+    def mine(self) -> tuple[Any, ...]:
+        """The plugin of a method."""
+        return () if self._plugin is None else (self._plugin,)
+
+    def _parameters(self) -> list[inspect.Parameter]:
+        return list(inspect.signature(self.function).parameters.values())[2 + len(self.mine) :]
+
+
+class StepCall:
+    """A step with context and arguments: what it depends on is known, whether it is there or not.
+
+    Attributes:
+        step: what is called.
+        ctx: with which context.
+        arguments: by name.
+    """
+
+    def __init__(self, step: CachedStep[Any], ctx: Context, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
+        self.step, self.ctx = step, ctx
+        self.arguments = step.bind(args, keywords)
+
+    def __repr__(self) -> str:
+        return f"<step {self.name}>"
+
+    @property
+    def name(self) -> str:
+        """The kind of step, a folder name in the store."""
+        return self.step.name
+
+    @cached_property
+    def needs(self) -> tuple[StepCall, ...]:
+        """The steps that must be there before."""
+        found = self.step.ask("needs", self.ctx, self.arguments)
+        return tuple(each.of(self.ctx) if isinstance(each, CachedStep) else each for each in found)
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Everything that the result depends on, as plain data.
+
+        Raises:
+            PluginError: an argument or the identity is no plain data, or an option does not exist.
+            ModelError, DataError: a model or file that must be looked at is not there.
+        """
+        ctx, step, arguments = self.ctx, self.step, self.arguments
+        options = by_content(ctx, self._options())
+        plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
+        identity = dict(step.ask("identity", ctx, arguments) or {})
+        if mistake := not_plain(identity):
+            raise PluginError(f"Step {step.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
+        facts = {name: getattr(ctx, name) for name in step.facts}
+        found = {
+            **step.code(),
+            "options": options,
+            "arguments": plain,
+            "needs": [[call.name, call.key] for call in self.needs],
+            "identity": identity,
+            "facts": facts,
+            "uses": uses(ctx, [options, plain, facts]),
+            "seed": ctx.base_seed if self._roles() else None,
+        }
+        return ctx.depends(found) if step.data else found
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of what it depends on."""
+        return digest(self.inputs)
+
+    @cached_property
+    def effort(self) -> Effort | None:
+        """What its time grows with, and with which other steps it can be compared."""
+        step, read = self.step, set[str]()
+        if step.declared["work"] is None:
+            return None
+        amount = step.ask("work", replace(self.ctx, _scope=Scope(step.name, None, None, reads=read)), self.arguments)
+        options = {name: value for name, value in self._options().items() if name not in read}
+        about = {**options, **self.arguments, **({"on": self.ctx.network} if "network" in step.facts else {})}
+        alike: dict[str, Any] = {"step": step.code()["function"], **_kinds(about)}
+        if self.ctx._dataset:
+            alike["data"] = [self.ctx.dataset.image_size, self.ctx.dataset.channels, self.ctx.dataset.num_classes]
+        return Effort(float(amount), alike, step.ask("disk", self.ctx, self.arguments))
+
+    def found(self) -> Done | None:
+        """Return the finished step if it is there."""
+        return self.ctx.store.get(self.name, self.inputs)
+
+    def done(self) -> Done:
+        """Return the finished step, making it and what it needs where that is not there.
+
+        Raises:
+            NotMade: it is not there, and the context is one of a plan.
+        """
+        if self.ctx.dry_run and not self.found():
+            raise NotMade(f"The step {self.name} has not been made yet.")
+        if self.found():
+            for call in self.needs:
+                call._account()
+        else:
+            for call in self.needs:
+                call.done()
+        return cached(self.ctx, self.name, self.inputs, self._build, effort=self.effort)
+
+    def _build(self, out: Step) -> None:
+        step, ctx = self.step, self.ctx
+        scope = Scope(
+            step.name,
+            frozenset((*step.ask("options", ctx, self.arguments), *step.declared["ignore"])),
+            frozenset(self._roles()),
+            frozenset(call.key for call in walk(self.needs)),
+        )
+        hidden = [*(fact for fact in FACTS if fact not in step.facts), *([] if scope.seeds else ["base_seed"])]
+        values: dict[str, Any] = {name: Undeclared(step.name, name, getattr(ctx, name)) for name in hidden}
+        step.function(*step.mine, replace(ctx, checkpoint=out, _scope=scope, **values), out, **self.arguments)
+
+    def _account(self) -> None:
+        """Add what this and all before it cost to the bill of a run that finds a later step finished."""
+        for call in self.needs:
+            call._account()
+        if done := self.found():
+            bill(self.ctx, done)
+
+    def _options(self) -> dict[str, Any]:
+        known = self.ctx.resolved.dump()
+        names = list(self.step.ask("options", self.ctx, self.arguments))
+        if unknown := [name for name in names if name not in known]:
+            raise PluginError(
+                f"Step {self.name} declares the option {unknown[0]!r}, which its plugin does not have.",
+                hint=f"Options: {', '.join(sorted(known)) or 'none'}.",
+            )
+        return {name: known[name] for name in names}
+
+    def _roles(self) -> list[str]:
+        return list(self.step.ask("seeds", self.ctx, self.arguments))
+
+
+class NotMade(PluginError):
+    """Something is asked for that only a run makes."""
+
+
+def steps_of(plugin: Any, ctx: Context) -> list[StepCall]:
+    """Return the steps that a plugin asks for: those that its ``needs`` names, else its methods without arguments."""
+    named = plugin.needs(ctx)
+    if named is not None:
+        return [each.of(ctx) if isinstance(each, CachedStep) else each for each in named]
+    members = {name: value for kind in reversed(type(plugin).__mro__) for name, value in vars(kind).items()}
+    own = [cast("CachedStep[[]]", getattr(plugin, name)) for name, v in members.items() if isinstance(v, CachedStep)]
+    return [each.of(ctx) for each in own if not each.takes_arguments]
+
+
+def walk(calls: Iterable[StepCall]) -> Iterator[StepCall]:
+    """Yield calls after all those that they need."""
+    for call in calls:
+        yield from walk(call.needs)
+        yield call
+
+
+def cached(
+    ctx: Context,
+    name: str,
+    inputs: Mapping[str, Any],
+    builder: Callable[[Step], None],
+    *,
+    force: bool = False,
+    effort: Effort | None = None,
+) -> Done:
+    """Return the step with these inputs, built if needed, and put it on the run's bill.
+
+    Args:
+        ctx: of the run.
+        name: a folder name in the store.
+        inputs: plain data that determines the result.
+        builder: writes files into ``step.dir``; long ones call ``step.save(state)`` and start from ``step.load()``.
+        force: build it again.
+        effort: what its time grows with.
+    """
+    done = ctx.store.get(name, inputs)
+    if done and not force:
+        if all(known["key"] != done.key[:20] for known in ctx.ledger):
+            ctx.log(f"✓ {name}: reused ({done.key[:8]})")
+        return bill(ctx, done)
+    again = " (going on where it stopped)" if ctx.store.started(name, inputs) else ""
+    ctx.log(f"• {name}{again}")
+    start = time.perf_counter()
+    with peak_memory(ctx.machine.device) as memory:
+
+        def measured(step: Step) -> None:
+            if effort:
+                step.effort.update(marked(effort, ctx.machine))
+            ctx._building.append(step)
+            known = len(sys.modules)
+            try:
+                builder(step)
+            finally:
+                ctx._building.pop()
+            step.effort["modules"] = len(sys.modules) - known
+            step.costs.update(memory(), inside_seconds=round(step.inside, 3), threads=environment.threads())
+            if pace := metrics.seconds_per_step(step.journal.lines()):
+                step.costs["seconds_per_step"] = pace
+
+        done = ctx.store.build(name, inputs, measured, force=force)
+    spent = time.perf_counter() - start
+    if ctx._building:
+        ctx._building[-1].inside += spent
+    ctx.log(f"✓ {name}: {spent:.1f} s ({done.key[:8]})")
+    return bill(ctx, done)
+
+
+def bill(ctx: Context, done: Done) -> Done:
+    """Put a step on the run's bill, once."""
+    entry = done.cost()
+    if all(known["key"] != entry["key"] for known in ctx.ledger):
+        ctx.ledger.append(entry)
+    return done
+
+
+def _sources(function: Callable[..., Any], module: Mapping[str, Any], kind: type | None) -> dict[str, str]:
+    """Return the text of a function, and of all that it reads of its module and its class."""
+    found: dict[str, str] = {}
+    waiting: list[Any] = [function]
+    while waiting:
+        item = waiting.pop()
+        name = getattr(item, "__qualname__", "")
+        if name in found:
+            continue
+        found[name] = inspect.getsource(item)
+        parts = list(vars(item).values()) if isinstance(item, type) else [item]
+        codes = [part.__code__ for part in parts if inspect.isfunction(part)]
+        while codes:
+            code = codes.pop()
+            codes += [each for each in code.co_consts if inspect.iscode(each)]
+            for read in code.co_names:
+                value = getattr(kind, read, module.get(read))
+                if inspect.isfunction(value) or inspect.isclass(value):
+                    waiting += [value] if value.__module__ == function.__module__ else []
+                elif isinstance(value, (int, float, str, tuple)):
+                    found[f"{read} ="] = repr(value)
+    return found
+
+
+def _plain(ctx: Context, value: Any, where: str) -> Any:
+    """Return an argument as plain data: paths, arrays and steps by what is in them."""
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, Path):
+        return {"content": ctx.content_digest(value)}
+    if isinstance(value, (StepCall, Done)):
+        return {"step": value.key}
+    if isinstance(value, range):
+        return [value.start, value.stop, value.step]
+    if isinstance(value, Mapping):
+        return {str(name): _plain(ctx, item, where) for name, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(ctx, item, where) for item in value]
+    if is_dataclass(value) and not isinstance(value, type):
+        parts = {each.name: _plain(ctx, getattr(value, each.name), where) for each in fields(value) if each.compare}
+        return {"of": type(value).__qualname__, **parts}
+    array = value.detach().cpu().contiguous().numpy() if type(value).__module__ == "torch" else value
+    if type(array).__module__ == "numpy" and hasattr(array, "tobytes"):
+        return {"shape": list(array.shape), "dtype": str(array.dtype), "content": digest_bytes(array.tobytes())}
+    if hasattr(value, "item"):
+        return value.item()
+    raise PluginError(f"{where} is {value!r}, which has no place in the key of a step.", hint=PLAIN)
+
+
+def _kinds(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a step must share with another to be compared: words and switches, sizes in options, no rates."""
+    return {name: value for name, value in values.items() if value is None or isinstance(value, (bool, int, str))}

@@ -1,0 +1,245 @@
+"""Steps that declare themselves: keys, what a body may read, order, bills, and steps of plugin files."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import ddbench
+from ddbench.errors import PluginError
+from ddbench.plugin.options import Resolved
+from ddbench.runtime.steps import steps_of, walk
+from ddbench.testing.toy import toy_dataset
+
+VALUE = 1
+
+
+class Options(ddbench.Options):
+    length: int = 3
+    rate: float = 0.5
+    file: str = ""
+    network: str = ""
+    batch: int = 8
+
+    @property
+    def doubled(self) -> int:
+        return 2 * self.length
+
+
+@ddbench.step(options=["length", "file"], ignore=["batch"], work=lambda ctx: 10 * ctx.options.length)
+def first(ctx, out):
+    out.info["length"] = ctx.options.doubled + 0 * ctx.options.batch
+
+
+@ddbench.step(seeds=["draw"], needs=[first], options=["network"])
+def second(ctx, out, factor=1):
+    out.info["sum"] = first(ctx).info["length"] + factor + 0 * ctx.seed("draw", 3)
+
+
+@pytest.fixture
+def run(ctx):
+    return replace(ctx, _dataset=toy_dataset(), resolved=Resolved(Options()), ipc=2)
+
+
+def with_options(ctx, **values):
+    return replace(ctx, resolved=Resolved(Options(**values)))
+
+
+def test_a_step_makes_what_it_needs_once(run):
+    done = second(run, factor=4)
+    assert done.info == {"sum": 10} and not done.reused
+    assert [entry["step"] for entry in run.ledger] == ["first", "second"]
+    again = second(run, 4)
+    assert again.reused and again.key == done.key
+    assert [entry["step"] for entry in run.ledger] == ["first", "second"]
+
+
+def test_a_finished_step_is_billed_with_what_it_was_made_from(run):
+    second(run)
+    other = replace(run, ledger=[])
+    second(other)
+    assert [entry["step"] for entry in other.ledger] == ["first", "second"]
+
+
+def test_everything_declared_is_in_the_key_and_nothing_else(run, tmp_path):
+    key = second.of(run).key
+    assert second.of(with_options(run, batch=9, rate=0.1)).key == key
+    assert second.of(replace(run, ipc=3)).key == key
+    (tmp_path / "words.txt").write_text("one")
+    files = with_options(run, file=str(tmp_path / "words.txt"))
+    named = second.of(files).key
+    (tmp_path / "words.txt").write_text("two")
+    keys = [
+        second.of(with_options(run, length=4)).key,
+        second.of(replace(run, base_seed=1)).key,
+        second.of(run, 2).key,
+        named,
+        second.of(files).key,
+        second.of(with_options(run, network="convnet-3")).key,
+        second.of(replace(run, machine=replace(run.machine, precision="bf16"))).key,
+    ]
+    assert len({key, *keys}) == 1 + len(keys)
+    assert first.of(run).key == first.of(replace(run, base_seed=1)).key
+
+
+@pytest.mark.parametrize(
+    ("read", "named"),
+    [
+        (lambda ctx: ctx.options.rate, "option 'rate'"),
+        (lambda ctx: ctx.options.doubled, "option 'length'"),
+        (lambda ctx: ctx.seed("draw"), "seed 'draw'"),
+        (lambda ctx: ctx.rng("draw"), "seed 'draw'"),
+        (lambda ctx: ctx.base_seed + 1, "ctx.base_seed"),
+        (lambda ctx: ctx.ipc or 1, "ctx.ipc"),
+        (lambda ctx: 2 * ctx.ipc, "ctx.ipc"),
+        (lambda ctx: ctx.network == "convnet-3", "ctx.network"),
+        (lambda ctx: ctx.method.upper(), "ctx.method"),
+        (lambda ctx: first(ctx), "step first"),
+        (lambda ctx: ctx.use("captioner", "attributes")[1].ipc + 1, "ctx.ipc"),
+    ],
+)
+def test_what_is_not_declared_cannot_be_read(run, read, named):
+    @ddbench.step()
+    def reader(ctx, out):
+        read(ctx)
+
+    with pytest.raises(PluginError, match=f"Step reader .*{named}.* not declare") as caught:
+        reader(run)
+    assert "@step(" in caught.value.hint
+
+
+def test_facts_are_declared_like_options(run):
+    @ddbench.step(facts=["ipc"])
+    def counted(ctx, out):
+        out.info["ipc"] = ctx.ipc
+
+    assert counted(run).info["ipc"] == 2
+    assert counted.of(run).key != counted.of(replace(run, ipc=3)).key
+    with pytest.raises(PluginError, match="facts of a run"):
+        ddbench.step(facts=["colour"])(lambda ctx, out: None)
+
+
+def test_arguments_are_in_the_key_by_content(run, tmp_path):
+    @ddbench.step()
+    def given(ctx, out, value):
+        out.info["here"] = True
+
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"one")
+    one = given.of(run, path).key
+    path.write_bytes(b"two")
+    arrays = [np.zeros(3), np.zeros(3, np.float32), np.ones(3), range(2), first.of(run), run.machine, None, 1, "1"]
+    assert len({one, given.of(run, path).key, *(given.of(run, each).key for each in arrays)}) == 2 + len(arrays)
+    with pytest.raises(PluginError, match="no place in the key"):
+        _ = given.of(run, object()).key
+
+
+def test_an_option_that_no_plugin_has_is_named(run):
+    @ddbench.step(options=["lenght"])
+    def misspelt(ctx, out):
+        pass
+
+    with pytest.raises(PluginError, match="declares the option 'lenght'"):
+        misspelt(run)
+
+
+class Method:
+    def needs(self, ctx):
+        return None
+
+    @ddbench.step(options=["length"], needs=lambda self, ctx: [first.of(ctx)] if ctx.options.length > 2 else [])
+    def mine(self, ctx, out):
+        out.info["double"] = self.double(ctx.options.length)
+
+    @ddbench.step()
+    def told(self, ctx, out, word):
+        out.info["word"] = word
+
+    def double(self, value):
+        return 2 * value
+
+
+class Other(Method):
+    def double(self, value):
+        return 3 * value
+
+
+def test_methods_are_steps_and_a_class_lists_those_without_arguments(run):
+    assert Method().mine(run).info["double"] == 6 and Other().mine(run).info["double"] == 9
+    assert Method().told(run, "yes").info["word"] == "yes"
+    assert [call.name for call in walk(steps_of(Method(), run))] == ["first", "mine"]
+    assert [call.name for call in walk(steps_of(Method(), with_options(run, length=1)))] == ["mine"]
+
+
+def test_a_killed_step_goes_on(run):
+    tries = []
+
+    @ddbench.step()
+    def long(ctx, out):
+        tries.append(out.load())
+        assert ctx.checkpoint is out
+        if len(tries) == 1:
+            out.save({"at": 5})
+            raise KeyboardInterrupt
+        out.info["from"] = tries[-1]["at"]
+
+    with pytest.raises(KeyboardInterrupt):
+        long(run)
+    assert long(run).info["from"] == 5 and tries[0] is None
+
+
+def test_work_tells_what_can_be_compared(run):
+    effort = first.of(run).effort
+    assert effort.amount == 30 and "length" not in effort.alike and effort.alike["file"] == ""
+    assert second.of(run).effort is None
+
+
+def test_the_text_of_what_a_step_of_a_plugin_file_runs_is_in_its_key(run, tmp_path):
+    from ddbench.plugin.manager import load_plugins
+
+    text = (
+        "import ddbench\nSIZE = 1\ndef helper():\n    return SIZE\ndef other():\n    return 5\n"
+        "@ddbench.step()\ndef made(ctx, out):\n    out.info['value'] = helper()\n"
+        "class Mine(ddbench.Distiller):\n    needs = lambda self, ctx: [made]\n    def distill(self, ctx): ...\n"
+        "@ddbench.hookimpl\ndef ddbench_methods():\n    return [ddbench.MethodSpec('mine', Mine)]\n"
+    )
+
+    def key(folder: str, content: str) -> str:
+        path = tmp_path / folder / "mine.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(content)
+        entry = load_plugins([path]).get("method", "mine")
+        return steps_of(entry.spec.load()(), run)[0].key
+
+    plain = key("a", text)
+    assert key("b", text) == plain  # wherever it lies
+    assert key("c", text.replace("return 5", "return 6")) == plain
+    others = [text.replace("SIZE = 1", "SIZE = 2"), text.replace("SIZE\n", "-SIZE\n")]
+    assert len({plain, *(key(f"d{number}", other) for number, other in enumerate(others))}) == 3
+
+
+def test_steps_can_be_sent_to_other_processes(run):
+    from ddbench.runtime import distributed
+
+    @ddbench.step(options=["length"])
+    def sent(ctx, out):
+        other = distributed._load(distributed._dump(ctx))
+        assert other.options.length == 3
+        with pytest.raises(PluginError, match="'rate'"):
+            _ = other.options.rate
+        with pytest.raises(PluginError, match=r"ctx\.ipc"):
+            _ = other.ipc + 1
+
+    sent(run)
+
+
+def test_files_stay_in_the_folder(run):
+    @ddbench.step(name="named")
+    def kept(ctx, out):
+        (out.dir / "a.txt").write_text("here")
+
+    done = kept(run)
+    assert done.name == "named" and (Path(done.dir) / "a.txt").read_text() == "here"

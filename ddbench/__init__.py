@@ -5,6 +5,7 @@ Everything a plugin author or a notebook needs is here; names are imported on fi
 
 from __future__ import annotations
 
+import functools
 import importlib
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,72 +16,15 @@ __version__ = "0.1.0"
 # down many times over. OpenMP reads this when torch is imported, and digits do not depend on it.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-_HOME_OF = {
-    "run": "ddbench.api",
-    "distill": "ddbench.api",
-    "evaluate": "ddbench.api",
-    "import_set": "ddbench.api",
-    "load": "ddbench.api",
-    "load_dataset": "ddbench.api",
-    "hookimpl": "ddbench.plugin.hookspecs",
-    "MethodSpec": "ddbench.plugin.specs",
-    "EvaluatorSpec": "ddbench.plugin.specs",
-    "DatasetSpec": "ddbench.plugin.specs",
-    "NetworkSpec": "ddbench.plugin.specs",
-    "CaptionerSpec": "ddbench.plugin.specs",
-    "Options": "ddbench.plugin.options",
-    "Distiller": "ddbench.plugin.interfaces",
-    "Evaluator": "ddbench.plugin.interfaces",
-    "DatasetLoader": "ddbench.plugin.interfaces",
-    "Captioner": "ddbench.plugin.interfaces",
-    "Dataset": "ddbench.plugin.datasets",
-    "Split": "ddbench.plugin.datasets",
-    "DataStatus": "ddbench.plugin.datasets",
-    "DistilledSet": "ddbench.plugin.contracts",
-    "Protocol": "ddbench.plugin.contracts",
-    "Embedding": "ddbench.plugin.embedding",
-    "Score": "ddbench.plugin.contracts",
-    "check_ipc": "ddbench.plugin.datasets",
-    "ImageSource": "ddbench.plugin.images",
-    "ArrayImages": "ddbench.plugin.images",
-    "FileImages": "ddbench.plugin.images",
-    "Context": "ddbench.runtime.context",
-    "Machine": "ddbench.runtime.machine",
-    "Team": "ddbench.runtime.distributed",
-    "step": "ddbench.runtime.steps",
-    "CachedStep": "ddbench.runtime.steps",
-    "StepCall": "ddbench.runtime.steps",
-    "Step": "ddbench.runtime.store",
-    "Done": "ddbench.runtime.store",
-    "Effort": "ddbench.plugin.stages",
-    "Stage": "ddbench.plugin.stages",
-    "Weights": "ddbench.plugin.stages",
-    "hub_weights": "ddbench.plugin.stages",
-    "cached_first": "ddbench.plugin.stages",
-    "derive_seed": "ddbench.keys",
-    "digest": "ddbench.keys",
-    "digest_bytes": "ddbench.keys",
-    "write_atomic": "ddbench.files.writing",
-    "plugin_errors": "ddbench.plugin.manager",
-    "DDBenchError": "ddbench.errors",
-    "UsageError": "ddbench.errors",
-    "PluginError": "ddbench.errors",
-    "DataError": "ddbench.errors",
-    "ModelError": "ddbench.errors",
-    "TeacherError": "ddbench.errors",
-    "RecordError": "ddbench.errors",
-    "StorageError": "ddbench.errors",
-    "DivergedError": "ddbench.errors",
-}
-
-__all__ = sorted([*_HOME_OF, "__version__"])
-
-if TYPE_CHECKING:  # the same names, for editors and type checkers, which run nothing
+if TYPE_CHECKING:  # the one list of public names: editors and type checkers read it, and so does Python (_homes)
+    from ddbench.api import compare as compare
     from ddbench.api import distill as distill
     from ddbench.api import evaluate as evaluate
     from ddbench.api import import_set as import_set
+    from ddbench.api import leaderboard as leaderboard
     from ddbench.api import load as load
     from ddbench.api import load_dataset as load_dataset
+    from ddbench.api import records as records
     from ddbench.api import run as run
     from ddbench.errors import DataError as DataError
     from ddbench.errors import DDBenchError as DDBenchError
@@ -123,21 +67,40 @@ if TYPE_CHECKING:  # the same names, for editors and type checkers, which run no
     from ddbench.plugin.stages import Weights as Weights
     from ddbench.plugin.stages import cached_first as cached_first
     from ddbench.plugin.stages import hub_weights as hub_weights
+    from ddbench.results.collection import Records as Records
+    from ddbench.results.schema import Record as Record
     from ddbench.runtime.context import Context as Context
     from ddbench.runtime.distributed import Team as Team
     from ddbench.runtime.machine import Machine as Machine
+    from ddbench.runtime.progress import Reporter as Reporter
     from ddbench.runtime.steps import CachedStep as CachedStep
     from ddbench.runtime.steps import StepCall as StepCall
     from ddbench.runtime.steps import step as step
     from ddbench.runtime.store import Done as Done
     from ddbench.runtime.store import Step as Step
+    from ddbench.sets.declared import Declared as Declared
+    from ddbench.sets.folder import LoadedSet as LoadedSet
+    from ddbench.tables.boards import Boards as Boards
+    from ddbench.tables.comparing import Comparison as Comparison
 else:
+
+    @functools.cache
+    def _homes() -> dict[str, str]:
+        """Return public name → module, from the imports above."""
+        import ast
+
+        source = __spec__.loader.get_source(__name__)
+        branch = next(node for node in ast.parse(source).body if isinstance(node, ast.If))
+        imports = (node for node in branch.body if isinstance(node, ast.ImportFrom))
+        return {name.name: node.module for node in imports for name in node.names}
 
     def __getattr__(name: str) -> Any:
         """Import a public name on first use."""
-        if name not in _HOME_OF:
+        if name == "__all__":
+            return sorted(["__version__", *_homes()])
+        if name not in _homes():
             raise AttributeError(f"module 'ddbench' has no attribute {name!r}")
-        return getattr(importlib.import_module(_HOME_OF[name]), name)
+        return getattr(importlib.import_module(_homes()[name]), name)
 
     def __dir__() -> list[str]:
-        return __all__
+        return __getattr__("__all__")

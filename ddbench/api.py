@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,10 @@ from ddbench.plugin import arguments
 from ddbench.plugin.arguments import flag, names, numbers, path, text, whole
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.manager import Plugins
-from ddbench.results import schema as records
-from ddbench.results.registry import check_seed
-from ddbench.results.schema import Record
+from ddbench.results.collection import Records
+from ddbench.results.registry import Problem, check_seed
+from ddbench.results.registry import load as read_registry
+from ddbench.results.schema import Record, slug
 from ddbench.runtime.context import Context
 from ddbench.runtime.progress import Reporter
 from ddbench.runtime.store import Step
@@ -33,6 +35,9 @@ from ddbench.sets.folder import LoadedSet
 from ddbench.sets.importing import read_set
 from ddbench.sets.importing import write as _write_imported
 from ddbench.sets.made import Distilled
+from ddbench.tables import boards, comparing
+from ddbench.tables.boards import Boards
+from ddbench.tables.comparing import Comparison
 
 Options = Mapping[str, Mapping[str, Any]]
 Names = str | Iterable[str]
@@ -59,7 +64,7 @@ def run(
     offline: bool = False,
     force: bool = False,
     reporter: Reporter | None = None,
-) -> list[Record]:
+) -> Records:
     """Distil with every method and evaluate under every protocol; write and return one record per cell.
 
     Args:
@@ -115,7 +120,7 @@ def run(
         raise failure.error
     check_writable(target)
     done = jobs.run(expansion.jobs, target, ctx.reporter, force=again, stop=True)
-    return [record for record in done if isinstance(record, Record)]
+    return Records(record for record in done if isinstance(record, Record))
 
 
 def distill(
@@ -184,7 +189,7 @@ def evaluate(
     force: bool = False,
     reporter: Reporter | None = None,
     **declared: Any,
-) -> list[Record]:
+) -> Records:
     """Evaluate an already distilled set: one that ddbench wrote, a tree of pictures, or the tensors of released code.
 
     Args:
@@ -209,7 +214,7 @@ def evaluate(
     for measurement in planned:
         check_network(measurement.evaluator.ctx)
     check_writable(target)
-    return [measurement.carry_out(made, target, force=again) for measurement in planned]
+    return Records(measurement.carry_out(made, target, force=again) for measurement in planned)
 
 
 def import_set(
@@ -267,6 +272,87 @@ def load(path: str | Path) -> LoadedSet:
     return disk.load(arguments.path(path, "path"))
 
 
+def records(
+    registry: str | Path = "registry",
+    *,
+    dataset: Names = (),
+    method: Names = (),
+    evaluator: Names = (),
+    network: Names = (),
+    ipc: Numbers = (),
+    seed: Numbers = (),
+) -> Records:
+    """Read the records of a registry; ``.to_frame()`` gives them to pandas, one row per trained network.
+
+    Records that are damaged or were edited are left out, and a warning names each.
+
+    Args:
+        registry: folder whose ``results/`` holds them; one that does not exist is empty.
+        dataset, method, evaluator, network: names; empty filters let everything through.
+        ipc: images per class.
+        seed: distillation seeds.
+
+    Example:
+        >>> frame = ddbench.records(dataset="cifar10", ipc=10).to_frame()
+        >>> frame.groupby(["protocol", "network", "variant"])["value"].mean()
+    """
+    filters = _filters(dataset=dataset, method=method, evaluator=evaluator, network=network, ipc=ipc, seed=seed)
+    found, problems = read_registry(path(registry, "registry"), **filters)
+    _warn(problems)
+    return Records(found)
+
+
+def compare(
+    first: str | Path,
+    second: str | Path,
+    registry: str | Path = "registry",
+    *,
+    dataset: Names = (),
+    evaluator: Names = (),
+    network: Names = (),
+    ipc: Numbers = (),
+) -> Comparison:
+    """Compare two methods in every setting that both were measured in, or two records.
+
+    Args:
+        first, second: names of methods, methods with options as tables name them (``"vlcp (strength=0.6)"``), or files
+            of records.
+        registry: folder of the records.
+        dataset, evaluator, network, ipc: only these settings.
+
+    Returns:
+        Effects with intervals and p values by setting; ``print`` shows what ``ddbench compare`` prints.
+
+    Raises:
+        UsageError: a method that was not measured, or nothing that can be compared.
+    """
+    filters = _filters(dataset=dataset, evaluator=evaluator, network=network, ipc=ipc)
+    one, other = (side if isinstance(side, str) else str(path(side, "a record")) for side in (first, second))
+    comparison, problems = comparing.of_registry(path(registry, "registry"), one, other, **filters)
+    _warn(problems)
+    return comparison
+
+
+def leaderboard(registry: str | Path = "registry", *, board: str = "", folder: str | Path = boards.FOLDER) -> Boards:
+    """Turn the records of a registry into comparison tables; nothing is written.
+
+    Args:
+        registry: folder of the records.
+        board: the name of the only board wanted: a data set's, or one of boards.toml.
+        folder: of the pages, whose ``boards.toml`` declares further boards and the order of columns.
+
+    Returns:
+        The boards, which notebooks show as HTML; ``.to("latex")`` and the like write them as text.
+
+    Raises:
+        UsageError: no board of that name.
+    """
+    where = path(registry, "registry"), path(folder, "folder")
+    made, problems = boards.of_registry(*where, text(board, "board"))
+    _warn(problems)
+    return made
+
+
 def load_dataset(
     name: str = "",
     *,
@@ -287,7 +373,7 @@ def _read_set(ctx: Context, source: Path, name: str, declared: Declared) -> Dist
 
 
 def _set_folder(out: Path, dataset: Dataset, method: str, ipc: int | None, seed: int) -> Path:
-    return out / records.slug(f"{dataset.name}-{method}-ipc{'full' if ipc is None else ipc}-seed{seed}")
+    return out / slug(f"{dataset.name}-{method}-ipc{'full' if ipc is None else ipc}-seed{seed}")
 
 
 def _free(folder: Path, wanted: Mapping[str, Any]) -> None:
@@ -299,6 +385,16 @@ def _free(folder: Path, wanted: Mapping[str, Any]) -> None:
 def _known(plugins: Plugins, kind: str, names: Iterable[str]) -> None:
     for name in names:
         plugins.get(kind, name)
+
+
+def _filters(**values: Any) -> dict[str, list[Any]]:
+    """Read the filters of records."""
+    return {name: (numbers if name in ("ipc", "seed") else names)(value, name) for name, value in values.items()}
+
+
+def _warn(problems: Iterable[Problem]) -> None:
+    for problem in problems:
+        warnings.warn(f"left out {problem}", stacklevel=3)
 
 
 def _some(found: list[Any], what: str) -> list[Any]:

@@ -7,7 +7,7 @@ import html as _html
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 #: What spreadsheets take for a formula when a cell begins with it.
@@ -44,6 +44,14 @@ def markdown(text: str) -> str:
 def html(text: str) -> str:
     """Escape what HTML reads as markup; the result is one line."""
     return _html.escape(one_line(text))
+
+
+def html_table(heads: Iterable[object], rows: Iterable[Iterable[object]], caption: str = "") -> str:
+    """Return a small HTML table of texts and numbers, all of them escaped."""
+    parts = ["<table>", f"<caption>{html(caption)}</caption>"] if caption else ["<table>"]
+    parts.append("<thead><tr>" + "".join(f"<th>{html(str(head))}</th>" for head in heads) + "</tr></thead><tbody>")
+    parts += ["<tr>" + "".join(f"<td>{html(str(value))}</td>" for value in row) + "</tr>" for row in rows]
+    return "\n".join([*parts, "</tbody>", "</table>"])
 
 
 def csv(value: Any) -> Any:

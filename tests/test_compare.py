@@ -8,7 +8,7 @@ from ddbench.tables import comparing
 
 
 def text(found, first="vlcp", second="random"):
-    return "\n".join(comparing.lines(comparing.settings(found, first, second), first, second))
+    return str(comparing.of_methods(found, first, second))
 
 
 def many(method, values, **how):
@@ -45,10 +45,10 @@ def test_settings_are_apart_and_p_values_corrected():
 def test_names_are_explained():
     found = [make("vlcp", (0.5,), explicit={"k": k}) for k in (1, 2)] + [make("random")]
     with pytest.raises(UsageError, match="Did you mean 'random'"):
-        comparing.settings(found, "vlcp (k=1)", "randm")
+        comparing.of_methods(found, "vlcp (k=1)", "randm")
     with pytest.raises(UsageError, match="several variants"):
-        comparing.settings(found, "vlcp", "random")
-    assert len(comparing.settings(found, "vlcp (k=1)", "random")) == 1
+        comparing.of_methods(found, "vlcp", "random")
+    assert len(comparing.of_methods(found, "vlcp (k=1)", "random").settings) == 1
 
 
 def test_the_command(tmp_path, capsys):

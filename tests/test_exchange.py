@@ -209,7 +209,7 @@ def test_a_line_of_csv_has_every_fact_of_one_network():
     record = make("vlcp", (0.5, 0.6), options={"steps": 50}, shrunk=[("method.steps", 50, 20)], seed=3)
     result = record.result.model_copy(update={"best": [None, 0.65]})
     one, two = csv.DictReader(io.StringIO(exchange.to_csv([_altered(record, result=result)])))
-    assert tuple(one) == exchange.CSV_COLUMNS
+    assert list(one) == list(exchange.COLUMNS)
     shared = {
         **{"dataset": "digits", "fingerprint": "f1" * 32, "ipc": "10", "method": "vlcp"},
         **{"method_options": '{"steps": 50}', "seed": "3", "evaluator": "rded", "evaluator_options": "{}"},
@@ -217,7 +217,7 @@ def test_a_line_of_csv_has_every_fact_of_one_network():
         **{"label_type": "soft", "selection": "last", "distill_seconds": "1.0", "evaluate_seconds": "2.0"},
         **{"bytes_images": "5000", "bytes_labels": "160", "shrunk": '[["method.steps", 50, 20]]'},
         **{"key": record.key, "digest": one["digest"], "distilled": record.distilled.digest},
-        "evaluation_seed": "0",
+        **{"evaluation_seed": "0", "variant": "vlcp"},
     }
     assert one == shared | {"repeat": "0", "value": "0.5", "last": "0.5", "best": ""}
     assert two == shared | {"repeat": "1", "value": "0.6", "last": "0.6", "best": "0.65"}
@@ -359,7 +359,7 @@ def test_results_beside_each_other_come_in_both(ours, theirs):
 
 def test_csv_tells_networks_apart(theirs):
     first, second = exchange.to_csv([make("a", (0.5, 0.6))]).splitlines()[1:]
-    columns = exchange.CSV_COLUMNS
+    columns = list(exchange.COLUMNS)
     line = dict(zip(columns, next(csv.reader([first])), strict=True))
     assert line["distilled"] == make("a").distilled.digest and line["evaluation_seed"] == "0" and line["repeat"] == "0"
     assert dict(zip(columns, next(csv.reader([second])), strict=True))["repeat"] == "1"

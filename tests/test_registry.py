@@ -40,8 +40,8 @@ def test_reading_is_sorted_and_filtered(folder):
         ("vlcp", 1),
         ("vlcp", 10),
     ]
-    assert len(registry.select(found, method=["vlcp"], ipc=[1])) == 1
-    assert registry.select(found, dataset=["cifar10"]) == []
+    assert len(list(registry.select(found, method=["vlcp"], ipc=[1]))) == 1
+    assert not list(registry.select(found, dataset=["cifar10"]))
     assert registry.read_all(folder / "absent") == []
 
 

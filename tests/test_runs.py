@@ -3,9 +3,10 @@
 import pytest
 from records import make
 
+from ddbench.results import schema as records
 from ddbench.results.runs import by_set, same_images, unified
 from ddbench.site import rows
-from ddbench.tables import board, boards, comparing, leaderboard, long, variants
+from ddbench.tables import boards, comparing, leaderboard, long, variants
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.leaderboard import Layout
 
@@ -93,7 +94,7 @@ def test_the_same_networks_count_once_in_every_table():
     assert "1×2" in line
     (row,) = rows.rows(records, "random")
     assert row.runs == "1×2" and len(row.records) == 3
-    (setting,) = comparing.settings([*records, make("random", (0.4, 0.5))], "k-means", "random")
+    (setting,) = comparing.of_methods([*records, make("random", (0.4, 0.5))], "k-means", "random").settings
     assert setting.first.runs == "1×2" and setting.over_runs.n == (2, 2)
     assert setting.over_images.n == (2, 2)
 
@@ -153,9 +154,10 @@ def test_a_learned_rate_belongs_to_the_set_and_not_to_the_protocol():
     (row,) = table.rows
     assert row.protocol == fixed.protocol.digest and [cell.rank for cell in row.cells] == [0, 1]
     assert "mtt trains with the learning rate that its set has learned: 0.0123." in table.notes
-    (setting,) = comparing.settings([learned, fixed], "mtt", "dc")
+    (setting,) = comparing.of_methods([learned, fixed], "mtt", "dc").settings
     assert setting.over_runs.effect == pytest.approx(0.1)
-    assert comparing.of_records(learned, fixed).over_runs.effect == pytest.approx(0.1)
+    (setting,) = comparing.of_records(learned, fixed, ("mtt", "dc")).settings
+    assert setting.over_runs.effect == pytest.approx(0.1)
     grid = long.grid([learned, fixed], Layout(gain_over="dc"), "")
     assert [line[13] for line in grid.rows] == [None, pytest.approx(10)]
 
@@ -175,8 +177,8 @@ def test_values_by_set_and_names_by_images():
 
 
 def test_text_of_one_and_of_several():
-    assert board.spread_text(0.364, None) == "36.4"
-    assert board.spread_text(0.364, 0.0) == "36.4 ± 0.0"
+    assert records.spread_text(0.364, None) == "36.4"
+    assert records.spread_text(0.364, 0.0) == "36.4 ± 0.0"
 
 
 def test_the_same_networks_on_two_machines_count_once_and_a_note_says_so():

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ddbench.cli import common
-from ddbench.errors import RecordError, UsageError
+from ddbench.errors import RecordError
 
 
 @click.command("compare")
@@ -40,30 +40,13 @@ def command(
       ddbench compare vlcp random -d cifar10 --ipc 10
       ddbench compare RECORD RECORD
     """
-    from ddbench.results.registry import load, read_good, select
-    from ddbench.tables import comparing
+    from ddbench.tables.comparing import of_registry
 
-    if first == second:
-        raise UsageError(f"A and B are both {first!r}.", hint="Name two methods, or two records.")
-    problems: list[str] = []
-    if first.endswith(".json") or second.endswith(".json"):
-        settings = [comparing.of_records(read_good(Path(first)), read_good(Path(second)))]
-    else:
-        found, left_out = load(Path(registry), without=("curves",))
-        problems = [f"left out {problem}" for problem in left_out]
-        chosen = select(found, dataset=dataset or (), evaluator=evaluator or (), network=network or (), ipc=ipc or ())
-        if not chosen:
-            raise UsageError(
-                f"No record in {registry} fits.", hint="`ddbench run` makes some; --registry names another folder."
-            )
-        settings = comparing.settings(chosen, first, second)
-    for line in problems:
-        click.echo(line, err=True)
-    if not settings:
-        raise UsageError(
-            f"{first} and {second} were not measured under one protocol on one data set.",
-            hint="`ddbench leaderboard` shows what was measured; `ddbench run` makes what is missing.",
-        )
-    click.echo("\n".join(comparing.lines(settings, first, second)))
+    filters = {"dataset": dataset, "evaluator": evaluator, "network": network, "ipc": ipc}
+    chosen = {name: values for name, values in filters.items() if values}
+    comparison, problems = of_registry(Path(registry), first, second, **chosen)
+    for problem in problems:
+        click.echo(f"left out {problem}", err=True)
+    click.echo(str(comparison))
     if problems:
         sys.exit(RecordError.exit_code)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ddbench.cli import common
 from ddbench.cli.run import show
 from ddbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from ddbench.results.schema import Record
 
 
 @click.command("evaluate")
@@ -49,9 +52,9 @@ def command(**values: Any) -> None:
     for path in paths[1:]:  # the first one says more of itself if it is not there; a typo in the last costs no hours
         if not Path(path).exists():
             raise UsageError(f"There is no {path!r}.", hint="Name folders or files of distilled sets.")
-    found = []
+    records: list[Record] = []
     for path in paths:
-        found += api.evaluate(
+        records += api.evaluate(
             path,
             values["evaluator"],
             dataset=datasets[0],
@@ -63,4 +66,4 @@ def command(**values: Any) -> None:
             **common.declared(values),
             **common.common_arguments(values),
         )
-    show(found, Path(values["registry"]), started)
+    show(records, Path(values["registry"]), started)

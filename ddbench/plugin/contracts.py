@@ -64,6 +64,9 @@ class DistilledSet:
     extra: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = False
 
+    def __repr__(self) -> str:
+        return f"<DistilledSet: images {'×'.join(map(str, np.shape(self.images)))} in space {self.space}>"
+
     def check(self, dataset: Dataset, budget: Budget, who: str) -> None:
         """Name the first contract violation.
 

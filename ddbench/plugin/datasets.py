@@ -47,6 +47,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def __repr__(self) -> str:
+        return f"<Split of {len(self):,} images>"
+
     def checksum(self) -> list[int]:
         """Return checksums of the labels and of images that are in memory: another one after a plugin was at them."""
         return [zlib.crc32(np.ascontiguousarray(self.labels).data), self.images.checksum()]
@@ -115,6 +118,10 @@ class Dataset:
     def channels(self) -> int:
         """Image channels C (1 or 3)."""
         return self.train.images.channels
+
+    def __repr__(self) -> str:
+        images = f"{len(self.train):,} training and {len(self.test):,} test images"
+        return f"<Dataset {self.name}: {self.num_classes} classes, {images} of {self.image_size}×{self.image_size}>"
 
     def checksum(self) -> list[int]:
         """Return checksums of what is in memory of both splits."""

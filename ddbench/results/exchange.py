@@ -6,7 +6,6 @@ import contextlib
 import csv
 import glob
 import io
-import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,28 +17,11 @@ from ddbench.files.folders import clear, taken, whole_folder
 from ddbench.files.locks import patiently, silent
 from ddbench.files.writing import write_atomic, writing
 from ddbench.results import schema as records
+from ddbench.results.collection import COLUMNS, rows
 from ddbench.results.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
 from ddbench.results.schema import Record
 
 LOCK = ".lock"
-CSV_COLUMNS = (
-    *("dataset", "fingerprint", "ipc", "method", "method_options", "seed", "evaluator", "evaluator_options"),
-    *(
-        "network",
-        "evaluation_seed",
-        "preset",
-        "protocol",
-        "extension",
-        "label_type",
-        "selection",
-        "distilled",
-        "repeat",
-        "value",
-        "last",
-        "best",
-    ),
-    *("distill_seconds", "evaluate_seconds", "bytes_images", "bytes_labels", "shrunk", "key", "digest"),
-)
 
 
 @dataclass
@@ -229,32 +211,10 @@ def to_csv_file(found: Iterable[Record], path: Path) -> int:
 
 
 def to_csv(found: Iterable[Record]) -> str:
-    """Return one line per trained network; accuracies are fractions, options JSON.
-
-    Lines with the same ``distilled`` (digest of the images), ``protocol``, ``evaluation_seed`` and ``repeat`` are of
-    one network, however the set was called.
-    """
+    """Return one line per trained network, as :func:`ddbench.results.collection.rows` has them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(CSV_COLUMNS)
-    for record in found:
-        cell, result, costs = record.cell, record.result, record.costs
-        for repeat, value in enumerate(result.values):
-            best = result.best[repeat]
-            row = (
-                *(cell.dataset["name"], cell.dataset["fingerprint"], record.budget),
-                *(cell.method.name, _json(cell.method.options), cell.seed),
-                *(cell.evaluator.name, _json(cell.evaluator.options), cell.network, cell.evaluation_seed, cell.preset),
-                *(record.protocol.digest, record.protocol.extension, record.protocol.settings.get("label_type", "")),
-                *(result.selection, record.distilled.digest, repeat),
-                *(value, result.last[repeat], "" if best is None else best),
-                "" if costs.distill_seconds is None else costs.distill_seconds,
-                *(costs.evaluate_seconds, costs.bytes_images, costs.bytes_labels),
-                *(_json([list(change) for change in record.shrunk]), record.key, record.digest),
-            )
-            writer.writerow(map(escaping.csv, row))
+    writer.writerow(COLUMNS)
+    for row in rows(found):
+        writer.writerow(map(escaping.csv, row))
     return text.getvalue()
-
-
-def _json(value: object) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False)

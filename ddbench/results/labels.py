@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ddbench.escaping import one_line
-from ddbench.results.schema import SNAPSHOTS
+from ddbench.results.schema import SNAPSHOTS, Cell
 
 
 def value_text(value: Any) -> str:
@@ -37,3 +37,13 @@ def label(name: str, options: Mapping[str, Any]) -> str:
     shown = {key: value for key, value in options.items() if key != SNAPSHOTS}
     listed = ", ".join(f"{key}={value_text(value)}" for key, value in sorted(shown.items()))
     return f"{name} ({listed})" if listed else name
+
+
+def explicit_of(cell: Cell) -> dict[str, Any]:
+    """Return the options that were set for a cell's method and for the plugins it uses."""
+    return {**cell.method.explicit, **flat(cell.other_options)}
+
+
+def label_of(cell: Cell) -> str:
+    """Return a cell's method with the options that were set for it, as tables show it."""
+    return label(cell.method.name, explicit_of(cell))

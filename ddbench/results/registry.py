@@ -115,10 +115,10 @@ def select(
     evaluator: Collection[str] = (),
     network: Collection[str] = (),
     ipc: Collection[int | None] = (),
-) -> list[Record]:
-    """Return the records that match every filter; an empty filter lets everything through."""
-
-    def chosen(record: Record) -> bool:
+    seed: Collection[int] = (),
+) -> Iterator[Record]:
+    """Yield the records that match every filter; an empty filter lets everything through."""
+    for record in records:
         cell = record.cell
         facts = (
             (dataset, cell.dataset["name"]),
@@ -126,10 +126,22 @@ def select(
             (evaluator, cell.evaluator.name),
             (network, cell.network),
             (ipc, cell.ipc),
+            (seed, cell.seed),
         )
-        return all(not wanted or fact in wanted for wanted, fact in facts)
+        if all(not wanted or fact in wanted for wanted, fact in facts):
+            yield record
 
-    return [record for record in records if chosen(record)]
+
+def no_records(registry: Path, filters: Mapping[str, Collection[Any]]) -> UsageError:
+    """Return the error that a registry holds no record, or none that the filters let through."""
+    if any(filters.values()):
+        return UsageError(
+            f"No record in {registry} matches these filters.", hint="`ddbench leaderboard` shows what there is."
+        )
+    return UsageError(
+        f"There are no records in {registry}.",
+        hint="Make some with `ddbench run`, or name another folder with --registry.",
+    )
 
 
 def read_good(path: Path) -> Record:
@@ -184,18 +196,22 @@ def check(registry: Path) -> Checked:
     return Checked(count, _sorted(problems), tuple(notes))
 
 
-def load(registry: Path, *, without: Collection[str] = ()) -> tuple[list[Record], list[Problem]]:
+def load(
+    registry: Path, *, without: Collection[str] = (), **filters: Collection[Any]
+) -> tuple[list[Record], list[Problem]]:
     """Read a registry in path order: the good records, and what is wrong with the others.
 
     Args:
         registry: its folder; one that does not exist is empty.
         without: parts of results that are not needed, so that large registries fit into memory: ``curves`` are left
             empty, of ``correct`` only short digests are kept.
+        filters: of :func:`select`; what does not match is not kept in memory.
     """
     problems: list[Problem] = []
     pool = _Pool()
-    found = [pool.shared(record, without) for _, record in scan(registry, problems)]
-    return found, list(_sorted(problems))
+    good = (record for _, record in scan(registry, problems))
+    records = [pool.shared(record, without) for record in select(good, **filters)]
+    return records, list(_sorted(problems))
 
 
 def scan(registry: Path, problems: list[Problem]) -> Iterator[tuple[str, Record]]:

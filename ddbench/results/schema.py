@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ddbench import escaping
 from ddbench.errors import RecordError
 from ddbench.files.reading import read_bytes
 from ddbench.files.writing import write_atomic
@@ -137,9 +138,27 @@ class Record(_Part):
         return statistics.pstdev(self.result.values) if len(self.result.values) > 1 else None
 
     @property
+    def accuracy(self) -> str:
+        """Mean ± population standard deviation in percent, e.g. ``41.4 ± 0.7``."""
+        return spread_text(self.mean, self.std)
+
+    @property
     def budget(self) -> str:
         """The IPC as text; ``full`` for the whole training set."""
         return budget(self.cell)
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<Record of {escaping.one_line(facts)}>"
+
+    def _repr_html_(self) -> str:
+        return escaping.html_table(self._facts(), [self._facts().values()])
+
+    def _facts(self) -> dict[str, object]:
+        cell = self.cell
+        asked = {"method": cell.method.name, "data set": cell.dataset["name"], "IPC": self.budget, "seed": cell.seed}
+        measured = {"evaluator": cell.evaluator.name, "network": cell.network, "accuracy (%)": self.accuracy}
+        return asked | measured
 
     def computed_digest(self) -> str:
         """Return the digest recomputed from the content, to find edited numbers."""
@@ -157,6 +176,12 @@ class Record(_Part):
     def dump(self) -> str:
         """Return the record as JSON text."""
         return json.dumps(self.model_dump(mode="json"), indent=1, ensure_ascii=False) + "\n"
+
+
+def spread_text(centre: float, deviation: float | None) -> str:
+    """Write fractions as mean ± deviation in percent; what has no deviation as the mean alone."""
+    numbers = [centre] if deviation is None else [centre, deviation]
+    return " ± ".join(f"{100 * number:.1f}" for number in numbers)
 
 
 def place(cell: Cell, key: str) -> Path:

@@ -9,12 +9,13 @@
 
 from __future__ import annotations
 
+import base64
 import filecmp
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
@@ -30,9 +31,10 @@ from pydantic import (
     model_validator,
 )
 
+from ddbench import escaping
 from ddbench.errors import RecordError
 from ddbench.files.folders import clear, taken, whole_folder
-from ddbench.files.reading import check_file
+from ddbench.files.reading import check_file, read_bytes
 from ddbench.files.writing import explained, write_atomic
 from ddbench.keys import canonical, digest_bytes
 from ddbench.plugin.contracts import DistilledSet
@@ -44,9 +46,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 FILE = "distilled.json"
+PREVIEW = "preview.png"
 FORMAT = 1
 #: Files of a distilled set besides its images.
-OWN = (FILE, "preview.png", "tensors.safetensors", metrics.FILE)
+OWN = (FILE, PREVIEW, "tensors.safetensors", metrics.FILE)
 
 
 class DatasetDescription(BaseModel):
@@ -143,17 +146,57 @@ class LoadedSet:
         """One text per image, for text-guided methods."""
         return self.distilled.prompts
 
-    def torch_dataset(self) -> Any:
-        """Return a ``torch.utils.data.TensorDataset`` of (float images [C, H, W], label).
+    def torch_dataset(self, transform: Callable[[Any], Any] | None = None) -> Any:
+        """Return a ``torch.utils.data.Dataset`` of (image, label).
 
-        Pixels are in [0, 1] for ``rgb_uint8``, as stored for the other spaces.
+        Args:
+            transform: applied to every image as it is read, such as one of torchvision's; it is given a float tensor
+                [C, H, W], with pixels in [0, 1] for space ``rgb_uint8`` and as stored for the others.
+
+        Example:
+            >>> flipped = ddbench.load("path/to/set").torch_dataset(torchvision.transforms.RandomHorizontalFlip())
+            >>> loader = torch.utils.data.DataLoader(flipped, batch_size=10, shuffle=True)
         """
         import torch
 
         images = torch.from_numpy(np.ascontiguousarray(self.images.transpose(0, 3, 1, 2))).float()
         if self.distilled.space == "rgb_uint8":
             images = images / 255
-        return torch.utils.data.TensorDataset(images, torch.tensor(self.labels))
+        tensors = torch.utils.data.TensorDataset(images, torch.tensor(self.labels))
+        return tensors if transform is None else _Transformed(tensors, transform)
+
+    def __repr__(self) -> str:
+        facts = ", ".join(f"{name} {value}" for name, value in self._facts().items())
+        return f"<LoadedSet of {escaping.one_line(facts)}>"
+
+    def _repr_html_(self) -> str:
+        table = escaping.html_table(self._facts(), [self._facts().values()])
+        try:
+            picture = read_bytes(self.path / PREVIEW, RecordError)
+        except RecordError:  # the preview is no part of what is verified, and sets of kept sheets have none
+            return table
+        data = base64.b64encode(picture).decode("ascii")
+        return f'{table}\n<img alt="contact sheet" src="data:image/png;base64,{data}">'
+
+    def _facts(self) -> dict[str, object]:
+        made = {"method": self.about["method"]["name"], "IPC": self.about["ipc"] or "full", "seed": self.about["seed"]}
+        count, *shape = self.images.shape
+        return {**made, "images": count, "shape": "×".join(map(str, shape)), "space": self.distilled.space}
+
+
+@dataclass(frozen=True)
+class _Transformed:
+    """A map-style data set whose images are transformed as they are read; workers of a loader can be sent it."""
+
+    pairs: Any
+    transform: Callable[[Any], Any]
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, index: int) -> tuple[Any, Any]:
+        image, label = self.pairs[index]
+        return self.transform(image), label
 
 
 def content_digest(distilled: DistilledSet) -> str:
@@ -202,7 +245,7 @@ def save(
         **about,
     }
     if preview:
-        write_atomic(folder / "preview.png", preview)
+        write_atomic(folder / PREVIEW, preview)
     write_atomic(folder / FILE, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     return content
 

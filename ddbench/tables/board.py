@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ddbench.results.schema import spread_text
 from ddbench.tables.stats import LEVEL, mean, population_std, two_level_interval
 
 #: Accuracies are compared as they are shown: percent with this many decimals.
@@ -20,12 +21,6 @@ UNTESTED_TEXT = "Methods with a single run cannot be tested, so the lack of a ma
 #: Mark of gains that hold a test.
 SURE = "*"
 SURE_TEXT = f"{SURE} p < 0.05 by the same test, Holm's correction over the column."
-
-
-def spread_text(centre: float, deviation: float | None) -> str:
-    """Write fractions as mean ± deviation in percent; what has no deviation as the mean alone."""
-    numbers = [centre] if deviation is None else [centre, deviation]
-    return " ± ".join(f"{100 * number:.{DECIMALS}f}" for number in numbers)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
@@ -16,11 +16,42 @@ from ddbench.results.runs import experiment
 from ddbench.results.schema import Record, slug
 from ddbench.tables import long, quoted, reproduced, variants
 from ddbench.tables.board import Board
-from ddbench.tables.declared import FILE, Declared, Page, layout
+from ddbench.tables.declared import FILE, Declared, Page, declared, layout
+from ddbench.tables.formats import csv_json, html, latex, markdown
 from ddbench.tables.leaderboard import build
 
 #: Name of the page that lists the others.
 INDEX = "README.md"
+#: The folder of pages where none is named; its boards.toml counts where another folder has none.
+FOLDER = "leaderboards"
+#: How boards are written as text.
+FORMATS: Mapping[str, Callable[[Sequence[Board]], str]] = {
+    "markdown": lambda boards: "\n".join(map(markdown.board, boards)),
+    "csv": csv_json.to_csv,
+    "json": csv_json.to_json,
+    "latex": lambda boards: "\n".join(map(latex.board, boards)),
+    "html": lambda boards: "\n".join(map(html.board_html, boards)),
+}
+
+
+class Boards(tuple[Board, ...]):
+    """Comparison tables, one page each, as :func:`ddbench.leaderboard` returns them; notebooks show them as HTML."""
+
+    def to(self, format: str) -> str:
+        """Return all of them as ``markdown``, ``csv``, ``json``, ``latex`` or ``html``.
+
+        Raises:
+            UsageError: another format.
+        """
+        if format not in FORMATS:
+            raise unknown("format", format, FORMATS)
+        return FORMATS[format](self)
+
+    def __repr__(self) -> str:
+        return f"<Boards: {', '.join(board.name for board in self) or 'none'}>"
+
+    def _repr_html_(self) -> str:
+        return self.to("html")
 
 
 @dataclass(frozen=True)
@@ -42,6 +73,22 @@ def read_registry(registry: Path, *, without: Collection[str] = ()) -> Content:
     records, problems = load(registry, without=without)
     found, wrong = published.load(registry)
     return Content(tuple(records), found, (*problems, *wrong))
+
+
+def of_registry(registry: Path, folder: Path, only: str = "") -> tuple[Boards, tuple[Problem, ...]]:
+    """Return the boards of a registry, and what was left out because something is wrong with it.
+
+    Args:
+        registry: its folder.
+        folder: of the pages, whose boards.toml counts; that of :data:`FOLDER` where it has none.
+        only: the name of the one board wanted.
+
+    Raises:
+        UsageError: no board of that name, or a mistake in boards.toml.
+    """
+    content = read_registry(registry, without=("curves", "correct"))
+    declaring = folder if (folder / FILE).exists() else Path(FOLDER)
+    return Boards(boards(content.records, declared(declaring), only, content.published)), content.problems
 
 
 def boards(
@@ -140,7 +187,7 @@ def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> l
 def _chosen(records: Sequence[Record], page: Page) -> list[Record]:
     # The whole training set belongs to every budget and stands beside any choice of methods.
     ipc: tuple[int | None, ...] = (*page.ipc, None) if page.ipc else ()
-    found = select(records, dataset=page.dataset, evaluator=page.evaluator, network=page.network, ipc=ipc)
+    found = list(select(records, dataset=page.dataset, evaluator=page.evaluator, network=page.network, ipc=ipc))
     found = [r for r in found if not page.method or r.cell.ipc is None or r.cell.method.name in page.method]
     if page.protocol:
         found = [r for r in found if r.cell.ipc is None or r.protocol.digest.startswith(page.protocol)]

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ddbench.errors import UsageError, unknown
-from ddbench.results import labels
+from ddbench.results.labels import label_of
+from ddbench.results.registry import Problem, load, no_records, read_good
 from ddbench.results.runs import by_set, unified
 from ddbench.results.schema import Record
 from ddbench.tables.board import Entry
@@ -41,7 +43,74 @@ class Setting:
     networks: McNemar | None
 
 
-def settings(records: Iterable[Record], first: str, second: str) -> list[Setting]:
+@dataclass(frozen=True)
+class Comparison:
+    """Two methods or records, compared in every setting that both were measured in; its text says all of it.
+
+    Attributes:
+        first, second: what they are called.
+        settings: at least one.
+    """
+
+    first: str
+    second: str
+    settings: tuple[Setting, ...]
+
+    def __post_init__(self) -> None:
+        if not self.settings:
+            raise UsageError(
+                f"{self.first} and {self.second} were not measured under one protocol on one data set.",
+                hint="`ddbench leaderboard` shows what was measured; `ddbench run` makes what is missing.",
+            )
+
+    @property
+    def corrected(self) -> tuple[float | None, ...]:
+        """The p value of every setting, corrected by Holm over all of them; None where there are too few runs."""
+        tested = [setting.over_runs.p_value for setting in self.settings]
+        p_values = iter(holm([p for p in tested if p is not None]))
+        return tuple(None if p is None else next(p_values) for p in tested)
+
+    def __repr__(self) -> str:
+        count = len(self.settings)
+        return f"<Comparison of {self.first} with {self.second} in {count} setting{'s' * (count != 1)}>"
+
+    def __str__(self) -> str:
+        corrected = self.corrected
+        tests = sum(p is not None for p in corrected)
+        text = [f"{self.first} minus {self.second}, in points"]
+        for setting, p in zip(self.settings, corrected, strict=True):
+            text += ["", setting.title, *(f"  {line}" for line in _lines(setting, p, tests))]
+        return "\n".join(text)
+
+
+def of_registry(
+    registry: Path, first: str, second: str, **filters: Collection[Any]
+) -> tuple[Comparison, list[Problem]]:
+    """Compare two methods by the records of a registry, or two files of records.
+
+    Args:
+        registry: its folder.
+        first, second: names of methods, labels with options as tables show them, or paths that end in ``.json``.
+        filters: of :func:`ddbench.results.registry.select`; they do not apply to files.
+
+    Returns:
+        The comparison, and what is wrong with the records that were left out.
+
+    Raises:
+        UsageError: nothing to compare, or not comparable.
+        RecordError: a file that is no record in order.
+    """
+    if first == second:
+        raise UsageError(f"Both are {first!r}.", hint="Name two methods, or two records.")
+    if first.endswith(".json") or second.endswith(".json"):
+        return of_records(read_good(Path(first)), read_good(Path(second)), (first, second)), []
+    records, problems = load(registry, without=("curves",), **filters)
+    if not records:
+        raise no_records(registry, filters)
+    return of_methods(records, first, second), problems
+
+
+def of_methods(records: Iterable[Record], first: str, second: str) -> Comparison:
     """Compare two methods wherever both were measured.
 
     Args:
@@ -49,26 +118,27 @@ def settings(records: Iterable[Record], first: str, second: str) -> list[Setting
         first, second: names of methods, or labels with options as tables show them.
 
     Raises:
-        UsageError: a method that was not measured, or a name that several variants share in one setting.
+        UsageError: a method that was not measured, a name that several variants share in one setting, or two methods
+            without a common setting.
     """
     groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     labels: set[str] = set()
     for record in in_order(records):
-        label = _label(record)
+        label = label_of(record.cell)
         labels |= {label, record.cell.method.name}
         groups[_setting(record)][label].append(record)
     for name in (first, second):
         if name not in labels:
             raise unknown("method", name, labels)
-    found = []
+    settings = []
     for key in sorted(groups, key=str):
         sides = [_side(groups[key], name) for name in (first, second)]
         if sides[0] and sides[1]:
-            found.append(_compare(_title(sides[0][0]), *sides))
-    return found
+            settings.append(_compare(_title(sides[0][0]), *sides))
+    return Comparison(first, second, tuple(settings))
 
 
-def of_records(first: Record, second: Record) -> Setting:
+def of_records(first: Record, second: Record, names: tuple[str, str]) -> Comparison:
     """Compare two records.
 
     Raises:
@@ -79,18 +149,7 @@ def of_records(first: Record, second: Record) -> Setting:
         raise UsageError(
             "The two records are of different protocols or data sets.", hint="`ddbench show RECORD RECORD` says how."
         )
-    return _compare(_title(first), [first], [second])
-
-
-def lines(found: Sequence[Setting], first: str, second: str) -> list[str]:
-    """Return comparisons as lines of text; p values are corrected over all of them."""
-    tested = [setting.over_runs.p_value for setting in found if setting.over_runs.p_value is not None]
-    corrected = iter(holm(tested))
-    text: list[str] = []
-    for setting in found:
-        p = None if setting.over_runs.p_value is None else next(corrected)
-        text += [setting.title, *(f"  {line}" for line in _lines(setting, p, len(tested))), ""]
-    return [f"{first} minus {second}, in points", "", *text[:-1]]
+    return Comparison(*names, (_compare(_title(first), [first], [second]),))
 
 
 def _lines(setting: Setting, corrected: float | None, tests: int) -> list[str]:
@@ -164,11 +223,6 @@ def _setting(record: Record) -> tuple[object, ...]:
     cell = record.cell
     data = cell.dataset["name"], cell.dataset["fingerprint"]
     return (*data, cell.ipc, cell.evaluator.name, cell.network, cell.preset, record.protocol.digest)
-
-
-def _label(record: Record) -> str:
-    method = record.cell.method
-    return labels.label(method.name, {**method.explicit, **labels.flat(record.cell.other_options)})
 
 
 def _title(record: Record) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from ddbench.results import labels
 from ddbench.results.schema import Record
 from ddbench.tables import notes
-from ddbench.tables.board import DECIMALS, spread_text
+from ddbench.tables.board import DECIMALS
 from ddbench.tables.stats import mcnemar, mean, population_std
 
 
@@ -20,7 +20,7 @@ def summary(record: Record) -> list[str]:
         f"{cell.dataset['name']}, {labels.label(cell.method.name, cell.method.explicit)}, IPC {record.budget},"
         f" seed {cell.seed}",
         f"evaluated  by {labels.label(cell.evaluator.name, cell.evaluator.explicit)} on {cell.network}",
-        f"accuracy   {spread_text(record.mean, record.std)} %"
+        f"accuracy   {record.accuracy} %"
         f" ({notes.selection_text(result.selection)}; {len(result.values)} networks: {values})",
         *_metrics(record),
         *(f"{name.lower():<11}{text}" for name, text in notes.facts([record]) if name not in ("Evaluator", "Accuracy")),
@@ -95,10 +95,7 @@ def _result(first: Record, second: Record, *, paired: bool) -> list[str]:
     if first.distilled.digest == second.distilled.digest:
         lines.append("  the same distilled images")
     gain = 100 * (second.mean - first.mean)
-    lines.append(
-        f"  accuracy: {spread_text(first.mean, first.std)} % → {spread_text(second.mean, second.std)} %"
-        f" ({gain:+.{DECIMALS}f} points)"
-    )
+    lines.append(f"  accuracy: {first.accuracy} % → {second.accuracy} % ({gain:+.{DECIMALS}f} points)")
     if paired and first.result.test_images == second.result.test_images:
         test = mcnemar(first.result.correct_bits(0), second.result.correct_bits(0))
         lines.append(

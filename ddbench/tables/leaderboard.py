@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.results.labels import flat, label
+from ddbench.results.labels import label, label_of
 from ddbench.results.runs import by_set, unified
 from ddbench.results.schema import Record
 from ddbench.tables import notes
@@ -224,7 +224,7 @@ def _split_conflicts(members: list[Record]) -> list[list[Record]]:
 def _labels(parts: Sequence[list[Record]]) -> list[str]:
     """Name columns by method and explicit options; where that is not enough, by whatever else differs."""
     cells = [part[0].cell for part in parts]
-    plain = [label(cell.method.name, {**cell.method.explicit, **flat(cell.other_options)}) for cell in cells]
+    plain = [label_of(cell) for cell in cells]
     doubled = Counter(plain)
     labels = list(plain)
     for text in (text for text, count in doubled.items() if count > 1):

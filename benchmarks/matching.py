@@ -122,8 +122,7 @@ def network(number: int) -> Any:
 
 def our_dm(ipc: int) -> Callable[[], float]:
     """Return ddbench's iteration of dm."""
-    from ddbench_plugins.matching.real_batches import RealImages
-    from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images
+    from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images
     from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
     from ddbench_plugins.training.dsa import STRATEGY
     from ddbench_plugins.training.memory import keep_freed_memory
@@ -161,7 +160,7 @@ class Segments:
 
     def at(self, expert: int, epoch: int) -> Any:
         """Return the parameters [P] of a random network."""
-        from ddbench_plugins.matching.trajectories import flat
+        from ddbench_plugins.methods.mtt.trajectories import flat
 
         return flat(network(epoch))
 
@@ -169,8 +168,8 @@ class Segments:
 def our_mtt(ipc: int) -> Callable[[], float]:
     """Return ddbench's iteration of mtt."""
     import torch
-    from ddbench_plugins.matching.trajectories import FlatNetwork
     from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching, TrajectoryMatching
+    from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
     from ddbench_plugins.training.dsa import STRATEGY
     from ddbench_plugins.training.memory import keep_freed_memory
 

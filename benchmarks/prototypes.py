@@ -47,7 +47,7 @@ def by_scikit_learn(latents: np.ndarray, contamination: float, clusters: int) ->
 
 def by_ddbench(latents: np.ndarray, contamination: float, clusters: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the same by the functions that VLCP uses."""
-    from ddbench_plugins.diffusion.span import compact
+    from ddbench_plugins.diffusion.clustering import compact
     from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 
     points = compact(latents)

@@ -14,12 +14,12 @@ import torch
 from ddbench_plugins.captioners.attributes import describe
 from ddbench_plugins.datasets.digits import NAMES, enlarge, read_digits
 from ddbench_plugins.datasets.split import stratified
-from ddbench_plugins.diffusion.backbone import load_pipeline, save_pipeline
-from ddbench_plugins.diffusion.small import PRESETS
-from ddbench_plugins.diffusion.train_small import train_small_pipeline
+from ddbench_plugins.diffusion.pipeline import load_pipeline, save_pipeline
+from ddbench_plugins.diffusion.small.model import PRESETS
+from ddbench_plugins.diffusion.small.training import train_small_pipeline
 from ddbench_plugins.training.memory import keep_freed_memory
 
-ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "assets" / "digits"
+ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "small" / "assets" / "digits"
 
 
 def main(folder: Path) -> None:

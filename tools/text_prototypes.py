@@ -13,8 +13,8 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from ddbench_plugins.diffusion.base_model import base_model
-from ddbench_plugins.diffusion.encode import decode_latents
+from ddbench_plugins.diffusion.backbone import base_model
+from ddbench_plugins.diffusion.latents import decode_latents
 
 from ddbench import distill
 from ddbench.cli import embeddings as seen

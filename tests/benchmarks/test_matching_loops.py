@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.matching.real_batches import RealImages
-from ddbench_plugins.matching.synthetic import SyntheticImages
-from ddbench_plugins.matching.trajectories import FlatNetwork, flat
+from ddbench_plugins.matching.images import RealImages, SyntheticImages
 from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
 from ddbench_plugins.methods.mtt.matching import ImagesWithRate, TrajectoryMatching
 from ddbench_plugins.methods.mtt.matching import Matching as Segments
+from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat
 from ddbench_plugins.networks import convnet
 
 MODULES = ("released.common", "released.dm_loop", "released.mtt_loop", "matching")

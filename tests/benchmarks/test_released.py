@@ -13,8 +13,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.evaluators import dc as our_dc
 from ddbench_plugins.evaluators import rded as our_rded
+from ddbench_plugins.evaluators.dc import evaluator as our_dc
 from ddbench_plugins.networks import convnet
 from ddbench_plugins.training import idc_recipe, schedules
 from safetensors.torch import save_file

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.backbone import load_pipeline
+from ddbench_plugins.diffusion.pipeline import load_pipeline
 
 from ddbench.testing.diffusion import tiny_pipeline
 

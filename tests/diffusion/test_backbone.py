@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import torch
-from ddbench_plugins.diffusion.backbone import (
+from ddbench_plugins.diffusion.pipeline import (
     BackboneUnavailableError,
     digest,
     load_pipeline,

@@ -6,10 +6,10 @@ from ddbench_plugins.captioners.attributes import describe
 from ddbench_plugins.datasets.digits import NAMES, enlarge, read_digits
 from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.diffusion.acceptance import copy_check, prompt_swap, recognition
-from ddbench_plugins.diffusion.backbone import load_pipeline
-from ddbench_plugins.diffusion.bundled import bundled_model, bundled_record
-from ddbench_plugins.diffusion.encode import decode_latents, encode_images
-from ddbench_plugins.diffusion.synthesize import synthesize
+from ddbench_plugins.diffusion.latents import decode_latents, encode_images
+from ddbench_plugins.diffusion.pipeline import load_pipeline
+from ddbench_plugins.diffusion.small.bundled import bundled_model, bundled_record
+from ddbench_plugins.diffusion.synthesis import image_to_image
 
 
 def test_digits_model_is_small_and_recorded() -> None:
@@ -40,7 +40,7 @@ def test_digits_model_draws_the_digit_it_is_asked_for() -> None:
     captions = describe(shown[chosen], [NAMES[digit] for digit in wanted])
     swapped = [captions[list(wanted).index(digit)] for digit in others]
     plain, moved = (
-        synthesize(pipeline, latents, prompts, guidance=3.0, steps=20, seed=0, batch_size=30)
+        image_to_image(pipeline, latents, prompts, guidance=3.0, steps=20, seed=0, batch_size=30)
         for prompts in (captions, swapped)
     )
     assert recognition(plain, wanted, nearest_mean, 10)["rate"] >= 0.9

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
-from ddbench_plugins.diffusion.dit import base, images, noise, pipeline, sample, small, train
+from ddbench_plugins.diffusion.dit import backbone as base
+from ddbench_plugins.diffusion.dit import images, noise, pipeline, sample, small, train
 from ddbench_plugins.diffusion.dit.posteriors import Posteriors, encode
+from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
 from ddbench_plugins.diffusion.seeding import torch_stream
 
 import ddbench
@@ -193,7 +194,7 @@ def test_a_new_transformer_is_dits() -> None:
 
 @pytest.mark.parametrize("side", sorted(small.PRESETS))
 def test_presets_fit_the_small_autoencoders(side: int) -> None:
-    from ddbench_plugins.diffusion.small import PRESETS
+    from ddbench_plugins.diffusion.small.model import PRESETS
 
     autoencoder = next(preset for preset in PRESETS.values() if preset.resolution == side)
     latent = side // 2 ** (len(autoencoder.vae_channels) - 1)

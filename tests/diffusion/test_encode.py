@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.encode import decode_latents, encode_images
+from ddbench_plugins.diffusion.latents import decode_latents, encode_images
 from ddbench_plugins.diffusion.seeding import torch_stream
 
 

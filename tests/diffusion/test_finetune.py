@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.backbone import digest, load_pipeline
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
+from ddbench_plugins.diffusion.pipeline import digest, load_pipeline
 from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 

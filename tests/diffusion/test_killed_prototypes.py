@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.diffusion import arrays, class_latents, encode, span
-from ddbench_plugins.diffusion.base_model import base_model
+from ddbench_plugins.diffusion import arrays, clustering, latents
+from ddbench_plugins.diffusion.backbone import base_model
 from ddbench_plugins.diffusion.captions import caption_training_images
-from ddbench_plugins.diffusion.class_latents import latents_of
+from ddbench_plugins.diffusion.latents import latents_of
 from ddbench_plugins.methods.d4m import prototypes as d4m
 from ddbench_plugins.methods.d4m.options import D4MOptions
 from ddbench_plugins.methods.vlcp import stages as vlcp
@@ -27,7 +27,7 @@ WIDE = 24
 def width(request, monkeypatch):
     """Wide latents are kept in half precision, and VLCP's are clustered in their span by threads."""
     if request.param == "wide":
-        for module in (span, class_latents):
+        for module in (clustering, latents):
             monkeypatch.setattr(module, "WIDE", WIDE)
     return request.param
 
@@ -50,7 +50,7 @@ def prepare(ctx, tiny_folder, tmp_path):
 
 
 def encoded(mine):
-    return class_latents.class_latents(mine, base_model(mine, mine.options), 32)
+    return latents.class_latents(mine, base_model(mine, mine.options), 32)
 
 
 def by_vlcp(mine):
@@ -86,7 +86,7 @@ def stop_at(monkeypatch, module, name, call):
 @pytest.mark.parametrize(("options", "find", "module"), [(VLCPOptions, by_vlcp, vlcp), (D4MOptions, by_d4m, d4m)])
 def test_prototypes_go_on_with_the_next_class(prepare, monkeypatch, width, options, find, module, after):
     whole = find(prepare(options, "whole"))
-    monkeypatch.setattr("ddbench_plugins.diffusion.classwise.os.cpu_count", lambda: 1)
+    monkeypatch.setattr("ddbench_plugins.diffusion.clustering.os.cpu_count", lambda: 1)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_at(patch, module, "cluster", after)
         find(prepare(options, "killed"))
@@ -117,10 +117,10 @@ def test_a_class_whose_files_were_cut_short_is_done_again(prepare, monkeypatch):
 def test_encoding_goes_on_with_the_next_class(prepare, monkeypatch, width):
     whole = encoded(prepare(D4MOptions, "whole"))
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_at(patch, encode, "encoded_batches", 1)
+        stop_at(patch, latents, "encoded_batches", 1)
         encoded(prepare(D4MOptions, "killed"))
     with monkeypatch.context() as patch:
-        again = stop_at(patch, encode, "encoded_batches", 9)
+        again = stop_at(patch, latents, "encoded_batches", 9)
         resumed = encoded(prepare(D4MOptions, "killed"))
     assert len(again) == 2 and contents(resumed) == contents(whole)
     stored = latents_of(resumed, 0)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from ddbench_plugins.captioners import attributes
-from ddbench_plugins.diffusion.base_model import Backbone
+from ddbench_plugins.diffusion.backbone import Backbone
 from ddbench_plugins.diffusion.captions import caption_training_images
-from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
+from ddbench_plugins.diffusion.latents import class_latents, latents_of
 from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 

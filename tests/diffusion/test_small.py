@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.backbone import digest, load_pipeline, resolution
-from ddbench_plugins.diffusion.small import PRESETS, build_text_encoder, build_unet, build_vae
+from ddbench_plugins.diffusion.pipeline import digest, load_pipeline, resolution
+from ddbench_plugins.diffusion.small.model import PRESETS, build_text_encoder, build_unet, build_vae
+from ddbench_plugins.diffusion.small.tokenizer import write_tokenizer
+from ddbench_plugins.diffusion.small.training import centre_latents, encode_posteriors, train_small_pipeline
 from ddbench_plugins.diffusion.tensors import to_model
-from ddbench_plugins.diffusion.train_small import centre_latents, encode_posteriors, train_small_pipeline
-from ddbench_plugins.diffusion.vocabulary import write_tokenizer
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,4 +1,4 @@
-"""Few wide latents: the same distances, outliers and clusters in the coordinates of their span."""
+"""Few wide latents: the same distances, outliers and clusters in the coordinates of their clustering."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import threading
 
 import numpy as np
 import pytest
-from ddbench_plugins.diffusion import span
-from ddbench_plugins.diffusion.classwise import each_class
+from ddbench_plugins.diffusion import clustering
+from ddbench_plugins.diffusion.clustering import each_class
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from sklearn.cluster import KMeans
 from sklearn.metrics import pairwise_distances
@@ -28,12 +28,12 @@ def wide(count: int = 60, dimensions: int = 300) -> np.ndarray:
 @pytest.fixture
 def narrow_limit(monkeypatch):
     """Let the compact form be taken at 300 dimensions."""
-    monkeypatch.setattr(span, "WIDE", 256)
+    monkeypatch.setattr(clustering, "WIDE", 256)
 
 
 def test_coordinates_keep_all_distances():
     points = wide() + 100  # far from the origin
-    found = span.coordinates(points)
+    found = clustering.coordinates(points)
     assert found.shape[0] == 60 and found.shape[1] <= 60
     exact = pairwise_distances(points.astype(np.float64))
     np.testing.assert_allclose(pairwise_distances(found), exact, rtol=1e-9, atol=1e-6)
@@ -41,7 +41,7 @@ def test_coordinates_keep_all_distances():
 
 def test_points_on_a_line_have_one_coordinate():
     points = np.outer(np.arange(5.0), np.ones(300)).astype(np.float32)
-    found = span.coordinates(points)
+    found = clustering.coordinates(points)
     assert found.shape == (5, 1)
     assert abs(found[4, 0] - found[0, 0]) == pytest.approx(4 * 300**0.5)
 
@@ -49,22 +49,22 @@ def test_points_on_a_line_have_one_coordinate():
 def test_equal_points_stay_equal():
     points = wide()
     points[7] = points[51]
-    found = span.coordinates(points)
+    found = clustering.coordinates(points)
     assert np.array_equal(found[7], found[51]) and not np.array_equal(found[7], found[8])
 
 
 def test_only_few_and_wide_points_are_changed():
-    assert not span.is_wide(wide(60, span.WIDE - 1)) and span.is_wide(wide(60, span.WIDE))
-    assert not span.is_wide(np.empty((span.WIDE, span.WIDE), np.float32))
+    assert not clustering.is_wide(wide(60, clustering.WIDE - 1)) and clustering.is_wide(wide(60, clustering.WIDE))
+    assert not clustering.is_wide(np.empty((clustering.WIDE, clustering.WIDE), np.float32))
     small = wide(60, 300)
-    assert np.array_equal(span.compact(small), small)
+    assert np.array_equal(clustering.compact(small), small)
 
 
 def test_outliers_and_clusters_are_those_of_scikit_learn(narrow_limit, monkeypatch):
     points = wide()
     seen = []
-    coordinates = span.coordinates
-    monkeypatch.setattr(span, "coordinates", lambda given: seen.append(given.shape) or coordinates(given))
+    coordinates = clustering.coordinates
+    monkeypatch.setattr(clustering, "coordinates", lambda given: seen.append(given.shape) or coordinates(given))
     kept = inliers(points, 0.1)
     assert kept.tolist() == np.flatnonzero(LocalOutlierFactor(10, contamination=0.1).fit_predict(points) > 0).tolist()
     found = cluster(points[kept], 4, 0, "x")
@@ -79,8 +79,8 @@ def test_one_compact_form_serves_both_steps(narrow_limit, monkeypatch):
     latents = wide().reshape(60, 3, 10, 10)
     kept = inliers(latents, 0.1)
     apart = cluster(latents[kept], 4, 0, "x")
-    points = span.compact(latents)
-    monkeypatch.setattr(span, "coordinates", lambda given: pytest.fail("twice"))
+    points = clustering.compact(latents)
+    monkeypatch.setattr(clustering, "coordinates", lambda given: pytest.fail("twice"))
     assert np.array_equal(inliers(points, 0.1), kept)
     together = cluster(latents[kept], 4, 0, "x", points[kept])
     assert np.array_equal(together.members, apart.members) and together.centres.shape == (4, 3, 10, 10)

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.encode import decode_latents, encode_images
+from ddbench_plugins.diffusion.latents import decode_latents, encode_images
 from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.seeding import torch_stream
-from ddbench_plugins.diffusion.synthesize import synthesize
+from ddbench_plugins.diffusion.synthesis import image_to_image
 
 from ddbench.errors import DivergedError
 
@@ -22,7 +22,7 @@ PROMPTS = ["a zero", "a one", "a much longer prompt about the shape, the posture
 def timesteps_run(pipeline: Any, **options: Any) -> list[int]:
     seen: list[int] = []
     handle = pipeline.unet.register_forward_pre_hook(lambda module, inputs: seen.append(int(inputs[1])))
-    synthesize(pipeline, PROTOTYPES[:1], PROMPTS[:1], seed=0, **options)
+    image_to_image(pipeline, PROTOTYPES[:1], PROMPTS[:1], seed=0, **options)
     handle.remove()
     return seen
 
@@ -35,7 +35,7 @@ def test_strength_sets_the_steps_run(pipeline: Any, strength: float, calls: int,
 
 
 def test_no_strength_returns_the_decoded_prototype(pipeline: Any) -> None:
-    images = synthesize(pipeline, PROTOTYPES, PROMPTS, strength=0.0, guidance=1.0, seed=0)
+    images = image_to_image(pipeline, PROTOTYPES, PROMPTS, strength=0.0, guidance=1.0, seed=0)
     decoded = decode_latents(pipeline, PROTOTYPES)
     # the last scheduled step adds noise of standard deviation 0.03 to the latent and removes the predicted part
     assert np.abs(images.astype(int) - decoded.astype(int)).mean() < 2
@@ -43,11 +43,11 @@ def test_no_strength_returns_the_decoded_prototype(pipeline: Any) -> None:
 
 def test_result_does_not_depend_on_the_batch_size(pipeline: Any) -> None:
     options: dict[str, Any] = {"steps": 6, "seed": 5, "guidance": 3.0}
-    together = synthesize(pipeline, PROTOTYPES, PROMPTS, batch_size=3, **options)
-    apart = synthesize(pipeline, PROTOTYPES, PROMPTS, batch_size=1, **options)
+    together = image_to_image(pipeline, PROTOTYPES, PROMPTS, batch_size=3, **options)
+    apart = image_to_image(pipeline, PROTOTYPES, PROMPTS, batch_size=1, **options)
     assert together.shape == (3, 16, 16, 3)
     assert np.abs(together.astype(int) - apart.astype(int)).max() <= 1
-    other = synthesize(pipeline, PROTOTYPES, PROMPTS, **{**options, "seed": 6})
+    other = image_to_image(pipeline, PROTOTYPES, PROMPTS, **{**options, "seed": 6})
     assert np.abs(together.astype(int) - other.astype(int)).max() > 1
 
 
@@ -55,7 +55,7 @@ def test_each_image_is_of_its_own_prototype_prompt_and_noise(pipeline: Any) -> N
     """The stock pipeline, asked for one image at a time in its own words."""
     options: dict[str, Any] = {"strength": 0.6, "negative_prompt": "a drawing"}
     prompts = ["a zero", "three tall trees", "one"]
-    images = synthesize(pipeline, PROTOTYPES, prompts, steps=8, guidance=4.0, seed=9, batch_size=2, **options)
+    images = image_to_image(pipeline, PROTOTYPES, prompts, steps=8, guidance=4.0, seed=9, batch_size=2, **options)
     for row, (prototype, prompt, image) in enumerate(zip(PROTOTYPES, prompts, images, strict=True)):
         stock = pipeline(
             prompt=prompt,
@@ -70,19 +70,19 @@ def test_each_image_is_of_its_own_prototype_prompt_and_noise(pipeline: Any) -> N
 
 
 def test_guidance_and_prompt_matter(pipeline: Any) -> None:
-    one = synthesize(pipeline, PROTOTYPES[:1], ["a zero"], steps=6, guidance=5.0, seed=0)
-    assert (one != synthesize(pipeline, PROTOTYPES[:1], ["three trees"], steps=6, guidance=5.0, seed=0)).any()
+    one = image_to_image(pipeline, PROTOTYPES[:1], ["a zero"], steps=6, guidance=5.0, seed=0)
+    assert (one != image_to_image(pipeline, PROTOTYPES[:1], ["three trees"], steps=6, guidance=5.0, seed=0)).any()
 
 
 def test_resume_gives_the_same_images(pipeline: Any, checkpoint_type: type[MemoryCheckpoint]) -> None:
     options: dict[str, Any] = {"steps": 5, "seed": 0, "batch_size": 1}
-    whole = synthesize(pipeline, PROTOTYPES, PROMPTS, **options)
+    whole = image_to_image(pipeline, PROTOTYPES, PROMPTS, **options)
     stopped = checkpoint_type(stop_after=2)
     with pytest.raises(KeyboardInterrupt):
-        synthesize(pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, **options)
+        image_to_image(pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, **options)
     stopped.stop_after = None
     done: list[int] = []
-    resumed = synthesize(
+    resumed = image_to_image(
         pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, progress=lambda n, total, info="": done.append(n), **options
     )
     np.testing.assert_array_equal(whole, resumed)
@@ -91,11 +91,11 @@ def test_resume_gives_the_same_images(pipeline: Any, checkpoint_type: type[Memor
 
 def test_mismatched_inputs_are_refused(pipeline: Any) -> None:
     with pytest.raises(ValueError, match="2 prompts"):
-        synthesize(pipeline, PROTOTYPES, PROMPTS[:2], seed=0)
+        image_to_image(pipeline, PROTOTYPES, PROMPTS[:2], seed=0)
     with pytest.raises(ValueError, match="latents"):
-        synthesize(pipeline, PROTOTYPES[:, :3], PROMPTS, seed=0)
+        image_to_image(pipeline, PROTOTYPES[:, :3], PROMPTS, seed=0)
     with pytest.raises(ValueError, match="latents"):
-        synthesize(pipeline, PROTOTYPES.reshape(3, 4, 64), PROMPTS, seed=0)
+        image_to_image(pipeline, PROTOTYPES.reshape(3, 4, 64), PROMPTS, seed=0)
 
 
 @pytest.mark.parametrize("part", ["unet", "vae"])
@@ -104,7 +104,7 @@ def test_a_model_that_gives_nan_ends_with_its_own_error(pipeline: Any, part: str
         weight = next(getattr(pipeline, part).decoder.parameters() if part == "vae" else pipeline.unet.parameters())
         weight.fill_(torch.nan)
     with pytest.raises(DivergedError, match="synthesised images"):
-        synthesize(pipeline, PROTOTYPES, PROMPTS, steps=2, seed=0)
+        image_to_image(pipeline, PROTOTYPES, PROMPTS, steps=2, seed=0)
 
 
 def test_decoding_and_encoding_give_finite_numbers_or_an_error(pipeline: Any, images: np.ndarray) -> None:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from ddbench_plugins.diffusion.small.training import train_small_pipeline
 from ddbench_plugins.diffusion.tensors import rows_of
-from ddbench_plugins.diffusion.train_small import train_small_pipeline
 from ddbench_plugins.methods import kmeans
 from ddbench_plugins.training.augment import shift_with_zeros
 from test_small import NAMES, TEXTS, TINY

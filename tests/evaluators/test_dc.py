@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.evaluators import dc
-from ddbench_plugins.training import dc_augment
+from ddbench_plugins.evaluators.dc import augment as dc_augment
+from ddbench_plugins.evaluators.dc import evaluator as dc
 from ddbench_plugins.training.schedules import dc_restart_epoch, dc_step
 
 import ddbench

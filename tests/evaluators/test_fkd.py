@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from ddbench_plugins.evaluators import fkd
+from ddbench_plugins.evaluators.fkd import evaluator as fkd
 from ddbench_plugins.training import schedules
 
 import ddbench
@@ -198,7 +198,7 @@ def test_repeats_share_stored_labels_and_draw_their_own_on_line(ctx):
 @pytest.mark.slow
 def test_the_protocol_shows_every_option_and_reads_every_pixel_space():
     # Every option of a Literal, a number or a boolean is changed in turn; the digest must change.
-    spec = ddbench.EvaluatorSpec("fkd", "ddbench_plugins.evaluators.fkd:Fkd", label_type="soft")
+    spec = ddbench.EvaluatorSpec("fkd", "ddbench_plugins.evaluators.fkd.evaluator:Fkd", label_type="soft")
     options = {"epochs": 8, "batch_size": 4, "padding": 1, "temperature": 4, "lr": 0.01}
     assert check_evaluator(spec, options=options, network="convnet-1-bn").mean > 0.5
 

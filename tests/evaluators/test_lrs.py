@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.evaluators import lrs
-from ddbench_plugins.teachers.real_reference import TABLE, real_reference
-from ddbench_plugins.training import student_recipe, trials
-from ddbench_plugins.training.scores import (
+from ddbench_plugins.evaluators.lrs import evaluator as lrs
+from ddbench_plugins.evaluators.lrs import recipe as student_recipe
+from ddbench_plugins.evaluators.lrs import trials
+from ddbench_plugins.evaluators.lrs.recipe import Recipe
+from ddbench_plugins.evaluators.lrs.reference import TABLE, real_reference
+from ddbench_plugins.evaluators.lrs.scores import (
     augmentation_robust_beta,
     hard_label_recovery,
     improvement_over_random,
@@ -20,7 +22,6 @@ from ddbench_plugins.training.scores import (
     robust_score,
 )
 from ddbench_plugins.training.steps import Batch
-from ddbench_plugins.training.student_recipe import Recipe
 from hypothesis import given
 from hypothesis import strategies as st
 

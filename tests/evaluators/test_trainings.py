@@ -8,15 +8,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.evaluators import lrs
-from ddbench_plugins.evaluators.dc import DcOptions
-from ddbench_plugins.evaluators.fkd import FkdOptions
+from ddbench_plugins.evaluators.dc.evaluator import DcOptions
+from ddbench_plugins.evaluators.fkd.evaluator import FkdOptions
 from ddbench_plugins.evaluators.idc import IdcOptions
-from ddbench_plugins.evaluators.lrs import LrsOptions
+from ddbench_plugins.evaluators.lrs import evaluator as lrs
+from ddbench_plugins.evaluators.lrs import reference as real_reference
+from ddbench_plugins.evaluators.lrs.evaluator import LrsOptions
 from ddbench_plugins.evaluators.minimax import MinimaxOptions
 from ddbench_plugins.evaluators.rded import RdedOptions
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
-from ddbench_plugins.teachers import observers, real_reference
+from ddbench_plugins.teachers import observers
 from ddbench_plugins.training import steps, students
 
 import ddbench

@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
-from ddbench_plugins.matching.loop import run  # noqa: E402
-from ddbench_plugins.matching.real_batches import RealImages  # noqa: E402
-from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images  # noqa: E402
+from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images  # noqa: E402
+from ddbench_plugins.matching.optimise import run  # noqa: E402
 
 from ddbench.errors import DivergedError  # noqa: E402
 

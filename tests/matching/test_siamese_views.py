@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 torch = pytest.importorskip("torch")
-from ddbench_plugins.matching.siamese import draw_view, strategy_for, unchanged  # noqa: E402
+from ddbench_plugins.matching.draws import draw_view, strategy_for, unchanged  # noqa: E402
 from ddbench_plugins.training.dsa import STRATEGY, STRATEGY_WITHOUT_FLIP  # noqa: E402
 
 

@@ -7,10 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.diffusion import images
-from ddbench_plugins.diffusion.base_model import Backbone, base_model
-from ddbench_plugins.diffusion.class_latents import class_latents
-from ddbench_plugins.diffusion.encode import decode_latents
+from ddbench_plugins.diffusion import synthesis
+from ddbench_plugins.diffusion.backbone import Backbone, base_model
+from ddbench_plugins.diffusion.latents import class_latents, decode_latents
 from ddbench_plugins.methods.d4m import prototypes
 from ddbench_plugins.methods.d4m.distiller import D4M
 from ddbench_plugins.methods.d4m.options import D4MOptions
@@ -177,7 +176,7 @@ def test_without_noise_an_image_is_its_decoded_prototype(prepare, digits):
     result = D4M().distill(mine)
     model = base_model(mine, mine.options)
     found = prototypes.find_prototypes(mine, class_latents(mine, model, 16), 1)
-    decoded = images.grey(decode_latents(model.load(), found.centres))
+    decoded = synthesis.grey(decode_latents(model.load(), found.centres))
     # The last scheduled step adds noise of standard deviation 0.03 and removes the predicted part.
     assert np.abs(result.images.astype(int) - decoded.astype(int)).mean() < 2
     noised = D4M().distill(prepare(data=digits, backbone="small", ipc=1))
@@ -200,9 +199,9 @@ def test_the_unet_runs_at_the_timesteps_that_strength_keeps(run, monkeypatch):
 
 @pytest.mark.parametrize("after", [0, 1, 3])
 def test_an_interrupted_synthesis_goes_on_to_the_same_images(run, monkeypatch, after):
-    monkeypatch.setattr(images, "CHUNK", 2)
+    monkeypatch.setattr(synthesis, "CHUNK", 2)
     whole, _ = run(home="whole", ipc=3)
-    save, kept = images.save_array, []
+    save, kept = synthesis.save_array, []
 
     def interrupted(path, array):
         if len(kept) == after:
@@ -210,10 +209,10 @@ def test_an_interrupted_synthesis_goes_on_to_the_same_images(run, monkeypatch, a
         kept.append(path.name)
         save(path, array)
 
-    monkeypatch.setattr(images, "save_array", interrupted)
+    monkeypatch.setattr(synthesis, "save_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(ipc=3)
-    monkeypatch.setattr(images, "save_array", save)
+    monkeypatch.setattr(synthesis, "save_array", save)
     resumed, _ = run(ipc=3)
     assert len(kept) == after
     assert np.array_equal(whole.images, resumed.images)

@@ -13,11 +13,9 @@ from ddbench.testing.conformance import check_method
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.matching.distances import distance  # noqa: E402
-from ddbench_plugins.matching.loop import run  # noqa: E402
-from ddbench_plugins.matching.networks import batch_norms  # noqa: E402
-from ddbench_plugins.matching.real_batches import RealImages  # noqa: E402
-from ddbench_plugins.matching.siamese import draw_view  # noqa: E402
-from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images  # noqa: E402
+from ddbench_plugins.matching.draws import batch_norms, draw_view  # noqa: E402
+from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images  # noqa: E402
+from ddbench_plugins.matching.optimise import run  # noqa: E402
 from ddbench_plugins.methods.dc.matching import _MATCHING, GradientMatching, Matching  # noqa: E402
 from ddbench_plugins.networks import convnet  # noqa: E402
 from ddbench_plugins.training.dsa import STRATEGY  # noqa: E402

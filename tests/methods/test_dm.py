@@ -13,9 +13,8 @@ from ddbench.sets.folder import copy
 from ddbench.testing.conformance import check_method
 
 torch = pytest.importorskip("torch")
-from ddbench_plugins.matching.real_batches import RealImages  # noqa: E402
-from ddbench_plugins.matching.siamese import draw_view  # noqa: E402
-from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images  # noqa: E402
+from ddbench_plugins.matching.draws import draw_view  # noqa: E402
+from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images  # noqa: E402
 from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching  # noqa: E402
 from ddbench_plugins.networks import convnet  # noqa: E402
 from ddbench_plugins.training.dsa import STRATEGY  # noqa: E402

@@ -15,8 +15,8 @@ from ddbench.testing.conformance import check_method
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
-from ddbench_plugins.matching.networks import fresh_networks  # noqa: E402
-from ddbench_plugins.matching.real_batches import RealImages  # noqa: E402
+from ddbench_plugins.matching.draws import fresh_networks  # noqa: E402
+from ddbench_plugins.matching.images import RealImages  # noqa: E402
 from ddbench_plugins.methods.idc.distiller import IDC, IDCOne, base_size  # noqa: E402
 from ddbench_plugins.methods.idc.images import FormedImages, initial_images  # noqa: E402
 from ddbench_plugins.methods.idc.matching import ClassMatching, Matching  # noqa: E402

@@ -15,11 +15,11 @@ from ddbench.testing.conformance import check_method
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
-from ddbench_plugins.matching.trajectories import FlatNetwork, flat, follow, match  # noqa: E402
 from ddbench_plugins.methods.mtt import experts as mtt_experts  # noqa: E402
 from ddbench_plugins.methods.mtt import selection  # noqa: E402
 from ddbench_plugins.methods.mtt.distiller import MTT  # noqa: E402
 from ddbench_plugins.methods.mtt.matching import SMALLEST_RATE, ImagesWithRate, Matching, TrajectoryMatching  # noqa: E402
+from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat, follow, match  # noqa: E402
 from ddbench_plugins.networks.convnet import build  # noqa: E402
 from ddbench_plugins.training.dsa import STRATEGY, apply, draw_dc  # noqa: E402
 from torch.func import functional_call  # noqa: E402

@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from ddbench_plugins.evaluators.fkd import soft_labels
+from ddbench_plugins.evaluators.fkd.labelling import Plan, compress, online_batches, restore
+from ddbench_plugins.evaluators.fkd.soft_labels import SoftLabels, write
+from ddbench_plugins.evaluators.fkd.views import ViewRecipe
 from ddbench_plugins.networks import convnet
-from ddbench_plugins.training import soft_labels
 from ddbench_plugins.training.augment import normalise
-from ddbench_plugins.training.labelling import Plan, compress, online_batches, restore
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.losses import kl_soft_label
 from ddbench_plugins.training.optimisers import adamw
 from ddbench_plugins.training.seeding import make_generator, seeded
-from ddbench_plugins.training.soft_labels import SoftLabels, write
 from ddbench_plugins.training.steps import Batch, given_label_step
-from ddbench_plugins.training.views import ViewRecipe
 from torch import nn
 
 from ddbench.errors import DataError

@@ -1,13 +1,121 @@
-"""Checks of a diffusion model before its images are used: recognition, copies, and whether the text matters."""
+"""Acceptance of the images of a small model: recognised, not copied, and led by the text."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench_plugins.diffusion.synthesis import grey, read_images, resized
+
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+
+    from ddbench import Context, Done, Step
+    from ddbench_plugins.diffusion.options import DiffusionOptions
+    from ddbench_plugins.diffusion.synthesis import Prototypes
+
+
+#: Real images compared at most when nearest training images are looked for.
+MOST_HELD_OUT = 1000
+
+
+def acceptance(
+    ctx: Context,
+    model: str,
+    found: Prototypes,
+    images: NDArray[np.uint8],
+    synthesise: Callable[[str, Prototypes, Sequence[str]], Done],
+) -> dict[str, Any]:
+    """Return the figures a reader needs before trusting images of a model trained on the data set.
+
+    A network trained on the real training images recognises the distilled images (``recognition``), and images made
+    from the same prototypes and noise with the prompts of the next class (``prompt_swap``: ``moved`` are recognised as
+    the prompt's class; ``reverse`` is how often images with their own prompts are). ``nearest`` compares the distance
+    to the nearest training image with that of real test images; nothing is chosen by it.
+
+    Args:
+        ctx: the run.
+        model: digest of the one that made the images.
+        found: prototypes and prompts, class-major.
+        images: uint8 [n, S, S, C].
+        synthesise: makes images as these were made: a step of that name, from those prototypes and prompts.
+    """
+    from ddbench_plugins.diffusion.ahead import acceptance_effort
+    from ddbench_plugins.teachers.observers import get_teacher
+
+    options: DiffusionOptions = ctx.options
+    data = ctx.dataset
+    teacher = get_teacher(ctx, options.acceptance_network, floor=False)
+    rows = spread(found.labels, data.num_classes, options.acceptance_images)
+    swapped_prompts = [found.prompts[row] for row in next_class(found.labels, data.num_classes)]
+    whole = len(rows) == len(found.labels)
+    subset = found if whole else _subset(found, rows)
+    plain = images[rows]
+    if not whole:
+        # Noise goes by position, so that a subset needs images of its own to compare with.
+        done = synthesise("synthesis-plain", subset, subset.prompts)
+        plain = _as_data(read_images(done), data.channels)
+    done = synthesise("synthesis-swapped", subset, [swapped_prompts[row] for row in rows])
+    swapped = _as_data(read_images(done), data.channels)
+    inputs = {
+        "version": 1,
+        "dataset": data.fingerprint,
+        "model": model,
+        "prototypes": found.done.key,
+        "swapped": done.key,
+        "teacher": teacher.digest,
+    }
+
+    def build(step: Step) -> None:
+        other = (found.labels[rows] + 1) % data.num_classes
+        recognised = recognition(images, found.labels, teacher.predict, data.num_classes)
+        step.info.update(
+            teacher=teacher.describe(),
+            recognition=recognised,
+            prompt_swap=prompt_swap(plain, swapped, found.labels[rows], other, teacher.predict),
+            nearest=nearest(ctx, images),
+        )
+
+    return dict(ctx.step("acceptance", inputs, build, effort=acceptance_effort(ctx)).info)
+
+
+def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:
+    """Compare distances to the nearest training image: of distilled images [n, S, S, C] and of test images.
+
+    Images larger than the data set's are compared at its size: they hold no more, and training sets scaled up may not
+    fit into memory.
+    """
+
+    data, size = ctx.dataset, min(images.shape[1], ctx.dataset.image_size)
+    images = _as_data(resized(images.repeat(3 // data.channels, axis=-1), size), data.channels)
+    train, _ = data.arrays("train", size)
+    chosen = ctx.rng("vlcp nearest").permutation(len(data.test))[:MOST_HELD_OUT]
+    return copy_check(images, train, data.test.images.batch(np.sort(chosen).tolist(), size))
+
+
+def spread(labels: NDArray[np.int64], classes: int, most: int) -> NDArray[np.int64]:
+    """Return the positions of the first prototypes of each class, equally many, at most ``most`` but one per class."""
+    each = max(1, most // classes)
+    return np.concatenate([np.flatnonzero(labels == label)[:each] for label in range(classes)])
+
+
+def next_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return, for each prototype (class-major, equally many), the position of its counterpart in the next class."""
+    ipc = len(labels) // classes
+    return (np.arange(len(labels)) + ipc) % len(labels)
+
+
+def _subset(found: Prototypes, rows: NDArray[np.int64]) -> Prototypes:
+    prompts = tuple(found.prompts[row] for row in rows)
+    return replace(found, centres=found.centres[rows], prompts=prompts, labels=found.labels[rows])
+
+
+def _as_data(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    return grey(images) if channels == 1 else images
 
 
 def recognition(

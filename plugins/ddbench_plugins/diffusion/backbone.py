@@ -1,219 +1,189 @@
-"""Loading a diffusion pipeline, from the hub or from a folder: one path for published and for small models."""
+"""The diffusion model a method starts from: Stable Diffusion, or a small one trained on the data set."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import warnings
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ddbench.files.reading import damaged_files, first_line
+from ddbench import ModelError, cached_first
+from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION, published
+from ddbench_plugins.diffusion.small.step import preset_facts, shipped_model, small_effort, small_preset, train_small
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
 
-PARTS = {"unet": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model", "text_encoder": "model"}
+    from ddbench import Context, Step, Weights
+    from ddbench_plugins.diffusion.options import BackboneOptions
+
+#: Side of Stable Diffusion v1's images, for what is told before the model is there.
+SIDE = 512
+Model = TypeVar("Model", bound="Backbone")
 
 
-class BackboneUnavailableError(RuntimeError):
-    """A diffusion model that can neither be found locally nor be fetched; the message says what to put where."""
+@dataclass
+class Backbone:
+    """A diffusion model that is loaded when it is first needed.
 
-
-def load_pipeline(
-    source: str | Path,
-    revision: str | None = None,
-    device: str = "cpu",
-    dtype: str = "fp32",
-    offline: bool = False,
-    *,
-    vae_slicing: bool = False,
-    vae_tiling: bool = False,
-    attention: str = "sdpa",
-    safety_checker: bool = False,
-) -> Any:
-    """A ``StableDiffusionImg2ImgPipeline`` from a hub id ("owner/name") or a local folder, on ``device``.
-
-    ``dtype`` is 'fp32', 'bf16' or 'fp16'. ``offline`` uses only what is on this machine. The safety checker,
-    which replaces flagged images by black ones, is left out unless asked for. ``vae_slicing`` and ``vae_tiling`` save
-    memory at decoding, ``attention`` 'sliced' at denoising ('sdpa' is torch's fused attention). Raises
-    BackboneUnavailableError.
+    Attributes:
+        source: folder or hub id.
+        revision: of a hub id.
+        about: what a record says of it.
     """
-    from diffusers import StableDiffusionImg2ImgPipeline
 
-    if attention not in ("sdpa", "sliced"):
-        raise ValueError(f"attention must be 'sdpa' or 'sliced', not {attention!r}")
-    unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
-    pipeline = open_pipeline(
-        StableDiffusionImg2ImgPipeline,
-        source,
-        revision,
-        dtype,
-        offline,
-        check=check_folder,
-        layout="scheduler/, text_encoder/, tokenizer/, unet/, vae/",
-        **({} if safety_checker else unchecked),
-    )
-    if safety_checker and pipeline.safety_checker is None:
-        raise BackboneUnavailableError(f"the diffusion model {str(source)!r} comes without a safety checker")
-    if vae_slicing:
-        pipeline.vae.enable_slicing()
-    if vae_tiling:
-        pipeline.vae.enable_tiling()
-    if attention == "sliced":
-        pipeline.enable_attention_slicing()
-    return pipeline.to(device)
+    ctx: Context
+    source: str
+    revision: str | None
+    about: dict[str, Any]
+    _facts: dict[str, Any] = field(default_factory=dict)
+    #: What is read of a model on the hub.
+    FILES: ClassVar[tuple[str, ...]] = STABLE_DIFFUSION
 
+    def load(self, dtype: str = "fp32", *, decodes: bool = False, safety_checker: bool = False) -> Any:
+        """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
 
-def open_pipeline(
-    kind: Any,
-    source: str | Path,
-    revision: str | None,
-    dtype: str,
-    offline: bool,
-    *,
-    check: Callable[[Path], None],
-    layout: str,
-    **options: Any,
-) -> Any:
-    """A pipeline or model of the diffusers class ``kind`` from a hub id ("owner/name") or a local folder, on the CPU.
+        ``decodes``: on a GPU, images are decoded one by one, those larger than the autoencoder's own size by tiles.
 
-    ``check`` raises if a folder is incomplete, ``layout`` says in an error what there must be; ``options`` go to
-    ``from_pretrained``. Raises BackboneUnavailableError.
-    """
-    import torch
+        Raises:
+            ModelError: it is not there and cannot be fetched.
+        """
+        from ddbench_plugins.diffusion.pipeline import load_pipeline
 
-    dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-    if dtype not in dtypes:
-        raise ValueError(f"dtype must be one of {sorted(dtypes)}, not {dtype!r}")
-    folder = Path(source).expanduser()
-    if folder.is_dir():
-        check(folder)
-        if broken := damaged_files(folder):
-            raise BackboneUnavailableError(_damaged(str(source), "; ".join(broken[:5])))
-        where, options = str(folder), {"local_files_only": True, **options}
-    elif _looks_like_path(str(source)):
-        raise BackboneUnavailableError(_advice(f"there is no folder {folder}", str(source), layout))
-    else:
-        where, options = str(source), {"local_files_only": offline, "revision": revision, **options}
-    try:
-        with quiet(), warnings.catch_warnings():
-            # newer releases call this argument dtype, releases before that know torch_dtype only
-            warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
-            found = kind.from_pretrained(where, torch_dtype=dtypes[dtype], **options)
-    except Exception as error:  # the libraries raise many kinds over what they cannot read
-        if isinstance(error, MemoryError | torch.OutOfMemoryError):
-            raise
-        if folder.is_dir():
-            raise BackboneUnavailableError(_damaged(str(source), first_line(error))) from error
-        missing = offline and not _in_cache(str(source), revision)
-        reason = "it is not in the local cache and offline mode is on" if missing else first_line(error)
-        raise BackboneUnavailableError(_advice(reason, str(source), layout, revision)) from error
-    if hasattr(found, "set_progress_bar_config"):
-        found.set_progress_bar_config(disable=True)
-    return found
+        device = self.ctx.machine.device
+        sparing = decodes and device.startswith("cuda")
+        options = {"vae_slicing": sparing, "vae_tiling": sparing, "safety_checker": safety_checker}
+        return self._loaded(
+            lambda offline: load_pipeline(self.source, self.revision, device, dtype, offline, **options)
+        )
 
+    def on_hub(self) -> Weights | None:
+        """Return what is known of a model of the hub; None of one in a folder."""
+        return published(self.source, self.FILES, self.revision)
 
-def save_pipeline(pipeline: Any, folder: Path) -> None:
-    """Save a pipeline's components to ``folder`` as an ordinary ``StableDiffusionPipeline`` of the hub's layout."""
-    from diffusers import StableDiffusionPipeline
+    def _loaded(self, load: Callable[[bool], Any]) -> Any:
+        """Load the model, given whether to open no connection, or explain why that cannot be done."""
+        from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
 
-    with quiet():
-        StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False).save_pretrained(folder)
-    # Recent releases of transformers write tokenizer.json only; earlier ones look for CLIP's own two files.
-    pipeline.tokenizer.backend_tokenizer.model.save(str(folder / "tokenizer"))
-    for part in PARTS:
-        forget_origin(folder / part / "config.json")
+        known = self.on_hub()
+        here, offline = known is not None and known.here, self.ctx.machine.offline
+        with unavailable_explained():
+            return cached_first(load, here=here, offline=offline, failures=(BackboneUnavailableError,))
 
+    def digest(self) -> str:
+        """Return the digest of the weights, the same wherever they were loaded from."""
+        return str(self._look()["digest"])
 
-def forget_origin(config: Path) -> None:
-    """Drop the note of the folder a component was loaded from: equal models shall have equal files."""
-    values = json.loads(config.read_text(encoding="utf-8"))
-    values.pop("_name_or_path", None)
-    config.write_text(json.dumps(values, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    def resolution(self) -> int:
+        """Return the side of the images that the model was built for."""
+        return int(self._look()["resolution"])
+
+    def parameters(self) -> int:
+        """Return the number of weights of the U-Net."""
+        return int(self._look()["parameters"])
+
+    def _look(self) -> dict[str, Any]:
+        """Load the model to see what it is; one that is on this machine is looked at once for all runs."""
+        if not self._facts:
+            known = self.on_hub()
+            state = {"hub": self.source, "commit": known.revision} if known and known.here else {}
+            if not state and (folder := Path(self.source).expanduser()).is_dir():
+                state = {"folder": self.ctx.content_digest(folder)}
+            if state:
+                inputs = {"version": 1, "kind": type(self).__name__, **state}
+                self._facts = dict(self.ctx.store.build("model-facts", inputs, self._note).info)
+            else:
+                self._facts = self._measure()
+        return self._facts
+
+    def _note(self, step: Step) -> None:
+        if self.about.get("model") == "small":
+            step.info.update(self._measure())
+            return
+        with self.ctx.progress(f"looking at {self.about['model']}"):  # gigabytes; a plan leaves that to the run
+            step.info.update(self._measure())
+
+    def _measure(self) -> dict[str, Any]:
+        from ddbench_plugins.diffusion.pipeline import digest, resolution
+
+        pipeline = self.load()
+        return {
+            "digest": digest(pipeline),
+            "resolution": resolution(pipeline),
+            "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
+        }
+
+    @property
+    def compute_dtype(self) -> str:
+        """Precision of encoding and synthesis: the run's on a GPU, fp32 on a CPU."""
+        return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the loading and saving bars of diffusers and transformers inside the block."""
-    import diffusers.utils.logging as diffusers_logging
-    import transformers.utils.logging as transformers_logging
+def unavailable_explained() -> Iterator[None]:
+    """Turn the error of a model that is not there, or of another kind, into one that says what helps."""
+    from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
 
-    silenced = [each for each in (diffusers_logging, transformers_logging) if each.is_progress_bar_enabled()]
-    for each in silenced:
-        each.disable_progress_bar()
     try:
         yield
-    finally:
-        for each in silenced:
-            each.enable_progress_bar()
+    except BackboneUnavailableError as error:
+        raise ModelError(
+            str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
+        ) from error
 
 
-def check_folder(folder: Path) -> None:
-    """Raise BackboneUnavailableError naming the missing files if ``folder`` is not a complete pipeline folder."""
-    missing = missing_files(folder, PARTS)
-    tokenizer = folder / "tokenizer"
-    if not (tokenizer / "tokenizer.json").is_file():
-        missing += [f"tokenizer/{name}" for name in ("vocab.json", "merges.txt") if not (tokenizer / name).is_file()]
-    refuse_incomplete(folder, missing)
+def base_model(ctx: Context, options: BackboneOptions) -> Backbone:
+    """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs."""
+    if options.backbone != "small":
+        return identified(Backbone(ctx, options.backbone, options.revision, about_published(options)))
+    preset = small_preset(ctx, options)
+    shipped = shipped_model(ctx, preset)
+    if shipped:
+        ctx.log(f"✓ small diffusion model: shipped with ddbench ({shipped.name})")
+        return Backbone(ctx, str(shipped), None, {"model": "small", "preset": preset.describe(), "shipped": True})
+    folder = train_small(ctx, preset, small_effort(ctx, options))
+    return Backbone(ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": False})
 
 
-def missing_files(folder: Path, parts: Mapping[str, str], endings: tuple[str, ...] = ("safetensors",)) -> list[str]:
-    """The files that a pipeline folder lacks: its index, its scheduler, and config and weights of ``parts``."""
-    needed = ["model_index.json", "scheduler/scheduler_config.json"]
-    needed += [f"{part}/config.json" for part in parts]
-    missing = [name for name in needed if not (folder / name).is_file()]
-    for part, stem in parts.items():
-        if not any(any((folder / part).glob(f"{stem}*.{ending}")) for ending in endings):
-            missing.append(f"{part}/{stem}.{endings[0]}")
-    return missing
+def about_published(options: BackboneOptions) -> dict[str, Any]:
+    """Return what a record says of a model that was not trained here before that is read."""
+    folder = Path(options.backbone).expanduser()
+    return {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
 
 
-def refuse_incomplete(folder: Path, missing: list[str]) -> None:
-    """Raise BackboneUnavailableError if anything is missing."""
-    if missing:
-        raise BackboneUnavailableError(f"{folder} is not a complete diffusers pipeline folder; missing: {missing}")
+def identified(model: Model) -> Model:
+    """Note which weights a model that was not trained here has: a name alone, of a folder or the hub, tells nothing.
 
-
-def digest(pipeline: Any, parts: Iterable[str] = PARTS) -> str:
-    """SHA-256 over all weights (names, shapes, float32 values) of a pipeline's parts.
-
-    Equal models loaded at the same precision have equal digests wherever they came from.
+    Raises:
+        ModelError: it is not there and cannot be fetched.
     """
-    found = hashlib.sha256()
-    for part in sorted(parts):
-        for name, value in sorted(getattr(pipeline, part).state_dict().items()):
-            found.update(f"{part}.{name}{list(value.shape)}".encode())
-            found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+    model.about |= {"weights": model.digest(), "parameters": model.parameters()}
+    known = model.on_hub()
+    if known and known.here:
+        model.about["revision"] = known.revision
+    return model
 
 
-def resolution(pipeline: Any) -> int:
-    """The side length, in pixels, of the images that the pipeline's U-Net was built for."""
-    return int(pipeline.unet.config.sample_size) * int(pipeline.vae_scale_factor)
+def backbone_identity(
+    ctx: Context, options: BackboneOptions, files: tuple[str, ...] = STABLE_DIFFUSION
+) -> dict[str, Any]:
+    """Return which weights a method starts from, for its ``identity``; nothing for a model that is trained here.
+
+    A model of the hub that is not here yet has no commit before it is fetched.
+    """
+    if options.backbone == "small":
+        shipped = shipped_model(ctx, small_preset(ctx, options))
+        return {"shipped": ctx.content_digest(shipped)} if shipped else {}
+    if (folder := Path(options.backbone).expanduser()).is_dir():
+        return {"folder": ctx.content_digest(folder)}
+    known = published(options.backbone, files, options.revision)
+    return {"commit": known.revision} if known and known.here else {}
 
 
-def _in_cache(source: str, revision: str | None) -> bool:
-    from huggingface_hub import try_to_load_from_cache
-
-    found = (try_to_load_from_cache(source, name, revision=revision) for name in ("model_index.json", "config.json"))
-    return any(isinstance(place, str) for place in found)
-
-
-def _damaged(source: str, reason: str) -> str:
-    return f"the folder {source!r} is there, but cannot be loaded as a diffusion model: {reason}. Copy it again."
-
-
-def _looks_like_path(source: str) -> bool:
-    return source.startswith(("/", ".", "~")) or source.count("/") != 1
-
-
-def _advice(reason: str, source: str, layout: str, revision: str | None = None) -> str:
-    version = f" --revision {revision}" if revision else ""
-    return (
-        f"cannot load the diffusion model {source!r}: {reason}. It must be a folder in diffusers' layout "
-        f"(model_index.json, {layout} with .safetensors weights). "
-        f"On a machine with network: 'hf download {source}{version} --local-dir FOLDER', copy FOLDER "
-        "here and give its path as the model."
-    )
+def model_facts(ctx: Context, options: BackboneOptions) -> tuple[dict[str, Any], int]:
+    """Return what a model's speed depends on, and its side, without loading it."""
+    if options.backbone != "small":
+        folder = Path(options.backbone).expanduser()
+        return {"model": folder.name if folder.is_dir() else options.backbone}, SIDE
+    preset = small_preset(ctx, options)
+    return preset_facts(preset), preset.resolution

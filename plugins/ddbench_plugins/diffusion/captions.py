@@ -6,11 +6,10 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ddbench import PluginError, plugin_errors
+from ddbench import Effort, PluginError, plugin_errors
 from ddbench.keys import is_text
 from ddbench_plugins.captioners.metadata import FILE, StoredTexts, write_metadata
 from ddbench_plugins.captioners.pieces import NAMES
-from ddbench_plugins.diffusion.ahead import captions_effort
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -89,3 +88,15 @@ def _checked(texts: Iterable[str], name: str, ids: Sequence[str], warn: Callable
         raise PluginError(f"Captioner {name} returned {count} captions for {len(ids)} images.")
     if empty:
         warn(f"captioner {name} has nothing to say of {empty} of {count} images, the first of which is {first!r}.")
+
+
+def captions_effort(ctx: Context, captioner: str) -> Effort:
+    """Captions: images."""
+    _, mine, entry = ctx.use("captioner", captioner)
+    data = ctx.dataset
+    alike = {
+        "captioner": entry.name,
+        "options": {name: value for name, value in mine.resolved.dump().items() if name != "seed"},
+        "size": data.image_size,
+    }
+    return Effort(len(data.train), alike)

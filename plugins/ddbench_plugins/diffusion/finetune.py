@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from ddbench import Team, UsageError
-from ddbench_plugins.diffusion.backbone import save_pipeline
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, ReadOnly, no_progress, optimise
+from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import KeptPosteriors, Posteriors
 from ddbench_plugins.diffusion.replicas import Replica
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream

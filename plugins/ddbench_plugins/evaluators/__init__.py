@@ -33,7 +33,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         ),
         EvaluatorSpec(
             "dc",
-            f"{_HERE}.dc:Dc",
+            f"{_HERE}.dc.evaluator:Dc",
             "hard labels, SGD, 300 epochs plain or 1000 with DSA, ×0.1 once, last accuracy (DC, DSA, DM, MTT)",
             paper="Zhao et al., Dataset Condensation with Gradient Matching, ICLR 2021",
             bibtex="@inproceedings{zhao2021dc, title={Dataset Condensation with Gradient Matching}, author={Zhao, Bo "
@@ -52,7 +52,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         ),
         EvaluatorSpec(
             "lrs",
-            f"{_HERE}.lrs:Lrs",
+            f"{_HERE}.lrs.evaluator:Lrs",
             "label- and augmentation-robust scores: against random images and the whole set (HLR, IOR, LRS, ARS)",
             paper="Li et al., DD-Ranking: Rethinking the Evaluation of Dataset Distillation, 2025",
             bibtex="@misc{li2025ddranking, title={DD-Ranking: Rethinking the Evaluation of Dataset Distillation}, "
@@ -60,7 +60,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         ),
         EvaluatorSpec(
             "fkd",
-            f"{_HERE}.fkd:Fkd",
+            f"{_HERE}.fkd.evaluator:Fkd",
             "soft labels of augmented batches, stored or on line, KL, by SRe2L's setting of the data set",
             paper="Yin et al., Squeeze, Recover and Relabel, NeurIPS 2023",
             bibtex="@inproceedings{yin2023sre2l, title={Squeeze, Recover and Relabel: Dataset Condensation at ImageNet "

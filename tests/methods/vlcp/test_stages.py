@@ -8,10 +8,9 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from ddbench_plugins.diffusion import finetune
-from ddbench_plugins.diffusion.ahead import captions_effort
-from ddbench_plugins.diffusion.base_model import Backbone, base_model
-from ddbench_plugins.diffusion.captions import caption_training_images
-from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
+from ddbench_plugins.diffusion.backbone import Backbone, base_model
+from ddbench_plugins.diffusion.captions import caption_training_images, captions_effort
+from ddbench_plugins.diffusion.latents import class_latents, latents_of
 from ddbench_plugins.methods.vlcp import stages
 from ddbench_plugins.methods.vlcp.information import bag_of_words
 from ddbench_plugins.methods.vlcp.options import VLCPOptions

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ddbench_plugins.captioners.metadata import write_metadata
-from ddbench_plugins.diffusion import acceptance_report, base_model, class_latents, images, span
+from ddbench_plugins.diffusion import acceptance, clustering, latents, synthesis
+from ddbench_plugins.diffusion import backbone as base_model
 from ddbench_plugins.methods.vlcp.distiller import VLCP
 from ddbench_plugins.methods.vlcp.information import bag_of_words
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
@@ -108,15 +109,15 @@ def test_outliers_are_left_out(run):
 def test_wide_latents_are_kept_in_half_precision_and_clustered_once_in_their_span(run, monkeypatch, tmp_path):
     narrow, _ = run(finetune=False, contamination=0.1, resolution=32)
     spanned = []
-    coordinates = span.coordinates
-    monkeypatch.setattr(span, "coordinates", lambda points: spanned.append(points.shape) or coordinates(points))
-    for module in (span, class_latents):
+    coordinates = clustering.coordinates
+    monkeypatch.setattr(clustering, "coordinates", lambda points: spanned.append(points.shape) or coordinates(points))
+    for module in (clustering, latents):
         monkeypatch.setattr(module, "WIDE", 24)
     wide, _ = run(finetune=False, contamination=0.1, resolution=32, home="wide")
     (stored,) = (tmp_path / "wide" / "latents").glob("*/00000.npy")
-    latents = np.load(stored)
-    assert latents.dtype == np.float16 and latents[0].size >= 24
-    assert spanned == [(12, latents[0].size)] * 3
+    kept = np.load(stored)
+    assert kept.dtype == np.float16 and kept[0].size >= 24
+    assert spanned == [(12, kept[0].size)] * 3
     assert wide.extra["inliers"] == narrow.extra["inliers"] and wide.prompts == narrow.prompts
     assert np.abs(wide.images.astype(int) - narrow.images).mean() < 2
 
@@ -140,7 +141,7 @@ class Brightness:
     digest = "0"
 
     def predict(self, images):
-        return (images.mean((1, 2, 3)) // 86).astype(int)
+        return (synthesis.mean((1, 2, 3)) // 86).astype(int)
 
     def describe(self):
         return {"network": "brightness"}
@@ -148,9 +149,9 @@ class Brightness:
 
 @pytest.mark.parametrize("after", [1, 4])
 def test_an_interrupted_run_goes_on_to_the_same_images(run, monkeypatch, after):
-    monkeypatch.setattr(images, "CHUNK", 2)
+    monkeypatch.setattr(synthesis, "CHUNK", 2)
     whole, _ = run(home="whole", ipc=4)
-    save, kept = images.save_array, []
+    save, kept = synthesis.save_array, []
 
     def interrupted(path, array):
         if len(kept) == after:
@@ -158,10 +159,10 @@ def test_an_interrupted_run_goes_on_to_the_same_images(run, monkeypatch, after):
         kept.append(path.name)
         save(path, array)
 
-    monkeypatch.setattr(images, "save_array", interrupted)
+    monkeypatch.setattr(synthesis, "save_array", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(ipc=4)
-    monkeypatch.setattr(images, "save_array", save)
+    monkeypatch.setattr(synthesis, "save_array", save)
     resumed, _ = run(ipc=4)
     assert np.array_equal(whole.images, resumed.images) and whole.prompts == resumed.prompts
 
@@ -234,9 +235,9 @@ def test_a_bag_of_words_without_class_names():
 
 def test_prompts_are_swapped_with_the_next_class():
     labels = np.repeat(np.arange(3), 2)
-    assert acceptance_report.next_class(labels, 3).tolist() == [2, 3, 4, 5, 0, 1]
-    assert acceptance_report.spread(labels, 3, 100).tolist() == [0, 1, 2, 3, 4, 5]
-    assert acceptance_report.spread(labels, 3, 3).tolist() == [0, 2, 4]
+    assert acceptance.next_class(labels, 3).tolist() == [2, 3, 4, 5, 0, 1]
+    assert acceptance.spread(labels, 3, 100).tolist() == [0, 1, 2, 3, 4, 5]
+    assert acceptance.spread(labels, 3, 3).tolist() == [0, 2, 4]
 
 
 def test_resizing_is_bicubic():
@@ -244,8 +245,8 @@ def test_resizing_is_bicubic():
     from PIL import Image
 
     bicubic = np.asarray(Image.fromarray(pixels[0]).resize((4, 4), Image.Resampling.BICUBIC))
-    assert np.array_equal(images.resized(pixels, 4)[0], bicubic)
-    assert images.resized(pixels, 8) is pixels
+    assert np.array_equal(synthesis.resized(pixels, 4)[0], bicubic)
+    assert synthesis.resized(pixels, 8) is pixels
 
 
 def test_a_whole_run_in_bf16(model, tmp_path):

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import ModelError, cached_first
-from ddbench_plugins.diffusion.ahead import published
 from ddbench_plugins.diffusion.arrays import save_array
-from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.dit.ahead import sampling_effort
-from ddbench_plugins.diffusion.images import grey, read_images, resized
+from ddbench_plugins.diffusion.hub import published
+from ddbench_plugins.diffusion.latents import batch_size
+from ddbench_plugins.diffusion.synthesis import grey, read_images, resized
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddbench import Context, DistilledSet, Done, Step
-    from ddbench_plugins.diffusion.dit.base import DiTBackbone
+    from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
     from ddbench_plugins.diffusion.dit.options import DiTOptions
 
 #: Images between two places where an interrupted run goes on.
@@ -79,7 +79,7 @@ def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done
 
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.dit.sample import sample_latents
-        from ddbench_plugins.diffusion.encode import decode_latents
+        from ddbench_plugins.diffusion.latents import decode_latents
         from ddbench_plugins.diffusion.seeding import torch_stream
         from ddbench_plugins.training.memory import keep_freed_memory
 
@@ -111,9 +111,9 @@ def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done
 
 
 def _decoder(ctx: Context, source: str, dtype: str) -> Any:
-    from ddbench_plugins.diffusion.backbone import BackboneUnavailableError
-    from ddbench_plugins.diffusion.dit.ahead import DECODER
     from ddbench_plugins.diffusion.dit.pipeline import load_autoencoder
+    from ddbench_plugins.diffusion.hub import DECODER
+    from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
 
     known, machine = published(source, DECODER), ctx.machine
     try:
@@ -210,8 +210,7 @@ def acceptance(
     }
 
     def build(step: Step) -> None:
-        from ddbench_plugins.diffusion.acceptance import recognition
-        from ddbench_plugins.diffusion.acceptance_report import nearest
+        from ddbench_plugins.diffusion.acceptance import nearest, recognition
 
         step.info.update(
             teacher=teacher.describe(),

@@ -7,7 +7,15 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddbench_plugins.diffusion import backbone
+from ddbench_plugins.diffusion.pipeline import (
+    BackboneUnavailableError,
+    forget_origin,
+    missing_files,
+    open_pipeline,
+    quiet,
+    refuse_incomplete,
+)
+from ddbench_plugins.diffusion.pipeline import digest as weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,12 +37,12 @@ def load_dit(
     """
     from diffusers import DiTPipeline
 
-    pipeline = backbone.open_pipeline(
+    pipeline = open_pipeline(
         DiTPipeline, source, revision, dtype, offline, check=check_folder, layout="scheduler/, transformer/, vae/"
     )
     channels = pipeline.transformer.config
     if channels.out_channels != 2 * channels.in_channels:
-        raise backbone.BackboneUnavailableError(
+        raise BackboneUnavailableError(
             f"{source} has {channels.out_channels} outputs for {channels.in_channels} latent channels: not a diffusion"
             " transformer with learned variances, such as facebook/DiT-XL-2-256"
         )
@@ -48,9 +56,9 @@ def load_autoencoder(source: str, device: str = "cpu", dtype: str = "fp32", offl
 
     def check(folder: Path) -> None:
         if not (folder / "config.json").is_file():
-            backbone.refuse_incomplete(folder, ["config.json"])
+            refuse_incomplete(folder, ["config.json"])
 
-    found = backbone.open_pipeline(AutoencoderKL, source, None, dtype, offline, check=check, layout="config.json")
+    found = open_pipeline(AutoencoderKL, source, None, dtype, offline, check=check, layout="config.json")
     return found.to(device)
 
 
@@ -61,10 +69,10 @@ def save_dit(pipeline: Any, folder: Path, class_ids: Sequence[str] | None) -> No
     transformer = copy.deepcopy(pipeline.transformer)
     for block in transformer.transformer_blocks[1:]:
         block.norm1.emb = copy.deepcopy(block.norm1.emb)  # files hold no shared weights
-    with backbone.quiet():
+    with quiet():
         DiTPipeline(transformer, pipeline.vae, pipeline.scheduler).save_pretrained(folder)
     for part in PARTS:
-        backbone.forget_origin(folder / part / "config.json")
+        forget_origin(folder / part / "config.json")
     if class_ids is not None:
         (folder / CLASSES).write_text(json.dumps(list(class_ids)) + "\n", encoding="utf-8")
 
@@ -78,13 +86,13 @@ def class_ids(source: str | Path, pipeline: Any) -> list[str]:
     if path.is_file():
         ids = json.loads(path.read_text("utf-8"))
         if not (isinstance(ids, list) and all(isinstance(each, str) for each in ids)):
-            raise backbone.BackboneUnavailableError(f"{path} is no list of class ids, which are text")
+            raise BackboneUnavailableError(f"{path} is no list of class ids, which are text")
     else:
         from ddbench_plugins.teachers.pretrained import imagenet
 
         ids = imagenet()
     if len(ids) != null_label(pipeline.transformer):
-        raise backbone.BackboneUnavailableError(
+        raise BackboneUnavailableError(
             f"{source} has {null_label(pipeline.transformer)} labels, but {len(ids)} class ids are known for it; write"
             f" them, in its order, as a list into {CLASSES} beside model_index.json"
         )
@@ -104,12 +112,12 @@ def share_embeddings(transformer: Any) -> None:
 
 def check_folder(folder: Path) -> None:
     """Raise BackboneUnavailableError naming the missing files if ``folder`` is not a complete pipeline folder."""
-    backbone.refuse_incomplete(folder, backbone.missing_files(folder, PARTS, ENDINGS))
+    refuse_incomplete(folder, missing_files(folder, PARTS, ENDINGS))
 
 
 def digest(pipeline: Any) -> str:
     """SHA-256 over all weights of transformer and autoencoder."""
-    return backbone.digest(pipeline, PARTS)
+    return weights_digest(pipeline, PARTS)
 
 
 def resolution(pipeline: Any) -> int:

@@ -25,13 +25,13 @@ class D4M(Distiller):
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return which weights the backbone has."""
-        from ddbench_plugins.diffusion.base_model import backbone_identity
+        from ddbench_plugins.diffusion.backbone import backbone_identity
 
         return backbone_identity(ctx, ctx.options)
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published diffusion model."""
-        from ddbench_plugins.diffusion.ahead import backbone_weights
+        from ddbench_plugins.diffusion.hub import backbone_weights
 
         return backbone_weights(ctx.options)
 
@@ -39,10 +39,11 @@ class D4M(Distiller):
         """Return the cached steps of the method."""
         from ddbench import Stage
         from ddbench_plugins.diffusion import ahead
+        from ddbench_plugins.diffusion.small.step import small_stages
         from ddbench_plugins.methods.d4m.prototypes import effort
 
         return [
-            *ahead.small_stages(ctx, ctx.options),
+            *small_stages(ctx, ctx.options),
             Stage("latents", ahead.latents_effort(ctx, ctx.options)),
             Stage("prototypes", effort(ctx)),
             *ahead.synthesis_stages(ctx, ctx.options),
@@ -51,10 +52,10 @@ class D4M(Distiller):
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their prompts."""
-        from ddbench_plugins.diffusion.acceptance_report import acceptance
-        from ddbench_plugins.diffusion.base_model import base_model
-        from ddbench_plugins.diffusion.class_latents import class_latents
-        from ddbench_plugins.diffusion.images import grey, read_images, synthesise
+        from ddbench_plugins.diffusion.acceptance import acceptance
+        from ddbench_plugins.diffusion.backbone import base_model
+        from ddbench_plugins.diffusion.latents import class_latents
+        from ddbench_plugins.diffusion.synthesis import grey, read_images, synthesise
         from ddbench_plugins.methods.d4m.prototypes import chunks_of_classes, find_prototypes
         from ddbench_plugins.methods.selection import ipc_of
 
@@ -80,8 +81,8 @@ class D4M(Distiller):
         import numpy as np
 
         from ddbench import Embedding
-        from ddbench_plugins.diffusion.base_model import base_model
-        from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
+        from ddbench_plugins.diffusion.backbone import base_model
+        from ddbench_plugins.diffusion.latents import class_latents, latents_of
         from ddbench_plugins.methods.d4m.prototypes import arrival_order, find_prototypes
 
         options: D4MOptions = ctx.options

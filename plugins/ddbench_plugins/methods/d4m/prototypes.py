@@ -9,9 +9,9 @@ import numpy as np
 from ddbench import Context, Effort, UsageError
 from ddbench_plugins.diffusion.ahead import clusters_effort
 from ddbench_plugins.diffusion.arrays import save_array
-from ddbench_plugins.diffusion.class_latents import latents_of
-from ddbench_plugins.diffusion.classwise import each_class
-from ddbench_plugins.diffusion.images import Prototypes
+from ddbench_plugins.diffusion.clustering import each_class
+from ddbench_plugins.diffusion.latents import latents_of
+from ddbench_plugins.diffusion.synthesis import Prototypes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

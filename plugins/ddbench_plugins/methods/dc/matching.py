@@ -12,8 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from ddbench_plugins.matching.distances import distance
-from ddbench_plugins.matching.networks import batch_norms
-from ddbench_plugins.matching.siamese import draw_view
+from ddbench_plugins.matching.draws import batch_norms, draw_view
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.dsa import dsa
@@ -27,8 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddbench_plugins.matching.distances import Metric
-    from ddbench_plugins.matching.real_batches import RealImages
-    from ddbench_plugins.matching.synthetic import SyntheticImages
+    from ddbench_plugins.matching.images import RealImages, SyntheticImages
     from ddbench_plugins.training.dsa import Operator
 
 #: Real images per class that set the statistics of batch norms before they are frozen.

@@ -21,10 +21,10 @@ class DiT(Distiller):
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return which weights the backbone has."""
-        from ddbench_plugins.diffusion.base_model import backbone_identity
-        from ddbench_plugins.diffusion.dit.ahead import PIPELINE
+        from ddbench_plugins.diffusion.backbone import backbone_identity
+        from ddbench_plugins.diffusion.hub import DIT
 
-        return backbone_identity(ctx, ctx.options, PIPELINE)
+        return backbone_identity(ctx, ctx.options, DIT)
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published transformer."""
@@ -40,7 +40,7 @@ class DiT(Distiller):
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` sampled images per class."""
-        from ddbench_plugins.diffusion.dit.base import base_dit
+        from ddbench_plugins.diffusion.dit.backbone import base_dit
         from ddbench_plugins.diffusion.dit.images import distilled
         from ddbench_plugins.methods.selection import ipc_of
 

@@ -39,18 +39,16 @@ class DM(ddbench.Distiller):
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the one stage."""
-        from ddbench_plugins.matching.effort import pixel_stages
+        from ddbench_plugins.matching.options import pixel_stages
 
         options: DmOptions = ctx.options
         return pixel_stages(ctx, options.iterations, "iterations")
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""
-        from ddbench_plugins.matching.networks import fresh_networks
+        from ddbench_plugins.matching.draws import fresh_networks, strategy_for
+        from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.matching.real_batches import RealImages
-        from ddbench_plugins.matching.siamese import strategy_for
-        from ddbench_plugins.matching.synthetic import SyntheticImages, initial_images
         from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
 
         options: DmOptions = ctx.options

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddbench_plugins.matching.networks import batch_norms
-from ddbench_plugins.matching.siamese import draw_view
+from ddbench_plugins.matching.draws import batch_norms, draw_view
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.runtime import autocast
 from ddbench_plugins.training.seeding import make_generator
@@ -18,9 +17,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ddbench_plugins.matching.real_batches import RealImages
-    from ddbench_plugins.matching.siamese import View
-    from ddbench_plugins.matching.synthetic import SyntheticImages
+    from ddbench_plugins.matching.draws import View
+    from ddbench_plugins.matching.images import RealImages, SyntheticImages
     from ddbench_plugins.training.dsa import Operator
 
 #: Synthetic images that go through the network at once, whole classes; bounds the memory, changes no number.

@@ -11,7 +11,7 @@ from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.matching.images import RealImages
     from ddbench_plugins.methods.idc.images import FormedImages
     from ddbench_plugins.methods.idc.matching import Matching
     from ddbench_plugins.training.dsa import Operator
@@ -100,15 +100,15 @@ class IDCOne(ddbench.Distiller):
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the one stage."""
-        from ddbench_plugins.matching.effort import pixel_stages
+        from ddbench_plugins.matching.options import pixel_stages
 
         return pixel_stages(ctx, ctx.options.iterations * ctx.options.inner, "iterations", "inner")
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, with the factor to decode them by."""
-        from ddbench_plugins.matching.networks import fresh_networks
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.matching.real_batches import RealImages
         from ddbench_plugins.methods.idc.matching import ClassMatching
 
         options: IdcOneOptions = ctx.options

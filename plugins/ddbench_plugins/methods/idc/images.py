@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
-from ddbench_plugins.matching.synthetic import SyntheticImages
+from ddbench_plugins.matching.images import SyntheticImages
 from ddbench_plugins.training.formation import decode_class, stitch
 from ddbench_plugins.training.seeding import make_generator
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from ddbench import DistilledSet
-    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.matching.images import RealImages
     from ddbench_plugins.training.formation import Formation
 
 Init = Literal["real", "noise", "mix"]

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 import ddbench
 from ddbench_plugins.matching.distances import distance
-from ddbench_plugins.matching.siamese import draw_view
+from ddbench_plugins.matching.draws import draw_view
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import normalise
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddbench_plugins.matching.distances import Metric
-    from ddbench_plugins.matching.real_batches import RealImages
+    from ddbench_plugins.matching.images import RealImages
     from ddbench_plugins.methods.idc.images import FormedImages
     from ddbench_plugins.training.dsa import Operator
 

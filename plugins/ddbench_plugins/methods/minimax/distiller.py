@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ddbench import Context, Effort, Stage, Step, Weights
-    from ddbench_plugins.diffusion.dit.base import DiTBackbone
+    from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
 
 
 class Minimax(Distiller):
@@ -23,10 +23,10 @@ class Minimax(Distiller):
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return which weights the backbone has."""
-        from ddbench_plugins.diffusion.base_model import backbone_identity
-        from ddbench_plugins.diffusion.dit.ahead import PIPELINE
+        from ddbench_plugins.diffusion.backbone import backbone_identity
+        from ddbench_plugins.diffusion.hub import DIT
 
-        return backbone_identity(ctx, ctx.options, PIPELINE)
+        return backbone_identity(ctx, ctx.options, DIT)
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published transformer."""
@@ -45,7 +45,7 @@ class Minimax(Distiller):
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` sampled images per class."""
-        from ddbench_plugins.diffusion.dit.base import base_dit
+        from ddbench_plugins.diffusion.dit.backbone import base_dit
         from ddbench_plugins.diffusion.dit.images import distilled
         from ddbench_plugins.methods.selection import ipc_of
 
@@ -58,7 +58,7 @@ class Minimax(Distiller):
 def effort(ctx: Context) -> Effort:
     """Fine-tuning of one model: steps."""
     from ddbench import Effort
-    from ddbench_plugins.diffusion.dit.ahead import facts
+    from ddbench_plugins.diffusion.dit.backbone import facts
 
     options: MinimaxOptions = ctx.options
     alike = {"backbone": facts(ctx, options), "batch": options.finetune_batch_size, "trainable": options.trainable}
@@ -69,7 +69,7 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
     """Return the model fine-tuned on the images of some classes; it depends on the seed, not on IPC."""
     import numpy as np
 
-    from ddbench_plugins.diffusion.dit.base import DiTBackbone
+    from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
     from ddbench_plugins.methods.minimax.finetune import FinetuneSettings
 
     options: MinimaxOptions = ctx.options
@@ -99,9 +99,9 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
     def build(step: Step) -> None:
         import torch
 
-        from ddbench_plugins.diffusion.class_latents import batch_size
         from ddbench_plugins.diffusion.dit import pipeline as dit
         from ddbench_plugins.diffusion.dit.posteriors import encode
+        from ddbench_plugins.diffusion.latents import batch_size
         from ddbench_plugins.methods.minimax.finetune import finetune
         from ddbench_plugins.training.memory import keep_freed_memory
 

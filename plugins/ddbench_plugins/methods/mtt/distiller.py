@@ -14,9 +14,9 @@ from ddbench_plugins.methods.selection import ipc_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ddbench_plugins.matching.trajectories import FlatNetwork
     from ddbench_plugins.methods.mtt.experts import Experts
     from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching
+    from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
 
 
 class MttOptions(PixelOptions):
@@ -70,7 +70,7 @@ class MTT(ddbench.Distiller):
 
     def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
         """Return the experts, which one by one are steps, and the matching."""
-        from ddbench_plugins.matching.effort import pixel_stages
+        from ddbench_plugins.matching.options import pixel_stages
 
         options: MttOptions = ctx.options
         return [ddbench.Stage("expert"), *pixel_stages(ctx, options.iterations, "iterations", "eval_epochs", "experts")]
@@ -112,7 +112,7 @@ class MTT(ddbench.Distiller):
 
     @staticmethod
     def _network(ctx: ddbench.Context) -> FlatNetwork:
-        from ddbench_plugins.matching.trajectories import FlatNetwork
+        from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
 
         options: MttOptions = ctx.options
         module = ctx.build_network(options.network, seed=0).to(ctx.machine.device)
@@ -148,8 +148,7 @@ class MTT(ddbench.Distiller):
 
     @staticmethod
     def _images(ctx: ddbench.Context, data: ddbench.Dataset, ipc: int) -> ImagesWithRate:
-        from ddbench_plugins.matching.real_batches import RealImages
-        from ddbench_plugins.matching.synthetic import initial_images
+        from ddbench_plugins.matching.images import RealImages, initial_images
         from ddbench_plugins.methods.mtt.matching import ImagesWithRate
 
         options: MttOptions = ctx.options
@@ -168,7 +167,7 @@ class MTT(ddbench.Distiller):
 
     @staticmethod
     def _settings(ctx: ddbench.Context, count: int) -> Matching:
-        from ddbench_plugins.matching.siamese import strategy_for
+        from ddbench_plugins.matching.draws import strategy_for
         from ddbench_plugins.methods.mtt.matching import Matching
 
         options: MttOptions = ctx.options

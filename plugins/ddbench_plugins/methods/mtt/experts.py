@@ -13,8 +13,8 @@ import numpy as np
 import torch
 
 import ddbench
-from ddbench_plugins.matching.siamese import strategy_for
-from ddbench_plugins.matching.trajectories import flat
+from ddbench_plugins.matching.draws import strategy_for
+from ddbench_plugins.methods.mtt.trajectories import flat
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import compose, normalise
 from ddbench_plugins.training.dsa import dsa

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 import ddbench
-from ddbench_plugins.matching.synthetic import MOMENTUM, SyntheticImages
-from ddbench_plugins.matching.trajectories import match
+from ddbench_plugins.matching.images import MOMENTUM, SyntheticImages
+from ddbench_plugins.methods.mtt.trajectories import match
 from ddbench_plugins.training.dsa import apply, draw_dc
 from ddbench_plugins.training.seeding import make_generator
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ddbench_plugins.matching.trajectories import FlatNetwork, InnerLoss
     from ddbench_plugins.methods.mtt.experts import Experts
+    from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, InnerLoss
     from ddbench_plugins.training.dsa import Drawn, Operator
 
 #: Where a learning rate that must stay positive is stopped.

@@ -25,7 +25,7 @@ class VLCP(Distiller):
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return what the captioner reads, and which weights the backbone has."""
-        from ddbench_plugins.diffusion.base_model import backbone_identity
+        from ddbench_plugins.diffusion.backbone import backbone_identity
 
         options: VLCPOptions = ctx.options
         facts: dict[str, Any] = backbone_identity(ctx, options)
@@ -36,7 +36,7 @@ class VLCP(Distiller):
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published diffusion model, and what the captioner reads."""
-        from ddbench_plugins.diffusion.ahead import backbone_weights
+        from ddbench_plugins.diffusion.hub import backbone_weights
 
         options: VLCPOptions = ctx.options
         found = backbone_weights(options)
@@ -53,11 +53,11 @@ class VLCP(Distiller):
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their text prototypes as prompts."""
-        from ddbench_plugins.diffusion.acceptance_report import acceptance
-        from ddbench_plugins.diffusion.base_model import base_model
+        from ddbench_plugins.diffusion.acceptance import acceptance
+        from ddbench_plugins.diffusion.backbone import base_model
         from ddbench_plugins.diffusion.captions import caption_training_images
-        from ddbench_plugins.diffusion.class_latents import class_latents
-        from ddbench_plugins.diffusion.images import grey, read_images, synthesise
+        from ddbench_plugins.diffusion.latents import class_latents
+        from ddbench_plugins.diffusion.synthesis import grey, read_images, synthesise
         from ddbench_plugins.methods.vlcp import stages
         from ddbench_plugins.methods.vlcp.information import caption_information
 
@@ -99,8 +99,8 @@ class VLCP(Distiller):
         import numpy as np
 
         from ddbench import Embedding, derive_seed
-        from ddbench_plugins.diffusion.base_model import base_model
-        from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
+        from ddbench_plugins.diffusion.backbone import base_model
+        from ddbench_plugins.diffusion.latents import class_latents, latents_of
         from ddbench_plugins.methods.vlcp import prototypes
 
         options: VLCPOptions = ctx.options

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import UsageError
-from ddbench_plugins.diffusion.span import compact, is_wide
+from ddbench_plugins.diffusion.clustering import compact, is_wide
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -33,7 +33,7 @@ def inliers(latents: NDArray[np.float32], contamination: float, neighbours: int 
     """Return the positions, in order, of the latents [n, ...] that Local Outlier Factor keeps.
 
     Args:
-        latents: of one class, or their :func:`~ddbench_plugins.diffusion.span.compact` form.
+        latents: of one class, or their :func:`~ddbench_plugins.diffusion.clustering.compact` form.
         contamination: share of outliers, up to 0.5; 0 keeps everything.
         neighbours: size of the neighbourhood.
     """

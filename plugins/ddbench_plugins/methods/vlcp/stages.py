@@ -10,22 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import Effort, Stage, UsageError, derive_seed, write_atomic
-from ddbench_plugins.diffusion.ahead import (
-    backbone,
-    captions_effort,
-    clusters_effort,
-    distilled_stage,
-    latents_effort,
-    small_stages,
-    synthesis_stages,
-)
+from ddbench_plugins.diffusion.ahead import clusters_effort, distilled_stage, latents_effort, synthesis_stages
 from ddbench_plugins.diffusion.arrays import save_array, write_rows
-from ddbench_plugins.diffusion.base_model import Backbone
-from ddbench_plugins.diffusion.class_latents import latents_of
-from ddbench_plugins.diffusion.classwise import each_class
-from ddbench_plugins.diffusion.images import Prototypes
+from ddbench_plugins.diffusion.backbone import Backbone, model_facts
+from ddbench_plugins.diffusion.captions import captions_effort
+from ddbench_plugins.diffusion.clustering import compact, each_class
+from ddbench_plugins.diffusion.latents import latents_of
 from ddbench_plugins.diffusion.reading import Reading
-from ddbench_plugins.diffusion.span import compact
+from ddbench_plugins.diffusion.small.step import small_stages
+from ddbench_plugins.diffusion.synthesis import Prototypes
 from ddbench_plugins.methods.vlcp import information
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
@@ -80,9 +73,9 @@ def finetuned_model(ctx: Context, base: Backbone, captions: Captions, resolution
 def finetune_effort(ctx: Context) -> Effort:
     """Fine-tuning: images × epochs."""
     options: VLCPOptions = ctx.options
-    facts, side = backbone(ctx, options)
+    facts, side = model_facts(ctx, options)
     alike = {
-        "backbone": facts,
+        "model_facts": facts,
         "side": options.finetune_resolution or options.resolution or side,
         "batch": [options.finetune_batch_size, options.finetune_accumulate],
         "saving": [options.gradient_checkpointing, options.cache_latents],

@@ -9,7 +9,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ddbench_plugins.diffusion.backbone import save_pipeline
 from ddbench_plugins.diffusion.loop import (
     Ema,
     NoCheckpoint,
@@ -18,8 +17,9 @@ from ddbench_plugins.diffusion.loop import (
     no_progress,
     optimise,
 )
+from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
-from ddbench_plugins.diffusion.small import (
+from ddbench_plugins.diffusion.small.model import (
     CLASS_TEMPLATES,
     SmallPreset,
     assemble,

@@ -5,20 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ddbench import UsageError, derive_seed
-from ddbench_plugins.diffusion.base_model import (
+from ddbench import Effort, UsageError, derive_seed
+from ddbench_plugins.diffusion.backbone import (
     Backbone,
     about_published,
     base_model,
     identified,
+    model_facts,
     unavailable_explained,
 )
-from ddbench_plugins.diffusion.dit.ahead import PIPELINE, small_effort
+from ddbench_plugins.diffusion.hub import DIT
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
     from ddbench_plugins.diffusion.dit.options import DiTOptions
     from ddbench_plugins.diffusion.dit.small import DiTPreset
+
 
 VERSION = 3
 
@@ -27,7 +29,7 @@ VERSION = 3
 class DiTBackbone(Backbone):
     """A diffusion transformer that is loaded when it is first needed."""
 
-    FILES: ClassVar[tuple[str, ...]] = PIPELINE
+    FILES: ClassVar[tuple[str, ...]] = DIT
 
     def load(self, dtype: str = "fp32") -> Any:
         """Return a fresh ``DiTPipeline`` on the run's device.
@@ -94,7 +96,7 @@ def small_preset(options: DiTOptions, resolution: int) -> DiTPreset:
 
 def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
     """Return the small transformer in the latent space of the data set's small text-guided model."""
-    from ddbench_plugins.diffusion.backbone import digest
+    from ddbench_plugins.diffusion.pipeline import digest
 
     guided = base_model(ctx, options)
     preset = small_preset(options, guided.resolution())
@@ -142,3 +144,20 @@ def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
     done = ctx.step("small-dit", inputs, build, effort=small_effort(ctx, options))
     about = {"model": "small", "preset": preset.describe(), "trained": dict(done.info)}
     return DiTBackbone(ctx, str(done.dir / "model"), None, about)
+
+
+def facts(ctx: Context, options: DiTOptions) -> dict[str, Any]:
+    """Return what a transformer's speed depends on."""
+    backbone, side = model_facts(ctx, options)
+    if options.backbone != "small":
+        return backbone
+    preset = {name: value for name, value in small_preset(options, side).describe().items() if name != "steps"}
+    return {"side": side, "transformer": preset}
+
+
+def small_effort(ctx: Context, options: DiTOptions) -> Effort | None:
+    """Training of the small transformer: steps."""
+    if options.backbone != "small":
+        return None
+    _, side = model_facts(ctx, options)
+    return Effort(small_preset(options, side).steps, {**facts(ctx, options), "images": len(ctx.dataset.train)})

@@ -16,8 +16,8 @@ from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ddbench_plugins.evaluators.fkd.labelling import Plan
     from ddbench_plugins.teachers.observers import Observer
-    from ddbench_plugins.training.labelling import Plan
 
 #: Data sets for which SRe2L's code has a setting of its own.
 PUBLISHED = ("cifar100", "tiny-imagenet", "imagenet-1k")
@@ -116,13 +116,13 @@ class Fkd(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
+        from ddbench_plugins.evaluators.fkd.labelling import online_batches
+        from ddbench_plugins.evaluators.fkd.soft_labels import stored_labels
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training import students
         from ddbench_plugins.training.augment import normalise
-        from ddbench_plugins.training.labelling import online_batches
         from ddbench_plugins.training.losses import kl_soft_label
         from ddbench_plugins.training.normalisation import constants
-        from ddbench_plugins.training.soft_labels import stored_labels
         from ddbench_plugins.training.steps import given_label_step
 
         options: FkdOptions = ctx.options
@@ -175,9 +175,9 @@ class Fkd(Evaluator):
 
 def make_plan(ctx: Context, repeat: int) -> Plan:
     """Return which labels a student learns: stored ones are those of repeat 0 for all, on-line ones its own."""
-    from ddbench_plugins.training.labelling import Plan
+    from ddbench_plugins.evaluators.fkd.labelling import Plan
+    from ddbench_plugins.evaluators.fkd.views import ViewRecipe
     from ddbench_plugins.training.normalisation import constants
-    from ddbench_plugins.training.views import ViewRecipe
 
     options: FkdOptions = ctx.options
     mean, std = constants(ctx.dataset, options.normalisation)

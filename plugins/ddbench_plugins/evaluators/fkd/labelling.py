@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ddbench_plugins.evaluators.fkd.views import View, ViewRecipe
 from ddbench_plugins.training.runtime import autocast
 from ddbench_plugins.training.steps import Batch
-from ddbench_plugins.training.views import View, ViewRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

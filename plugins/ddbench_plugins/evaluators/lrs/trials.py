@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from ddbench import DataError, Score, digest_bytes
-from ddbench_plugins.training import student_recipe, students
+from ddbench_plugins.evaluators.lrs import recipe as student_recipe
+from ddbench_plugins.training import students
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.normalisation import constants
 from ddbench_plugins.training.predict import evaluate, predict
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench import Context, DistilledSet, Done, Step
+    from ddbench_plugins.evaluators.lrs.recipe import Recipe
     from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.steps import Batch
-    from ddbench_plugins.training.student_recipe import Recipe
 
 #: Raise when trainings of the same inputs end differently.
 VERSION = 1

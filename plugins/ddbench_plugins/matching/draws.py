@@ -1,10 +1,16 @@
-"""Siamese augmentation: one draw changes a real and a synthetic batch, and every image of both, in the same way."""
+"""What is drawn anew in every iteration: the network and the Siamese augmentation.
+
+One draw of the augmentation changes a real and a synthetic batch, and every image of both, in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import nn
 
 from ddbench_plugins.training.dsa import STRATEGY, STRATEGY_WITHOUT_FLIP, apply, draw_dc, draw_idc
 
@@ -13,8 +19,9 @@ if TYPE_CHECKING:
 
     from torch import Generator, Tensor
 
-    from ddbench import Dataset
+    from ddbench import Context, Dataset
     from ddbench_plugins.training.dsa import Operator
+
 
 View = Callable[["Tensor"], "Tensor"]
 """One drawn augmentation of normalised batches [B, C, S, S]; differentiable, the same for every batch and image."""
@@ -42,3 +49,22 @@ def unchanged(x: Tensor) -> Tensor:
 def strategy_for(dataset: Dataset) -> tuple[Operator, ...]:
     """Return DatasetCondensation's strategy: without ``flip`` where a mirrored image loses its label (MNIST, SVHN)."""
     return STRATEGY if dataset.flip else STRATEGY_WITHOUT_FLIP
+
+
+def fresh_networks(ctx: Context, name: str) -> Callable[[int], nn.Module]:
+    """Return a function that gives the randomly initialised network of an iteration, in training mode.
+
+    Its weights depend on the seed of the run and the iteration alone.
+    """
+
+    def make(iteration: int) -> nn.Module:
+        network: nn.Module = ctx.build_network(name, seed=ctx.seed("matching network", iteration))
+        return network.to(device=ctx.machine.device, memory_format=torch.channels_last).train()
+
+    return make
+
+
+def batch_norms(network: nn.Module) -> list[nn.Module]:
+    """Return the batch norms of a network in order."""
+    kinds = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    return [module for module in network.modules() if isinstance(module, kinds)]

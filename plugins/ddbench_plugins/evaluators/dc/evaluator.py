@@ -131,7 +131,8 @@ def epochs(options: DcOptions, kind: str) -> int:
 
 def chain(kind: str, dataset: Dataset) -> Augment:
     """Return the augmentation of one batch; normalisation comes first, so that empty borders are the mean colour."""
-    from ddbench_plugins.training import augment, dc_augment, dsa
+    from ddbench_plugins.evaluators.dc import augment as dc_augment
+    from ddbench_plugins.training import augment, dsa
 
     scaled = augment.normalise(dataset.mean, dataset.std)
     match kind:

@@ -1,25 +1,30 @@
-"""The training images of each class as latents of a diffusion model's autoencoder, a cached step."""
+"""Images to scaled latents and back; the training images of each class as latents, a cached step."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from ddbench import derive_seed
 from ddbench_plugins.diffusion.ahead import latents_effort
 from ddbench_plugins.diffusion.arrays import write_rows
+from ddbench_plugins.diffusion.clustering import WIDE
+from ddbench_plugins.diffusion.loop import no_progress
 from ddbench_plugins.diffusion.reading import Reading
-from ddbench_plugins.diffusion.span import WIDE
+from ddbench_plugins.diffusion.seeding import torch_stream
+from ddbench_plugins.diffusion.tensors import resized, to_images, to_model
 from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
 
     from ddbench import Context, Done, Step, Team
-    from ddbench_plugins.diffusion.base_model import Backbone
+    from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
 
 
@@ -59,7 +64,6 @@ def latents_of(done: Done, label: int) -> NDArray[np.floating]:
 
 def _encode(ctx: Context, step: Step, base: Backbone, resolution: int, seed: int, left: list[int], team: Team) -> None:
     """Encode this process's share of the classes that are left."""
-    from ddbench_plugins.diffusion.encode import encoded_batches
 
     options: DiffusionOptions = ctx.options
     split = ctx.dataset.train
@@ -102,3 +106,63 @@ def _file(folder: Path, label: int) -> Path:
 def batch_size(options: BackboneOptions, resolution: int) -> int:
     """Return how many images are encoded or generated at a time; no image depends on it."""
     return options.batch_size or (64 if resolution <= 64 else 8)
+
+
+def encode_images(
+    pipeline: Any, images: Sequence[np.ndarray] | np.ndarray, *, resolution: int, seed: int, **options: Any
+) -> np.ndarray:
+    """All latents of :func:`encoded_batches` at once."""
+    return np.concatenate(list(encoded_batches(pipeline, images, resolution=resolution, seed=seed, **options)))
+
+
+@torch.no_grad()
+def encoded_batches(
+    pipeline: Any,
+    images: Sequence[np.ndarray] | np.ndarray,
+    *,
+    resolution: int,
+    seed: int,
+    sample: bool = True,
+    batch_size: int = 64,
+    resample: str = "bilinear",
+    progress: Callable[..., None] = no_progress,
+) -> Iterator[np.ndarray]:
+    """Latents float32 [n, 4, h, w] of uint8 images [H, W, 1 or 3], multiplied by the VAE's scaling factor, by batches.
+
+    Images are resized to ``resolution`` × ``resolution`` first. ``sample`` draws from the posterior as the released
+    D4M and VLCP code does (there unseeded); image i's noise depends on (seed, i) only, whatever the batch size.
+    Without ``sample`` the posterior's mode is taken.
+    """
+    vae = pipeline.vae
+    factor = float(vae.config.scaling_factor)
+    for start in range(0, len(images), batch_size):
+        batch = to_model(resized(images[start : start + batch_size], resolution))
+        posterior = vae.encode(batch.to(vae.device, vae.dtype)).latent_dist
+        mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+        if sample:
+            rows = range(start, start + len(mean))
+            shape = mean.shape[1:]
+            mean = mean + std * torch.stack(
+                [torch.randn(shape, generator=torch_stream(seed, "latent", i)) for i in rows]
+            )
+        yield finite((mean * factor).numpy(), "latents of the autoencoder")
+        progress(min(start + batch_size, len(images)), len(images), "encoding")
+
+
+@torch.no_grad()
+def decode_latents(
+    pipeline: Any,
+    latents: np.ndarray,
+    *,
+    batch_size: int = 64,
+    progress: Callable[..., None] = no_progress,
+) -> np.ndarray:
+    """uint8 images [N, H, W, 3] of scaled latents [N, 4, h, w]."""
+    vae = pipeline.vae
+    factor = float(vae.config.scaling_factor)
+    images: list[np.ndarray] = []
+    for start in range(0, len(latents), batch_size):
+        batch = torch.from_numpy(latents[start : start + batch_size]).to(vae.device, vae.dtype) / factor
+        images.append(to_images(vae.decode(batch, return_dict=False)[0]))
+        progress(min(start + batch_size, len(latents)), len(latents), "decoding")
+    return np.concatenate(images)

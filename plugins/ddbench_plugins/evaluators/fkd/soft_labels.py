@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from ddbench import DataError, digest_bytes, write_atomic
-from ddbench_plugins.training.labelling import Plan, compress, label_view, restore
+from ddbench_plugins.evaluators.fkd.labelling import Plan, compress, label_view, restore
+from ddbench_plugins.evaluators.fkd.views import View, ViewRecipe
 from ddbench_plugins.training.steps import Batch
-from ddbench_plugins.training.views import View, ViewRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

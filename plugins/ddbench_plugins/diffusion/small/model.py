@@ -179,7 +179,7 @@ def build_scheduler() -> Any:
 
 def build_tokenizer(texts: Iterable[str], preset: SmallPreset, folder: Path) -> Any:
     """The preset's tokenizer for ``texts``, written to ``folder``."""
-    from ddbench_plugins.diffusion.vocabulary import write_tokenizer
+    from ddbench_plugins.diffusion.small.tokenizer import write_tokenizer
 
     return write_tokenizer(texts, folder, merges=preset.merges)
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from ddbench_plugins.evaluators.lrs.recipe import Recipe
 from ddbench_plugins.teachers.observers import get_teacher
-from ddbench_plugins.training.student_recipe import Recipe
 
 if TYPE_CHECKING:
     from ddbench import Context
-    from ddbench_plugins.training.student_recipe import Optimiser, ScheduleName
+    from ddbench_plugins.evaluators.lrs.recipe import Optimiser, ScheduleName
 
 Source = Literal["reference", "table", "official"]
 
@@ -71,7 +71,7 @@ def real_reference(
         selection: which accuracy of DD-Ranking's training counts, ``last`` or ``best_test``.
     """
     from ddbench import derive_seed
-    from ddbench_plugins.training.trials import Bench, whole_set
+    from ddbench_plugins.evaluators.lrs.trials import Bench, whole_set
 
     key = ctx.dataset.name, ctx.network
     if source == "official" and key in KEPT:

@@ -17,9 +17,9 @@ from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from ddbench_plugins.evaluators.lrs.recipe import Recipe
+    from ddbench_plugins.evaluators.lrs.trials import Bench
     from ddbench_plugins.teachers.observers import Observer
-    from ddbench_plugins.training.student_recipe import Recipe
-    from ddbench_plugins.training.trials import Bench
 
 #: Epochs between tests under ``best_test``: hard_label.py; soft_label.py and aug_robust.py.
 TEST_EVERY = {"hard": 10, "soft": 20}
@@ -138,8 +138,8 @@ class Lrs(Evaluator):
 
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train the networks of one run and score them; each is a cached step of its own."""
+        from ddbench_plugins.evaluators.lrs import trials
         from ddbench_plugins.teachers.observers import get_teacher
-        from ddbench_plugins.training import trials
 
         options: LrsOptions = ctx.options
         if distilled.whole:
@@ -191,7 +191,7 @@ class _Run:
     @property
     def own_rates(self) -> tuple[float, ...]:
         """Learning rates to try on the distilled set."""
-        from ddbench_plugins.training.trials import RATES
+        from ddbench_plugins.evaluators.lrs.trials import RATES
 
         given = self.learned or self.options.lr
         return (given,) if given else RATES
@@ -199,7 +199,7 @@ class _Run:
     @property
     def reference_rates(self) -> tuple[float, ...]:
         """Learning rates to try on random images; what a set has learned is its own."""
-        from ddbench_plugins.training.trials import RATES
+        from ddbench_plugins.evaluators.lrs.trials import RATES
 
         return (self.options.lr,) if self.options.lr and self.options.reference_lr == "same" else RATES
 
@@ -219,7 +219,7 @@ def scores(found: dict[str, float], lrs_lambda: float, ars_lambda: float) -> dic
         found: accuracies ``real_hard``, ``syn_hard``, ``syn``, ``random``, and for ARS ``syn_plain``, ``random_plain``.
         lrs_lambda, ars_lambda: weights of IOR in LRS, and of augmented training in ARS.
     """
-    from ddbench_plugins.training import scores as of
+    from ddbench_plugins.evaluators.lrs import scores as of
 
     hlr = of.hard_label_recovery(found["real_hard"], found["syn_hard"])
     ior = of.improvement_over_random(found["syn"], found["random"])
@@ -234,7 +234,7 @@ def scores(found: dict[str, float], lrs_lambda: float, ars_lambda: float) -> dic
 
 def _recipe(options: LrsOptions) -> Recipe:
     """How networks are trained under the method's own labels."""
-    from ddbench_plugins.training.student_recipe import Recipe
+    from ddbench_plugins.evaluators.lrs.recipe import Recipe
 
     return Recipe(
         soft=options.labels == "soft",
@@ -249,14 +249,14 @@ def _step_size(options: LrsOptions) -> int:
 
 
 def _rule(options: LrsOptions) -> float | str:
-    from ddbench_plugins.training.trials import RATES
+    from ddbench_plugins.evaluators.lrs.trials import RATES
 
     return options.lr or f"best of {', '.join(map(str, RATES))}"
 
 
 def _real(ctx: Context) -> tuple[float, dict[str, Any]]:
     """Accuracy of the network trained on all images with hard labels, and how it came about."""
-    from ddbench_plugins.teachers.real_reference import real_reference
+    from ddbench_plugins.evaluators.lrs.reference import real_reference
 
     options: LrsOptions = ctx.options
     augmented = options.labels == "soft" and options.augment_hard

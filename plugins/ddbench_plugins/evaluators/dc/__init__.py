@@ -1,0 +1,1 @@
+"""The protocol of DC, DSA, DM and MTT."""

@@ -1,0 +1,1 @@
+"""DD-Ranking: robust scores, with the trainings that only they need."""

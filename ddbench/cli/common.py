@@ -155,6 +155,27 @@ machine_options = decorate(
     click.option("--force", is_flag=True, help="Work again instead of reusing what is finished."),
     click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
 )
+#: What a run and its plan are of.
+experiment_options = decorate(
+    click.argument("study", required=False, metavar="[STUDY.toml]"),
+    listed("-m", "--method", help="Distillation methods."),
+    listed(
+        "-e",
+        "--eval",
+        "evaluator",
+        help="Evaluation protocols (default: that of the method's preset, where it has one).",
+    ),
+    dataset_option,
+    ipc_option,
+    network_option,
+    seed_option,
+    click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds."),
+    repeats_option,
+    preset_option,
+    set_option,
+    plugin_option,
+    registry_option,
+)
 
 
 def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:

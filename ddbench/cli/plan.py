@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbench.cli import common
-from ddbench.cli.run import experiment_options
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,7 +20,7 @@ UNKNOWN = "unknown"
 
 
 @click.command("plan")
-@experiment_options
+@common.experiment_options
 @common.machine_options
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
@@ -43,15 +42,14 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 def show(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
     """Print the plan of a study or of the options of a command; return the exit code."""
     from ddbench.cli import study as studies
-    from ddbench.cli.run import base, read_study
     from ddbench.errors import ModelError
     from ddbench.experiment import jobs
     from ddbench.experiment.dry_run import outlook
     from ddbench.runtime.progress import QuietReporter
 
-    content = read_study(context, study, values)
+    content = studies.read_study(context, study, values)
     shared = {**common.common_arguments(values), "offline": True, "reporter": QuietReporter()}  # a plan fetches nothing
-    found = jobs.expand(content, base(content, shared), rehearse=True)
+    found = jobs.expand(content, studies.base(content, shared), rehearse=True)
     studies.check_boards(content, found)
     click.echo(click.style("cells", bold=True))
     if found.jobs or not found.failures:

@@ -12,40 +12,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ddbench.cli import common
-from ddbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ddbench.experiment.study import Study
     from ddbench.results.schema import Record
-    from ddbench.runtime.context import Context
-
-
-experiment_options = common.decorate(
-    click.argument("study", required=False, metavar="[STUDY.toml]"),
-    common.listed("-m", "--method", help="Distillation methods."),
-    common.listed(
-        "-e",
-        "--eval",
-        "evaluator",
-        help="Evaluation protocols (default: that of the method's preset, where it has one).",
-    ),
-    common.dataset_option,
-    common.ipc_option,
-    common.network_option,
-    common.seed_option,
-    click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds."),
-    common.repeats_option,
-    common.preset_option,
-    common.set_option,
-    common.plugin_option,
-    common.registry_option,
-)
 
 
 @click.command("run")
-@experiment_options
+@common.experiment_options
 @click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: named as the study).")
 @click.option("--dry-run", is_flag=True, help="Run nothing: another way to write `ddbench plan`.")
 @common.machine_options
@@ -77,28 +50,6 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
     context.exit(execute(context, study, values))
 
 
-def read_study(context: click.Context, study: str | None, values: dict[str, Any]) -> Study:
-    """Return the study of a file with the command's options in it, or the one that the options alone mean."""
-    from ddbench.cli import study as studies
-    from ddbench.experiment.study import of_command, read
-    from ddbench.tables.declared import validated
-
-    if study and not study.endswith(".toml"):
-        raise UsageError(f"{study!r} is no study file.", hint="Name methods with --method, or a file ending in .toml.")
-    given = studies.given(values, context)
-    content = read(Path(study), given) if study else of_command(given)
-    validated(content.boards, content.path.name)
-    return content
-
-
-def base(study: Study, shared: Mapping[str, Any]) -> Context:
-    """Return the context that the cells of a study share: plugins, machine, store."""
-    from ddbench.experiment import setup
-
-    machine = {key: shared[key] for key in ("device", "precision", "offline", "reporter")}
-    return setup.context([*study.plugins, *shared["plugins"]], **machine)
-
-
 def execute(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
     """Run a study, or the one block that a command means, and return the exit code."""
     from ddbench.cli import study as studies
@@ -106,10 +57,10 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
     from ddbench.results.schema import Record
 
     started = time.time()
-    content = read_study(context, study, values)
+    content = studies.read_study(context, study, values)
     shared = common.common_arguments(values)
     reporter, force, registry = shared["reporter"], shared["force"], Path(values["registry"])
-    expansion = jobs.expand(content, base(content, shared))
+    expansion = jobs.expand(content, studies.base(content, shared))
     if not study:  # the first error ends a command, and what was finished before is kept
         for failure in expansion.failures:
             raise failure.error

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.errors import DDBenchError, unknown
+from ddbench.errors import DDBenchError, UsageError, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ddbench.experiment.jobs import Expansion, Failure, Job
     from ddbench.experiment.study import Study
     from ddbench.results.schema import Record
+    from ddbench.runtime.context import Context
     from ddbench.runtime.progress import Reporter
 
 
@@ -146,6 +149,27 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
     for name in own:
         if name not in {board.name for board in made}:
             click.echo(f"empty   board {name}: no record fits what it asks for")
+
+
+def read_study(context: click.Context, study: str | None, values: dict[str, Any]) -> Study:
+    """Return the study of a file with the command's options in it, or the one that the options alone mean."""
+    from ddbench.experiment.study import of_command, read
+    from ddbench.tables.declared import validated
+
+    if study and not study.endswith(".toml"):
+        raise UsageError(f"{study!r} is no study file.", hint="Name methods with --method, or a file ending in .toml.")
+    values_given = given(values, context)
+    content = read(Path(study), values_given) if study else of_command(values_given)
+    validated(content.boards, content.path.name)
+    return content
+
+
+def base(study: Study, shared: Mapping[str, Any]) -> Context:
+    """Return the context that the cells of a study share: plugins, machine, store."""
+    from ddbench.experiment import setup
+
+    machine = {key: shared[key] for key in ("device", "precision", "offline", "reporter")}
+    return setup.context([*study.plugins, *shared["plugins"]], **machine)
 
 
 def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:

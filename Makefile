@@ -3,9 +3,10 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format check leaderboards site benchmark clean
+.PHONY: help demo test test-fast lint format check leaderboards site docs benchmark clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -15,6 +16,10 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $(READY)
+
+$(DOCS): $(READY)
+	$(BIN)/python -m pip install --quiet --editable '.[docs]'
+	@touch $(DOCS)
 
 demo: $(READY) ## the main job on embedded data: four methods under one protocol, with their table and pictures
 	$(BIN)/ddbench run --method random,herding,vlcp,full --eval rded --ipc 10 --registry demo/registry
@@ -31,7 +36,7 @@ lint: $(READY) ## style, types, layers, spelling
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/codespell ddbench plugins tests docs benchmarks README.md
+	$(BIN)/codespell ddbench plugins tests docs tools benchmarks README.md CONTRIBUTING.md
 
 format: $(READY) ## rewrite the code in the project's style
 	$(BIN)/ruff check --fix .
@@ -47,6 +52,10 @@ leaderboards: $(READY) ## make the tables from the records
 site: $(READY) ## the registry as one web page, with its contact sheets
 	$(BIN)/ddbench gallery --keep --registry registry
 	$(BIN)/ddbench site --registry registry --out site
+
+docs: $(DOCS) ## the documentation as a site in build/docs; a broken link is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+	@echo build/docs/index.html
 
 benchmark: $(READY) ## evaluators against released code's way, on DATA=cifar10 about 75 minutes (docs/reference/benchmarks.md)
 	$(BIN)/python benchmarks/evaluators.py --data '$(DATA)' --out benchmark.jsonl

@@ -81,7 +81,8 @@ def run(
         options: scope → option → value, e.g. ``{"method": {"strength": 0.6}, "eval": {"epochs": 100}}``.
         plugins: plugin files to load besides the installed ones.
         registry: folder whose ``results/`` receives the records.
-        device, precision: ``auto`` or explicit (``cpu``, ``cuda``; ``fp32``, ``bf16``, ``fp16``).
+        device: ``auto``, ``cpu`` or ``cuda``.
+        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
         offline: never open a network connection.
         force: distil and train again instead of reusing what is there.
         reporter: where progress and notes go; nowhere when None.

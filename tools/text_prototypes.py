@@ -1,6 +1,6 @@
 """Draw text prototypes of VLCP with what they stand for, without showing training images.
 
-  python tools/text_prototypes.py imagenette "cassette player:0" tench:1 "French horn:1" --out docs/images/texts.png
+  python tools/text_prototypes.py imagenette "cassette player:0" tench:1 "French horn:1" --out texts.png
 
 Each row is a distilled image, the images of its cluster that lie nearest to the prototype, and the text. `ddbench
 gallery vlcp --prompts --members 8` shows the training images themselves; here they are decoded from their latents, so

@@ -43,9 +43,10 @@ class DistilledSet:
     """What a method returns.
 
     Attributes:
-        images: uint8 [N, H, W, C] in space ``rgb_uint8`` (grey images included), float32 otherwise.
-        labels: int64 [N], class-major.
-        space: one of :data:`PIXEL_SPACES`; ``unit`` is float pixels in [0, 1] that may leave that range.
+        images: [N, S, S, C] of any S: uint8 in space ``rgb_uint8`` (also grey ones), float32 and finite otherwise.
+        labels: int64 [N] in class order, exactly IPC of each class.
+        space: ``rgb_uint8``; ``unit``: floats in [0, 1] that may leave that range; ``normalized``: by the data set's
+            mean and standard deviation; ``zca``: whitened.
         source_ids: ids of the training images that were selected, for selection methods.
         prompts: one text per image, for text-guided methods.
         soft_labels: float [N, K] probabilities stored with the images, if the method makes them.

@@ -27,9 +27,13 @@ ABSOLUTE = re.compile(r"(?:^|[\s('\"])(?:/|~/|[A-Za-z]:[\\/])\w")
 
 @dataclass(frozen=True)
 class Split:
-    """One split: images, labels int64 [N], and a stable id per image (its file name or index).
+    """One split.
 
-    Labels cannot be written to, as images in memory cannot: every plugin gets the same ones.
+    Attributes:
+        images: where its N images come from.
+        labels: int64 [N] in 0…K−1, every class present. They cannot be written to, as images in memory cannot: every
+            plugin gets the same ones.
+        ids: one distinct, stable text per image (its file name or index).
 
     Raises:
         TypeError: labels of another type or shape.
@@ -90,8 +94,10 @@ class Dataset:
         class_names: readable, in label order.
         class_ids: stable ids in label order (synset ids for ImageNet), used to match teachers and distilled sets.
         image_size: side S that methods and evaluators see.
-        mean, std: per channel, for pixels scaled to [0, 1].
-        train, test: the splits; the test split is for evaluation only.
+        mean: C values, of pixels scaled to [0, 1].
+        std: as ``mean``.
+        train: what methods distil.
+        test: for evaluation only.
         fingerprint: digest of class ids, per-class counts and content; part of every key and record.
         origin: one sentence saying which files and which split these are; stored in every record.
         flip: whether a mirrored image keeps its label (a digit does not).

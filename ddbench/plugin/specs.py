@@ -58,7 +58,11 @@ class MethodSpec(Spec):
 
 @dataclass(frozen=True)
 class EvaluatorSpec(Spec):
-    """An evaluation protocol; its target is a :class:`ddbench.Evaluator`."""
+    """An evaluation protocol; its target is a :class:`ddbench.Evaluator`.
+
+    Attributes:
+        label_type: ``hard`` or ``soft``.
+    """
 
     kind: ClassVar[str] = "evaluator"
     label_type: str = ""
@@ -66,7 +70,11 @@ class EvaluatorSpec(Spec):
 
 @dataclass(frozen=True)
 class DatasetSpec(Spec):
-    """A data set; its target is a :class:`ddbench.DatasetLoader`. One built-in is the ``default``."""
+    """A data set; its target is a :class:`ddbench.DatasetLoader`.
+
+    Attributes:
+        default: used when no data set is named.
+    """
 
     kind: ClassVar[str] = "dataset"
     default: bool = False
@@ -76,8 +84,10 @@ class DatasetSpec(Spec):
 class NetworkSpec(Spec):
     """A network.
 
-    Its target is a function ``build(*, in_channels, image_size, num_classes, **settings) -> torch.nn.Module``;
-    ``settings`` are fixed keyword arguments of the target, so that one function serves a family of names.
+    Its target is a function ``build(*, in_channels, image_size, num_classes, **settings) -> torch.nn.Module``.
+
+    Attributes:
+        settings: fixed keyword arguments of the target, as pairs, so that one function serves a family of names.
     """
 
     kind: ClassVar[str] = "network"

@@ -31,7 +31,9 @@ class Effort:
 class Stage:
     """A cached step that a method goes through, by the name it gives to ``ctx.step``.
 
-    The name ``distilled`` stands for the work that a method does outside of steps of its own.
+    Attributes:
+        name: ``distilled`` stands for the work that a method does outside of steps of its own.
+        effort: what its time grows with.
     """
 
     name: str

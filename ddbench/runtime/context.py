@@ -38,7 +38,7 @@ class Context:
 
     Attributes:
         dataset: the data set (not yet there while a data set is being loaded).
-        options: the plugin's own validated options.
+        options: the plugin's own validated options; ``resolved`` tells where each value comes from.
         ipc: images per class, or None for the whole training set.
         network: name of the network under test (evaluators), or of the one a method uses where it has a choice.
         method: name of the method whose set is measured (evaluators).
@@ -48,6 +48,10 @@ class Context:
         explicit: options the user set for any plugin, by scope (``method``, ``captioner``, a plugin's name, …).
         ledger: the steps used so far with their costs; ends up in the record.
         checkpoint: the step that the plugin's result is being built in; ``save``/``load`` survive a kill.
+        plugins: everything registered.
+        store: the finished steps.
+        reporter: where progress and messages go.
+        resolved: the options with their sources.
         dry_run: nothing is to be made: a step that is not there is refused.
     """
 

@@ -145,7 +145,15 @@ class Step:
 
 @dataclass(frozen=True)
 class Done:
-    """A finished step: its folder and what its marker says."""
+    """A finished step.
+
+    Attributes:
+        name: what it is.
+        key: digest of what it depends on.
+        dir: its files.
+        marker: what ``step.json`` in it holds: the builder's ``info``, costs, size and digest of every file.
+        reused: whether it was there already.
+    """
 
     name: str
     key: str

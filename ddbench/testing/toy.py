@@ -16,7 +16,8 @@ def toy_dataset(*, per_class: int = 12, test_per_class: int = 20, channels: int 
     """Return rows, columns and checks of random phase and contrast with a little noise, uint8 [N, 8, 8, channels].
 
     Args:
-        per_class, test_per_class: images per class of the two splits.
+        per_class: training images per class.
+        test_per_class: test images per class.
         channels: 1 or 3.
         seed: another one draws other images.
     """

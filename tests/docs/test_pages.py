@@ -1,0 +1,51 @@
+"""Every page is in the navigation, links lead somewhere, and texts of the program name pages that exist."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+import ddbench
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "examples" not in path.parts)
+BESIDE = [*ROOT.glob("*.md"), *ROOT.glob("leaderboards/**/*.md"), *ROOT.glob(".github/**/*.md")]
+
+
+def test_every_page_is_in_the_navigation_once():
+    navigation = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:\n")[2]
+    listed = [name for name in re.findall(r"(\S+\.md)$", navigation, re.MULTILINE) if (DOCS / name).exists()]
+    assert sorted(listed) == [str(page.relative_to(DOCS)) for page in PAGES]
+
+
+@pytest.mark.parametrize("page", [*PAGES, *BESIDE], ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_somewhere(page):
+    links = re.findall(r"\]\(([^)\s:#]+)(?:#[^)\s]*)?\)", page.read_text("utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_texts_of_the_program_name_pages_that_exist():
+    sources = [
+        path
+        for folder in ("ddbench", "plugins", "benchmarks", "tools", ".github")
+        for path in (ROOT / folder).rglob("*")
+    ]
+    named = {
+        name
+        for path in sources
+        if path.suffix in (".py", ".toml", ".yml", ".md") and "assets" not in path.parts
+        for name in re.findall(r"docs/[\w/.-]+\.\w+", path.read_text("utf-8"))
+    }
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    assert "docs/plugins/index.md" in named
+
+
+def test_every_public_name_is_in_the_reference_once():
+    text = "\n".join(page.read_text("utf-8") for page in PAGES)
+    shown = [
+        name for names in re.findall(r"^<!-- generated: api (.*) -->$", text, re.MULTILINE) for name in names.split()
+    ]
+    assert sorted(shown) == sorted(set(ddbench.__all__) - {"__version__"})

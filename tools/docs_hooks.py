@@ -165,23 +165,14 @@ def api(*names: str) -> Iterator[str]:
 
 
 def rooms(package: str) -> Iterator[str]:
-    """Yield a package's own packages with what they say of themselves, from the top layer down."""
+    """Yield a package's layers from the top down, with what their packages and modules say of themselves."""
     contracts = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]["contracts"]
-    (layers,) = (contract["layers"] for contract in contracts if contract["type"] == "layers")
-    order = [room for layer in layers for room in layer.split(" : ")]
+    (layers,) = (each["layers"] for each in contracts if each.get("containers") == [package])
     folder = Path(str(importlib.import_module(package).__file__)).parent
-    paths = (
-        [*folder.glob("*.py"), *folder.glob("*/__init__.py")] if package == "ddbench" else folder.glob("*/__init__.py")
-    )
-    said = {
-        path.parent.name if path.name == "__init__.py" else path.stem: ast.get_docstring(
-            ast.parse(path.read_text("utf-8"))
-        )
-        for path in sorted(paths)
-        if path.parent != folder or not path.name.startswith("_")
-    }
-    names = sorted(said, key=lambda name: (order.index(name) if name in order else -1, name))
-    rows = ((f"`{name}`", (said[name] or "").partition("\n")[0]) for name in names)
+    rows = []
+    for room in (room for layer in layers for room in re.split(r" [:|] ", layer)):
+        source = next(path for path in (folder / room / "__init__.py", folder / f"{room}.py") if path.exists())
+        rows.append((f"`{room}`", (ast.get_docstring(ast.parse(source.read_text("utf-8"))) or "").partition("\n")[0]))
     yield from _table((package, "what is in it"), *rows)
 
 

@@ -116,10 +116,11 @@ def _options(first: Entry, others: list[Entry]) -> Iterator[str]:
     rows: list[tuple[object, ...]] = []
     for name, field in _fields(first).items():
         default = _value(field.get_default(call_default_factory=True))
+        shown = default
         for other, fields in theirs.items():
             value = _value(fields[name].get_default(call_default_factory=True)) if name in fields else "–"
-            default += f"; {other}: {value}" if value != default else ""
-        rows.append((f"`{name}`", default, field.description or ""))
+            shown += f"; {other}: {value}" if value != default else ""
+        rows.append((f"`{name}`", shown, field.description or ""))
     if rows:
         yield from _table(("option", "default", "meaning"), *rows)
 

@@ -31,19 +31,23 @@ ROOT = Path(__file__).parent.parent
 PLUGINS = "plugins/ddbench_plugins"
 #: What is drawn from: where keys, records, tables and the accuracies themselves are made.
 MODULES = (
-    *(f"ddbench/{name}.py" for name in ("pipeline", "keys", "options", "registry", "exchange", "leaderboard", "stats")),
+    "ddbench/keys.py",
+    "ddbench/experiment/pipeline.py",
+    "ddbench/plugin/options.py",
+    *(f"ddbench/results/{name}.py" for name in ("registry", "exchange")),
+    *(f"ddbench/tables/{name}.py" for name in ("leaderboard", "stats")),
     f"{PLUGINS}/methods/vlcp/*.py",
-    *(f"{PLUGINS}/diffusion/{name}.py" for name in ("finetune", "synthesize", "encode", "posteriors", "captions")),
-    f"{PLUGINS}/evaluators/*.py",
+    *(f"{PLUGINS}/diffusion/{name}.py" for name in ("finetune", "synthesis", "latents", "posteriors", "captions")),
+    f"{PLUGINS}/evaluators/**/*.py",
     *(f"{PLUGINS}/training/{name}.py" for name in ("loop", "students", "losses", "mixing", "schedules", "augment")),
 )
 #: Tests that reach a module by the public way, which their imports don't tell.
 ALSO = {
-    "ddbench/experiment/pipeline.py": "test_run.py test_resume.py test_exchange.py",
-    "ddbench/keys.py": "test_run.py",
-    "ddbench/results/registry.py": "test_run.py test_exchange.py test_leaderboard.py",
-    "ddbench/tables/leaderboard.py": "test_published_tables.py reports",
-    "ddbench/tables/stats.py": "test_compare.py",
+    "ddbench/experiment/pipeline.py": "experiment/test_run.py experiment/test_resume.py results/test_exchange.py",
+    "ddbench/keys.py": "experiment/test_run.py",
+    "ddbench/results/registry.py": "experiment/test_run.py results/test_exchange.py tables/test_leaderboard.py",
+    "ddbench/tables/leaderboard.py": "tables/test_published_tables.py tables/test_describe.py figures",
+    "ddbench/tables/stats.py": "tables/test_compare.py",
     f"{PLUGINS}/methods/vlcp/": "methods/vlcp",
     f"{PLUGINS}/diffusion/": "methods/vlcp",
     f"{PLUGINS}/training/students.py": "evaluators/test_minimax.py evaluators/test_dc.py",
@@ -202,7 +206,10 @@ def tests_of(path: str, tree: Path) -> list[str]:
     stem, module = Path(path).stem, path.removeprefix("plugins/").removesuffix(".py").replace("/", ".")
     files = sorted((tree / "tests").rglob("test_*.py"))
     named = [file for file in files if file.stem.removeprefix("test_").removesuffix("_method") == stem]
-    importing = [file for file in files if module in imported(file)]
+    importing = sorted(
+        (file for file in files if module in imported(file)),
+        key=lambda file: file.parent.name != Path(path).parent.name,
+    )
     also = [
         tree / "tests" / where for prefix, more in ALSO.items() if path.startswith(prefix) for where in more.split()
     ]

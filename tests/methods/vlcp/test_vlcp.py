@@ -141,7 +141,7 @@ class Brightness:
     digest = "0"
 
     def predict(self, images):
-        return (synthesis.mean((1, 2, 3)) // 86).astype(int)
+        return (images.mean((1, 2, 3)) // 86).astype(int)
 
     def describe(self):
         return {"network": "brightness"}

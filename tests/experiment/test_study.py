@@ -20,9 +20,9 @@ from ddbench.tables import variants
 from ddbench.tables.declared import FILE, declared, validated
 from ddbench.tables.leaderboard import Layout, build
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SHIPPED = sorted((ROOT / "leaderboards" / "studies").glob("*.toml"))
-PLUGIN = (Path(__file__).with_name("toy_plugin.py")).as_posix()
+PLUGIN = (Path(__file__).parents[1] / "toy_plugin.py").as_posix()
 SHARED = f"""
 plugin = {PLUGIN!r}
 method = "toy"

@@ -18,7 +18,7 @@ from ddbench.runtime.estimates import Estimate, History, marked
 from ddbench.runtime.machine import Machine
 from ddbench.runtime.store import Store
 
-TOY = Path(__file__).with_name("toy_plugin.py")
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
 STAGED = """
 import os
 from pathlib import Path

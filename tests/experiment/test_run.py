@@ -14,7 +14,7 @@ from ddbench.errors import DataError, PluginError, RecordError, StorageError, Us
 from ddbench.results import schema as records
 from ddbench.runtime.progress import Reporter
 
-PLUGIN = Path(__file__).with_name("toy_plugin.py")
+PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
 
 
 class Log(Reporter):

@@ -21,7 +21,7 @@ from ddbench.results import schema as records
 from ddbench.runtime.machine import Machine
 from ddbench.testing.toy import toy_dataset
 
-TOY = Path(__file__).with_name("toy_plugin.py")
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
 PLUGINS = load_plugins()
 
 

@@ -18,7 +18,7 @@ from ddbench.results import exchange, registry
 from ddbench.results import schema as records
 from ddbench.results.schema import Record, pack_bits
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def command(capsys, *arguments):
@@ -291,7 +291,7 @@ def test_records_of_the_pipeline_pass_every_check(tmp_path):
     """The registry recomputes keys by the same rule as the pipeline, which writes them."""
     import ddbench
 
-    plugin = Path(__file__).with_name("toy_plugin.py")
+    plugin = Path(__file__).parents[1] / "toy_plugin.py"
     settings = {"dataset": "toy", "ipc": 2, "plugins": [plugin], "registry": tmp_path / "registry"}
     ddbench.run("toy", "nearest-mean", **settings)
     assert len(registry.read_all(tmp_path / "registry")) == 1

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 TOOL = runpy.run_path(str(ROOT / "tools" / "mutants.py"))
 SOURCE = '''
 def total(items: list[int], limit: int = 3) -> int:
@@ -67,6 +67,6 @@ def test_every_test_that_is_named_exists():
 
 def test_the_tests_of_a_module_begin_with_its_own():
     found = TOOL["tests_of"]("ddbench/tables/stats.py", ROOT)
-    assert found[0].endswith("tests/test_stats.py") and found[1].endswith("tests/test_compare.py")
+    assert found[0].endswith("tests/tables/test_stats.py") and found[1].endswith("tests/tables/test_compare.py")
     found = TOOL["tests_of"]("plugins/ddbench_plugins/training/losses.py", ROOT)
     assert [str(ROOT / "tests" / "training" / "test_schedules_and_losses.py")] == found[:1]

@@ -25,7 +25,7 @@ from ddbench.results import registry
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
-TOY = Path(__file__).with_name("toy_plugin.py")
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
 PLUGIN = """
 import os, signal, sys
 import numpy as np

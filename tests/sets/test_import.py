@@ -24,7 +24,7 @@ from ddbench.sets.declared import Declared
 from ddbench.tables import describe
 
 torch = pytest.importorskip("torch")
-TOY = Path(__file__).with_name("toy_plugin.py")
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
 MEAN, STD = 0.4, 0.3  # the toy data set's
 
 

@@ -140,7 +140,7 @@ def test_a_record_holds_pace_and_memory_and_its_digest_holds_no_clock(tmp_path, 
     settings = {
         "dataset": "toy",
         "ipc": 2,
-        "plugins": [tmp_path / "matching.py", Path(__file__).with_name("toy_plugin.py")],
+        "plugins": [tmp_path / "matching.py", Path(__file__).parents[1] / "toy_plugin.py"],
         "registry": tmp_path / "registry",
     }
     (record,) = ddbench.run("matching", "nearest-mean", **settings)

@@ -11,7 +11,7 @@ import ddbench
 from ddbench.errors import RecordError, UsageError
 from ddbench.plugin import arguments
 
-TOY = Path(__file__).with_name("toy_plugin.py")
+TOY = Path(__file__).parents[1] / "toy_plugin.py"
 CALL = {"dataset": "toy", "plugins": TOY}
 
 

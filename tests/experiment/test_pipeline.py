@@ -11,7 +11,7 @@ import ddbench
 from ddbench.experiment.pipeline import student_effort
 from ddbench.testing.toy import toy_dataset
 
-PLUGIN = Path(__file__).with_name("toy_plugin.py")
+PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
 #: A method with a step and a snapshot, one that shares the step, and an evaluator with tests on the way.
 SOURCE = """
 import numpy as np

@@ -15,7 +15,7 @@ from ddbench.errors import UsageError
 from ddbench.files.folders import UNFINISHED, whole_folder
 from ddbench.results import exchange
 
-PLUGIN = Path(__file__).parent / "toy_plugin.py"
+PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
 
 
 def content(folder):

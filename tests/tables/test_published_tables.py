@@ -14,7 +14,7 @@ from ddbench.tables.declared import declared
 from ddbench.tables.formats import html, latex, markdown
 from ddbench.tables.leaderboard import Layout, build
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 # As printed: IPC, test network, Random, Herding, IDC-1, Minimax, D4M, VLCP; b: bold (best), u: underlined (second).
 TABLE2 = """

@@ -7,7 +7,7 @@ import pytest
 from ddbench.errors import RecordError
 from ddbench.results import claims
 
-REGISTRY = Path(__file__).parent.parent / "registry"
+REGISTRY = Path(__file__).parents[2] / "registry"
 ROW = "cifar10,10,vlcp,rded,modified-resnet-18,soft,top1,39.0,0.6,own,paper2025,Table 1,a note"
 HEAD = ",".join(claims.COLUMNS)
 NINES = "9" * 5000

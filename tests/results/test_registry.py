@@ -13,7 +13,7 @@ from ddbench.results import registry
 from ddbench.results import schema as records
 from ddbench.results.schema import PluginPart
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from ddbench.testing.diffusion import tiny_pipeline
 from ddbench.testing.llava import tiny_llava
 
-PLUGIN = Path(__file__).parent / "toy_plugin.py"
+PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
 LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 

@@ -30,6 +30,31 @@ class UsageError(DDBenchError):
     summary = "a name, an option or a combination that does not exist"
 
 
+#: Modules of the packages that come with the extra ``run``.
+RUN = (
+    "accelerate",
+    "diffusers",
+    "huggingface_hub",
+    "sklearn",
+    "threadpoolctl",
+    "timm",
+    "tokenizers",
+    "torch",
+    "torchvision",
+    "transformers",
+)
+
+
+def not_installed(error: BaseException) -> UsageError | None:
+    """Return what to say where ddbench was installed to read tables only; None of any other error."""
+    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] not in RUN:
+        return None
+    return UsageError(
+        f"This needs the package {error.name}, which is not installed.",
+        hint="pip install 'ddbench[run]' brings all that distilling and evaluating need.",
+    )
+
+
 class PluginError(DDBenchError):
     """A plugin broke its contract; the message names the plugin and the mistake."""
 

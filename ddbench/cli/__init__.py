@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 import click
 
 from ddbench import __version__
-from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, did_you_mean
+from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, did_you_mean, not_installed
 from ddbench.escaping import Output, terminal
 from ddbench.files.writing import REASONS
 from ddbench.plugin.containment import LeftBehind
@@ -189,6 +189,8 @@ def explained(error: Exception) -> tuple[str, str, int]:
     """Return an error as a message, what to do about it, and the exit code."""
     if isinstance(error, DDBenchError):
         return str(error), error.hint, error.exit_code
+    if lacking := not_installed(error):
+        return str(lacking), lacking.hint, lacking.exit_code
     if isinstance(error, click.ClickException):
         return *_usage(error), error.exit_code
     if isinstance(error, OSError) and error.errno in REASONS:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+import zipfile
 from pathlib import Path
 
 from ddbench.errors import DataError, DDBenchError
@@ -146,8 +147,6 @@ def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:
     Raises:
         DDBenchError: it would fill the memory.
     """
-    import zipfile
-
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())

@@ -19,7 +19,7 @@ from typing import Any
 
 import pluggy
 
-from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, unknown
+from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, not_installed, unknown
 from ddbench.files.writing import REASONS
 from ddbench.plugin import hookspecs
 from ddbench.plugin.containment import contained
@@ -218,6 +218,8 @@ def plugin_errors(entry: Entry) -> Iterator[None]:
     except (DDBenchError, MemoryError):
         raise
     except FAILURES as error:
+        if lacking := not_installed(error):
+            raise lacking from error
         out_of_memory = type(error).__name__ == "OutOfMemoryError"  # torch's, which is not imported here
         if out_of_memory or (isinstance(error, OSError) and error.errno in REASONS):
             raise

@@ -6,7 +6,7 @@ import importlib
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from ddbench.errors import PluginError
+from ddbench.errors import PluginError, not_installed
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Spec:
         try:
             return getattr(importlib.import_module(module), attribute)
         except Exception as error:  # whatever the plugin's module raises on import, it is named
+            if lacking := not_installed(error):
+                raise lacking from error
             raise PluginError(
                 f"The {self.kind} {self.name!r} cannot be loaded from {self.target!r}: {error}",
                 hint="Check the plugin's target and that its dependencies are installed.",

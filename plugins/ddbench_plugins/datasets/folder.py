@@ -11,7 +11,8 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
-from ddbench import DataError, ImageSource
+from ddbench.errors import DataError
+from ddbench.plugin.images import LARGEST_SIDE
 from ddbench_plugins.datasets.arrays import repeated
 from ddbench_plugins.datasets.headers import GREY, TOLD, look_at
 from ddbench_plugins.datasets.listing import Files, Layout, check_text, class_folders, classes_of, scan
@@ -49,7 +50,7 @@ class Folder(ddbench.DatasetLoader):
         size: int | None = Field(
             None,
             ge=4,
-            le=ImageSource.LARGEST_SIDE,
+            le=LARGEST_SIDE,
             description="Side that methods see. When none: the images' own if all are squares of one side up to"
             f" {NATIVE_LIMIT}, else {DEFAULT_SIZE}.",
         )

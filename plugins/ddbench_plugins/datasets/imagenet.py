@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import ddbench
-from ddbench import DataError, ImageSource
+from ddbench.errors import DataError
+from ddbench.plugin.images import LARGEST_SIDE
 from ddbench_plugins.datasets import archives
 from ddbench_plugins.datasets.flat import KNOWN, images_in, label_file, read_labels, scan_flat
 from ddbench_plugins.datasets.listing import Files, Layout, class_folders, scan
@@ -73,7 +74,7 @@ class ImageNetTree(ddbench.DatasetLoader):
         size: int = Field(
             64,
             ge=8,
-            le=ImageSource.LARGEST_SIDE,
+            le=LARGEST_SIDE,
             description="Side that evaluators see (methods may load at a size of their own).",
         )
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ddbench import DivergedError, compiler
+from ddbench.errors import DivergedError
+from ddbench.runtime import compiler
 from ddbench_plugins.networks import native
 from ddbench_plugins.networks.norms import InstanceNorm
 

@@ -171,7 +171,7 @@ def _histogram(names: NDArray[np.uint8]) -> NDArray[np.float64]:
     return np.bincount(at.ravel(), minlength=count * len(COLOURS)).reshape(count, -1) / flat.shape[1]
 
 
-def _gradients(light: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _gradients(light: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     """Central differences across and down [n, S, S], zero on the outermost pixels."""
     across, downwards = np.zeros_like(light), np.zeros_like(light)
     across[:, :, 1:-1] = (light[:, :, 2:] - light[:, :, :-2]) / 2
@@ -179,13 +179,14 @@ def _gradients(light: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray
     return across, downwards
 
 
-def _halved(light: NDArray[np.float32]) -> NDArray[np.float32]:
+def _halved(light: NDArray[np.floating]) -> NDArray[np.floating]:
     even = light.shape[1] // 2 * 2
     cut = light[:, :even, :even]
-    return cut.reshape(len(cut), even // 2, 2, even // 2, 2).mean((2, 4))
+    means: NDArray[np.floating] = cut.reshape(len(cut), even // 2, 2, even // 2, 2).mean((2, 4))
+    return means
 
 
-def _figure(rgb: NDArray[np.float32], border: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
+def _figure(rgb: NDArray[np.floating], border: NDArray[np.bool_]) -> tuple[NDArray[np.float64], ...]:
     """Area, centre, aspect and lean of what differs from the border's mean colour."""
     side = rgb.shape[1]
     rim = rgb[:, border]

@@ -75,7 +75,7 @@ ZONE_DENSITY = 0.4
 CROSSED = ("forked", "parted", "straddling")
 
 
-def choose(values: NDArray[np.float64], scale: Scale) -> list[str]:
+def choose(values: NDArray[np.float64 | np.int64], scale: Scale) -> list[str]:
     """Return one word of a scale per value [n]."""
     thresholds, words = scale
     return [words[i] for i in np.digitize(values, thresholds)]

@@ -105,7 +105,8 @@ def _weight(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Mean stroke width in pixels: a stroke of width w has w times as many pixels as half its outline."""
     padded = np.pad(mask, ((0, 0), (1, 1), (1, 1)))
     outline = (padded[:, 1:] != padded[:, :-1]).sum((1, 2)) + (padded[:, :, 1:] != padded[:, :, :-1]).sum((1, 2))
-    return 2 * mask.sum((1, 2)) / np.maximum(outline, 1)
+    width: NDArray[np.float64] = 2 * mask.sum((1, 2)) / np.maximum(outline, 1)
+    return width
 
 
 def _zones(
@@ -126,8 +127,9 @@ def _zones(
     corner = total[np.arange(count)[:, None, None], rows[:, :, None], columns[:, None, :]]
     mass = np.diff(np.diff(corner, axis=1), axis=2)
     area = np.diff(rows, axis=1)[:, :, None] * np.diff(columns, axis=1)[:, None, :]
-    density = mass / np.maximum(area, 1)
-    return density / np.maximum(density.max((1, 2)), 1e-6)[:, None, None]
+    density: NDArray[np.float64] = mass / np.maximum(area, 1)
+    density /= np.maximum(density.max((1, 2)), 1e-6)[:, None, None]
+    return density
 
 
 def _edges(
@@ -184,7 +186,7 @@ def _loops(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float
     inner[outside] = False
     inner &= area >= max(1, mask.shape[1] ** 2 // 256)
     loops = np.bincount(owner[inner], minlength=count)
-    total = np.bincount(owner[inner], area[inner], minlength=count)
+    total = np.bincount(owner[inner], area[inner], minlength=count).astype(np.float64)
     with np.errstate(invalid="ignore", divide="ignore"):
         row = np.bincount(owner[inner], row_sum[inner], minlength=count) / total
     return loops, total, row
@@ -219,7 +221,8 @@ def _aligned(ink: NDArray[np.float64], doubled_centre: NDArray[np.int64], axis: 
 
 def _correlation(ink: NDArray[np.float64], axis: tuple[int, ...]) -> NDArray[np.float64]:
     other = np.flip(ink, axis)
-    return (ink * other).sum((1, 2)) / np.maximum((ink**2).sum((1, 2)), 1e-6)
+    found: NDArray[np.float64] = (ink * other).sum((1, 2)) / np.maximum((ink**2).sum((1, 2)), 1e-6)
+    return found
 
 
 def _crossings(mask: NDArray[np.bool_], top: NDArray[np.int64], bottom: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from ddbench_plugins.datasets.listing import Files
 from ddbench_plugins.datasets.trees import digest_of_list
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
 #: Pillow's modes of pictures without colour.
 GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
@@ -26,7 +26,7 @@ TOLD = {
 ORIENTATION = 0x0112
 
 
-def look_at(ctx: ddbench.Context, files: Files, who: str) -> dict[str, Any]:
+def look_at(ctx: ddbench.Context, files: Files, who: str) -> Mapping[str, Any]:
     """Return the modes and up to two different sides of images, and how many have what ``TOLD`` tells, with the first.
 
     Unreadable files are left to the decoder, which names them all.
@@ -35,7 +35,7 @@ def look_at(ctx: ddbench.Context, files: Files, who: str) -> dict[str, Any]:
     def build(step: ddbench.Step) -> None:
         modes: dict[str, None] = {}
         sides: dict[tuple[int, int], None] = {}
-        told = {what: [0, ""] for what in TOLD}
+        told = dict.fromkeys(TOLD, (0, ""))
         for index, found in enumerate(_heads(ctx, files, who)):
             if found is None:
                 continue
@@ -44,12 +44,12 @@ def look_at(ctx: ddbench.Context, files: Files, who: str) -> dict[str, Any]:
             if len(sides) < 2:
                 sides[side] = None
             for what in marks:
-                told[what] = [int(told[what][0]) + 1, told[what][1] or files.ids[index]]
+                count, first = told[what]
+                told[what] = count + 1, first or files.ids[index]
         step.info.update(modes=list(modes), sides=[list(side) for side in sides], **told)
 
     listing = digest_of_list([file.id, file.size, file.changed] for file in files)
-    found: dict[str, Any] = ctx.store.build("image-heads", {"version": VERSION, "files": listing}, build).info
-    return found
+    return ctx.store.build("image-heads", {"version": VERSION, "files": listing}, build).info
 
 
 def _heads(ctx: ddbench.Context, files: Files, who: str) -> Iterator[tuple[str, tuple[int, int], list[str]] | None]:

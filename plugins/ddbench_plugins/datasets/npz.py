@@ -125,7 +125,9 @@ def read_splits(files: Sequence[Path]) -> list[tuple[Part, Classes | None]]:
     Raises:
         DataError: a file is truncated, lacks an array, or needs unpickling (which is never done).
     """
-    return [_read_split(file, split, whole=len(files) > 1) for file, split in zip((files * 2)[:2], SPLITS, strict=True)]
+    return [
+        _read_split(file, split, whole=len(files) > 1) for file, split in zip([*files, *files][:2], SPLITS, strict=True)
+    ]
 
 
 def _read_split(path: Path, split: str, *, whole: bool) -> tuple[Part, Classes | None]:

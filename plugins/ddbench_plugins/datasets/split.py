@@ -48,6 +48,6 @@ def stratified(
     is_test = np.zeros(len(labels), bool)
     for label, take in enumerate(quota):
         members = np.flatnonzero(labels == label)
-        ranked = sorted(members, key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())
+        ranked = sorted(members.tolist(), key=lambda i: hashlib.sha256(f"{seed}:{ids[i]}".encode()).digest())
         is_test[ranked[:take]] = True
     return np.flatnonzero(~is_test), np.flatnonzero(is_test)

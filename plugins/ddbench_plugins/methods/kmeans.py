@@ -37,7 +37,7 @@ class KMeans(ddbench.Distiller):
         """Return ``ctx.ipc`` images per class."""
         dataset, ipc, options = ctx.dataset, ipc_of(ctx), ctx.options
 
-        def centres_of(label: int, members: NDArray[np.int64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        def centres_of(label: int, members: NDArray[np.int64]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
             images = dataset.train.images.batch(members.tolist(), dataset.image_size)
             pixels = images.reshape(len(images), -1).astype(np.float32) / 255
             return pixels, cluster(pixels, ipc, ctx.seed("k-means", label), options.restarts)
@@ -54,7 +54,7 @@ class KMeans(ddbench.Distiller):
         return ddbench.DistilledSet(np.concatenate(means), np.repeat(np.arange(dataset.num_classes), ipc))
 
 
-def cluster(pixels: NDArray[np.float32], count: int, seed: int, restarts: int) -> NDArray[np.float32]:
+def cluster(pixels: NDArray[np.floating], count: int, seed: int, restarts: int) -> NDArray[np.floating]:
     """Return k-means centres [count, d] of [n, d], largest cluster first."""
     from sklearn.cluster import KMeans as Clustering
     from sklearn.exceptions import ConvergenceWarning
@@ -66,11 +66,11 @@ def cluster(pixels: NDArray[np.float32], count: int, seed: int, restarts: int) -
         warnings.simplefilter("ignore", ConvergenceWarning)
         fitted = Clustering(count, n_init=restarts, random_state=seed).fit(pixels)
     sizes = np.bincount(fitted.labels_, minlength=count)
-    centres: NDArray[np.float32] = fitted.cluster_centers_[np.argsort(-sizes, kind="stable")]
+    centres: NDArray[np.floating] = fitted.cluster_centers_[np.argsort(-sizes, kind="stable")]
     return centres
 
 
-def nearest_distinct(pixels: NDArray[np.float32], centres: NDArray[np.float32]) -> NDArray[np.int64]:
+def nearest_distinct(pixels: NDArray[np.floating], centres: NDArray[np.floating]) -> NDArray[np.int64]:
     """Return for each centre in turn the index of the nearest sample that no earlier centre has taken."""
     free = np.ones(len(pixels), bool)
     chosen = []

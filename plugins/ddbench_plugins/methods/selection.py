@@ -77,7 +77,8 @@ def ipc_of(ctx: ddbench.Context) -> int:
 
 def squared_norms(rows: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the squared length of each row."""
-    return np.einsum("ij,ij->i", rows, rows)
+    norms: NDArray[np.float64] = np.einsum("ij,ij->i", rows, rows)
+    return norms
 
 
 def dot(rows: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -85,7 +86,8 @@ def dot(rows: NDArray[np.float64], vector: NDArray[np.float64]) -> NDArray[np.fl
 
     Not BLAS: its kernels may round equal rows differently, which would break ties at random.
     """
-    return np.einsum("ij,j->i", rows, vector)
+    products: NDArray[np.float64] = np.einsum("ij,j->i", rows, vector)
+    return products
 
 
 def as_rows(features: NDArray[Any]) -> NDArray[np.float64]:

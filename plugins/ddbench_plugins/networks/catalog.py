@@ -75,8 +75,8 @@ def _entries() -> dict[str, NetworkEntry]:
         "dc-resnet-18-bn": ("resnet18", "batch", "ResNet18 of Dataset Condensation, batch norm"),
         "dc-resnet-18-bn-ap": ("resnet18-ap", "batch", "ResNet18BN_AP of Dataset Condensation"),
     }
-    for name, (architecture, norm, summary) in zoo.items():
-        options = {"architecture": architecture} | ({"norm": norm} if norm else {})
+    for name, (architecture, layer, summary) in zoo.items():
+        options = {"architecture": architecture, **({"norm": layer} if layer else {})}
         entries[name] = NetworkEntry(f"{_HERE}.dc_zoo:build", summary, options)
     return entries
 

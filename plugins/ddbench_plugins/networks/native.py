@@ -96,7 +96,7 @@ def norm_relu_pool(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tenso
 def _run(x: Tensor, weight: Tensor, bias: Tensor, eps: float, side: int) -> Tensor:
     # Here and not in the function, so that gradients find their way back through it.
     x = x.contiguous(memory_format=torch.channels_last)
-    return _InstanceNorm.apply(x, weight.contiguous(), bias.contiguous(), eps, side)  # type: ignore[no-any-return]
+    return _InstanceNorm.apply(x, weight.contiguous(), bias.contiguous(), eps, side)
 
 
 class _InstanceNorm(torch.autograd.Function):

@@ -11,7 +11,7 @@ import click
 from ddbench.cli import common
 from ddbench.errors import DataError
 from ddbench.experiment import setup
-from ddbench.plugin.images import LARGEST_SIDE
+from ddbench.plugin.images import ImageSource
 
 if TYPE_CHECKING:
     from ddbench.plugin.datasets import Dataset, DataStatus
@@ -100,8 +100,8 @@ def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> No
     broken file is named here instead of in the middle of a run. Stop and go on at any time.
     """
     ctx = _context(values)
-    if any(not 0 < side <= LARGEST_SIDE for side in size or ()):
-        raise click.BadParameter(f"images have sides of 1 to {LARGEST_SIDE} pixels.", param_hint="--size")
+    if any(not 0 < side <= ImageSource.LARGEST_SIDE for side in size or ()):
+        raise click.BadParameter(f"images have sides of 1 to {ImageSource.LARGEST_SIDE} pixels.", param_hint="--size")
     for name in names:
         start = time.perf_counter()
         data = _load(ctx, name)

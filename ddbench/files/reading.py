@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import stat
-import zipfile
 from pathlib import Path
 
 from ddbench.errors import DataError, DDBenchError
@@ -147,6 +146,8 @@ def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:
     Raises:
         DDBenchError: it would fill the memory.
     """
+    import zipfile
+
     try:
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())

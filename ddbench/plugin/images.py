@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 import numpy as np
 
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 Progress = Callable[[int, int], None]
 Kind = TypeVar("Kind", bound=np.generic)
 
-#: Pixels that a side can be asked to have; networks see far fewer, and a slip of the keyboard would run for hours.
-LARGEST_SIDE = 2048
 #: Bytes of arrays that are copied into memory which cannot be written to.
 COPIED = 2**30
 
@@ -33,9 +31,12 @@ class ImageSource(ABC):
     """Images of one split, in a fixed order.
 
     Attributes:
+        LARGEST_SIDE: pixels that a side can be asked to have; networks see far fewer, and a slip of the keyboard would
+            run for hours.
         channels: 1 (grey) or 3 (RGB).
     """
 
+    LARGEST_SIDE: ClassVar[int] = 2048
     channels: int
 
     @abstractmethod

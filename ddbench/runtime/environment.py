@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import ddbench
-from ddbench.runtime import compiler
+from ddbench import compiler
 
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "timm", "numpy", "scikit-learn", "pillow")
 

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ddbench import compiler
 from ddbench.errors import UsageError
-from ddbench.runtime import compiler
 
 PRECISIONS = ("fp32", "bf16", "fp16")
 

@@ -13,7 +13,7 @@ from ddbench_plugins.networks.convnet import build
 from ddbench_plugins.networks.norms import InstanceNorm
 from ddbench_plugins.training.runtime import autocast
 
-from ddbench.runtime import compiler
+from ddbench import compiler
 
 needs_compiler = pytest.mark.skipif(bool(compiler.obstacle()), reason=compiler.obstacle())
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ddbench import compiler
 from ddbench.errors import DDBenchError
-from ddbench.runtime import compiler, environment
+from ddbench.runtime import environment
 from ddbench.runtime.machine import Machine
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from ddbench import Captioner, DataError, Options, UsageError, digest_bytes
-from ddbench.files.reading import check_file
+from ddbench.files import check_file
 from ddbench_plugins.captioners.metadata import FILE, read_metadata
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 from pydantic import Field
 
 from ddbench import Captioner, Options, derive_seed
@@ -154,12 +155,11 @@ def answer(
 ) -> list[str]:
     """Return one answer per image, uint8 [n, S, S, C], and question; answer i depends on ``seeds[i]`` only."""
     import torch
+    from PIL import Image
     from transformers import LogitsProcessorList
 
-    from ddbench.plugin.images import to_pil
-
     prompts = [_conversation(processor, question) for question in questions]
-    pictures = [to_pil(image).convert("RGB") for image in images]
+    pictures = [Image.fromarray(np.broadcast_to(image, (*image.shape[:2], 3))) for image in images]
     inputs = processor(images=pictures, text=prompts, padding=True, return_tensors="pt")
     inputs = inputs.to(model.device, model.dtype)  # the tokens stay integers
     with torch.inference_mode():

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddbench import ModelError, cached_first, hub_weights
-from ddbench.files.reading import damaged_files, first_line
+from ddbench.files import damaged_files, first_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

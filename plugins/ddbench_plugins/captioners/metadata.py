@@ -12,7 +12,7 @@ from typing import Any, overload
 import numpy as np
 
 from ddbench import DataError, write_atomic
-from ddbench.keys import is_text
+from ddbench.files import is_text
 
 FILE = "metadata.jsonl"
 

@@ -13,8 +13,8 @@ import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ddbench.errors import DataError
-from ddbench.files.reading import check_file
+from ddbench import DataError
+from ddbench.files import check_file
 
 #: Unpacked bytes per packed byte, beyond LARGE: pictures hardly shrink when they are packed.
 RATIO, LARGE = 20, 2**30

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import ddbench
-from ddbench.errors import DataError
+from ddbench import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

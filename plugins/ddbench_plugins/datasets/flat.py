@@ -11,8 +11,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench.files.reading import MOST_TEXT, check_file, read_bytes, read_text
+from ddbench import DataError
+from ddbench.files import MOST_TEXT, check_file, read_bytes, read_text
 from ddbench_plugins.datasets.listing import File, Files, check, check_text, facts, is_image
 
 #: A file name and its synset, as in Tiny-ImageNet's annotations and Kaggle's solution file.

@@ -11,8 +11,7 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench.plugin.images import LARGEST_SIDE
+from ddbench import DataError, ImageSource
 from ddbench_plugins.datasets.arrays import repeated
 from ddbench_plugins.datasets.headers import GREY, TOLD, look_at
 from ddbench_plugins.datasets.listing import Files, Layout, check_text, class_folders, classes_of, scan
@@ -50,7 +49,7 @@ class Folder(ddbench.DatasetLoader):
         size: int | None = Field(
             None,
             ge=4,
-            le=LARGEST_SIDE,
+            le=ImageSource.LARGEST_SIDE,
             description="Side that methods see. When none: the images' own if all are squares of one side up to"
             f" {NATIVE_LIMIT}, else {DEFAULT_SIZE}.",
         )

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench.files.reading import check_file
+from ddbench import DataError
+from ddbench.files import check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays
 from ddbench_plugins.datasets.places import download, missing, roots
 

@@ -13,8 +13,7 @@ from typing import Any, ClassVar
 from pydantic import Field
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench.plugin.images import LARGEST_SIDE
+from ddbench import DataError, ImageSource
 from ddbench_plugins.datasets import archives
 from ddbench_plugins.datasets.flat import KNOWN, images_in, label_file, read_labels, scan_flat
 from ddbench_plugins.datasets.listing import Files, Layout, class_folders, scan
@@ -74,7 +73,7 @@ class ImageNetTree(ddbench.DatasetLoader):
         size: int = Field(
             64,
             ge=8,
-            le=LARGEST_SIDE,
+            le=ImageSource.LARGEST_SIDE,
             description="Side that evaluators see (methods may load at a size of their own).",
         )
 

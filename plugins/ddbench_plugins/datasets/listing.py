@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ddbench
-from ddbench.errors import DataError
+from ddbench import DataError
 from ddbench_plugins.datasets.names import composed
 
 if TYPE_CHECKING:

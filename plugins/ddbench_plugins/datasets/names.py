@@ -14,8 +14,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from ddbench.errors import DataError
-from ddbench.files.reading import read_text
+from ddbench import DataError
+from ddbench.files import read_text
 
 #: Files looked for inside a folder of images.
 FILES = ("names.txt", "names.toml", "classes.json")

@@ -13,10 +13,8 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench.files.reading import check_archive, check_file
-from ddbench.plugin.datasets import describe
-from ddbench.plugin.images import LARGEST_SIDE
+from ddbench import DataError, ImageSource
+from ddbench.files import check_archive, check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel, repeated
 from ddbench_plugins.datasets.names import composed
 from ddbench_plugins.datasets.places import looked_in, roots
@@ -49,7 +47,10 @@ class Npz(ddbench.DatasetLoader):
         """Options of ``npz:``."""
 
         size: int | None = Field(
-            None, ge=4, le=LARGEST_SIDE, description="Side that methods see; the images' shorter side when none."
+            None,
+            ge=4,
+            le=ImageSource.LARGEST_SIDE,
+            description="Side that methods see; the images' shorter side when none.",
         )
         flip: bool = Field(True, description="Whether a mirrored image keeps its label.")
 
@@ -206,7 +207,8 @@ def _classes(archive: Any, path: Path) -> Classes | None:
             values = _array(archive, key, path)
             if values.ndim != 1 or values.dtype.kind not in "USiu":
                 raise DataError(
-                    f"{path.name}: {key} is {describe(values)}.", hint="It must be a list of texts, one per class."
+                    f"{path.name}: {key} is {values.dtype} {list(values.shape)}.",
+                    hint="It must be a list of texts, one per class.",
                 )
             texts = values if values.dtype.kind != "S" else np.char.decode(values, "utf-8")
             found[key] = tuple(composed(str(text)) for text in texts.tolist())

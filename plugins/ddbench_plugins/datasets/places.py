@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from ddbench.errors import DataError
-from ddbench.files.writing import home
+from ddbench import DataError
+from ddbench.files import home
 
 VARIABLE = "DDBENCH_DATA"
 

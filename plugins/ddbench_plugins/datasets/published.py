@@ -11,8 +11,8 @@ from typing import Any, ClassVar
 import numpy as np
 
 import ddbench
-from ddbench.errors import DataError
-from ddbench.files.reading import check_file
+from ddbench import DataError
+from ddbench.files import check_file
 from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel
 from ddbench_plugins.datasets.headers import look_at
 from ddbench_plugins.datasets.listing import Files, class_folders, scan

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbench.errors import DataError
+from ddbench import DataError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

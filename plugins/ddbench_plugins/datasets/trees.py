@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 import ddbench
-from ddbench.errors import DataError, StorageError
-from ddbench.files.reading import why
-from ddbench.files.writing import write_atomic
+from ddbench import DataError, StorageError, write_atomic
+from ddbench.files import why
 from ddbench_plugins.datasets.arrays import measure, measure_all
 from ddbench_plugins.datasets.listing import Files, complain
 from ddbench_plugins.datasets.whole import looks_whole

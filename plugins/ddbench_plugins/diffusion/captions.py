@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ddbench import Effort, PluginError, plugin_errors
-from ddbench.keys import is_text
+from ddbench.files import is_text
 from ddbench_plugins.captioners.metadata import FILE, StoredTexts, write_metadata
 from ddbench_plugins.captioners.pieces import NAMES
 

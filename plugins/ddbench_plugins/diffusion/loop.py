@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddbench.errors import DivergedError
+from ddbench import DivergedError
 from ddbench_plugins.training.runtime import LossScaler, Precision, autocast
 from ddbench_plugins.training.saving import Saving
 

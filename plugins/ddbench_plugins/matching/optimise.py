@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ddbench.errors import DivergedError
+from ddbench import DivergedError
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.saving import Saving
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddbench.runtime import compiler
+from ddbench import compiler
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from ddbench import ModelError
-from ddbench.files.reading import check_archive, check_file, first_line, read_text
+from ddbench.files import check_archive, check_file, first_line, read_text
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from safetensors import SafetensorError
 
 from ddbench import ModelError, UsageError
-from ddbench.files.reading import check_file
+from ddbench.files import check_file
 from ddbench_plugins.networks.bridges import Bridged, create_timm
 from ddbench_plugins.teachers.files import read_state
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench import Effort, ModelError, Score, TeacherError, derive_seed, digest
-from ddbench.files.reading import check_file
+from ddbench.files import check_file
 from ddbench_plugins.teachers.files import read_about
 from ddbench_plugins.teachers.hubs import published
 from ddbench_plugins.teachers.pretrained import load, network_of

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from ddbench.errors import DivergedError
+from ddbench import DivergedError
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.predict import as_float

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from ddbench.errors import DivergedError
+from ddbench import DivergedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import nn
 
-from ddbench.errors import DivergedError
-from ddbench.runtime import compiler
+from ddbench import DivergedError, compiler
 from ddbench_plugins.networks import native
 from ddbench_plugins.networks.norms import InstanceNorm
 

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ddbench.errors import DivergedError
+from ddbench import DivergedError
 from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.runtime import autocast

@@ -10,7 +10,7 @@ from ddbench.errors import ERRORS, INTERRUPTED, DDBenchError
 def table() -> str:
     rows = [("0", "", "everything went well")]
     rows += [(str(error.exit_code), f"`{error.__name__}`", error.summary) for error in ERRORS]
-    rows += [(str(INTERRUPTED), "", "stopped with Ctrl-C; run the same command again to go on")]
+    rows += [(str(INTERRUPTED), "", "stopped with Ctrl-C; run the same command again to resume")]
     lines = ["| exit code | in Python | what happened |", "|---|---|---|", *(f"| {' | '.join(row)} |" for row in rows)]
     return "\n".join(lines).replace("|  |", "| |")
 

@@ -49,3 +49,9 @@ def test_every_public_name_is_in_the_reference_once():
         name for names in re.findall(r"^<!-- generated: api (.*) -->$", text, re.MULTILINE) for name in names.split()
     ]
     assert sorted(shown) == sorted(set(ddbench.__all__) - {"__version__"})
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: str(page.relative_to(ROOT)))
+def test_files_that_a_page_names_exist(page):
+    named = re.findall(r"`((?:tests|tools|benchmarks|docs|ddbench|leaderboards)/[\w./-]+)`", page.read_text("utf-8"))
+    assert [name for name in named if not (ROOT / name).exists()] == []

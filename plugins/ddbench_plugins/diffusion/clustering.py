@@ -51,7 +51,7 @@ def coordinates(points: NDArray[np.floating]) -> NDArray[np.float64]:
     factor, pivots, rank, _ = dpstrf(gram(points), lower=1)
     found = np.empty((len(points), rank))
     found[pivots - 1] = np.tril(factor)[:, :rank]
-    marks = [hashlib.blake2b(np.ascontiguousarray(row)).digest() for row in points]
+    marks = [hashlib.blake2b(row.tobytes()).digest() for row in points]
     first = dict(zip(reversed(marks), reversed(range(len(marks))), strict=True))
     return found[[first[mark] for mark in marks]]
 

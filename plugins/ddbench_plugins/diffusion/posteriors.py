@@ -37,7 +37,8 @@ class Posteriors:
     def of(self, rows: Sequence[int], mirrored: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and deviation, float32 [rows, 4, h, w] each, with some images mirrored (bool [rows])."""
         pixels = self._pixels(rows)
-        return self.encode(torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels))
+        mean, std = self.encode(torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels))
+        return mean, std
 
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -63,7 +63,7 @@ def to_model(images: np.ndarray) -> torch.Tensor:
 def to_images(values: torch.Tensor) -> np.ndarray:
     """Float [N, 3, H, W] in [-1, 1] (clipped) to uint8 [N, H, W, 3]."""
     whole = as_bytes(values.float().add(1).mul(127.5).round(), "decoded images")
-    return whole.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return np.asarray(whole.permute(0, 2, 3, 1).contiguous().cpu().numpy())
 
 
 def rows_of(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:

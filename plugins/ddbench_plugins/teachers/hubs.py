@@ -149,8 +149,8 @@ def _cached(source: Published, found: Any) -> Path:
         place = try_to_load_from_cache(found.hf_hub_id, name)
         if isinstance(place, str):
             return Path(place)
-    if found.url and (place := Path(torch.hub.get_dir(), "checkpoints", found.url.rpartition("/")[2])).is_file():
-        return place
+    if found.url and (kept := Path(torch.hub.get_dir(), "checkpoints", found.url.rpartition("/")[2])).is_file():
+        return kept
     raise _advice(source, "it is not in the local cache and offline mode is on", _timm_hint(found))
 
 

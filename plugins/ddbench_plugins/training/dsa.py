@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from ddbench_plugins.training.augment import shift_with_zeros, uniform
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Generator, Tensor
 
@@ -45,6 +45,7 @@ class Drawn:
 
 def draw(operator: Operator, n: int, size: int, generator: Generator) -> Drawn:
     """Draw the parameters of one operator for ``n`` images of ``size`` pixels (n = 1: shared by a whole batch)."""
+    values: tuple[Tensor, ...]
     match operator:
         case "color":
             u = uniform((3, n), generator)
@@ -150,7 +151,7 @@ def _affine(x: Tensor, matrix: tuple[Tensor, Tensor, Tensor, Tensor]) -> Tensor:
     return F.grid_sample(x, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
 
 
-_OPERATORS = {
+_OPERATORS: dict[Operator, Callable[..., Tensor]] = {
     "color": _color,
     "crop": _crop,
     "cutout": _cutout,

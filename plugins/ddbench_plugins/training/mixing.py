@@ -33,7 +33,7 @@ def draw_beta(beta: float, generator: Generator) -> float:
     while True:
         u, v = torch.rand(2, generator=generator, dtype=torch.float64).pow(1 / beta).tolist()
         if 0 < u + v <= 1:
-            return u / (u + v)
+            return float(u / (u + v))
 
 
 def draw_cutmix_box(height: int, width: int, generator: Generator, beta: float = 1.0) -> Box:

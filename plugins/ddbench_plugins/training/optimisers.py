@@ -61,7 +61,8 @@ def _groups(network: nn.Module, weight_decay: float, decay: Decay) -> list[dict[
 
 def split_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """Parameters (with, without) weight decay: with, if named "weight" and of more than one dimension."""
-    with_decay, without = [], []
+    with_decay: list[nn.Parameter] = []
+    without: list[nn.Parameter] = []
     for name, parameter in network.named_parameters():
         (with_decay if "weight" in name and parameter.ndim > 1 else without).append(parameter)
     return with_decay, without

@@ -41,11 +41,9 @@ def as_bytes(values: Values, what: str = "the images") -> Values:
     Raises:
         DivergedError: a pixel is NaN or infinite.
     """
-    if isinstance(finite(values, what), np.ndarray):
-        return values.clip(0, 255).astype(np.uint8)
-    import torch
-
-    return values.clamp(0, 255).to(torch.uint8)
+    array = isinstance(finite(values, what), np.ndarray)
+    whole: Values = values.clip(0, 255).astype(np.uint8) if array else values.clamp(0, 255).byte()
+    return whole
 
 
 def to_bytes(images: Tensor, *, truncate: bool) -> NDArray[np.uint8]:

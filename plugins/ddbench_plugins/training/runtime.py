@@ -84,7 +84,7 @@ def forward_flops(network: nn.Module, image: Tensor) -> int:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         network(image)
     network.train(training)
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 class Compiled(NamedTuple):

@@ -83,6 +83,7 @@ def class_ids(source: str | Path, pipeline: Any) -> list[str]:
     Raises BackboneUnavailableError where neither fits its number of labels.
     """
     path = Path(source).expanduser() / CLASSES
+    ids: list[str]
     if path.is_file():
         ids = json.loads(path.read_text("utf-8"))
         if not (isinstance(ids, list) and all(isinstance(each, str) for each in ids)):
@@ -122,8 +123,8 @@ def digest(pipeline: Any) -> str:
 
 def resolution(pipeline: Any) -> int:
     """The side length, in pixels, of the images that the transformer was built for."""
-    factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
-    return int(pipeline.transformer.config.sample_size) * factor
+    halvings = len(pipeline.vae.config.block_out_channels) - 1
+    return int(pipeline.transformer.config.sample_size) << halvings
 
 
 def null_label(transformer: Any) -> int:

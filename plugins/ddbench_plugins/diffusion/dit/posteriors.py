@@ -28,7 +28,7 @@ class Posteriors:
         self.mean, self.std, self.scaling = mean, std, scaling
 
     def __len__(self) -> int:
-        return self.mean.shape[1]
+        return int(self.mean.shape[1])
 
     def draw(self, rows: Tensor, stream: torch.Generator) -> Tensor:
         """Scaled latents [n, 4, h, w] of the images ``rows``: a random view of each, sampled from its posterior."""

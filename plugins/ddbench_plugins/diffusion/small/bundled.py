@@ -26,4 +26,5 @@ def bundled_model(name: str) -> Path:
 
 def bundled_record(name: str) -> dict[str, Any]:
     """How the shipped model was trained: data, preset, seed and the numbers measured at its training."""
-    return json.loads((bundled_model(name) / "training.json").read_text(encoding="utf-8"))
+    record: dict[str, Any] = json.loads((bundled_model(name) / "training.json").read_text(encoding="utf-8"))
+    return record

@@ -228,10 +228,10 @@ def _teacher(ctx: Context) -> Observer:
 def _optimiser(options: FkdOptions) -> Any:
     from ddbench_plugins.training import optimisers
 
-    decay = {"weight_decay": options.weight_decay, "decay": options.decay}
+    lr, weight_decay, decay = options.lr, options.weight_decay, options.decay
     if options.optimiser == "sgd":
-        return optimisers.sgd(options.lr, momentum=options.momentum, **decay)
-    return optimisers.adamw(options.lr, **decay)
+        return optimisers.sgd(lr, momentum=options.momentum, weight_decay=weight_decay, decay=decay)
+    return optimisers.adamw(lr, weight_decay=weight_decay, decay=decay)
 
 
 def _schedule(options: FkdOptions) -> Any:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ddbench_plugins.evaluators.lrs.recipe import Recipe
-    from ddbench_plugins.evaluators.lrs.trials import Bench
+    from ddbench_plugins.evaluators.lrs.trials import Bench, Trial
     from ddbench_plugins.teachers.observers import Observer
 
 #: Epochs between tests under ``best_test``: hard_label.py; soft_label.py and aug_robust.py.
@@ -203,11 +203,11 @@ class _Run:
 
         return (self.options.lr,) if self.options.lr and self.options.reference_lr == "same" else RATES
 
-    def train(self, data: Any, recipe: Recipe, rates: tuple[float, ...]) -> Any:
+    def train(self, data: Any, recipe: Recipe, rates: tuple[float, ...]) -> Trial:
         """Return the best training."""
         return self.bench.best(data, recipe, rates, select=self.select, test_resize=self.options.test_resize)
 
-    def accuracy(self, trial: Any) -> float:
+    def accuracy(self, trial: Trial) -> float:
         """Return the accuracy that counts (fraction)."""
         return trial.accuracy(self.options.selection)
 

@@ -107,15 +107,15 @@ class Bench:
         ctx = self.ctx
         mean, std = constants(ctx.dataset, self.normalisation)
         recipe = recipe.canonical()
-        stored = recipe.soft and data.soft_labels is not None
+        stored = data.soft_labels if recipe.soft else None
         inputs = {
             "version": VERSION,
             "dataset": ctx.dataset.fingerprint,
             "image_size": ctx.dataset.image_size,
             "network": ctx.network,
             "images": data.digest,
-            "stored_labels": digest_bytes(data.soft_labels.numpy()) if stored else "",
-            "teachers": [teacher.digest for teacher in self.teachers] if recipe.soft and not stored else [],
+            "stored_labels": digest_bytes(stored.numpy()) if stored is not None else "",
+            "teachers": [teacher.digest for teacher in self.teachers] if recipe.soft and stored is None else [],
             "recipe": recipe.to_dict(),
             "lr": lr,
             "mean": list(mean),

@@ -76,7 +76,8 @@ def match(
 
     ``lr`` is a scalar tensor, ``room`` the bytes of graphs that may be kept. Without any step the loss is 1.
     """
-    path, kept, size = [start], [], 0
+    path, size = [start], 0
+    kept: list[_Step] = []
     for loss in losses:
         if len(kept) * size < room:
             step, size = _measured(loss, path[-1], images)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from ddbench_plugins.networks import convnet
 from ddbench_plugins.training import augment, dsa, optimisers, runtime, steps
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from torch import nn
 
@@ -97,7 +98,7 @@ def loop_rate(case: Case, seconds: float) -> tuple[float, float]:
             seed=0,
             augment=chain,
             step=step,
-            progress=lambda done, total, figures: marks.append(time.perf_counter()),
+            loop=Loop(precision="auto", progress=lambda *done: marks.append(time.perf_counter())),
         )
         return [b - a for a, b in zip(marks[WARM_UP - 1 : -1], marks[WARM_UP:], strict=True)]
 

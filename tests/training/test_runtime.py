@@ -18,26 +18,28 @@ def test_operation_counts_follow_the_layers():
 
 def test_short_runs_are_not_compiled(monkeypatch):
     monkeypatch.setattr(runtime.compiler, "has_cxx", lambda: True)
-    result = runtime.compile_if_worth_it(network(), IMAGE, 1000, "auto")
-    assert not result.compiled and "short" in result.reason
-    assert not runtime.compile_if_worth_it(network(), IMAGE, 10**9, "never").compiled
+    plain = network()
+    assert runtime.compile_if_worth_it(plain, IMAGE, 1000, "auto") is plain
+    assert runtime.compile_if_worth_it(plain, IMAGE, 10**9, "never") is plain
 
 
 def test_long_runs_are_compiled_where_it_pays(monkeypatch):
     monkeypatch.setattr(runtime.compiler, "has_cxx", lambda: True)
     monkeypatch.setattr(torch, "compile", lambda module, **_: module.__call__)
-    assert runtime.compile_if_worth_it(network("group"), IMAGE, 100_000, "auto").compiled
-    assert not runtime.compile_if_worth_it(network("batch"), IMAGE, 100_000, "auto").compiled
-    for kernel, compiled in ((None, True), (object(), False)):  # instance norm has a kernel where there is a C compiler
+
+    def compiled(plain):
+        return runtime.compile_if_worth_it(plain, IMAGE, 100_000, "auto") is not plain
+
+    assert compiled(network("group")) and not compiled(network("batch"))
+    for kernel, expected in ((None, True), (object(), False)):  # instance norm has a kernel where there is a C compiler
         monkeypatch.setattr(runtime.native, "compiled", lambda dtype, kernel=kernel: kernel)
-        assert runtime.compile_if_worth_it(network(), IMAGE, 100_000, "auto").compiled == compiled
+        assert compiled(network()) == expected
 
 
 def test_without_a_compiler_the_network_runs_as_it_is(monkeypatch):
     monkeypatch.setattr(runtime.compiler, "has_cxx", lambda: False)
     plain = network()
-    result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
-    assert result.forward is plain and "C++" in result.reason
+    assert runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always") is plain
 
 
 def test_a_failing_compiler_is_no_error(monkeypatch):
@@ -48,8 +50,7 @@ def test_a_failing_compiler_is_no_error(monkeypatch):
     monkeypatch.setattr(torch, "compile", fail)
     plain = network()
     with pytest.warns(UserWarning, match="RuntimeError"):
-        result = runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always")
-    assert result.forward is plain and "RuntimeError" in result.reason
+        assert runtime.compile_if_worth_it(plain, IMAGE, 10**9, "always") is plain
 
 
 def test_precision_is_chosen_by_processor(monkeypatch):

@@ -326,6 +326,7 @@ def _train(
     import torch
 
     from ddbench_plugins.teachers.training import train_teacher
+    from ddbench_plugins.training.engine import Loop
 
     images, labels = ctx.dataset.arrays("train")
     with ctx.progress(f"teacher {network}", recipe.epochs) as advance:
@@ -337,9 +338,5 @@ def _train(
             mean=own[0],
             std=own[1],
             seed=seed,
-            precision=ctx.machine.precision,
-            device=ctx.machine.device,
-            checkpoint=step,
-            checkpoint_seconds=ctx.checkpoint_seconds,
-            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.4g}"),
+            loop=Loop.of(ctx, advance, step),
         )

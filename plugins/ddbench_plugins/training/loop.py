@@ -1,28 +1,18 @@
-"""The one training loop, for students and teachers: sets in memory, whole batches augmented, resumable, seeded."""
+"""The training of a network, student or teacher: sets in memory, whole batches augmented, resumable, seeded."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddbench import DivergedError
 from ddbench_plugins.networks.native import kernels
-from ddbench_plugins.training.memory import keep_freed_memory
+from ddbench_plugins.training.engine import Functions, Loop
 from ddbench_plugins.training.predict import as_float
-from ddbench_plugins.training.runtime import (
-    Compile,
-    LossScaler,
-    Precision,
-    autocast,
-    compile_if_worth_it,
-    resolve_precision,
-)
-from ddbench_plugins.training.saving import Saving
+from ddbench_plugins.training.runtime import Compile, LossScaler, compile_if_worth_it
 from ddbench_plugins.training.schedules import constant
 from ddbench_plugins.training.seeding import make_generator, seeded
 from ddbench_plugins.training.steps import Batch, Step, hard_label_step
@@ -32,12 +22,10 @@ if TYPE_CHECKING:
 
     from ddbench_plugins.training.augment import Augment
     from ddbench_plugins.training.optimisers import OptimiserFactory
-    from ddbench_plugins.training.saving import Checkpoint
     from ddbench_plugins.training.schedules import Schedule
 
 _DROPOUT_STREAM = 1
 
-Progress = Callable[[int, int, dict[str, float]], None]
 Batches = Callable[[int], Iterable[Batch]]
 """The batches of a 0-based epoch; the same ones whenever they are asked for."""
 
@@ -50,16 +38,6 @@ class TrainResult:
     """Mean training loss of each epoch."""
     tests: list[tuple[int, float]] = field(default_factory=list)
     """(epoch after which it was tested, accuracy)."""
-    seconds: float = 0.0
-    """Wall time, over all sessions of a resumed training."""
-    precision: str = "fp32"
-    compiled: bool = False
-    compile_reason: str = ""
-
-    @property
-    def last(self) -> float | None:
-        """Accuracy of the last test."""
-        return self.tests[-1][1] if self.tests else None
 
     @property
     def best(self) -> float | None:
@@ -84,12 +62,8 @@ def train(
     step: Step | None = None,
     test: Callable[[nn.Module], float] | None = None,
     test_epochs: Collection[int] = (),
-    precision: Precision = "auto",
     compile: Compile = "auto",
-    device: torch.device | str = "cpu",
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
-    progress: Progress | None = None,
+    loop: Loop | None = None,
 ) -> TrainResult:
     """Train ``network`` in place and return the curve.
 
@@ -99,35 +73,22 @@ def train(
     every image once, ``batch_size`` at a time. ``schedule`` maps the epoch (the fractional epoch with
     ``schedule_per_step``) to a factor of the optimiser's learning rate; ``restart_optimiser_at`` names epochs that
     begin with a new optimiser. ``step`` defaults to cross-entropy. ``test`` is called after each of ``test_epochs``.
-    ``progress`` gets (epochs done, epochs, figures).
 
-    All randomness derives from ``seed`` and the epoch, so a training resumed from ``checkpoint`` ends bit-identically
-    on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training, and
-    ``DivergedError`` if the loss stops being finite.
+    All randomness derives from ``seed`` and the epoch, so a training resumed from the ``loop``'s checkpoint ends
+    bit-identically on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training,
+    and ``DivergedError`` if the loss stops being finite.
     """
     if len(images) == 0:
         raise ValueError("cannot train on an empty set")
-    keep_freed_memory()
-    network.to(device=device, memory_format=torch.channels_last).train()
-    images, labels = images.to(device), labels.to(device)
-    step = step or hard_label_step()
-    schedule = schedule or constant()
-    make_optimiser = optimiser
+    loop = loop or Loop()
+    network.to(device=loop.device, memory_format=torch.channels_last).train()
+    images, labels = images.to(loop.device), labels.to(loop.device)
+    compute, factor = step or hard_label_step(), schedule or constant()
+    current, scaler = optimiser(network), LossScaler(loop.precision, loop.device)
+    result = TrainResult()
     signature = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "images": len(images)}
-
-    result = TrainResult(precision=resolve_precision(precision, device))
-    current, scaler = make_optimiser(network), LossScaler(precision, device)
-    first = 0
-    state = checkpoint.load() if checkpoint else None
-    if state is not None:
-        if state["signature"] != signature:
-            raise ValueError(f"the checkpoint belongs to another training: {state['signature']}, not {signature}")
-        first = state["epoch"]
-        network.load_state_dict(state["network"])
-        current.load_state_dict(state["optimiser"])
-        scaler.load_state_dict(state["scaler"])
-        result.losses, result.seconds = state["losses"], state["seconds"]
-        result.tests = [(int(epoch), accuracy) for epoch, accuracy in state["tests"]]
+    size = min(batch_size, len(images))
+    steps = math.ceil(len(images) / size)
 
     def load_batch(chosen: Tensor, generator: torch.Generator) -> Batch:
         x = as_float(images[chosen])
@@ -135,66 +96,59 @@ def train(
             x = augment(x, generator)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
 
-    size = min(batch_size, len(images))
-
     def shuffled(generator: torch.Generator) -> Iterator[Batch]:
-        order = torch.randperm(len(images), generator=generator).to(device)
+        order = torch.randperm(len(images), generator=generator).to(loop.device)
         for chosen in order.split(size):
             yield load_batch(chosen, generator)
 
-    started, saving = time.monotonic(), Saving(checkpoint, checkpoint_seconds)
-    before = result.seconds
     example = load_batch(torch.arange(size), make_generator(seed)).images
     # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
-    compiled = compile_if_worth_it(network, example, epochs * len(images), compile, precision)
-    result.compiled, result.compile_reason = compiled.compiled, compiled.reason
-    steps = math.ceil(len(images) / size)
+    compiled = compile_if_worth_it(network, example, epochs * len(images), compile, loop.precision)
 
-    for epoch in range(first, epochs):
+    def train_epoch(epoch: int) -> dict[str, float]:
+        nonlocal current
         if epoch in restart_optimiser_at:
-            current = make_optimiser(network)
+            current = optimiser(network)
         generator = make_generator(seed, epoch)
-        total = torch.zeros((), device=device)
+        total = torch.zeros((), device=loop.device)
         with seeded(seed, epoch, _DROPOUT_STREAM):
             for number, batch in enumerate(batches(epoch) if batches else shuffled(generator)):
-                _set_learning_rate(current, schedule(epoch + number / steps if schedule_per_step else epoch))
+                _set_learning_rate(current, factor(epoch + number / steps if schedule_per_step else epoch))
                 count = len(batch.images)
-                with autocast(precision, device), kernels():
+                with loop.autocast(), kernels():
                     # A compiled graph is for one batch size; the short last batch runs as written.
-                    loss = step(compiled.forward if count == size else network, batch, generator)
+                    loss = compute(compiled if count == size else network, batch, generator)
                 current.zero_grad()
                 scaler.scale(loss).backward()
                 scaler.step(current)
                 scaler.update()
                 total += loss.detach() * count
         result.losses.append(total.item() / len(images))
-        if not math.isfinite(result.losses[-1]):
-            raise DivergedError(
-                f"The training loss of {type(network).__name__} is not finite in epoch {epoch}.",
-                hint="Try --precision fp32, a lower learning rate (-o eval.lr=… where the evaluator has it), or another"
-                " network.",
-            )
         scaler.check(type(network).__name__)
         if test is not None and epoch in test_epochs:
             result.tests.append((epoch, test(network)))
-        now = time.monotonic()
-        result.seconds = before + now - started
-        if progress is not None:
-            figures = {"loss": result.losses[-1], "seconds": result.seconds}
-            if result.tests:
-                figures["accuracy"] = result.tests[-1][1]
-            progress(epoch + 1, epochs, figures)
-        if epoch + 1 < epochs and saving.due():
-            saving.save(
-                {
-                    "signature": signature,
-                    "epoch": epoch + 1,
-                    "network": network.state_dict(),
-                    "optimiser": current.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    **{k: v for k, v in asdict(result).items() if k in ("losses", "tests", "seconds")},
-                }
-            )
+        return {"loss": result.losses[-1]}
+
+    def state() -> dict[str, Any]:
+        return {
+            "signature": signature,
+            "network": network.state_dict(),
+            "optimiser": current.state_dict(),
+            "scaler": scaler.state_dict(),
+            **asdict(result),
+        }
+
+    def restore(state: dict[str, Any]) -> None:
+        if state["signature"] != signature:
+            raise ValueError(f"the checkpoint belongs to another training: {state['signature']}, not {signature}")
+        network.load_state_dict(state["network"])
+        current.load_state_dict(state["optimiser"])
+        scaler.load_state_dict(state["scaler"])
+        result.losses = state["losses"]
+        result.tests = [(int(epoch), accuracy) for epoch, accuracy in state["tests"]]
+
+    hint = "Try a lower learning rate (-o eval.lr=… where the evaluator has it), another network"
+    loop.run(Functions(train_epoch, state, restore), epochs, name=type(network).__name__, hint=hint)
     return result
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import nn
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-Precision = Literal["auto", "fp32", "bf16", "fp16"]
+Precision = str
+"""``auto``, ``fp32``, ``bf16`` or ``fp16``."""
 Compile = Literal["auto", "never", "always"]
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,7 +30,7 @@ _CPU_FLOPS = 3e11  # what two modest cores reach with these networks in bfloat16
 _COMPILE_SECONDS = 30.0
 
 
-def resolve_precision(precision: Precision, device: torch.device | str) -> Literal["fp32", "bf16", "fp16"]:
+def resolve_precision(precision: Precision, device: torch.device | str) -> Precision:
     """Turn "auto" into bf16 where the processor multiplies bfloat16 natively, else fp32."""
     if precision != "auto":
         if precision not in _DTYPES:
@@ -87,27 +88,17 @@ def forward_flops(network: nn.Module, image: Tensor) -> int:
     return int(counter.get_total_flops())
 
 
-class Compiled(NamedTuple):
-    """The callable to train with, and why it is (not) compiled."""
-
-    forward: Callable[[Tensor], Tensor]
-    compiled: bool
-    reason: str
-
-
 def compile_if_worth_it(
     network: nn.Module, example: Tensor, samples: int, compile: Compile, precision: Precision = "auto"
-) -> Compiled:
-    """Compile ``network`` for training on ``samples`` images in all, if that pays and is possible.
+) -> Callable[[Tensor], Tensor]:
+    """Return ``network``, compiled for training on ``samples`` images in all if that pays and is possible.
 
     "auto" compares an estimate of the seconds saved, from operation counts (never from timings, so that a seed always
     takes the same path), with the seconds compiling takes. Failing to compile, for example without a C++ compiler,
     is not an error: the network then runs as it is.
     """
-    if compile == "never":
-        return Compiled(network, False, "switched off")
-    if example.device.type == "cpu" and not compiler.has_cxx():
-        return Compiled(network, False, "no C++ compiler found")
+    if compile == "never" or (example.device.type == "cpu" and not compiler.has_cxx()):
+        return network
     if compile == "auto":
         seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
         # Fusing halves the time of networks with per-image norms that have no good kernel as batch norm has.
@@ -116,7 +107,7 @@ def compile_if_worth_it(
         slow = any(isinstance(m, nn.GroupNorm) and not isinstance(m, fast) for m in network.modules())
         share = 0.5 if slow else 0.07
         if example.device.type != "cpu" or seconds * share < _COMPILE_SECONDS:
-            return Compiled(network, False, "the run is too short to gain from compiling")
+            return network
     try:
         forward = torch.compile(network, dynamic=False)
         with torch.no_grad(), autocast(precision, example.device):
@@ -128,5 +119,5 @@ def compile_if_worth_it(
             " from those of machines where it works.",
             stacklevel=2,
         )
-        return Compiled(network, False, f"compiling failed: {type(error).__name__}")
-    return Compiled(forward, True, "compiled")
+        return network
+    return forward

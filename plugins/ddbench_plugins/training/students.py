@@ -9,6 +9,7 @@ import torch
 
 from ddbench import DataError, Score
 from ddbench_plugins.training.augment import normalise
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.pixels import as_bytes
 from ddbench_plugins.training.predict import evaluate
@@ -92,19 +93,16 @@ def train_student(
 
     ``augment`` must normalise; ``recipe`` is passed to :func:`ddbench_plugins.training.loop.train`.
     """
-    machine = ctx.machine
-    transform = normalise(mean, std)
-    outcome: dict[int, Any] = {}
-    tested = 0
+    transform, machine = normalise(mean, std), ctx.machine
+    correct = torch.empty(0)
 
     def test(student: nn.Module) -> float:
-        nonlocal tested
-        found = evaluate(
+        nonlocal correct
+        tested = evaluate(
             student, test_images, test_labels, transform=transform, precision=machine.precision, device=machine.device
         )
-        outcome[tested] = found.correct
-        tested += 1
-        return found.accuracy
+        correct = tested.correct
+        return tested.accuracy
 
     with ctx.progress(f"{ctx.network} student", epochs) as advance:
         result = train(
@@ -116,18 +114,13 @@ def train_student(
             augment=augment,
             test=test,
             test_epochs=test_epochs,
-            precision=machine.precision,
-            device=machine.device,
-            checkpoint=ctx.checkpoint,
-            checkpoint_seconds=ctx.checkpoint_seconds,
-            progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.4g}"),
+            loop=Loop.of(ctx, advance),
             **recipe,
         )
-    correct = outcome[max(outcome)].numpy()
     return Score(
-        last=float(correct.mean()),
+        last=float(correct.numpy().mean()),
         best=result.best if len(result.tests) > 1 else None,
-        correct=correct,
+        correct=correct.numpy(),
         curve=[(epoch + 1, accuracy) for epoch, accuracy in result.tests],
         metrics={"final_loss": result.losses[-1]},
     )

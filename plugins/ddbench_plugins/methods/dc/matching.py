@@ -16,6 +16,7 @@ from ddbench_plugins.matching.draws import batch_norms, draw_view
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.dsa import dsa
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.runtime import autocast
 from ddbench_plugins.training.seeding import derive_seed, make_generator
@@ -152,7 +153,6 @@ class GradientMatching:
             optimiser=optimisers.sgd(settings.lr_net, momentum=0.0, weight_decay=0.0),
             seed=derive_seed(settings.seed, _TRAINING, number + 1),
             augment=dsa("dc", settings.strategy) if settings.strategy else None,
-            precision=settings.precision,  # type: ignore[arg-type]
             compile="never",
-            device=self.images.images.device,
+            loop=Loop(str(self.images.images.device), settings.precision),
         )

@@ -18,6 +18,7 @@ from ddbench_plugins.methods.mtt.trajectories import flat
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import compose, normalise
 from ddbench_plugins.training.dsa import dsa
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.normalisation import constants
 from ddbench_plugins.training.seeding import derive_seed
@@ -111,9 +112,8 @@ def _train(
                 optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
                 seed=derive_seed(seed, epoch + 1),
                 augment=augmentation(data, recipe.augment, recipe.normalisation),
-                precision=ctx.machine.precision,  # type: ignore[arg-type]
                 compile="never",
-                device=ctx.machine.device,
+                loop=Loop(ctx.machine.device, ctx.machine.precision),
             )
             _save(step.dir, epoch + 1, flat(network))
             advance(epoch + 1, recipe.epochs, f"loss {result.losses[-1]:.4g}")

@@ -13,6 +13,7 @@ from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.methods.mtt.experts import augmentation
 from ddbench_plugins.training import optimisers, schedules
 from ddbench_plugins.training.augment import normalise
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.normalisation import constants
 from ddbench_plugins.training.predict import evaluate
@@ -105,11 +106,7 @@ def _accuracy(
                 schedule=schedules.dc_step(students.epochs),
                 seed=seed,
                 augment=augmentation(data, students.augment, students.normalisation),
-                precision=machine.precision,  # type: ignore[arg-type]
-                device=machine.device,
-                checkpoint=step,
-                checkpoint_seconds=ctx.checkpoint_seconds,
-                progress=lambda done, total, figures: advance(done, total, f"loss {figures['loss']:.4g}"),
+                loop=Loop.of(ctx, advance, step),
             )
         scaled = normalise(*constants(data, students.normalisation))
         found = evaluate(

@@ -1,6 +1,6 @@
 import pytest
-from ddbench_plugins.training import saving
-from ddbench_plugins.training.saving import Saving
+from ddbench_plugins.training import engine
+from ddbench_plugins.training.engine import Saving
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Slow:
 @pytest.fixture
 def clock(monkeypatch):
     clock = Clock()
-    monkeypatch.setattr(saving, "time", clock)
+    monkeypatch.setattr(engine, "time", clock)
     return clock
 
 

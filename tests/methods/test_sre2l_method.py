@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from ddbench_plugins.training.engine import Loop
 
 import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
@@ -104,8 +105,8 @@ def test_a_killed_recovery_ends_with_the_same_images(kill_after):
     undisturbed = sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1)
     memory = _Memory(kill_after)
     with pytest.raises(KeyboardInterrupt):
-        sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1, checkpoint=memory, checkpoint_seconds=0)
-    found = sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1, checkpoint=memory, checkpoint_seconds=0)
+        sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1, loop=Loop(checkpoint=memory, checkpoint_seconds=0))
+    found = sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1, loop=Loop(checkpoint=memory, checkpoint_seconds=0))
     assert torch.equal(found.images, undisturbed.images)
     assert found.losses == undisturbed.losses
 

@@ -1,14 +1,18 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
-from ddbench_plugins.teachers import bundled
+from ddbench_plugins.teachers import bundled, observers
 from ddbench_plugins.teachers.recipes import GENERIC, RECIPES, TeacherRecipe, recipe_for
 from ddbench_plugins.teachers.training import train_teacher
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.predict import evaluate
 from ddbench_plugins.training.seeding import seeded
 from registered import build_network
+
+from ddbench.errors import TeacherError
+from ddbench.testing.toy import toy_dataset
 
 QUICK = TeacherRecipe(epochs=6, batch_size=16, optimiser="sgd", lr=0.05, weight_decay=5e-4, floor=0.9, crop_padding=1)
 
@@ -37,6 +41,15 @@ def quick_teacher(recipe=QUICK):
 def test_a_teacher_is_trained_and_left_in_evaluation_mode(changes):
     network, accuracy, losses = quick_teacher(TeacherRecipe(**{**QUICK.to_dict(), **changes}))
     assert accuracy >= 0.9 and not network.training and len(losses) == 6
+
+
+def test_a_teacher_below_its_floor_is_refused(ctx, monkeypatch):
+    hopeless = replace(QUICK, epochs=1, lr=1e-9)
+    monkeypatch.setattr(observers, "recipe_for", lambda data, network: hopeless)
+    ctx = replace(ctx, _dataset=toy_dataset())
+    with pytest.raises(TeacherError, match="its recipe asks for at least 90%"):
+        observers.get_teacher(ctx, "convnet-1-bn")
+    assert observers.get_teacher(ctx, "convnet-1-bn", floor=False).accuracy < 0.9
 
 
 def test_recipes_are_found_by_network_family_and_data_set():

@@ -13,7 +13,7 @@ from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.optimisers import adamw, sgd
 from ddbench_plugins.training.predict import evaluate, memory_layout, predict
 from ddbench_plugins.training.schedules import idc_multi_step, one_cycle
-from ddbench_plugins.training.seeding import derive_seed, seeded
+from ddbench_plugins.training.seeding import seeded, stream_seed
 from torch import nn
 
 from ddbench.errors import DivergedError
@@ -305,8 +305,8 @@ def test_prediction_restores_the_mode_and_matches_a_plain_pass():
 
 
 def test_seeds_depend_on_every_part_and_its_place():
-    assert len({derive_seed(1), derive_seed(0, 1), derive_seed(1, 1), derive_seed(1, 2), derive_seed(2, 1)}) == 5
-    assert 0 <= derive_seed(2**40, 7) < 2**63
+    assert len({stream_seed(1), stream_seed(0, 1), stream_seed(1, 1), stream_seed(1, 2), stream_seed(2, 1)}) == 5
+    assert 0 <= stream_seed(2**40, 7) < 2**63
 
 
 def test_half_precision_is_what_the_forward_pass_is_computed_in():

@@ -39,13 +39,13 @@ class Work(Protocol):
     """What is done again and again. All randomness of a step must come from a seed and its number."""
 
     def step(self, number: int) -> Mapping[str, float]:
-        """Do step ``number`` (from 0) and return its figures; a ``loss`` among them must stay finite."""
+        """Do step ``number`` (from 0) and return its figures, all of which must stay finite."""
 
     def state(self) -> dict[str, Any]:
         """Return, between two steps, what a checkpoint needs: tensors and plain data."""
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Resume from what :meth:`state` returned."""
+        """Resume from what :meth:`state` returned, and ``done``, the number of steps."""
 
 
 class Functions(NamedTuple):
@@ -79,7 +79,7 @@ class Loop:
 
     @classmethod
     def of(cls, ctx: Context, progress: Callable[..., None] = silent, checkpoint: Checkpoint | None = None) -> Self:
-        """Return how a run does it; ``checkpoint`` is the step that is being built, else that of the plugin's result."""
+        """Return how a run does it; ``checkpoint`` is the step that is built, else that of the plugin's result."""
         machine = ctx.machine
         kept, seconds = checkpoint or ctx.checkpoint, ctx.checkpoint_seconds
         return cls(machine.device, machine.precision, kept, seconds, progress)
@@ -94,7 +94,16 @@ class Loop:
 
         return autocast(self.precision, self.device)
 
-    def run(self, work: Work, steps: int, *, name: str, hint: str = "Try a lower learning rate", every: int = 1, keep_end: bool = False) -> None:
+    def run(
+        self,
+        work: Work,
+        steps: int,
+        *,
+        name: str,
+        hint: str = "Try a lower learning rate",
+        every: int = 1,
+        keep_end: bool = False,
+    ) -> None:
         """Do ``steps`` steps, counted from the very beginning; a killed and resumed run ends with the same state.
 
         Args:
@@ -117,7 +126,7 @@ class Loop:
         saving = Saving(self.checkpoint, self.checkpoint_seconds)
         for done in range(first + 1, steps + 1):
             figures = work.step(done - 1)
-            if not math.isfinite(figures.get("loss", 0)):
+            if not all(map(math.isfinite, figures.values())):
                 raise DivergedError(
                     f"The loss of {name} is not finite in step {done} of {steps}.",
                     hint=f"{hint}, or --precision fp32.",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import zlib
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,20 +14,42 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-def derive_seed(*parts: int) -> int:
-    """Mix non-negative integers (a seed, an epoch, …) into one independent 63-bit seed. Trailing zeros do not count."""
-    state = np.random.SeedSequence(parts).generate_state(1, np.uint64)[0]
-    return int(state) >> 1
+def stream_seed(*place: int | str) -> int:
+    """Mix non-negative integers and words (a seed, "noise", an epoch) into one independent 63-bit seed.
+
+    Trailing zeros do not count. Not to be confused with :func:`ddbench.derive_seed`, whose seeds are in keys.
+    """
+    words = [zlib.crc32(part.encode()) if isinstance(part, str) else int(part) for part in place]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]) >> 1
 
 
-def make_generator(*parts: int) -> torch.Generator:
-    """CPU generator seeded by :func:`derive_seed`. Small random numbers are drawn on the CPU on every device."""
-    return torch.Generator().manual_seed(derive_seed(*parts))
+def make_generator(*place: int | str) -> torch.Generator:
+    """CPU generator of one place of a run, from :func:`stream_seed`; draws are moved to the device.
+
+    So devices see the same numbers, and resumed work draws the same ones.
+    """
+    return torch.Generator().manual_seed(stream_seed(*place))
 
 
 @contextmanager
-def seeded(*parts: int) -> Iterator[None]:
+def seeded(*place: int | str) -> Iterator[None]:
     """Seed torch's global generators inside the block (weight initialisation, dropout) and restore them after it."""
     with torch.random.fork_rng():
-        torch.manual_seed(derive_seed(*parts))
+        torch.manual_seed(stream_seed(*place))
         yield
+
+
+def batch_indices(count: int, batch: int, step: int, seed: int) -> torch.Tensor:
+    """The indices [batch] of training step ``step``: consecutive slices of one seeded permutation per epoch.
+
+    A batch may span two epochs, so every batch is full and every item is seen once per epoch.
+    """
+    if count < 1:
+        raise ValueError("there is nothing to draw batches from")
+    positions = range(step * batch, (step + 1) * batch)
+    return torch.stack([_order(count, seed, position // count)[position % count] for position in positions])
+
+
+@lru_cache(maxsize=2)
+def _order(count: int, seed: int, epoch: int) -> torch.Tensor:
+    return torch.randperm(count, generator=make_generator(seed, "order", epoch))

@@ -19,7 +19,7 @@ from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.runtime import autocast
-from ddbench_plugins.training.seeding import derive_seed, make_generator
+from ddbench_plugins.training.seeding import make_generator, stream_seed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +151,7 @@ class GradientMatching:
             epochs=settings.inner,
             batch_size=settings.batch_train,
             optimiser=optimisers.sgd(settings.lr_net, momentum=0.0, weight_decay=0.0),
-            seed=derive_seed(settings.seed, _TRAINING, number + 1),
+            seed=stream_seed(settings.seed, _TRAINING, number + 1),
             augment=dsa("dc", settings.strategy) if settings.strategy else None,
             compile="never",
             loop=Loop(str(self.images.images.device), settings.precision),

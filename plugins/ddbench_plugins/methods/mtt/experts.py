@@ -21,7 +21,7 @@ from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.normalisation import constants
-from ddbench_plugins.training.seeding import derive_seed
+from ddbench_plugins.training.seeding import stream_seed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -110,7 +110,7 @@ def _train(
                 epochs=1,
                 batch_size=recipe.batch_size,
                 optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
-                seed=derive_seed(seed, epoch + 1),
+                seed=stream_seed(seed, epoch + 1),
                 augment=augmentation(data, recipe.augment, recipe.normalisation),
                 compile="never",
                 loop=Loop(ctx.machine.device, ctx.machine.precision),

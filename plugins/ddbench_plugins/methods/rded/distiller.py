@@ -65,9 +65,9 @@ class RDED(ddbench.Distiller):
 
         from ddbench_plugins.methods.rded import patches
         from ddbench_plugins.teachers.observers import get_teacher
+        from ddbench_plugins.training.engine import Functions, Loop
         from ddbench_plugins.training.formation import stitch
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
-        from ddbench_plugins.training.saving import Saving
         from ddbench_plugins.training.seeding import make_generator
 
         options: RdedOptions = ctx.options
@@ -75,29 +75,37 @@ class RDED(ddbench.Distiller):
         needed = ipc * options.factor**2
         self._check(data, options, needed)
         teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
-        images, losses = self._finished(ctx)
-        saving = Saving(ctx.checkpoint, ctx.checkpoint_seconds)
+        images: list[NDArray[np.uint8]] = []
+        losses: list[list[float]] = []
+
+        def crop(label: int) -> dict[str, float]:
+            members = data.train.of_class(label)
+            chosen = members[ctx.rng("rded pool", label).permutation(len(members))[: options.pool]]
+            pixels = data.train.images.batch(chosen.tolist(), data.image_size)
+            best = patches.best_crops(
+                torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
+                self._losses(ctx, teacher, label),
+                crops=options.crops,
+                side=data.image_size // options.factor,
+                fill=teacher.mean,
+                size=data.image_size,
+                generator=make_generator(ctx.seed("rded crops", label)),
+            )
+            whole = stitch(best.crops[:needed], options.factor, data.image_size)
+            images.append(to_bytes(whole, truncate=options.jpeg))
+            losses.append(best.losses[:needed].tolist())
+            return {}
+
+        def state() -> dict[str, Any]:
+            return {"images": torch.from_numpy(np.concatenate(images)), "losses": losses}
+
+        def restore(state: dict[str, Any]) -> None:
+            images.append(state["images"].numpy())
+            losses.extend(state["losses"])
+
         with ctx.progress("cropping", data.num_classes) as advance:
-            for label in range(len(losses), data.num_classes):
-                members = data.train.of_class(label)
-                chosen = members[ctx.rng("rded pool", label).permutation(len(members))[: options.pool]]
-                pixels = data.train.images.batch(chosen.tolist(), data.image_size)
-                found = patches.best_crops(
-                    torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))),
-                    self._losses(ctx, teacher, label),
-                    crops=options.crops,
-                    side=data.image_size // options.factor,
-                    fill=teacher.mean,
-                    size=data.image_size,
-                    generator=make_generator(ctx.seed("rded crops", label)),
-                )
-                images.append(
-                    to_bytes(stitch(found.crops[:needed], options.factor, data.image_size), truncate=options.jpeg)
-                )
-                losses.append(found.losses[:needed].tolist())
-                if saving.due():
-                    saving.save({"images": torch.from_numpy(np.concatenate(images)), "losses": losses})
-                advance(label + 1)
+            loop = Loop.of(ctx, advance)
+            loop.run(Functions(crop, state, restore), data.num_classes, name="the crops")
         pixels = np.concatenate(images)
         return ddbench.DistilledSet(
             images=through_jpeg(pixels) if options.jpeg else pixels,
@@ -105,17 +113,11 @@ class RDED(ddbench.Distiller):
             extra={
                 "teacher": teacher.describe(),
                 "cross_entropy": {
-                    "first": _mean(each[0] for each in losses),
-                    "last": _mean(each[-1] for each in losses),
+                    "first": _mean(of_class[0] for of_class in losses),
+                    "last": _mean(of_class[-1] for of_class in losses),
                 },
             },
         )
-
-    @staticmethod
-    def _finished(ctx: ddbench.Context) -> tuple[list[NDArray[np.uint8]], list[list[float]]]:
-        """Return the images and the cross-entropies of the classes that an interrupted run finished."""
-        state = ctx.checkpoint.load() if ctx.checkpoint else None
-        return ([state["images"].numpy()], state["losses"]) if state else ([], [])
 
     @staticmethod
     def _losses(ctx: ddbench.Context, teacher: Observer, label: int) -> Callable[[Tensor], Tensor]:

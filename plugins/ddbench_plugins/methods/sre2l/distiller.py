@@ -79,6 +79,7 @@ class SRe2L(ddbench.Distiller):
 
         from ddbench_plugins.methods.sre2l import recover
         from ddbench_plugins.teachers.observers import get_teacher
+        from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
 
         options: Sre2lOptions = ctx.options
@@ -94,23 +95,19 @@ class SRe2L(ddbench.Distiller):
         size = data.num_classes if options.together == "classes" else len(labels)
         chunks = [chunk for part in labels.split(size) for chunk in part.split(options.chunk)]
         with ctx.progress("recovering", len(chunks) * options.iterations) as advance:
-            found = recover.recover(
+            recovered = recover.recover(
                 teacher.module(),
                 chunks,
                 self._settings(ctx, teacher.mean, teacher.std),
                 seed=ctx.seed("sre2l"),
-                precision=ctx.machine.precision,
-                device=ctx.machine.device,
-                checkpoint=ctx.checkpoint,
-                checkpoint_seconds=ctx.checkpoint_seconds,
-                progress=lambda done, total, text: advance(done, total, text),
+                loop=Loop.of(ctx, advance),
             )
         order = labels.argsort(stable=True)
-        images = to_bytes(found.images[order], truncate=options.jpeg)
+        images = to_bytes(recovered.images[order], truncate=options.jpeg)
         return ddbench.DistilledSet(
             images=through_jpeg(images) if options.jpeg else images,
             labels=labels[order].numpy().astype(np.int64),
-            extra={"teacher": teacher.describe(), "losses": found.losses},
+            extra={"teacher": teacher.describe(), "losses": recovered.losses},
         )
 
     @staticmethod

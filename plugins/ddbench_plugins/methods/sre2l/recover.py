@@ -13,19 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ddbench import DivergedError
 from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
-from ddbench_plugins.training.memory import keep_freed_memory
-from ddbench_plugins.training.runtime import autocast
-from ddbench_plugins.training.saving import Saving
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from torch import Generator, Tensor
-
-    from ddbench_plugins.training.saving import Checkpoint
 
 BETAS = (0.5, 0.9)
 
@@ -90,16 +85,7 @@ def batch_norms(network: nn.Module) -> list[nn.Module]:
 
 
 def recover(
-    network: nn.Module,
-    chunks: Sequence[Tensor],
-    settings: Recovery,
-    *,
-    seed: int,
-    precision: str = "fp32",
-    device: str = "cpu",
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
-    progress: Callable[[int, int, str], None] = lambda done, total, text: None,
+    network: nn.Module, chunks: Sequence[Tensor], settings: Recovery, *, seed: int, loop: Loop | None = None
 ) -> Recovered:
     """Recover one image for each label, chunk by chunk; a resumed run ends with the same images.
 
@@ -108,45 +94,66 @@ def recover(
         chunks: labels [n] of the images that are recovered together.
         settings: the loss and its optimisation.
         seed: of the noise the images start from, and of jitter and crops.
-        precision, device: of the forward passes.
-        checkpoint, checkpoint_seconds: where and how often the state is kept.
-        progress: gets iterations done, iterations in all, the loss in words.
+        loop: how it is run.
 
     Raises:
         DivergedError: the loss is not finite.
     """
-    keep_freed_memory()
-    state = (checkpoint.load() if checkpoint else None) or {"chunk": 0}
-    done = Recovered(torch.empty(0, settings.channels, settings.size, settings.size))
-    if state["chunk"] or "images" in state:
-        done = Recovered(state["done"], state["losses"])
-    total, saving = len(chunks) * settings.iterations, Saving(checkpoint, checkpoint_seconds)
+    loop = loop or Loop()
     statistics = Statistics(network, settings.first_bn)
+    work = _Recovering(network, chunks, settings, seed, statistics, loop)
     try:
-        for number in range(state["chunk"], len(chunks)):
-            chunk = _Chunk(chunks[number].to(device), settings, seed, number)
-            if number == state["chunk"] and "images" in state:
-                chunk.restore(state)
-            terms: dict[str, float] = {}
-            while chunk.iteration < settings.iterations:
-                parts = chunk.step(network, statistics, precision)
-                if chunk.iteration % 10 == 0 or chunk.iteration == settings.iterations:
-                    terms = {name: round(float(part.detach()), 5) for name, part in parts.items()}
-                    if not all(map(math.isfinite, terms.values())):
-                        raise DivergedError(
-                            f"The recovery loss is not finite: {terms}.",
-                            hint="Lower the learning rate (-o method.lr=…), or try --precision fp32.",
-                        )
-                    text = ", ".join(f"{name} {value:.4g}" for name, value in terms.items())
-                    progress(number * settings.iterations + chunk.iteration, total, text)
-                if chunk.iteration < settings.iterations and saving.due():
-                    saving.save(chunk.state() | {"chunk": number, "done": done.images, "losses": done.losses})
-            done = Recovered(torch.cat([done.images, chunk.images()]), [*done.losses, terms])
-            if number + 1 < len(chunks):
-                saving.save({"chunk": number + 1, "done": done.images, "losses": done.losses})
+        hint = "Lower the learning rate (-o method.lr=…)"
+        loop.run(work, len(chunks) * settings.iterations, name="the recovery", hint=hint)
     finally:
         statistics.remove()
-    return done
+    return work.recovered
+
+
+class _Recovering:
+    """The work of all chunks, one after the other."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        chunks: Sequence[Tensor],
+        settings: Recovery,
+        seed: int,
+        statistics: Statistics,
+        loop: Loop,
+    ) -> None:
+        self.network, self.chunks, self.settings, self.seed = network, chunks, settings, seed
+        self.statistics, self.loop = statistics, loop
+        self.recovered = Recovered(torch.empty(0, settings.channels, settings.size, settings.size))
+        self.chunk: _Chunk | None = None
+
+    def step(self, number: int) -> dict[str, float]:
+        """Make one iteration; its terms are read only now and then, for that waits for the device."""
+        chunk = self.chunk = self.chunk or self._begun(number)
+        parts = chunk.step(self.network, self.statistics, self.loop)
+        last = chunk.iteration == self.settings.iterations
+        if not last and chunk.iteration % 10:
+            return {}
+        terms = {name: round(float(part.detach()), 5) for name, part in parts.items()}
+        if last:
+            images = torch.cat([self.recovered.images, chunk.images()])
+            self.recovered, self.chunk = Recovered(images, [*self.recovered.losses, terms]), None
+        return terms
+
+    def _begun(self, number: int) -> _Chunk:
+        place = number // self.settings.iterations
+        return _Chunk(self.chunks[place].to(self.loop.device), self.settings, self.seed, place)
+
+    def state(self) -> dict[str, Any]:
+        """Return the finished images, and the state of the chunk that is not."""
+        return {**vars(self.recovered), "chunk": self.chunk and self.chunk.state()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
+        self.recovered = Recovered(state["images"], state["losses"])
+        if state["chunk"]:
+            self.chunk = self._begun(state["done"])
+            self.chunk.restore(state["chunk"])
 
 
 class _Chunk:
@@ -161,12 +168,12 @@ class _Chunk:
         scale, black = normalise(settings.mean, settings.std), torch.zeros(1, settings.channels, 1, 1)
         self.low, self.high = (scale(black + shade, torch.Generator()).to(labels.device) for shade in (0, 1))
 
-    def step(self, network: nn.Module, statistics: Statistics, precision: str) -> dict[str, Tensor]:
+    def step(self, network: nn.Module, statistics: Statistics, loop: Loop) -> dict[str, Tensor]:
         """Make one step of Adam and return the terms of the loss."""
         done = math.pi * self.iteration / self.settings.iterations
         self.optimiser.param_groups[0]["lr"] = self.settings.lr * 0.5 * (1 + math.cos(done))
         generator = make_generator(*self.seed, self.iteration + 1)
-        loss, parts = _loss(network, statistics, self.x, self.labels, self.settings, generator, precision)
+        loss, parts = _loss(network, statistics, self.x, self.labels, self.settings, generator, loop)
         self.optimiser.zero_grad()
         loss.backward()
         self.optimiser.step()
@@ -176,12 +183,12 @@ class _Chunk:
         return parts
 
     def state(self) -> dict[str, object]:
-        """Return what a checkpoint needs to go on here."""
+        """Return what a checkpoint needs."""
         images = self.x.detach().cpu()
         return {"images": images, "iteration": self.iteration, "optimiser": self.optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         with torch.no_grad():
             self.x.copy_(state["images"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -201,10 +208,10 @@ def _loss(
     labels: Tensor,
     settings: Recovery,
     generator: Generator,
-    precision: str,
+    loop: Loop,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     view = _view(x, settings, generator)
-    with autocast(precision, x.device):  # type: ignore[arg-type]
+    with loop.autocast():
         logits = network(view.contiguous(memory_format=torch.channels_last)).float()
     parts = {"ce": F.cross_entropy(logits, labels), "bn": statistics.loss()}
     loss = parts["ce"] + settings.bn_weight * parts["bn"]

@@ -17,6 +17,7 @@ from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.diffusion.pipeline import load_pipeline, save_pipeline
 from ddbench_plugins.diffusion.small.model import PRESETS
 from ddbench_plugins.diffusion.small.training import train_small_pipeline
+from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.memory import keep_freed_memory
 
 ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "small" / "assets" / "digits"
@@ -35,7 +36,9 @@ def main(folder: Path) -> None:
 
     with tempfile.TemporaryDirectory() as scratch:
         preset = PRESETS["digits"]
-        report = train_small_pipeline(shown, labels, NAMES, captions, preset, Path(scratch), seed=0, progress=progress)
+        report = train_small_pipeline(
+            shown, labels, NAMES, captions, preset, Path(scratch), seed=0, loop=Loop(progress=progress)
+        )
         pipeline = load_pipeline(scratch, offline=True)
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
             part.to(torch.float16)

@@ -13,7 +13,8 @@ from ddbench_plugins.diffusion.dit import backbone as base
 from ddbench_plugins.diffusion.dit import images, noise, pipeline, sample, small, train
 from ddbench_plugins.diffusion.dit.posteriors import Posteriors, encode
 from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
-from ddbench_plugins.diffusion.seeding import torch_stream
+from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.seeding import make_generator
 
 import ddbench
 from ddbench.errors import DivergedError
@@ -214,7 +215,7 @@ def _posteriors(count: int = 9) -> Posteriors:
 def _weights(checkpoint: Any = None, seconds: float = 60, **changes: Any) -> list[torch.Tensor]:
     preset, labels = replace(TINY, **changes), np.arange(9) % 3
     transformer, report = train.train_transformer(
-        _posteriors(), labels, 3, preset, seed=0, checkpoint=checkpoint, checkpoint_seconds=seconds
+        _posteriors(), labels, 3, preset, seed=0, loop=Loop(checkpoint=checkpoint, checkpoint_seconds=seconds)
     )
     assert report["parameters"] == sum(value.numel() for value in transformer.parameters())
     return [value.detach().clone() for value in transformer.parameters()]
@@ -239,7 +240,7 @@ def test_training_learns() -> None:
 
 def test_labels_are_dropped_at_the_rate_of_dit() -> None:
     labels = torch.zeros(20_000, dtype=torch.long)
-    drawn = train.draw(torch.zeros(20_000, 1, 1, 1), labels, 7, LINEAR, torch_stream(0))
+    drawn = train.draw(torch.zeros(20_000, 1, 1, 1), labels, 7, LINEAR, make_generator(0))
     assert set(drawn.labels.tolist()) == {0, 7}
     assert float((drawn.labels == 7).float().mean()) == pytest.approx(0.1, abs=0.01)
 
@@ -252,7 +253,7 @@ def test_posteriors_are_those_of_the_autoencoder(digits: Dataset, folder: Path) 
     with torch.no_grad():
         expected = vae.encode(pixels.flip(3)).latent_dist
     torch.testing.assert_close(found.mean[1, 1], expected.mean[0], rtol=1e-4, atol=1e-5)
-    drawn = found.draw(torch.tensor([1, 1, 1, 1]), torch_stream(0)) / vae.config.scaling_factor
+    drawn = found.draw(torch.tensor([1, 1, 1, 1]), make_generator(0)) / vae.config.scaling_factor
     nearest = torch.stack([(drawn - found.mean[view, 1]).flatten(1).norm(dim=1) for view in range(2)]).argmin(0)
     assert set(nearest.tolist()) == {0, 1}
 
@@ -288,10 +289,10 @@ def test_guidance_acts_on_the_first_channels(folder: Path, channels: int) -> Non
 
 def test_an_image_depends_on_its_own_stream_only(folder: Path) -> None:
     found = pipeline.load_dit(folder)
-    streams = [torch_stream(0, label) for label in range(3)]
+    streams = [make_generator(0, label) for label in range(3)]
     heard: list[int] = []
     together = sample.sample_latents(found, [0, 1, 2], streams, steps=4, batch_size=2, progress=heard.append)
-    alone = sample.sample_latents(found, [2], [torch_stream(0, 2)], steps=4)
+    alone = sample.sample_latents(found, [2], [make_generator(0, 2)], steps=4)
     np.testing.assert_allclose(together[2], alone[0], rtol=1e-4, atol=1e-4)
     assert heard == [0, 1, 1, 2, 2, 2, 2, 3]
 
@@ -302,7 +303,7 @@ def test_a_transformer_or_autoencoder_that_gives_nan_ends_with_its_own_error(dig
         next(found.transformer.parameters()).fill_(torch.nan)
         next(found.vae.encoder.parameters()).fill_(torch.nan)
     with pytest.raises(DivergedError, match="sampled latents"):
-        sample.sample_latents(found, [0], [torch_stream(0, 0)], steps=2)
+        sample.sample_latents(found, [0], [make_generator(0, 0)], steps=2)
     with pytest.raises(DivergedError, match="posteriors of the autoencoder"):
         encode(found.vae, digits.train.images, 16, flip=False, rows=[0])
 

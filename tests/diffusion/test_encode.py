@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ddbench_plugins.diffusion.latents import decode_latents, encode_images
-from ddbench_plugins.diffusion.seeding import torch_stream
+from ddbench_plugins.training.seeding import make_generator
 
 
 def test_shape_scale_and_independence_of_batch_size(pipeline: Any, images: np.ndarray) -> None:
@@ -27,7 +27,7 @@ def test_each_latent_is_drawn_from_its_own_posterior(pipeline: Any, images: np.n
     with torch.no_grad():
         posterior = pipeline.vae.encode(pixels).latent_dist
     for row in range(6):
-        noise = torch.randn(4, 8, 8, generator=torch_stream(3, "latent", row))
+        noise = torch.randn(4, 8, 8, generator=make_generator(3, "latent", row))
         expected = 0.18215 * (posterior.mean[row] + posterior.std[row] * noise)
         np.testing.assert_allclose(found[row], expected.numpy(), rtol=0, atol=1e-5)
 

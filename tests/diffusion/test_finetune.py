@@ -9,7 +9,8 @@ import torch
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline
 from ddbench_plugins.diffusion.posteriors import Posteriors
-from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
+from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 from ddbench import Team, UsageError
 
@@ -47,7 +48,7 @@ def test_the_loss_is_that_of_the_images_with_their_own_captions(
     """Denoising of one whole batch, written out: latents sampled from the posterior, noised, each with its caption."""
     small, seed = images[:, 2:18, 2:18], 5
     rows = batch_indices(6, 6, 0, stream_seed(seed, "finetune")).tolist()
-    draws = torch_stream(seed, "finetune noise", 0)
+    draws = make_generator(seed, "finetune noise", 0)
     mirrored = torch.rand(6, generator=draws) < 0.5
     sampled, noise = (torch.randn(6, 4, 8, 8, generator=draws) for _ in range(2))
     times = torch.randint(1000, (6,), generator=draws)
@@ -69,7 +70,7 @@ def test_the_loss_is_that_of_the_images_with_their_own_captions(
     settings = FinetuneSettings(resolution=16, epochs=1, batch_size=6, cache_latents=cached)
     told: list[tuple[Any, ...]] = []
     report = finetune(
-        pipeline, small, CAPTIONS, tmp_path, settings, seed=seed, progress=lambda *figures: told.append(figures)
+        pipeline, small, CAPTIONS, tmp_path, settings, seed=seed, loop=Loop(progress=lambda *news: told.append(news))
     )
     assert report["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert told[-1] == (1, 1, f"fine-tuning loss {report['loss']:.4g}")
@@ -114,7 +115,7 @@ def test_resume_is_bit_identical(
     )
     finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "whole", settings, seed=0)
     stopped = checkpoint_type(stop_after=2)
-    options: dict[str, Any] = {"seed": 0, "checkpoint": stopped, "checkpoint_seconds": 0}
+    options: dict[str, Any] = {"seed": 0, "loop": Loop(checkpoint=stopped, checkpoint_seconds=0)}
     with pytest.raises(KeyboardInterrupt):
         finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "resumed", settings, **options)
     finetune(load_pipeline(tiny_folder), images, CAPTIONS, tmp_path / "resumed", settings, **options)
@@ -150,7 +151,7 @@ def test_kept_posteriors_are_those_computed_anew_in_the_same_layout(
 
 def test_checkpointing_and_mixed_precision_run(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
     settings = FinetuneSettings(resolution=16, epochs=1, batch_size=3, gradient_checkpointing=True)
-    report = finetune(pipeline, images, CAPTIONS, tmp_path, settings, seed=0, precision="bf16")
+    report = finetune(pipeline, images, CAPTIONS, tmp_path, settings, seed=0, loop=Loop(precision="bf16"))
     assert np.isfinite(report["loss"])
 
 

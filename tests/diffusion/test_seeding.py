@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
+from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 5), (10, 4), (3, 8)])
@@ -23,5 +23,5 @@ def test_batches_depend_on_seed_and_step_only() -> None:
 def test_streams_of_different_places_differ() -> None:
     seeds = {stream_seed(0, "a", 1), stream_seed(0, "a", 2), stream_seed(0, "b", 1), stream_seed(1, "a", 1)}
     assert len(seeds) == 4
-    first, second = torch.rand(4, generator=torch_stream(0, "x")), torch.rand(4, generator=torch_stream(0, "x"))
+    first, second = torch.rand(4, generator=make_generator(0, "x")), torch.rand(4, generator=make_generator(0, "x"))
     assert torch.equal(first, second)

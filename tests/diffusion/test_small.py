@@ -11,6 +11,7 @@ from ddbench_plugins.diffusion.small.model import PRESETS, build_text_encoder, b
 from ddbench_plugins.diffusion.small.tokenizer import write_tokenizer
 from ddbench_plugins.diffusion.small.training import centre_latents, encode_posteriors, train_small_pipeline
 from ddbench_plugins.diffusion.tensors import to_model
+from ddbench_plugins.training.engine import Loop
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -98,8 +99,8 @@ def test_resume_is_bit_identical(
     train(images, tmp_path / "whole")
     stopped = checkpoint_type(stop_after=saves)
     with pytest.raises(KeyboardInterrupt):
-        train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_seconds=0)
-    train(images, tmp_path / "resumed", checkpoint=stopped, checkpoint_seconds=0)
+        train(images, tmp_path / "resumed", loop=Loop(checkpoint=stopped, checkpoint_seconds=0))
+    train(images, tmp_path / "resumed", loop=Loop(checkpoint=stopped, checkpoint_seconds=0))
     whole, resumed = load_pipeline(tmp_path / "whole"), load_pipeline(tmp_path / "resumed")
     assert digest(whole) == digest(resumed)
     assert whole.vae.config.scaling_factor == resumed.vae.config.scaling_factor

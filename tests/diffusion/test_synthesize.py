@@ -7,13 +7,13 @@ import pytest
 import torch
 from ddbench_plugins.diffusion.latents import decode_latents, encode_images
 from ddbench_plugins.diffusion.posteriors import Posteriors
-from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.diffusion.synthesis import image_to_image
+from ddbench_plugins.training.seeding import make_generator
 
 from ddbench.errors import DivergedError
 
 if TYPE_CHECKING:
-    from conftest import MemoryCheckpoint
+    pass
 
 PROTOTYPES = np.random.default_rng(1).standard_normal((3, 4, 8, 8)).astype(np.float32)
 PROMPTS = ["a zero", "a one", "a much longer prompt about the shape, the posture and the colour of it " * 2]
@@ -60,7 +60,7 @@ def test_each_image_is_of_its_own_prototype_prompt_and_noise(pipeline: Any) -> N
         stock = pipeline(
             prompt=prompt,
             image=torch.from_numpy(prototype[None]),
-            generator=torch_stream(9, "synthesis", row),
+            generator=make_generator(9, "synthesis", row),
             num_inference_steps=8,
             guidance_scale=4.0,
             output_type="np",
@@ -72,21 +72,6 @@ def test_each_image_is_of_its_own_prototype_prompt_and_noise(pipeline: Any) -> N
 def test_guidance_and_prompt_matter(pipeline: Any) -> None:
     one = image_to_image(pipeline, PROTOTYPES[:1], ["a zero"], steps=6, guidance=5.0, seed=0)
     assert (one != image_to_image(pipeline, PROTOTYPES[:1], ["three trees"], steps=6, guidance=5.0, seed=0)).any()
-
-
-def test_resume_gives_the_same_images(pipeline: Any, checkpoint_type: type[MemoryCheckpoint]) -> None:
-    options: dict[str, Any] = {"steps": 5, "seed": 0, "batch_size": 1}
-    whole = image_to_image(pipeline, PROTOTYPES, PROMPTS, **options)
-    stopped = checkpoint_type(stop_after=2)
-    with pytest.raises(KeyboardInterrupt):
-        image_to_image(pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, **options)
-    stopped.stop_after = None
-    done: list[int] = []
-    resumed = image_to_image(
-        pipeline, PROTOTYPES, PROMPTS, checkpoint=stopped, progress=lambda n, total, info="": done.append(n), **options
-    )
-    np.testing.assert_array_equal(whole, resumed)
-    assert done == [3]
 
 
 def test_mismatched_inputs_are_refused(pipeline: Any) -> None:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images  # noqa: E402
-from ddbench_plugins.matching.optimise import run  # noqa: E402
+from ddbench_plugins.matching.optimise import optimise, run  # noqa: E402
+from ddbench_plugins.training.engine import Loop  # noqa: E402
 
 from ddbench.errors import DivergedError  # noqa: E402
+from ddbench.runtime.machine import Machine  # noqa: E402
 
 
 def _generator(seed=0):
@@ -108,24 +112,40 @@ def test_sgd_has_half_its_momentum():
 @pytest.mark.parametrize("kill_after", [1, 4])
 def test_a_killed_loop_ends_with_the_same_images(kill_after):
     undisturbed, told = _Descent(), []
-    loss = run(undisturbed, 6, progress=lambda done, total, text: told.append((done, total, text)))
+    loss = run(undisturbed, 6, Loop(progress=lambda *news: told.append(news)))
     assert [each[:2] for each in told] == [(done, 6) for done in range(1, 7)]
     assert told[-1][2] == f"loss {loss:.4g}"
     memory = _Memory(kill_after)
     with pytest.raises(KeyboardInterrupt):
-        run(_Descent(), 6, checkpoint=memory, checkpoint_seconds=0)
+        run(_Descent(), 6, Loop(checkpoint=memory, checkpoint_seconds=0))
     resumed = _Descent()
-    assert run(resumed, 6, checkpoint=memory, checkpoint_seconds=0) == loss
+    assert run(resumed, 6, Loop(checkpoint=memory, checkpoint_seconds=0)) == loss
     assert torch.equal(resumed.images.images, undisturbed.images.images)
 
 
-def test_snapshots_are_taken_when_they_are_due():
+def test_what_comes_after_a_step_sees_its_images():
     work, seen = _Descent(), {}
-    run(work, 5, snapshots=(2, 5), snapshot=lambda done: seen.update({done: work.images.distilled().images}))
-    assert list(seen) == [2, 5]
+    run(work, 5, after=lambda done: seen.update({done: work.images.distilled().images}))
+    assert list(seen) == [1, 2, 3, 4, 5]
     shorter = _Descent()
     run(shorter, 2)
     assert (seen[2] == shorter.images.distilled().images).all()
+
+
+def test_snapshots_are_of_whole_iterations_before_the_last():
+    kept, options = [], SimpleNamespace(snapshots=(1, 3))
+    ctx = SimpleNamespace(
+        options=options,
+        progress=lambda description, total: nullcontext(lambda *news: None),
+        keep=lambda name, images, **told: kept.append((name, told)),
+        machine=Machine(),
+        checkpoint=None,
+        checkpoint_seconds=60,
+    )
+    work = _Descent()
+    optimise(ctx, "matching", work, work.images, iterations=3, steps=2, also=[2], without={"keep": "last"})
+    told = {"snapshots": (), "keep": "last"}
+    assert kept == [("000001", {"iterations": 1, **told}), ("000002", {"iterations": 2, **told})]
 
 
 def test_a_loss_that_is_not_finite_stops_the_run():

@@ -19,6 +19,7 @@ from ddbench_plugins.matching.optimise import run  # noqa: E402
 from ddbench_plugins.methods.dc.matching import _MATCHING, GradientMatching, Matching  # noqa: E402
 from ddbench_plugins.networks import convnet  # noqa: E402
 from ddbench_plugins.training.dsa import STRATEGY  # noqa: E402
+from ddbench_plugins.training.engine import Loop  # noqa: E402
 from ddbench_plugins.training.seeding import make_generator  # noqa: E402
 from torch.nn.functional import cross_entropy  # noqa: E402
 
@@ -146,9 +147,9 @@ def test_a_killed_run_ends_with_the_same_images(real, kill_after):
     undisturbed = _work(real)
     run(undisturbed, 6)
     with pytest.raises(KeyboardInterrupt):
-        run(_work(real), 6, checkpoint=Memory(), checkpoint_seconds=0)
+        run(_work(real), 6, Loop(checkpoint=Memory(), checkpoint_seconds=0))
     resumed = _work(real)
-    run(resumed, 6, checkpoint=Memory(), checkpoint_seconds=0)
+    run(resumed, 6, Loop(checkpoint=Memory(), checkpoint_seconds=0))
     assert torch.equal(resumed.images.images, undisturbed.images.images)
 
 

@@ -19,6 +19,7 @@ from ddbench_plugins.diffusion.dit.small import build_scheduler  # noqa: E402
 from ddbench_plugins.methods.minimax import scales  # noqa: E402
 from ddbench_plugins.methods.minimax.finetune import FinetuneSettings, finetune  # noqa: E402
 from ddbench_plugins.methods.minimax.terms import Memories, cosines, remember, terms  # noqa: E402
+from ddbench_plugins.training.engine import Loop  # noqa: E402
 
 SETTINGS = FinetuneSettings(
     steps=8,
@@ -95,7 +96,7 @@ def test_memories_drop_the_oldest_of_their_class():
     assert memories.made[0][:, 1].tolist() == [2, 3]
     assert (len(memories.real[1]), len(memories.made[1])) == (1, 1)
     again = Memories(2)
-    again.restore(memories.state(), "cpu")
+    again.load_state_dict(memories.state_dict())
     assert all(torch.equal(again.made[label], memories.made[label]) for label in (0, 1))
 
 
@@ -167,8 +168,7 @@ def _finetuned(folder, checkpoint=None, seconds=60, **changes):
         classes,
         replace(SETTINGS, **changes),
         seed=0,
-        checkpoint=checkpoint,
-        checkpoint_seconds=seconds,
+        loop=Loop(checkpoint=checkpoint, checkpoint_seconds=seconds),
     )
     return transformer.state_dict(), report
 

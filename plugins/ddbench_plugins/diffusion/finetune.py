@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import math
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
 from ddbench import Team, UsageError
-from ddbench_plugins.diffusion.loop import Ema, Optimisation, ReadOnly, no_progress, optimise
+from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import KeptPosteriors, Posteriors
 from ddbench_plugins.diffusion.replicas import Replica
-from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
+from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     import numpy as np
 
     from ddbench_plugins.diffusion.reading import Reading
-    from ddbench_plugins.training.saving import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -61,24 +61,21 @@ def finetune(
     settings: FinetuneSettings,
     *,
     seed: int,
-    device: str = "cpu",
-    precision: str = "fp32",
-    progress: Callable[..., None] = no_progress,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
+    loop: Loop | None = None,
     team: Team | None = None,
 ) -> dict[str, Any]:
     """Fine-tune ``pipeline``'s U-Net (in place) and save the pipeline with EMA weights to ``out_dir``.
 
     ``images``: N uint8 arrays [H, W, 1 or 3] of any size, resized at the shorter side and centre-cropped; ``captions``:
     one text each, cut off at the tokenizer's length (77 tokens for Stable Diffusion). Both are read by batches.
-    ``pipeline`` must be loaded in fp32; ``precision`` 'bf16' or 'fp16' is mixed precision. Returns the settings, steps
+    ``pipeline`` must be loaded in fp32; a ``loop`` in 'bf16' or 'fp16' is mixed precision. Returns the settings, steps
     and the final mean ``loss``.
 
     The processes of a ``team`` call this at once, divide every batch, and get the weights that one process would, up to
     rounding: all draw the batch's random numbers and use their part. The one that leads has the EMA weights and writes.
     """
-    team = team or Team()
+    team, loop = team or Team(), loop or Loop()
+    device = loop.device
     if len(images) != len(captions):
         raise ValueError(f"{len(images)} images but {len(captions)} captions")
     if pipeline.unet.dtype != torch.float32:
@@ -96,7 +93,7 @@ def finetune(
     posteriors: Posteriors | KeptPosteriors = Posteriors(pipeline.vae, images, settings.resolution)
     kept = out_dir / "posteriors"
     if settings.cache_latents:
-        posteriors = posteriors.keep(kept, settings.flip, team, progress)
+        posteriors = posteriors.keep(kept, settings.flip, team, loop.progress)
     factor = float(pipeline.vae.config.scaling_factor)
     scheduler = pipeline.scheduler
     if scheduler.config.prediction_type != "epsilon":
@@ -108,7 +105,7 @@ def finetune(
         rows = batch_indices(len(captions), settings.batch_size, turn, stream_seed(seed, "finetune")).tolist()
         own = team.share(range(len(rows)))
         mine = slice(own.start, own.stop)
-        stream = torch_stream(seed, "finetune noise", turn)
+        stream = make_generator(seed, "finetune noise", turn)
         flips = torch.rand(len(rows), generator=stream) < 0.5 if settings.flip else torch.zeros(len(rows)).bool()
         mean, std = posteriors.of(rows[mine], flips[mine])
         shape = (len(rows), *mean.shape[1:])
@@ -136,14 +133,10 @@ def finetune(
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
             accumulate=settings.accumulate,
-            precision=precision,
         ),
-        device=device,
+        replace(loop, saves=team.leads),
+        name="fine-tuning",
         ema=ema,
-        checkpoint=checkpoint if team.leads or checkpoint is None else ReadOnly(checkpoint),
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-        label="fine-tuning",
         replica=replica,
     )
     unet.eval().requires_grad_(False)
@@ -154,7 +147,7 @@ def finetune(
         if settings.cache_latents:
             shutil.rmtree(kept)
         save_pipeline(pipeline, out_dir)
-    return {**asdict(settings), "steps": steps, "loss": loss, "precision": precision, "seed": seed}
+    return {**asdict(settings), "steps": steps, "loss": loss, "precision": loop.precision, "seed": seed}
 
 
 def _tokens(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:

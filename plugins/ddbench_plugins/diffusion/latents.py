@@ -11,11 +11,11 @@ from ddbench import derive_seed
 from ddbench_plugins.diffusion.ahead import latents_effort
 from ddbench_plugins.diffusion.arrays import write_rows
 from ddbench_plugins.diffusion.clustering import WIDE
-from ddbench_plugins.diffusion.loop import no_progress
 from ddbench_plugins.diffusion.reading import Reading
-from ddbench_plugins.diffusion.seeding import torch_stream
 from ddbench_plugins.diffusion.tensors import resized, to_images, to_model
+from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import finite
+from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -125,7 +125,7 @@ def encoded_batches(
     sample: bool = True,
     batch_size: int = 64,
     resample: str = "bilinear",
-    progress: Callable[..., None] = no_progress,
+    progress: Callable[..., None] = silent,
 ) -> Iterator[np.ndarray]:
     """Latents float32 [n, 4, h, w] of uint8 images [H, W, 1 or 3], multiplied by the VAE's scaling factor, by batches.
 
@@ -143,7 +143,7 @@ def encoded_batches(
             rows = range(start, start + len(mean))
             shape = mean.shape[1:]
             mean = mean + std * torch.stack(
-                [torch.randn(shape, generator=torch_stream(seed, "latent", i)) for i in rows]
+                [torch.randn(shape, generator=make_generator(seed, "latent", i)) for i in rows]
             )
         yield finite((mean * factor).numpy(), "latents of the autoencoder")
         progress(min(start + batch_size, len(images)), len(images), "encoding")
@@ -155,7 +155,7 @@ def decode_latents(
     latents: np.ndarray,
     *,
     batch_size: int = 64,
-    progress: Callable[..., None] = no_progress,
+    progress: Callable[..., None] = silent,
 ) -> np.ndarray:
     """uint8 images [N, H, W, 3] of scaled latents [N, 4, h, w]."""
     vae = pipeline.vae

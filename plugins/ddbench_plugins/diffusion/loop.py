@@ -1,4 +1,4 @@
-"""The optimisation loop behind every diffusion training here: resumable, seeded by step, with an optional EMA."""
+"""What every diffusion training does: AdamW with clipping, warm-up and an optional average of the weights (EMA)."""
 
 from __future__ import annotations
 
@@ -9,60 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddbench import DivergedError
-from ddbench_plugins.training.runtime import LossScaler, Precision, autocast
-from ddbench_plugins.training.saving import Saving
+from ddbench_plugins.training.engine import Functions
+from ddbench_plugins.training.runtime import LossScaler
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ddbench_plugins.diffusion.replicas import Replica
-    from ddbench_plugins.training.saving import Checkpoint
-
-
-class NoCheckpoint:
-    """A checkpoint that keeps nothing."""
-
-    def load(self) -> None:
-        """Nothing was kept."""
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep nothing."""
-
-
-class ReadOnly:
-    """A checkpoint that another process writes."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self._checkpoint = checkpoint
-
-    def load(self) -> dict[str, Any] | None:
-        """The last state that was kept."""
-        return self._checkpoint.load()
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep nothing."""
-
-
-class Section:
-    """One named part of a checkpoint; parts finished earlier in the same run stay beside it."""
-
-    def __init__(self, checkpoint: Checkpoint, name: str) -> None:
-        self._checkpoint, self._name = checkpoint, name
-        self._all: dict[str, Any] = checkpoint.load() or {}
-
-    def load(self) -> dict[str, Any] | None:
-        """The last saved state of this part."""
-        return self._all.get(self._name)
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep ``state`` for this part."""
-        self._all[self._name] = state
-        self._checkpoint.save(self._all)
-
-
-def no_progress(done: int, total: int, info: str = "") -> None:
-    """A progress callable that shows nothing."""
+    from ddbench_plugins.training.engine import Loop
 
 
 @dataclass(frozen=True)
@@ -78,7 +32,6 @@ class Optimisation:
     warmup: int = 0
     schedule: str = "constant"
     accumulate: int = 1
-    precision: Precision = "fp32"
 
     def rate(self, step: int) -> float:
         """The learning rate of ``step`` (0-based)."""
@@ -113,29 +66,36 @@ class Ema:
         for parameter, shadow in zip(parameters, self.shadow, strict=True):
             parameter.copy_(shadow)
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return {"updates": self.updates, "shadow": self.shadow}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
+        self.updates = state["updates"]
+        self.shadow = [kept.to(old.device) for kept, old in zip(state["shadow"], self.shadow, strict=True)]
+
 
 def optimise(
     parameters: Sequence[torch.nn.Parameter],
     loss_at: Callable[[int, int], torch.Tensor],
     settings: Optimisation,
+    loop: Loop,
     *,
-    device: str,
+    name: str,
     ema: Ema | None = None,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
-    progress: Callable[..., None] = no_progress,
-    label: str = "",
     replica: Replica | None = None,
+    beside: Mapping[str, Any] | None = None,
 ) -> float:
     """Minimise ``loss_at(step, part)`` for ``settings.steps`` steps and return the mean loss of the last tenth.
 
     ``replica`` is the model where each of several processes has one: gradients and losses are averaged over them, and
-    only one of them need have ``ema`` and write to ``checkpoint``.
+    only one of them need have ``ema`` and write to the checkpoint. Objects with a ``state_dict`` that change
+    ``beside`` the parameters are kept there by name.
 
-    ``loss_at`` must draw all its random numbers from (seed, step, part): then a run interrupted and resumed from
-    ``checkpoint`` gives the same parameters, bit for bit, as one that was never interrupted.
+    ``loss_at`` must draw all its random numbers from (seed, step, part): then a run interrupted and resumed gives the
+    same parameters, bit for bit, as one that was never interrupted.
     """
-    checkpoint = checkpoint or NoCheckpoint()
     optimiser = torch.optim.AdamW(
         parameters,
         lr=settings.learning_rate,
@@ -144,21 +104,22 @@ def optimise(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    scaler = LossScaler(settings.precision, device)
-    state = checkpoint.load()
-    first, losses = 0, []
-    if state is not None:
-        first, losses = state["step"], list(state["losses"])
-        _restore(state, parameters, optimiser, scaler, ema)
-    saving = Saving(checkpoint, checkpoint_seconds)
-    for step in range(first, settings.steps):
+    scaler, losses = LossScaler(loop.precision, loop.device), list[float]()
+    parts: dict[str, Any] = {
+        "optimiser": optimiser,
+        "scaler": scaler,
+        **({"ema": ema} if ema else {}),
+        **(beside or {}),
+    }
+
+    def step(number: int) -> dict[str, float]:
         for group in optimiser.param_groups:
-            group["lr"] = settings.rate(step)
+            group["lr"] = settings.rate(number)
         total = 0.0
         for part in range(settings.accumulate):
             with replica.alone() if replica and part + 1 < settings.accumulate else nullcontext():
-                with autocast(settings.precision, device):
-                    loss = loss_at(step, part) / settings.accumulate
+                with loop.autocast():
+                    loss = loss_at(number, part) / settings.accumulate
                 scaler.scale(loss).backward()
             total += replica.mean(loss.detach()) if replica else float(loss.detach())
         scaler.unscale_(optimiser)
@@ -168,63 +129,21 @@ def optimise(
         optimiser.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(parameters)
-        if not math.isfinite(total):
-            raise DivergedError(
-                f"{label}: the loss is {total} at step {step + 1}.",
-                hint="Lower the learning rate, or try --precision fp32.",
-            )
-        scaler.check(label)
-        losses = [*losses, total][-max(1, settings.steps // 10) :]
-        if (step + 1) % 10 == 0 or step + 1 == settings.steps:
-            progress(step + 1, settings.steps, f"{label} loss {sum(losses) / len(losses):.4g}".strip())
-        if saving.due() or step + 1 == settings.steps:
-            saving.save(_snapshot(step + 1, losses, parameters, optimiser, scaler, ema))
+        scaler.check(name)
+        losses[:] = [*losses, total][-max(1, settings.steps // 10) :]
+        return {f"{name} loss": sum(losses) / len(losses)}
+
+    def state() -> dict[str, Any]:
+        kept = {"losses": losses, "parameters": [parameter.detach() for parameter in parameters]}
+        return kept | {key: part.state_dict() for key, part in parts.items()}
+
+    def restore(state: dict[str, Any]) -> None:
+        losses[:] = state["losses"]
+        with torch.no_grad():
+            for parameter, kept in zip(parameters, state["parameters"], strict=True):
+                parameter.copy_(kept)
+        for key, part in parts.items():
+            part.load_state_dict(state[key])
+
+    loop.run(Functions(step, state, restore), settings.steps, name=name, every=10, keep_end=True)
     return sum(losses) / max(1, len(losses))
-
-
-def copied(value: Any) -> Any:
-    """``value`` with every tensor copied to the CPU, so that later training does not change it."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().cpu().clone()
-    if isinstance(value, dict):
-        return {key: copied(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [copied(item) for item in value]
-    return value
-
-
-def _snapshot(
-    step: int,
-    losses: list[float],
-    parameters: Sequence[torch.nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-    scaler: LossScaler,
-    ema: Ema | None,
-) -> dict[str, Any]:
-    return {
-        "step": step,
-        "losses": losses,
-        "parameters": copied(list(parameters)),
-        "optimiser": copied(optimiser.state_dict()),
-        "scaler": scaler.state_dict(),
-        "ema": {"updates": ema.updates, "shadow": copied(ema.shadow)} if ema is not None else None,
-    }
-
-
-def _restore(
-    state: dict[str, Any],
-    parameters: Sequence[torch.nn.Parameter],
-    optimiser: torch.optim.Optimizer,
-    scaler: LossScaler,
-    ema: Ema | None,
-) -> None:
-    with torch.no_grad():
-        for parameter, kept in zip(parameters, state["parameters"], strict=True):
-            parameter.copy_(kept)
-    optimiser.load_state_dict(copied(state["optimiser"]))
-    scaler.load_state_dict(state["scaler"])
-    if ema is not None:
-        ema.updates = state["ema"]["updates"]
-        ema.shadow = [
-            kept.to(shadow.device) for kept, shadow in zip(copied(state["ema"]["shadow"]), ema.shadow, strict=True)
-        ]

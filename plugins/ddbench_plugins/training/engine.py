@@ -69,6 +69,7 @@ class Loop:
         checkpoint: where the state is kept.
         checkpoint_seconds: of work that a kill may cost.
         progress: gets steps done, steps in all, and the figures in words.
+        saves: whether this process writes the state, which all those of a run read.
     """
 
     device: str = "cpu"
@@ -76,6 +77,7 @@ class Loop:
     checkpoint: Checkpoint | None = None
     checkpoint_seconds: float = 60.0
     progress: Callable[..., None] = silent
+    saves: bool = True
 
     @classmethod
     def of(cls, ctx: Context, progress: Callable[..., None] = silent, checkpoint: Checkpoint | None = None) -> Self:
@@ -103,6 +105,7 @@ class Loop:
         hint: str = "Try a lower learning rate",
         every: int = 1,
         keep_end: bool = False,
+        after: Callable[[int], None] = lambda done: None,
     ) -> None:
         """Do ``steps`` steps, counted from the very beginning; a killed and resumed run ends with the same state.
 
@@ -113,6 +116,7 @@ class Loop:
             hint: what helps against one that is not finite.
             every: report every so many steps.
             keep_end: keep the last state too.
+            after: called with the number of steps done, after each; perhaps again where a run has resumed.
 
         Raises:
             DivergedError: the loss is not finite.
@@ -123,7 +127,7 @@ class Loop:
             first = state["done"]
             work.restore(state)
             self.progress(first, steps)
-        saving = Saving(self.checkpoint, self.checkpoint_seconds)
+        saving = Saving(self.checkpoint if self.saves else None, self.checkpoint_seconds)
         for done in range(first + 1, steps + 1):
             figures = work.step(done - 1)
             if not all(map(math.isfinite, figures.values())):
@@ -133,6 +137,7 @@ class Loop:
                 )
             if done % every == 0 or done == steps:
                 self.progress(done, steps, ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+            after(done)
             if saving.due() if done < steps else keep_end:
                 saving.save({**work.state(), "done": done})
 

@@ -139,8 +139,10 @@ def test_fine_tuning_is_told_every_option(prepare, asked):
     captions, tuned = _finetuned(ctx)
     assert asdict(asked["settings"]) == told | switches
     assert list(asked["captions"]) == list(captions.texts) and len(asked["images"]) == 36
-    assert asked["seed"] == ctx.seed("vlcp finetune") and (asked["device"], asked["precision"]) == ("cpu", "fp32")
-    assert asked["checkpoint_seconds"] == ctx.checkpoint_seconds and asked["team"].count == 1
+    assert asked["seed"] == ctx.seed("vlcp finetune")
+    loop = asked["loop"]
+    assert (loop.device, loop.precision, loop.checkpoint_seconds) == ("cpu", "fp32", ctx.checkpoint_seconds)
+    assert asked["team"].count == 1
     assert tuned.about["finetuned"] == {"steps": 1, "loss": 0.5} and tuned.about["model"] == "tiny"
 
 

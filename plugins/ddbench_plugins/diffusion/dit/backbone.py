@@ -118,6 +118,7 @@ def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
         from ddbench_plugins.diffusion.dit import pipeline as dit
         from ddbench_plugins.diffusion.dit import posteriors, train
         from ddbench_plugins.diffusion.dit.small import build_scheduler
+        from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()
@@ -132,11 +133,7 @@ def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
                 data.num_classes,
                 preset,
                 seed=inputs["seed"],
-                device=ctx.machine.device,
-                precision=ctx.machine.precision,
-                progress=advance,
-                checkpoint=step,
-                checkpoint_seconds=ctx.checkpoint_seconds,
+                loop=Loop.of(ctx, advance, step),
             )
         dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), step.dir / "model", data.class_ids)
         step.info.update(report)

@@ -80,8 +80,8 @@ def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.dit.sample import sample_latents
         from ddbench_plugins.diffusion.latents import decode_latents
-        from ddbench_plugins.diffusion.seeding import torch_stream
         from ddbench_plugins.training.memory import keep_freed_memory
+        from ddbench_plugins.training.seeding import make_generator
 
         keep_freed_memory()
         pipeline = model.load(model.compute_dtype)
@@ -97,7 +97,7 @@ def sampled(ctx: Context, model: DiTBackbone, labels: NDArray[np.int64]) -> Done
                 latents = sample_latents(
                     pipeline,
                     [own[row] for row in rows],
-                    [torch_stream(inputs["seed"], int(labels[row]), int(ranks[row])) for row in rows],
+                    [make_generator(inputs["seed"], int(labels[row]), int(ranks[row])) for row in rows],
                     steps=options.steps,
                     guidance=options.guidance_scale,
                     channels=options.cfg_channels,

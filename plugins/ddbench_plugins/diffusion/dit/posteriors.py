@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from ddbench_plugins.diffusion.loop import no_progress
 from ddbench_plugins.diffusion.tensors import resized, to_model
+from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def encode(
     flip: bool,
     batch_size: int = 64,
     rows: list[int] | None = None,
-    progress: Callable[..., None] = no_progress,
+    progress: Callable[..., None] = silent,
 ) -> Posteriors:
     """The posteriors of the images (``rows`` of them, else all) at a resolution: 2·V·4 bytes per latent number."""
     rows = list(range(len(images))) if rows is None else rows

@@ -11,14 +11,12 @@ from torch import Tensor
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.small import DiTPreset, build_scheduler, build_transformer
-from ddbench_plugins.diffusion.loop import Ema, Optimisation, no_progress, optimise
-from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
+from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
+from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ddbench_plugins.diffusion.dit.posteriors import Posteriors
-    from ddbench_plugins.training.saving import Checkpoint
 
 UNCONDITIONAL = 0.1  # share of labels dropped for classifier-free guidance
 
@@ -30,18 +28,14 @@ def train_transformer(
     preset: DiTPreset,
     *,
     seed: int,
-    device: str = "cpu",
-    precision: str = "fp32",
-    progress: Callable[..., None] = no_progress,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
+    loop: Loop | None = None,
 ) -> tuple[Any, dict[str, Any]]:
     """The preset's transformer with its averaged weights, trained on all images, and what was measured.
 
     ``labels`` int64 [N] in 0…classes−1. The report has ``loss`` (mean of the last tenth) and ``parameters``.
     """
-    size = posteriors.mean.shape[-1]
-    transformer = build_transformer(preset, size, classes, stream_seed(seed, "transformer")).to(device).eval()
+    size, loop = posteriors.mean.shape[-1], loop or Loop()
+    transformer = build_transformer(preset, size, classes, stream_seed(seed, "transformer")).to(loop.device).eval()
     parameters = list(transformer.parameters())
     ema = Ema(parameters, preset.ema_decay)
     noise = Noise(build_scheduler().betas)
@@ -49,9 +43,9 @@ def train_transformer(
 
     def loss_at(step: int, part: int) -> Tensor:
         rows = batch_indices(len(targets), preset.batch, step, stream_seed(seed, "transformer"))
-        stream = torch_stream(seed, "transformer noise", step)
+        stream = make_generator(seed, "transformer noise", step)
         drawn = draw(posteriors.draw(rows, stream), targets[rows], null_label(transformer), noise, stream)
-        return noised_loss(transformer, noise, drawn, device)[0].mean()
+        return noised_loss(transformer, noise, drawn, loop.device)[0].mean()
 
     settings = Optimisation(
         steps=preset.steps,
@@ -59,19 +53,8 @@ def train_transformer(
         weight_decay=0.0,
         warmup=min(200, preset.steps // 10),
         schedule="cosine",
-        precision=precision,
     )
-    loss = optimise(
-        parameters,
-        loss_at,
-        settings,
-        device=device,
-        ema=ema,
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-        label="transformer",
-    )
+    loss = optimise(parameters, loss_at, settings, loop, name="transformer", ema=ema)
     ema.copy_to(parameters)
     return transformer, {"loss": round(loss, 5), "parameters": sum(value.numel() for value in parameters)}
 

@@ -84,6 +84,7 @@ def train_small(ctx: Context, preset: SmallPreset, effort: Effort | None = None)
     def build(step: Step) -> None:
         from ddbench_plugins.diffusion.captions import caption_training_images
         from ddbench_plugins.diffusion.small.training import train_small_pipeline
+        from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()
@@ -100,11 +101,7 @@ def train_small(ctx: Context, preset: SmallPreset, effort: Effort | None = None)
                 preset,
                 step.dir,
                 seed=inputs["seed"],
-                device=ctx.machine.device,
-                precision=ctx.machine.precision,
-                progress=advance,
-                checkpoint=step,
-                checkpoint_seconds=ctx.checkpoint_seconds,
+                loop=Loop.of(ctx, advance, step),
             )
         step.info.update(report)
 

@@ -9,16 +9,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from ddbench_plugins.diffusion.loop import (
-    Ema,
-    NoCheckpoint,
-    Optimisation,
-    Section,
-    no_progress,
-    optimise,
-)
+from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
-from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
 from ddbench_plugins.diffusion.small.model import (
     CLASS_TEMPLATES,
     SmallPreset,
@@ -30,12 +22,12 @@ from ddbench_plugins.diffusion.small.model import (
     build_vae,
 )
 from ddbench_plugins.diffusion.tensors import resized, rows_of, to_model
+from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
-
-    from ddbench_plugins.training.saving import Checkpoint
 
 MEASURED = 5000  # training images, evenly spaced, on which latents and reconstructions are measured
 UNCONDITIONAL = 0.1  # share of prompts replaced by "" for classifier-free guidance
@@ -50,11 +42,7 @@ def train_small_pipeline(
     out_dir: Path,
     *,
     seed: int,
-    device: str = "cpu",
-    precision: str = "fp32",
-    progress: Callable[..., None] = no_progress,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
+    loop: Loop | None = None,
 ) -> dict[str, float]:
     """Train the preset's model and save it to ``out_dir`` as a Stable Diffusion pipeline folder.
 
@@ -66,58 +54,35 @@ def train_small_pipeline(
     ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``; the first two
     on at most 5,000 training images.
     """
-    checkpoint = checkpoint or NoCheckpoint()
+    loop = loop or Loop()
     if len(images) != len(labels):
         raise ValueError(f"{len(images)} images but {len(labels)} labels")
     pixels = to_model(resized(images, preset.resolution))
     prompts = [template.format(name=name) for name in class_names for template in CLASS_TEMPLATES]
     tokenizer = build_tokenizer([*vocabulary_texts, *prompts], preset, out_dir / "tokenizer")
-    vae, vae_report = train_vae(
-        pixels,
-        preset,
-        seed=seed,
-        device=device,
-        precision=precision,
-        progress=progress,
-        checkpoint=Section(checkpoint, "vae"),
-        checkpoint_seconds=checkpoint_seconds,
-    )
-    posterior = encode_posteriors(vae, pixels, flip=preset.flip, device=device)
+    vae, vae_report = train_vae(pixels, preset, loop.part("vae"), seed=seed)
+    posterior = encode_posteriors(vae, pixels, flip=preset.flip, device=loop.device)
     text_encoder, unet, unet_report = train_unet(
         posterior,
         labels,
         PromptSource(class_names, vocabulary_texts, tokenizer),
         preset,
+        loop.part("unet"),
         scaling_factor=float(vae.config.scaling_factor),
         seed=seed,
-        device=device,
-        precision=precision,
-        progress=progress,
-        checkpoint=Section(checkpoint, "unet"),
-        checkpoint_seconds=checkpoint_seconds,
     )
     save_pipeline(assemble(vae, text_encoder, tokenizer, unet), out_dir)
     return {**vae_report, **unet_report}
 
 
-def train_vae(
-    pixels: torch.Tensor,
-    preset: SmallPreset,
-    *,
-    seed: int,
-    device: str,
-    precision: str,
-    progress: Callable[..., None] = no_progress,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
-) -> tuple[Any, dict[str, float]]:
+def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: int) -> tuple[Any, dict[str, float]]:
     """The autoencoder for ``pixels`` [N, 3, H, W] in [-1, 1], with centred latents and its scaling factor set."""
-    began = time.perf_counter()
+    began, device = time.perf_counter(), loop.device
     vae = build_vae(preset, stream_seed(seed, "vae")).to(device, memory_format=torch.channels_last).train()
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         rows = batch_indices(len(pixels), preset.vae_batch, step, stream_seed(seed, "vae"))
-        stream = torch_stream(seed, "vae noise", step)
+        stream = make_generator(seed, "vae noise", step)
         batch = pixels[rows]
         if preset.flip:
             flips = torch.rand(len(rows), generator=stream) < 0.5
@@ -136,18 +101,8 @@ def train_vae(
         weight_decay=0.0,
         warmup=min(50, preset.vae_steps // 10),
         schedule="cosine",
-        precision=precision,
     )
-    loss = optimise(
-        list(vae.parameters()),
-        loss_at,
-        settings,
-        device=device,
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-        label="VAE",
-    )
+    loss = optimise(list(vae.parameters()), loss_at, settings, loop, name="VAE")
     vae.eval().requires_grad_(False)
     measured = pixels[:: max(1, len(pixels) // MEASURED)]
     centre_latents(vae, encode_posteriors(vae, measured, flip=False, device=device)["mean"][0])
@@ -234,17 +189,13 @@ def train_unet(
     labels: np.ndarray,
     source: PromptSource,
     preset: SmallPreset,
+    loop: Loop,
     *,
     scaling_factor: float,
     seed: int,
-    device: str,
-    precision: str,
-    progress: Callable[..., None] = no_progress,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in scaled posterior samples."""
-    began = time.perf_counter()
+    began, device = time.perf_counter(), loop.device
     encoder = build_text_encoder(preset, source.tokenizer, stream_seed(seed, "text encoder")).to(device).train()
     unet = build_unet(preset, stream_seed(seed, "unet")).to(device, memory_format=torch.channels_last).train()
     parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
@@ -255,7 +206,7 @@ def train_unet(
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         rows = batch_indices(len(targets), preset.unet_batch, step, stream_seed(seed, "unet"))
-        stream = torch_stream(seed, "unet noise", step)
+        stream = make_generator(seed, "unet noise", step)
         views = torch.randint(len(means), (len(rows),), generator=stream)
         latents = means[views, rows]
         latents = scaling_factor * (latents + stds[views, rows] * torch.randn(latents.shape, generator=stream))
@@ -275,19 +226,8 @@ def train_unet(
         learning_rate=preset.unet_rate,
         warmup=min(100, preset.unet_steps // 10),
         schedule="cosine",
-        precision=precision,
     )
-    loss = optimise(
-        parameters,
-        loss_at,
-        settings,
-        device=device,
-        ema=ema,
-        checkpoint=checkpoint,
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-        label="U-Net",
-    )
+    loss = optimise(parameters, loss_at, settings, loop, name="U-Net", ema=ema)
     ema.copy_to(parameters)
     report = {
         "unet_loss": loss,

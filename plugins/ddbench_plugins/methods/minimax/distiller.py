@@ -103,6 +103,7 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
         from ddbench_plugins.diffusion.dit.posteriors import encode
         from ddbench_plugins.diffusion.latents import batch_size
         from ddbench_plugins.methods.minimax.finetune import finetune
+        from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.memory import keep_freed_memory
 
         keep_freed_memory()
@@ -128,11 +129,7 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
                 labels,
                 settings,
                 seed=inputs["seed"],
-                device=ctx.machine.device,
-                precision=ctx.machine.precision,
-                progress=advance,
-                checkpoint=step,
-                checkpoint_seconds=ctx.checkpoint_seconds,
+                loop=Loop.of(ctx, advance, step),
             )
         dit.save_dit(found, step.dir / "model", base.class_ids())
         step.info.update(report)

@@ -10,16 +10,14 @@ from torch import Tensor
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.train import draw, noised_loss
-from ddbench_plugins.diffusion.loop import Ema, NoCheckpoint, Optimisation, no_progress, optimise
-from ddbench_plugins.diffusion.seeding import batch_indices, stream_seed, torch_stream
+from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.methods.minimax.scales import add_scales, fold_scales, trained
 from ddbench_plugins.methods.minimax.terms import Memories, remember, terms
+from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from ddbench_plugins.diffusion.dit.posteriors import Posteriors
-    from ddbench_plugins.training.saving import Checkpoint
 
 
 @dataclass(frozen=True)
@@ -53,28 +51,17 @@ class Curve:
             for name, value in figures.items():
                 self.sums.setdefault(name, [0.0, 0.0])[end] += value if inside else 0.0
 
+    def state_dict(self) -> dict[str, list[float]]:
+        """Return what a checkpoint needs."""
+        return self.sums
+
+    def load_state_dict(self, state: dict[str, list[float]]) -> None:
+        """Resume from a checkpoint."""
+        self.sums = {name: list(values) for name, values in state.items()}
+
     def ends(self) -> dict[str, list[float]]:
         """Return [first, last] for every figure."""
         return {name: [round(value / self.tenth, 5) for value in values] for name, values in self.sums.items()}
-
-
-class _Remembering:
-    """A checkpoint that holds the memories and the curve besides the optimiser's state."""
-
-    def __init__(self, checkpoint: Checkpoint, memories: Memories, curve: Curve, device: str) -> None:
-        self.checkpoint, self.memories, self.curve, self.device = checkpoint, memories, curve, device
-
-    def load(self) -> dict[str, Any] | None:
-        """The optimiser's last state; memories and curve take theirs."""
-        state = self.checkpoint.load()
-        if state is not None:
-            self.memories.restore(state["memories"], self.device)
-            self.curve.sums = {name: list(values) for name, values in state["curve"].items()}
-        return state
-
-    def save(self, state: dict[str, Any]) -> None:
-        """Keep the state with memories and curve."""
-        self.checkpoint.save({**state, "memories": self.memories.state(), "curve": self.curve.sums})
 
 
 def finetune(
@@ -86,11 +73,7 @@ def finetune(
     settings: FinetuneSettings,
     *,
     seed: int,
-    device: str = "cpu",
-    precision: str = "fp32",
-    progress: Callable[..., None] = no_progress,
-    checkpoint: Checkpoint | None = None,
-    checkpoint_seconds: float = 60.0,
+    loop: Loop | None = None,
 ) -> dict[str, Any]:
     """Fine-tune the transformer in place; it ends with its averaged weights, and without added scales.
 
@@ -99,6 +82,7 @@ def finetune(
     steps of the base loss, of 1 − the smallest cosine to real latents, and of the largest cosine to earlier
     predictions, neither weighted.
     """
+    loop = loop or Loop()
     transformer.eval().requires_grad_(False)
     if settings.trainable == "difffit":
         add_scales(transformer)
@@ -106,16 +90,16 @@ def finetune(
         value.requires_grad_(settings.trainable == "all" or trained(name))
     parameters = [value for value in transformer.parameters() if value.requires_grad]
     ema = Ema(parameters, settings.ema_decay, warm_up=False)
-    noise, memories, curve = Noise(betas), Memories(settings.memory), Curve(settings.steps)
+    noise, memories, curve = Noise(betas), Memories(settings.memory, loop.device), Curve(settings.steps)
 
     def loss_at(step: int, part: int) -> Tensor:
         rows = batch_indices(len(posteriors), settings.batch_size, step, stream_seed(seed, "minimax"))
-        stream = torch_stream(seed, "minimax noise", step)
+        stream = make_generator(seed, "minimax noise", step)
         drawn = draw(posteriors.draw(rows, stream), conditions[rows], null_label(transformer), noise, stream)
-        losses, predicted = noised_loss(transformer, noise, drawn, device)
+        losses, predicted = noised_loss(transformer, noise, drawn, loop.device)
         predicted = predicted.flatten(1)
         base, (represent, diversify) = losses.mean(), terms(predicted, classes[rows], memories)
-        remember(memories, classes[rows], drawn.clean.flatten(1).to(device), predicted)
+        remember(memories, classes[rows], drawn.clean.flatten(1).to(loop.device), predicted)
         figures = {"base": base, "representativeness": represent, "diversity": diversify}
         curve.add(step, **{name: float(value.detach()) for name, value in figures.items()})
         return base + settings.lambda_r * represent + settings.lambda_d * diversify
@@ -128,14 +112,11 @@ def finetune(
             learning_rate=settings.learning_rate,
             weight_decay=0.0,
             clip_norm=float("inf"),
-            precision=precision,
         ),
-        device=device,
+        loop,
+        name="minimax",
         ema=ema,
-        checkpoint=_Remembering(checkpoint or NoCheckpoint(), memories, curve, device),
-        checkpoint_seconds=checkpoint_seconds,
-        progress=progress,
-        label="minimax",
+        beside={"memories": memories, "curve": curve},
     )
     ema.copy_to(parameters)
     count = sum(value.numel() for value in parameters)

@@ -13,8 +13,8 @@ from torch import Tensor
 class Memories:
     """The last ``capacity`` real latents and predictions of every class, the oldest dropped first."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self, capacity: int, device: str = "cpu") -> None:
+        self.capacity, self.device = capacity, device
         self.real: dict[int, Tensor] = {}
         self.made: dict[int, Tensor] = {}
 
@@ -24,17 +24,17 @@ class Memories:
             kept = [memory[label]] if label in memory else []
             memory[label] = torch.cat([*kept, new.detach()])[-self.capacity :]
 
-    def state(self) -> dict[str, dict[int, Tensor]]:
+    def state_dict(self) -> dict[str, dict[int, Tensor]]:
         """Return the memories for a checkpoint."""
         return {
             name: {label: kept.cpu() for label, kept in memory.items()}
             for name, memory in (("real", self.real), ("made", self.made))
         }
 
-    def restore(self, state: dict[str, dict[int, Tensor]], device: str) -> None:
-        """Take over what :meth:`state` returned."""
+    def load_state_dict(self, state: dict[str, dict[int, Tensor]]) -> None:
+        """Resume from a checkpoint."""
         self.real, self.made = (
-            {label: kept.to(device) for label, kept in state[name].items()} for name in ("real", "made")
+            {label: kept.to(self.device) for label, kept in state[name].items()} for name in ("real", "made")
         )
 
 

@@ -118,6 +118,7 @@ def _finetune(
     ctx: Context, step: Step, base: Backbone, captions: Captions, settings: FinetuneSettings, seed: int, team: Team
 ) -> dict[str, Any]:
     from ddbench_plugins.diffusion.finetune import finetune
+    from ddbench_plugins.training.engine import Loop
     from ddbench_plugins.training.memory import keep_freed_memory
 
     keep_freed_memory()
@@ -131,11 +132,7 @@ def _finetune(
             step.dir / "model",
             settings,
             seed=seed,
-            device=ctx.machine.device,
-            precision=ctx.machine.precision,
-            progress=advance,
-            checkpoint=step,
-            checkpoint_seconds=ctx.checkpoint_seconds,
+            loop=Loop.of(ctx, advance, step),
             team=team,
         )
 

@@ -3,6 +3,9 @@
 Runs have two levels: distilled sets (one per distillation seed) and networks trained on each (repeats). Networks that
 share a distilled set are no independent evidence about the method, so what is compared are the means per set; only
 where a method has a single set are its networks compared, which says nothing about another distillation seed.
+
+Quantiles are those of ``scipy.special``: ``scipy.stats`` has the same tests, takes longer to load than all boards to
+make, and does not test what has no deviation.
 """
 
 from __future__ import annotations
@@ -42,12 +45,10 @@ def population_std(values: Sequence[float]) -> float | None:
     """
     if not values:
         raise ValueError("the deviation of no values is undefined")
-    if len(values) == 1:
-        return None
-    return math.sqrt(_squares(values) / len(values))
+    return math.sqrt(_squares(values) / len(values)) if len(values) > 1 else None
 
 
-def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float] | None:
+def confidence_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float] | None:
     """Return Student's t interval of the mean (sample deviation, ddof 1), or None for fewer than two values.
 
     It assumes independent runs: repeats on one distilled set say nothing about another distillation seed.
@@ -59,9 +60,23 @@ def confidence_interval(values: Sequence[float], level: float = 0.95) -> tuple[f
         raise ValueError(f"the level must lie between 0 and 1, not be {level}")
     if len(values) < 2:
         return None
-    centre = mean(values)
-    half = _t_quantile((1 + level) / 2, len(values) - 1) * math.sqrt(_variance(values) / len(values))
+    centre, freedom = mean(values), len(values) - 1
+    half = _t_quantile((1 + level) / 2, freedom) * math.sqrt(_squares(values) / freedom / len(values))
     return centre - half, centre + half
+
+
+def two_level_interval(groups: Groups, *, within: tuple[float, float] | None = None) -> tuple[float, float] | None:
+    """Return the t interval of the mean over distilled sets; over the networks of a single set; None for one run.
+
+    ``within`` cuts it to the range that a value can have: few and scattered accuracies would leave [0, 1].
+
+    With the same number of repeats per set it is exact for normal effects of both levels (the mean square between sets
+    estimates both). The interval lies around the mean of the sets' means.
+    """
+    interval = confidence_interval(groups[0] if len(groups) == 1 else [mean(group) for group in groups])
+    if interval is None or within is None:
+        return interval
+    return max(within[0], interval[0]), min(within[1], interval[1])
 
 
 @dataclass(frozen=True)
@@ -86,15 +101,10 @@ def mcnemar(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> McNemar:
     """
     if first.shape != second.shape or first.ndim != 1:
         raise ValueError(f"correctness of {list(first.shape)} and {list(second.shape)} images cannot be paired")
-    only_first = int(np.count_nonzero(first & ~second))
-    only_second = int(np.count_nonzero(~first & second))
-    discordant = only_first + only_second
-    if not discordant:
-        return McNemar(0, 0, 1.0)
-    from scipy.stats import binom
+    from scipy.stats import binomtest
 
-    tail = float(binom.cdf(min(only_first, only_second), discordant, 0.5))
-    return McNemar(only_first, only_second, min(1.0, 2 * tail))
+    discordant = int((first & ~second).sum()), int((second & ~first).sum())
+    return McNemar(*discordant, float(binomtest(discordant[0], sum(discordant)).pvalue) if any(discordant) else 1.0)
 
 
 @dataclass(frozen=True)
@@ -117,39 +127,15 @@ class Difference:
     n: tuple[int, int]
 
 
-def two_level_interval(
-    groups: Groups, level: float = 1 - LEVEL, *, within: tuple[float, float] | None = None
-) -> tuple[float, float] | None:
-    """Return the t interval of the mean over distilled sets; over the networks of a single set; None for one run.
-
-    ``within`` cuts it to the range that a value can have: few and scattered accuracies would leave [0, 1].
-
-    With the same number of repeats per set it is exact for normal effects of both levels (the mean square between sets
-    estimates both). The interval lies around the mean of the sets' means.
-    """
-    interval = confidence_interval(_units(groups)[1], level)
-    if interval is None or within is None:
-        return interval
-    return max(within[0], interval[0]), min(within[1], interval[1])
-
-
 def difference(first: Groups, second: Groups) -> Difference:
     """Compare two methods by Welch's t test on the means of their distilled sets.
 
     Raises:
         ValueError: no values.
     """
-    one, two = _units(first), _units(second)
-    if "networks" in (one[0], two[0]) and one[0] != two[0]:
-        # One side has a single set: only networks can be compared, all of them.
-        one, two = _networks(first), _networks(second)
-    unit, (a, b) = one[0], (one[1], two[1])
+    unit, a, b = _units(first, second)
     effect, n = mean(a) - mean(b), (len(a), len(b))
-    if min(n) < 2:
-        return Difference(effect, None, None, None, unit, n)
-    error, freedom = _welch(_variance(a), n[0], _variance(b), n[1])
-    half = _t_quantile(1 - LEVEL / 2, freedom) * error
-    return Difference(effect, effect - half, effect + half, _t_test(effect, error, freedom), unit, n)
+    return _tested(effect, unit, n, *(_welch(a, b) if min(n) > 1 else ()))
 
 
 def bootstrap(
@@ -176,11 +162,15 @@ def bootstrap(
         raise ValueError("a paired bootstrap needs sets on both sides and the same test images")
     generator = np.random.default_rng(seed)
     unit = "sets" if min(len(first), len(second)) > 1 else "networks"
-    sides = [_per_image(blocks, unit) for blocks in (first, second)]
+    # Float [units, images]: the share of a set's networks that are right, or each network alone.
+    sides = [
+        np.stack([block.mean(axis=0) for block in blocks]) if unit == "sets" else np.concatenate(blocks).astype(float)
+        for blocks in (list(first), list(second))
+    ]
     n = (len(sides[0]), len(sides[1]))
     effect = float(sides[0].mean() - sides[1].mean())
     if min(n) < 2:
-        return Difference(effect, None, None, None, unit, n)
+        return _tested(effect, unit, n)
     count = images.pop()
     chosen = [np.empty((draws, len(side))) for side in sides]  # the accuracy of each set on the images of each draw
     for draw in range(draws):
@@ -194,52 +184,33 @@ def bootstrap(
         picks = generator.integers(size, size=kept.shape)
         deviations = np.take_along_axis(kept - centre[:, None], picks, axis=1).mean(axis=1)
         totals += sign * (centre + math.sqrt(size / (size - 1)) * deviations)
-    variances = [side.mean(axis=1).var(ddof=1) for side in sides]
-    _, freedom = _welch(float(variances[0]), n[0], float(variances[1]), n[1])
-    error = float(totals.std(ddof=1))
-    half = _t_quantile(1 - LEVEL / 2, freedom) * error
-    return Difference(effect, effect - half, effect + half, _t_test(effect, error, freedom), unit, n)
+    _, freedom = _welch(*(side.mean(axis=1).tolist() for side in sides))
+    return _tested(effect, unit, n, float(totals.std(ddof=1)), freedom)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Return Holm's step-down adjusted p values (1979): all rejections at once hold with the stated error rate."""
-    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
-    adjusted = [0.0] * len(p_values)
-    highest = 0.0
-    for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
-        adjusted[place] = highest
-    return adjusted
+    order = np.argsort(p_values, kind="stable")
+    factors = len(order) - np.arange(len(order))
+    adjusted = np.empty(len(order))
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, factors * np.asarray(p_values)[order]))
+    return adjusted.tolist()
 
 
 def detectable(first: Groups, second: Groups) -> float | None:
     """Return the difference that a test of these sizes and deviations would see in four of five trials, or None."""
-    unit_one, unit_two = _units(first), _units(second)
-    if unit_one[0] != unit_two[0]:
-        unit_one, unit_two = _networks(first), _networks(second)
-    a, b = unit_one[1], unit_two[1]
+    _, a, b = _units(first, second)
     if min(len(a), len(b)) < 2:
         return None
-    error, freedom = _welch(_variance(a), len(a), _variance(b), len(b))
+    error, freedom = _welch(a, b)
     return (_t_quantile(1 - LEVEL / 2, freedom) + _t_quantile(0.8, freedom)) * error
 
 
-def _units(groups: Groups) -> tuple[str, list[float]]:
-    """Return what is independent: the means of sets, or the networks of a single set."""
-    if len(groups) == 1:
-        return "networks", list(groups[0])
-    return "sets", [mean(group) for group in groups]
-
-
-def _networks(groups: Groups) -> tuple[str, list[float]]:
-    return "networks", [value for group in groups for value in group]
-
-
-def _per_image(blocks: Sequence[NDArray[np.bool_]], unit: str) -> NDArray[np.float64]:
-    """Return float [units, images]: the share of a set's networks that are right, or each network alone."""
-    if unit == "sets":
-        return np.stack([block.mean(axis=0) for block in blocks])
-    return np.concatenate(list(blocks)).astype(np.float64)
+def _units(first: Groups, second: Groups) -> tuple[str, list[float], list[float]]:
+    """Return what is independent: the means of sets, or all networks where one side has a single set."""
+    if min(len(first), len(second)) > 1:
+        return "sets", *([mean(group) for group in groups] for groups in (first, second))
+    return "networks", *([value for group in groups for value in group] for groups in (first, second))
 
 
 def _squares(values: Sequence[float]) -> float:
@@ -248,28 +219,29 @@ def _squares(values: Sequence[float]) -> float:
     return math.fsum((value - centre) ** 2 for value in values)
 
 
-def _variance(values: Sequence[float]) -> float:
-    return _squares(values) / (len(values) - 1)
-
-
-def _welch(variance_a: float, count_a: int, variance_b: float, count_b: int) -> tuple[float, float]:
+def _welch(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
     """Return the standard error of a difference of means and Welch's and Satterthwaite's degrees of freedom."""
-    a, b = variance_a / count_a, variance_b / count_b
+    freedoms = [len(side) - 1 for side in (first, second)]
+    a, b = (_squares(side) / (len(side) - 1) / len(side) for side in (first, second))
     if a + b == 0:
-        return 0.0, float(count_a + count_b - 2)
-    freedom = (a + b) ** 2 / (a**2 / (count_a - 1) + b**2 / (count_b - 1))
-    return math.sqrt(a + b), freedom
+        return 0.0, float(sum(freedoms))
+    return math.sqrt(a + b), (a + b) ** 2 / (a**2 / freedoms[0] + b**2 / freedoms[1])
+
+
+def _tested(
+    effect: float, unit: str, n: tuple[int, int], error: float | None = None, freedom: float = 0.0
+) -> Difference:
+    """Return the interval and the two-sided p value of an effect by Student's t, none where its error is not known."""
+    if error is None:
+        return Difference(effect, None, None, None, unit, n)
+    from scipy.special import stdtr
+
+    half = _t_quantile(1 - LEVEL / 2, freedom) * error
+    p = float(effect == 0) if error == 0 else min(1.0, 2 * float(stdtr(freedom, -abs(effect) / error)))
+    return Difference(effect, effect - half, effect + half, p, unit, n)
 
 
 def _t_quantile(probability: float, freedom: float) -> float:
     from scipy.special import stdtrit
 
     return float(stdtrit(freedom, probability))
-
-
-def _t_test(effect: float, error: float, freedom: float) -> float:
-    if error == 0:
-        return 1.0 if effect == 0 else 0.0
-    from scipy.special import stdtr
-
-    return min(1.0, 2 * float(stdtr(freedom, -abs(effect) / error)))

@@ -1,8 +1,9 @@
-"""What the page shows, as compact plain data: repeated tables are stored once and referred to by number."""
+"""What the page shows, as plain data by name; tables that many records share are stored once."""
 
 from __future__ import annotations
 
 import base64
+import json
 import math
 import shlex
 from collections.abc import Mapping, Sequence
@@ -17,29 +18,15 @@ from ddbench.results.claims import Claim
 from ddbench.results.schema import Record
 from ddbench.sets.declared import IMPORTED
 from ddbench.site import rows as grouping
+from ddbench.tables import notes
 from ddbench.tables.reproduced import Pair
 
 #: Points of a training curve at most; the first and the last are always among them.
 CURVE_POINTS = 40
 #: Characters of one text at most (a record can hold anything); longer ones end in "…".
 MOST_TEXT = 4000
-
-
-class Pool:
-    """Values that many records share, each once."""
-
-    def __init__(self) -> None:
-        self.values: list[Any] = []
-        self._known: dict[str, int] = {}
-
-    def put(self, value: Any) -> int:
-        """Return the number of a value, storing it when it is new."""
-        value = clean(value)
-        text = canonical(value)
-        if text not in self._known:
-            self._known[text] = len(self.values)
-            self.values.append(value)
-        return self._known[text]
+#: Fields of a record whose values many records share: the page holds each value once, records its number.
+SHARED = ("data", "method", "evaluator", "protocol", "extra", "shrunk", "environment")
 
 
 def page_data(
@@ -67,23 +54,23 @@ def page_data(
         baseline: the method over which gains are counted.
         problems: what was left out, and why.
     """
-    pool = Pool()
-    packed = [_record(record, pool) for record in records]
+    shared: dict[str, int] = {}
     used = {claim.source for claim in claims}
-    places = {record.relative_path().as_posix(): number for number, record in enumerate(records)}
+    keys = {record.relative_path().as_posix(): record.key[:16] for record in records}
     return {
         "version": ddbench.__version__,
         "baseline": baseline,
-        "records": packed,
+        "records": [_record(record, shared) for record in records],
         "rows": [_row(row) for row in grouping.rows(records, baseline)],
-        "claims": [_claim(claim, pool) for claim in claims],
+        "claims": [_claim(claim) for claim in claims],
         "sources": {key: clean(text) for key, text in sorted((sources or {}).items()) if key in used},
         "sheets": {digest[:20]: _sheet(sheet) for digest, sheet in sorted((sheets or {}).items())},
-        "pairs": [_pair(pair, places) for pair in pairs],
+        "pairs": [_pair(pair, keys) for pair in pairs],
         "boards": [clean(board) for board in boards],
         "methods": clean(methods or {}),
         "problems": [clean(text) for text in problems],
-        "pool": pool.values,
+        "shared_fields": SHARED,
+        "shared": [json.loads(text) for text in shared],
     }
 
 
@@ -129,71 +116,65 @@ def option_text(value: Any) -> str:
     if value is None:
         return "none"
     if isinstance(value, str):
-        return value if value and parse_value(value) == value and value == value.strip() else _quoted(value)
+        return value if value and parse_value(value) == value and value == value.strip() else json.dumps(value)
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{', '.join(_quoted(v) if isinstance(v, str) else option_text(v) for v in value)}]"
+        return f"[{', '.join(json.dumps(v) if isinstance(v, str) else option_text(v) for v in value)}]"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_quoted(str(k))} = {_inner(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{json.dumps(str(k))} = {_inner(v)}" for k, v in value.items()) + "}"
     return repr(value)
 
 
 def _inner(value: Any) -> str:
-    return _quoted(value) if isinstance(value, str) else option_text(value)
+    return json.dumps(value) if isinstance(value, str) else option_text(value)
 
 
-def _quoted(text: str) -> str:
-    import json
-
-    return json.dumps(text)
-
-
-def _record(record: Record, pool: Pool) -> list[Any]:
-    """Pack a record; the page's ``decode.js`` knows the order."""
+def _record(record: Record, shared: dict[str, int]) -> dict[str, Any]:
+    """Return what the page shows of a record; of :data:`SHARED` the number under which ``shared`` has its JSON."""
     cell, result, costs = record.cell, record.result, record.costs
-    data = {key: value for key, value in cell.dataset.items() if key not in ("class_names", "class_ids")}
-    method, evaluator = cell.method, cell.evaluator
-    kept = record.distilled
-    return [
-        record.key[:16],
-        record.digest[:16],
-        pool.put(data),
-        pool.put({"label": grouping.label(record), **method.model_dump(), "other": labels.flat(cell.other_options)}),
-        cell.ipc,
-        cell.seed,
-        pool.put(evaluator.model_dump()),
-        pool.put(cell.network),
-        cell.evaluation_seed,
-        pool.put(cell.preset),
-        pool.put(
-            {
-                "digest": record.protocol.digest,
-                "extension": record.protocol.extension,
-                "labels": grouping.label_type(record),
-                "settings": labels.flat(record.protocol.settings),
-            }
-        ),
-        [result.metric, result.selection, result.test_images],
-        [_fraction(value) for value in result.values],
-        [_fraction(value) for value in result.last],
-        [_fraction(value) for value in result.best],
-        [[[epoch, _fraction(value)] for epoch, value in thinned(curve)] for curve in result.curves],
-        [kept.key, kept.digest[:20], kept.count, pool.put([*kept.shape[1:], kept.space, kept.whole])],
-        pool.put(labels.flat({key: value for key, value in kept.extra.items() if not isinstance(value, list)})),
-        pool.put([list(entry) for entry in record.shrunk]),
-        [
-            None if costs.distill_seconds is None else round(costs.distill_seconds, 2),
-            round(costs.evaluate_seconds, 2),
-            costs.peak_bytes,
-            costs.bytes_images,
-            costs.bytes_labels,
-        ],
-        [[str(step.get("step", "")), round(float(step.get("seconds", 0)), 2)] for step in costs.steps],
-        pool.put(record.environment),
-        command(record),
-        record.relative_path().as_posix(),
-    ]
+    shown = {
+        "key": record.key[:16],
+        "digest": record.digest[:16],
+        "data": {key: value for key, value in cell.dataset.items() if key not in ("class_names", "class_ids")},
+        "method": {
+            **cell.method.model_dump(),
+            "label": labels.label_of(cell),
+            "other": labels.flat(cell.other_options),
+        },
+        "ipc": cell.ipc,
+        "seed": cell.seed,
+        "evaluator": cell.evaluator.model_dump(),
+        "network": cell.network,
+        "evaluationSeed": cell.evaluation_seed,
+        "preset": cell.preset,
+        "protocol": {
+            "digest": record.protocol.digest,
+            "extension": record.protocol.extension,
+            "labels": notes.label_type(record) or "unknown",
+            "settings": labels.flat(record.protocol.settings),
+        },
+        "metric": result.metric,
+        "selection": result.selection,
+        "values": [_fraction(value) for value in result.values],
+        "curves": [[[epoch, _fraction(value)] for epoch, value in thinned(curve)] for curve in result.curves],
+        "set": {"digest": record.distilled.digest[:20], "count": record.distilled.count},
+        "extra": labels.flat({key: v for key, v in record.distilled.extra.items() if not isinstance(v, list)}),
+        "shrunk": record.shrunk,
+        "costs": {
+            "distil": None if costs.distill_seconds is None else round(costs.distill_seconds, 2),
+            "evaluate": round(costs.evaluate_seconds, 2),
+            "peak": costs.peak_bytes,
+            "images": costs.bytes_images,
+            "labels": costs.bytes_labels,
+        },
+        "steps": [[str(step.get("step", "")), round(float(step.get("seconds", 0)), 2)] for step in costs.steps],
+        "environment": record.environment,
+        "command": command(record),
+        "path": record.relative_path().as_posix(),
+    }
+    numbers = {name: shared.setdefault(canonical(clean(shown[name])), len(shared)) for name in SHARED}
+    return clean({**shown, **numbers})
 
 
 def thinned(curve: Sequence[tuple[int, float]], most: int = CURVE_POINTS) -> list[tuple[int, float]]:
@@ -207,48 +188,53 @@ def _fraction(value: float | None) -> float | None:
     return None if value is None or not math.isfinite(value) else round(value, 5)
 
 
-def _row(row: grouping.Row) -> list[Any]:
-    low, high = row.interval or (None, None)
-    numbers = map(_fraction, (row.mean, row.std, low, high))
-    return [list(row.records), *numbers, row.runs, len(row.groups), _fraction(row.gain)]
+def _row(row: grouping.Row) -> dict[str, Any]:
+    low, high = row.entry.interval or (None, None)
+    percent = {"mean": row.entry.mean, "std": row.entry.std, "low": low, "high": high, "gain": row.gain}
+    shown = {name: None if value is None else round(100 * value, 3) for name, value in percent.items()}
+    return {"records": row.records, **shown, "runs": row.entry.runs, "sets": row.entry.sets}
 
 
-def _pair(pair: Pair, places: Mapping[str, int]) -> list[Any]:
+def _pair(pair: Pair, keys: Mapping[str, str]) -> dict[str, Any]:
     claim = pair.claim
-    return [
-        f"{claim.method}, {claim.dataset}, IPC {'full' if claim.ipc is None else claim.ipc}",
-        f"{claim.evaluator}, {claim.network}",
-        f"{claim.source}, {claim.table}",
-        claim.value,
-        claim.deviation,
-        round(100 * pair.ours.mean, 3),
-        None if pair.ours.std is None else round(100 * pair.ours.std, 3),
-        pair.verdict,
-        [places[path] for path in pair.records if path in places],
-    ]
+    return {
+        "cell": f"{claim.method}, {claim.dataset}, IPC {'full' if claim.ipc is None else claim.ipc}",
+        "protocol": f"{claim.evaluator}, {claim.network}",
+        "source": f"{claim.source}, {claim.table}",
+        "claimed": claim.value,
+        "ours": round(100 * pair.ours.mean, 3),
+        "spread": None if pair.ours.std is None else round(100 * pair.ours.std, 3),
+        "verdict": pair.verdict,
+        "key": next((keys[path] for path in pair.records if path in keys), None),
+    }
 
 
-def _claim(claim: Claim, pool: Pool) -> list[Any]:
-    texts = (claim.dataset, claim.method, claim.evaluator, claim.network, claim.label_type, claim.metric)
-    return [
-        *(pool.put(text) for text in texts),
-        claim.ipc,
-        claim.value,
-        claim.deviation,
-        claim.text,
-        pool.put(claim.kind),
-        pool.put(claim.source),
-        pool.put(claim.table),
-        pool.put(claim.note),
-    ]
+def _claim(claim: Claim) -> dict[str, Any]:
+    shown = {
+        "dataset": claim.dataset,
+        "method": claim.method,
+        "protocol": claim.evaluator,
+        "network": claim.network,
+        "labels": claim.label_type,
+        "metric": claim.metric,
+        "ipc": claim.ipc,
+        "mean": claim.value,
+        "std": claim.deviation,
+        "text": claim.text,
+        "whose": claim.kind,
+        "source": claim.source,
+        "place": claim.table,
+        "note": claim.note,
+    }
+    return clean(shown)
 
 
 def _sheet(sheet: Sheet) -> dict[str, Any]:
     about = sheet.about
     return {
         "image": f"data:{sheet.mime};base64,{base64.b64encode(sheet.image).decode('ascii')}",
-        "tile": list(about.tile),
+        "tile": about.tile,
         "columns": max((shown.count for shown in about.classes), default=1),
-        "classes": [[shown.name, shown.count, list(shown.prompts)] for shown in about.classes],
+        "classes": [shown.model_dump(include={"name", "count", "prompts"}) for shown in about.classes],
         "num_classes": about.num_classes,
     }

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.results import labels
-from ddbench.results.runs import by_set, unified
+from ddbench.results.runs import unified
 from ddbench.results.schema import Record
-from ddbench.tables import notes, stats
+from ddbench.tables.board import Entry
+from ddbench.tables.leaderboard import entry
 
 
 @dataclass(frozen=True)
@@ -20,39 +20,13 @@ class Row:
 
     Attributes:
         records: positions of its records, by seed.
-        groups: headline accuracies (fractions), one per trained network, by distilled set.
-        gain: mean minus the mean of the baseline in the same place, or None.
+        entry: its runs.
+        gain: mean minus the mean of the baseline in the same place (fraction), or None.
     """
 
     records: tuple[int, ...]
-    groups: tuple[tuple[float, ...], ...]
+    entry: Entry
     gain: float | None
-
-    @property
-    def values(self) -> tuple[float, ...]:
-        """All accuracies."""
-        return tuple(value for group in self.groups for value in group)
-
-    @property
-    def mean(self) -> float:
-        """Mean over all runs (fraction)."""
-        return stats.mean(self.values)
-
-    @property
-    def std(self) -> float | None:
-        """Population standard deviation over all runs; a single one has none."""
-        return stats.population_std(self.values)
-
-    @property
-    def runs(self) -> str:
-        """Sets × repeats, e.g. ``2×3``."""
-        low, high = min(map(len, self.groups)), max(map(len, self.groups))
-        return f"{len(self.groups)}×{low}" if low == high else f"{len(self.groups)}×{low}–{high}"
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        """95 % interval of the mean over both levels, or None for a single run."""
-        return stats.two_level_interval(self.groups, within=(0.0, 1.0))
 
 
 def rows(records: Sequence[Record], baseline: str) -> list[Row]:
@@ -66,34 +40,22 @@ def rows(records: Sequence[Record], baseline: str) -> list[Row]:
     groups: dict[str, list[int]] = defaultdict(list)
     for number, record in enumerate(records):
         groups[canonical([_place(record), _method(record), record.cell.evaluation_seed])].append(number)
+    listed: list[tuple[tuple[int, ...], Entry, Record]] = []
     base: dict[str, float] = {}
     for members in groups.values():
-        first = records[members[0]]
+        members.sort(key=lambda number: (records[number].cell.seed, records[number].key))
+        first, runs = records[members[0]], entry([records[number] for number in members])
         if first.cell.method.name == baseline and not first.cell.method.explicit:
-            base.setdefault(canonical(_place(first)), _row(records, members, {}, baseline).mean)
-    return [_row(records, members, base, baseline) for members in groups.values()]
+            base.setdefault(canonical(_place(first)), runs.mean)
+        listed.append((tuple(members), runs, first))
 
+    def gain(runs: Entry, first: Record) -> float | None:
+        if first.cell.method.name == baseline or first.cell.ipc is None:
+            return None
+        start = base.get(canonical(_place(first)))
+        return None if start is None else runs.mean - start
 
-def label(record: Record) -> str:
-    """Return the method with the options that were set for it."""
-    cell = record.cell
-    return labels.label(cell.method.name, {**cell.method.explicit, **labels.flat(cell.other_options)})
-
-
-def label_type(record: Record) -> str:
-    """Return whether students were trained on hard or soft labels, as the protocol says."""
-    settings = record.protocol.settings
-    return next((labels.value_text(settings[key]) for key in notes.LABEL_KEYS if key in settings), "unknown")
-
-
-def _row(records: Sequence[Record], members: list[int], base: dict[str, float], baseline: str) -> Row:
-    members = sorted(members, key=lambda number: (records[number].cell.seed, records[number].key))
-    per_set = by_set((records[number] for number in members), lambda record: record.result.values)
-    groups = tuple(map(tuple, per_set.values()))
-    first = records[members[0]]
-    start = None if first.cell.method.name == baseline or first.cell.ipc is None else base.get(canonical(_place(first)))
-    gain = None if start is None else stats.mean([value for group in groups for value in group]) - start
-    return Row(tuple(members), groups, gain)
+    return [Row(members, runs, gain(runs, first)) for members, runs, first in listed]
 
 
 def _place(record: Record) -> list[Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ddbench.keys import canonical
-from ddbench.results.labels import flat, label, value_text
+from ddbench.results.labels import explicit_of, label
 from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import POINTS, Grid, Heading, Value
@@ -68,22 +68,20 @@ def _method(record: Record) -> tuple[str, ...]:
 
 def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> tuple[Value, ...]:
     first = records[0]
-    cell, settings, costs = first.cell, first.protocol.settings, [record.costs for record in records]
+    cell, costs = first.cell, [record.costs for record in records]
     known = [cost.distill_seconds for cost in costs if cost.distill_seconds is not None]
     runs = entry(records, layout.metric)
     low, high = runs.interval or (None, None)
     gain = None
     if base and cell.method.name != layout.gain_over:
         gain = 100 * (runs.mean - entry(base, layout.metric).mean)
-    options = {**cell.method.explicit, **flat(cell.other_options)}
-    labels = next((settings[key] for key in notes.LABEL_KEYS if key in settings), None)
     return (
         cell.dataset["name"],
         first.budget,
-        label(layout.called(cell.method.name), options),
+        label(layout.called(cell.method.name), explicit_of(cell)),
         label(cell.evaluator.name, cell.evaluator.explicit),
         layout.called(cell.network),
-        None if labels is None else value_text(labels),
+        notes.label_type(first) or None,
         cell.preset,
         first.protocol.digest[:8],
         100 * runs.mean,

@@ -10,8 +10,6 @@ from ddbench.results.labels import flat, label, value_text
 from ddbench.results.runs import same_images
 from ddbench.results.schema import Record
 
-#: Protocol settings that have a line of their own above a table.
-LABEL_KEYS = ("label_type", "labels")
 EXTENSION = "extension: never compare with published cells"
 
 
@@ -53,16 +51,20 @@ def facts(records: Sequence[Record], metric: str = "") -> tuple[tuple[str, str],
         ),
         ("Evaluator", title(records[0])),
     ]
-    settings = [record.protocol.settings for record in records]
-    labels = _seen(next((s[key] for key in LABEL_KEYS if key in s), None) for s in settings)
-    if labels:
+    if labels := _seen(map(label_type, records)):
         found.append(("Labels", labels))
-    if teachers := _seen(_teacher(s) for s in settings):
+    if teachers := _seen(_teacher(record.protocol.settings) for record in records):
         found.append(("Teacher", teachers))
     if metric:
         found.append(("Metric", metric))
     found.append(("Accuracy", _seen(selection_text(record.result.selection) for record in records)))
     return tuple(found)
+
+
+def label_type(record: Record) -> str:
+    """Return whether students were trained on hard or soft labels, or "" where the protocol does not say."""
+    settings = record.protocol.settings
+    return next((value_text(settings[key]) for key in ("label_type", "labels") if key in settings), "")
 
 
 def selection_text(selection: str) -> str:

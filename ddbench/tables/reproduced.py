@@ -152,13 +152,7 @@ def _variant(record: Record) -> str:
 def _agrees(claim: Claim, record: Record, names: Aliases) -> bool:
     evaluator = record.cell.evaluator
     protocol = names.protocol_of(evaluator.name, evaluator.options)
-    labels = _labels(record)
-    return claim.evaluator in (protocol, UNKNOWN) and claim.label_type in (labels, UNKNOWN)
-
-
-def _labels(record: Record) -> str:
-    settings = record.protocol.settings
-    return str(next((settings[key] for key in notes.LABEL_KEYS if key in settings), UNKNOWN))
+    return claim.evaluator in (protocol, UNKNOWN) and claim.label_type in (notes.label_type(record), UNKNOWN)
 
 
 def _pair(claim: Claim, records: Sequence[Record], names: Aliases) -> Pair:

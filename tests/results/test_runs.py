@@ -67,7 +67,7 @@ def test_an_evaluator_that_draws_nothing_has_one_network(other_seed):
         records.append(make("random", (0.7,), evaluation_seed=1).model_copy(update={"distilled": once.distilled}))
     _, cell = only_cell(records)
     assert (cell.runs, cell.text) == ("1×1", "70.0")
-    assert [row.runs for row in rows.rows(records[:1], "random")] == ["1×1"]
+    assert [row.entry.runs for row in rows.rows(records[:1], "random")] == ["1×1"]
 
 
 def test_networks_that_all_name_one_class_or_are_all_right_are_still_several():
@@ -93,7 +93,7 @@ def test_the_same_networks_count_once_in_every_table():
     (line,) = variants.grid(records, Layout(), "").texts()
     assert "1×2" in line
     (row,) = rows.rows(records, "random")
-    assert row.runs == "1×2" and len(row.records) == 3
+    assert row.entry.runs == "1×2" and len(row.records) == 3
     (setting,) = comparing.of_methods([*records, make("random", (0.4, 0.5))], "k-means", "random").settings
     assert setting.first.runs == "1×2" and setting.over_runs.n == (2, 2)
     assert setting.over_images.n == (2, 2)

@@ -51,12 +51,12 @@ def test_rows_put_seeds_together_and_count_gains():
         make("vlcp", (0.7, 0.8)),
         make("vlcp", (0.5,), ipc=1),
     ]
-    grouped = {(row.records, row.runs): row for row in rows.rows(found, "random")}
+    grouped = {(row.records, row.entry.runs): row for row in rows.rows(found, "random")}
     assert set(grouped) == {((0,), "1×2"), ((2, 1), "2×1–2"), ((3,), "1×1")}
     both = grouped[(2, 1), "2×1–2"]
-    assert both.mean == pytest.approx(0.7) and both.gain == pytest.approx(0.25)
+    assert both.entry.mean == pytest.approx(0.7) and both.gain == pytest.approx(0.25)
     assert grouped[(0,), "1×2"].gain is None and grouped[(3,), "1×1"].gain is None
-    assert grouped[(3,), "1×1"].interval is None
+    assert grouped[(3,), "1×1"].entry.interval is None
 
 
 def test_the_page_holds_what_the_records_say(tmp_path):
@@ -65,15 +65,14 @@ def test_the_page_holds_what_the_records_say(tmp_path):
     built = build.build(written(tmp_path, [record]), tmp_path)
     assert (built.records, built.claims, built.problems) == (1, 0, ())
     content = embedded(built.html)
-    (packed,) = content["records"]
-    pool = content["pool"]
-    assert packed[0] == record.key[:16]
-    assert pool[packed[3]]["label"] == "vlcp (strength=0.6)"
-    assert packed[12] == [0.5, 0.55]
-    assert pool[packed[18]] == [["method.steps", 1000, 8]]
-    assert pool[packed[17]] == {"acceptance.moved": 0.9}
-    assert content["rows"][0][1] == 0.525
-    assert content["boards"][0]["tables"][0]["head"][2]["t"].startswith("vlcp")
+    (shown,) = content["records"]
+    shared = {name: content["shared"][shown[name]] for name in content["shared_fields"]}
+    assert shown["key"] == record.key[:16] and shown["values"] == [0.5, 0.55]
+    assert shared["method"]["label"] == "vlcp (strength=0.6)" and shared["environment"] == record.environment
+    assert shared["shrunk"] == [["method.steps", 1000, 8]]
+    assert shared["extra"] == {"acceptance.moved": 0.9}
+    assert content["rows"][0]["mean"] == 52.5 and content["rows"][0]["records"] == [0]
+    assert content["boards"][0]["tables"][0]["head"][2]["text"].startswith("vlcp")
 
 
 def test_the_same_registry_gives_the_same_page(tmp_path):
@@ -94,8 +93,8 @@ def test_hostile_names_prompts_and_notes_stay_text(tmp_path):
     body = html.split("</style>")[1]
     assert body.count("<script>") == len(page.VENDOR) + 1 == body.count("</script>") - 1
     content = embedded(html)
-    assert content["sheets"][found[0].distilled.digest[:20]]["classes"][0][2][0] == ENDING
-    assert HOSTILE in {content["pool"][record[3]]["name"] for record in content["records"]}
+    assert content["sheets"][found[0].distilled.digest[:20]]["classes"][0]["prompts"][0] == ENDING
+    assert HOSTILE in {content["shared"][record["method"]]["name"] for record in content["records"]}
 
 
 @pytest.mark.parametrize("text", [HOSTILE, ENDING, "<!--", "\u2029", "]]>", "&lt;"])
@@ -164,7 +163,7 @@ def test_claims_are_beside_and_never_among_the_measured(tmp_path):
     content = embedded(build.build(tmp_path, tmp_path).html)
     assert len(content["records"]) == len(content["rows"]) == len(content["claims"]) == 1
     assert content["sources"] == {"paper": "Someone, Somewhere"}
-    assert content["pairs"][0][3] == 55.5
+    assert content["pairs"][0]["claimed"] == content["claims"][0]["mean"] == 55.5
 
 
 def test_the_command_makes_the_cell_again():

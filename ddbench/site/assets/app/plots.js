@@ -170,7 +170,7 @@ function overCost(cost) {
 
 // Claims against what was measured for the same cell; on the line, both agree.
 function pairPlot() {
-  const points = DATA.pairs.map(([cell, protocol, source, claimed, , ours, spread, verdict, records]) => ({ cell, protocol, source, claimed, ours, spread, verdict, key: records.length ? RECORDS[records[0]].key : null }));
+  const points = DATA.pairs;
   if (!points.length) return null;
   const tones = new Map([["reproduced", "#3ca951"], ["higher", "#4269d0"], ["lower", "#e5484d"]]);
   const tone = (point) => tones.get(point.verdict) || GREY;

@@ -16,12 +16,12 @@ function sheetFigure(record, { most = 48, columns = Infinity, caption } = {}) {
   const shown = Math.min(columns, sheet.columns);
   const image = el("img", {
     src: sheet.image,
-    alt: `Distilled images of ${record.label || record.method.name}: one row per class, ${sheet.classes.map((c) => c[0]).join(", ")}`,
+    alt: `Distilled images of ${record.label || record.method.name}: one row per class, ${sheet.classes.map((shown) => shown.name).join(", ")}`,
     class: sheet.tile[0] < side ? "atlas crisp" : "atlas",
     width: side * sheet.columns,
     height: side * rows,
   });
-  const labels = el("ul", { class: "classes", "aria-hidden": "true", style: { "grid-auto-rows": `${side}px` } }, sheet.classes.map(([name]) => el("li", { title: name }, name)));
+  const labels = el("ul", { class: "classes", "aria-hidden": "true", style: { "grid-auto-rows": `${side}px` } }, sheet.classes.map(({ name }) => el("li", { title: name }, name)));
   const frameElement = el("div", { class: "window", style: { "--side": `${side}px`, width: `${side * shown}px`, height: `${side * rows}px` } }, image);
   const partial = rows < sheet.num_classes ? `${rows} of ${sheet.num_classes.toLocaleString("en")} classes are shown.` : "";
   return el("figure", { class: "sheet" }, el("div", { class: "sheet-body" }, labels, frameElement), (caption || partial) && el("figcaption", null, caption, caption && partial && " ", partial));
@@ -29,7 +29,7 @@ function sheetFigure(record, { most = 48, columns = Infinity, caption } = {}) {
 
 // One or two images per class read better side by side than as a narrow strip.
 function fewTiles(record, sheet, side) {
-  const items = sheet.classes.map(([name, number], row) =>
+  const items = sheet.classes.map(({ name, count: number }, row) =>
     el("li", null, el("span", { role: "img", "aria-label": `${name}: ${count(number, "image")}` }, Array.from({ length: number }, (_, column) => tile(sheet, row, column, side))), el("p", { "aria-hidden": "true" }, name)),
   );
   return el("ul", { class: "tiles", "aria-label": `Distilled images of ${record.method.label}` }, items);
@@ -51,9 +51,9 @@ function tile(sheet, row, column, side) {
 
 function promptList(record) {
   const sheet = sheetOf(record);
-  if (!sheet || !sheet.classes.some(([, , prompts]) => prompts.length)) return null;
+  if (!sheet || !sheet.classes.some(({ prompts }) => prompts.length)) return null;
   const side = 64;
-  return sheet.classes.map(([name, , prompts], row) =>
+  return sheet.classes.map(({ name, prompts }, row) =>
     el(
       "details",
       { class: "prompts", open: row === 0 },

@@ -22,7 +22,7 @@ function boardsView(name) {
 const BOARD_ROWS = 100;
 
 function boardTable(content, index) {
-  const head = content.head.map((column) => el("th", { scope: "col", class: column.n ? "num" : "text" }, column.t));
+  const head = content.head.map((column) => el("th", { scope: "col", class: column.number ? "num" : "text" }, column.text));
   const id = `board-${index}`;
   const table = el("table", { class: "board" }, el("caption", { class: "unseen" }, content.title), el("thead", null, el("tr", null, head)));
   const holder = scroller(content.title, table);
@@ -31,12 +31,12 @@ function boardTable(content, index) {
     data: content.rows,
     columns: content.head.map((column, place) => ({
       data: place,
-      type: column.n || place === 0 ? "num" : "string",
-      className: column.n ? "num" : "text",
+      type: column.number || place === 0 ? "num" : "string",
+      className: column.number ? "num" : "text",
       cellType: place ? "td" : "th",
       createdCell: (cell) => place || cell.setAttribute("scope", "row"),
-      orderSequence: column.n ? ["desc", "asc"] : ["asc", "desc"],
-      render: (cell, type) => (type === "display" ? el("span", null, boardCell(cell)) : (cell.o ?? (column.n ? NOTHING : cell.t))),
+      orderSequence: column.number ? ["desc", "asc"] : ["asc", "desc"],
+      render: (cell, type) => (type === "display" ? el("span", null, boardCell(cell)) : (cell.order ?? (column.number ? NOTHING : cell.text))),
     })),
     paging: long,
     pageLength: BOARD_ROWS,
@@ -60,8 +60,8 @@ function boardTable(content, index) {
 }
 
 function boardCell(cell) {
-  const inner = cell.r === 1 ? el("strong", null, cell.t) : cell.r === 2 ? el("u", null, cell.t) : cell.t;
-  return [inner, cell.m && el("span", { class: "mark" }, ` ${cell.m}`), cell.x && el("span", { class: "sub" }, cell.x)];
+  const inner = cell.rank === 1 ? el("strong", null, cell.text) : cell.rank === 2 ? el("u", null, cell.text) : cell.text;
+  return [inner, cell.mark && el("span", { class: "mark" }, ` ${cell.mark}`), cell.small && el("span", { class: "sub" }, cell.small)];
 }
 
 function methodsView() {

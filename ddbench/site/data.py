@@ -174,7 +174,7 @@ def _record(record: Record, shared: dict[str, int]) -> dict[str, Any]:
         "path": record.relative_path().as_posix(),
     }
     numbers = {name: shared.setdefault(canonical(clean(shown[name])), len(shared)) for name in SHARED}
-    return clean({**shown, **numbers})
+    return {name: clean(value) for name, value in {**shown, **numbers}.items()}
 
 
 def thinned(curve: Sequence[tuple[int, float]], most: int = CURVE_POINTS) -> list[tuple[int, float]]:
@@ -226,7 +226,7 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "place": claim.table,
         "note": claim.note,
     }
-    return clean(shown)
+    return {name: clean(value) for name, value in shown.items()}
 
 
 def _sheet(sheet: Sheet) -> dict[str, Any]:

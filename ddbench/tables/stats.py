@@ -14,6 +14,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -209,8 +210,8 @@ def detectable(first: Groups, second: Groups) -> float | None:
 def _units(first: Groups, second: Groups) -> tuple[str, list[float], list[float]]:
     """Return what is independent: the means of sets, or all networks where one side has a single set."""
     if min(len(first), len(second)) > 1:
-        return "sets", *([mean(group) for group in groups] for groups in (first, second))
-    return "networks", *([value for group in groups for value in group] for groups in (first, second))
+        return "sets", [mean(group) for group in first], [mean(group) for group in second]
+    return "networks", list(chain.from_iterable(first)), list(chain.from_iterable(second))
 
 
 def _squares(values: Sequence[float]) -> float:

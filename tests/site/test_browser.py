@@ -62,7 +62,8 @@ def site(tmp_path: Path) -> Path:
 
 
 def with_curve(record: records.Record, curve: list[tuple[int, float]]) -> records.Record:
-    result = record.result.model_copy(update={"curves": [curve for _ in record.result.values]})
+    curves = [[*curve[:-1], (curve[-1][0], last)] for last in record.result.last]
+    result = record.result.model_copy(update={"curves": curves})
     changed = record.model_copy(update={"result": result})
     return changed.model_copy(update={"digest": changed.computed_digest()})
 

@@ -22,7 +22,7 @@ from mkdocs.structure.pages import Page
 import ddbench
 from ddbench.cli import group
 from ddbench.plugin.manager import Entry, load_plugin, load_plugins
-from ddbench.plugin.presets import PARTS, load_presets
+from ddbench.plugin.presets import PARTS, Rules, load_presets
 
 ROOT = Path(__file__).parents[1]
 #: Pages and pictures from outside of docs/ that are part of the site, at the same place beside those of docs/.
@@ -97,8 +97,11 @@ def options(kind: str, *names: str) -> Iterator[str]:
     """Yield a plugin's options and preset rules; of several plugins those of the first, and where the others differ."""
     first, *others = (load_plugins().entries[kind][name] for name in names)
     yield from _options(first, others)
-    for entry in (first, *others):
-        yield from _rules(entry)
+    rules = {entry.spec.name: load_presets(load_plugin(entry)) for entry in (first, *others)}
+    for name, own in rules.items():
+        same = [other for other in rules if rules[other] == own]
+        if own and name == same[0]:
+            yield from _rules(" and ".join(same), own)
     for entry in (first, *others):
         if entry.spec.bibtex:
             yield from ("", f'??? quote "Cite {entry.spec.name}: {entry.spec.paper}"', "", "    ```bibtex")
@@ -125,11 +128,8 @@ def _options(first: Entry, others: list[Entry]) -> Iterator[str]:
         yield from _table(("option", "default", "meaning"), *rows)
 
 
-def _rules(entry: Entry) -> Iterator[str]:
-    rules = load_presets(load_plugin(entry))
-    if not rules:
-        return
-    yield from ("", f'??? note "Preset rules of {entry.spec.name}: later rules win"', "")
+def _rules(names: str, rules: Rules) -> Iterator[str]:
+    yield from ("", f'??? note "Preset rules of {names}: later rules win"', "")
     rows = [
         (
             _pairs(rule.get("when", {})) or "always",

@@ -14,7 +14,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec(
             "rded",
             f"{_HERE}.rded:Rded",
-            "soft labels from a teacher on line, KL at T=20, CutMix, AdamW, half cosine, 300 epochs",
+            "soft labels from a teacher online, KL at T=20, CutMix, AdamW, half cosine, 300 epochs",
             paper="Sun et al., On the Diversity and Realism of Distilled Dataset, CVPR 2024",
             bibtex="@inproceedings{sun2024rded, title={On the Diversity and Realism of Distilled Dataset: An Efficient "
             "Dataset Distillation Paradigm}, author={Sun, Peng and Shi, Bei and Yu, Daiwei and Lin, Tao}, "
@@ -61,7 +61,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec(
             "fkd",
             f"{_HERE}.fkd.evaluator:Fkd",
-            "soft labels of augmented batches, stored or on line, KL, by SRe2L's setting of the data set",
+            "soft labels of augmented batches, stored or online, KL, by SRe2L's setting of the data set",
             paper="Yin et al., Squeeze, Recover and Relabel, NeurIPS 2023",
             bibtex="@inproceedings{yin2023sre2l, title={Squeeze, Recover and Relabel: Dataset Condensation at ImageNet "
             "Scale From A New Perspective}, author={Yin, Zeyuan and Xing, Eric and Shen, Zhiqiang}, "

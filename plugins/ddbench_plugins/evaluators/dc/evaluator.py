@@ -41,7 +41,7 @@ class DcOptions(Options):
         None, gt=0, description="SGD's learning rate; the one the distilled set has learned, else 0.01, when none"
     )
     weight_decay: float = Field(5e-4, ge=0, description="on all parameters")
-    extra_epoch: bool = Field(False, description="one epoch more than said, as the released code runs")
+    extra_epoch: bool = Field(False, description="one epoch more than specified, as the released code runs")
     reset_optimiser: bool = Field(
         False, description="forget the momentum where the learning rate drops, as the released code does"
     )

@@ -1,1 +1,1 @@
-"""The FKD protocol: labels of augmented views, stored or on line."""
+"""The FKD protocol: labels of augmented views, stored or online."""

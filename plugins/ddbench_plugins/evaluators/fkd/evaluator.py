@@ -65,7 +65,7 @@ class FkdOptions(Options):
     )
     crop_scale: float = Field(0.08, gt=0, le=1, description="smallest area of a resized crop, of the whole image")
     padding: int = Field(4, ge=1, description="black pixels on each side before a padded crop")
-    test_resize: bool = Field(False, description="test at 8/7 of the side, cut to the centre, as 256 → 224")
+    test_resize: bool = Field(False, description="test at 8/7 of the side, centre-cropped, as 256 → 224")
     test_every: int = Field(20, ge=1, description="epochs between tests under best_test")
     selection: Literal["last", "best_test"] = Field(
         "last", description="headline accuracy: after the last epoch, or the best of the tests"
@@ -73,7 +73,7 @@ class FkdOptions(Options):
 
 
 class Fkd(Evaluator):
-    """Soft labels of augmented batches, stored beforehand or on line; KL, AdamW or SGD."""
+    """Soft labels of augmented batches, stored beforehand or online; KL, AdamW or SGD."""
 
     Options = FkdOptions
     presets = "fkd.toml"

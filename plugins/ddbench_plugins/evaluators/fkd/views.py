@@ -1,6 +1,6 @@
 """Augmented batches as data: what was cropped, mirrored and mixed with what, drawn once and rendered any time.
 
-A relabelling teacher, a student that asks the teacher on line, and a student that replays stored labels see the same
+A relabelling teacher, a student that asks the teacher online, and a student that replays stored labels see the same
 pixels, because all three render the same views.
 """
 

@@ -38,7 +38,7 @@ class DcOptions(PixelOptions):
         description="add up the losses of all classes before one backward pass, as the released code: the same step,"
         " but the graphs of all classes are in memory",
     )
-    extra_iteration: bool = Field(False, description="one iteration more than said, as the released code runs")
+    extra_iteration: bool = Field(False, description="one iteration more than specified, as the released code runs")
 
 
 class DsaOptions(DcOptions):

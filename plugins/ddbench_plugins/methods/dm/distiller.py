@@ -27,7 +27,7 @@ class DmOptions(PixelOptions):
         description="batch norm sees all classes in one batch, as in the released code; off: each class on its own"
         " (networks without batch norm do not care)",
     )
-    extra_iteration: bool = Field(False, description="one step more than said, as the released code runs")
+    extra_iteration: bool = Field(False, description="one step more than specified, as the released code runs")
 
 
 class DM(ddbench.Distiller):

@@ -37,7 +37,7 @@ def digest_bytes(*chunks: bytes | memoryview) -> str:
     return state.hexdigest()
 
 
-def derive_seed(base: int, role: str, *indices: int | str) -> int:
+def derive_seed(base: int, role: int | str, *indices: int | str) -> int:
     """Derive an independent 31-bit seed for a role, e.g. ``derive_seed(0, "student", 2)``.
 
     Roles keep the axes of randomness apart: a distillation seed never moves a student's initialisation.

@@ -186,7 +186,8 @@ def cosines(real: NDArray[np.float32], made: NDArray[np.float32]) -> tuple[float
 
 def _directions(latents: NDArray[np.float32]) -> NDArray[np.float32]:
     flat = latents.reshape(len(latents), -1)
-    return flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    directions: NDArray[np.float32] = flat / np.linalg.norm(flat, axis=1, keepdims=True)
+    return directions
 
 
 def acceptance(

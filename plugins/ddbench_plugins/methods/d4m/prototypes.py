@@ -117,7 +117,7 @@ def chunks(count: int, size: int, rest: bool) -> list[slice]:
 
 def fitted(plan: list[slice]) -> int:
     """Return how many latents are in a class's chunks."""
-    return plan[-1].stop
+    return int(plan[-1].stop)
 
 
 def cluster(latents: NDArray[np.float32], clusters: int, expand: int, plan: list[slice]) -> NDArray[np.float32]:
@@ -132,4 +132,5 @@ def cluster(latents: NDArray[np.float32], clusters: int, expand: int, plan: list
     means = MiniBatchKMeans(clusters, random_state=0, batch_size=expand * clusters, n_init="auto")
     for chunk in plan:
         means.partial_fit(flat[chunk])
-    return means.cluster_centers_.astype(np.float32).reshape(clusters, *latents.shape[1:])
+    centres: NDArray[np.float32] = means.cluster_centers_.astype(np.float32)
+    return centres.reshape(clusters, *latents.shape[1:])

@@ -128,7 +128,7 @@ class GradientMatching:
         with kernels():
             logits = network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), torch.full((len(x),), label, device=x.device))
-        return torch.autograd.grad(loss, parameters, create_graph=differentiable)
+        return tuple(torch.autograd.grad(loss, parameters, create_graph=differentiable))
 
     def _freeze_batch_norms(self, network: nn.Module, number: int) -> None:
         """Let batch norms see real images of every class once, then use those statistics."""

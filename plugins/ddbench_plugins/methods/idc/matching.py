@@ -139,11 +139,11 @@ class ClassMatching:
         x = x.contiguous(memory_format=torch.channels_last)
         if self.settings.match == "features":
             with autocast(self.settings.precision, x.device), kernels(), torch.set_grad_enabled(differentiable):
-                return (network.embed(x).float().mean(0),)  # type: ignore[operator]
+                return (network.embed(x).float().mean(0),)
         with autocast(self.settings.precision, x.device), kernels():
             logits = network(x).float()
         loss = F.cross_entropy(logits, torch.full((len(x),), label, device=x.device))
-        return torch.autograd.grad(loss, self._matched(network), create_graph=differentiable)
+        return tuple(torch.autograd.grad(loss, self._matched(network), create_graph=differentiable))
 
     def _matched(self, network: nn.Module) -> list[nn.Parameter]:
         sizes = {4, *([1] if self.settings.biases else []), *([2] if self.settings.classifier else [])}

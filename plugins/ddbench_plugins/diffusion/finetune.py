@@ -92,8 +92,7 @@ def finetune(
         unet.enable_gradient_checkpointing()
     encoder = Posteriors(pipeline.vae, images, settings.resolution)
     kept = out_dir / "posteriors"
-    if settings.cache_latents:
-        posteriors = posteriors.keep(kept, settings.flip, team, loop.progress)
+    posteriors = encoder.keep(kept, settings.flip, team, loop.progress) if settings.cache_latents else encoder
     factor = float(pipeline.vae.config.scaling_factor)
     scheduler = pipeline.scheduler
     if scheduler.config.prediction_type != "epsilon":
@@ -104,7 +103,7 @@ def finetune(
         turn = step * settings.accumulate + part
         rows = batch_indices(len(captions), settings.batch_size, turn, stream_seed(seed, "finetune")).tolist()
         own = team.share(range(len(rows)))
-        mine = slice(own.start, own.stop)
+        mine = slice(own[0], own[-1] + 1)
         stream = make_generator(seed, "finetune noise", turn)
         flips = torch.rand(len(rows), generator=stream) < 0.5 if settings.flip else torch.zeros(len(rows)).bool()
         mean, std = posteriors.of(rows[mine], flips[mine])

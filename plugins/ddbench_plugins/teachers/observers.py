@@ -91,7 +91,8 @@ class Observer:
 
     def predict(self, images: np.ndarray) -> np.ndarray:
         """Return the predicted labels int64 [n] of uint8 images [n, H, W, C] (resized to the network's side)."""
-        return self._logits(images).argmax(1).numpy()
+        labels: np.ndarray = self._logits(images).argmax(1).numpy()
+        return labels
 
     def features(self, images: np.ndarray) -> np.ndarray:
         """Return the inputs of the last linear layer, float32 [n, d], of uint8 images [n, H, W, C]."""
@@ -106,7 +107,8 @@ class Observer:
             def forward(self, x: torch.Tensor) -> torch.Tensor:
                 return self.network.embed(x)
 
-        return self._logits(images, Embedding(self.module())).numpy()
+        features: np.ndarray = self._logits(images, Embedding(self.module())).numpy()
+        return features
 
     def score(self) -> Score:
         """Return the network's own result on the test split (method ``full``)."""

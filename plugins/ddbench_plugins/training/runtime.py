@@ -97,8 +97,9 @@ def compile_if_worth_it(
     takes the same path), with the seconds compiling takes. Failing to compile, for example without a C++ compiler,
     is not an error: the network then runs as it is.
     """
+    plain: Callable[[Tensor], Tensor] = network
     if compile == "never" or (example.device.type == "cpu" and not compiler.has_cxx()):
-        return network
+        return plain
     if compile == "auto":
         seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
         # Fusing halves the time of networks with per-image norms that have no good kernel as batch norm has.
@@ -107,9 +108,9 @@ def compile_if_worth_it(
         slow = any(isinstance(m, nn.GroupNorm) and not isinstance(m, fast) for m in network.modules())
         share = 0.5 if slow else 0.07
         if example.device.type != "cpu" or seconds * share < _COMPILE_SECONDS:
-            return network
+            return plain
     try:
-        forward = torch.compile(network, dynamic=False)
+        forward: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)
         with torch.no_grad(), autocast(precision, example.device):
             forward(example)
     except Exception as error:  # any compiler failure means: run without it
@@ -119,5 +120,5 @@ def compile_if_worth_it(
             " from those of machines where it works.",
             stacklevel=2,
         )
-        return network
+        return plain
     return forward

@@ -117,7 +117,7 @@ class GradientMatching:
     def _real_gradients(
         self, network: nn.Module, parameters: list[Tensor], x: Tensor, label: int
     ) -> tuple[Tensor, ...]:
-        with autocast(self.settings.precision, x.device):  # type: ignore[arg-type]
+        with autocast(self.settings.precision, x.device):
             return self._gradients(network, parameters, x, label)
 
     @staticmethod
@@ -137,7 +137,7 @@ class GradientMatching:
             for label in range(self.images.classes)
         ]
         x = torch.cat(batches).contiguous(memory_format=torch.channels_last)
-        with torch.no_grad(), autocast(self.settings.precision, x.device):  # type: ignore[arg-type]
+        with torch.no_grad(), autocast(self.settings.precision, x.device):
             network(x)
         for norm in batch_norms(network):
             norm.eval()

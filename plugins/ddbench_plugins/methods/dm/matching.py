@@ -89,7 +89,7 @@ class DistributionMatching:
     ) -> Tensor:
         real = [view(x) for view, x in zip(views, real, strict=True)]
         synthetic = [view(x) for view, x in zip(views, synthetic, strict=True)]
-        with autocast(self.settings.precision, self.images.images.device), kernels():  # type: ignore[arg-type]
+        with autocast(self.settings.precision, self.images.images.device), kernels():
             with torch.no_grad():
                 if batch_norms(network):
                     target = class_means(network, real)

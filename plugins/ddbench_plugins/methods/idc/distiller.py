@@ -170,7 +170,7 @@ class IDCOne(ddbench.Distiller):
             # CutMix takes the place of cutout.
             train_strategy=tuple(name for name in strategy if name != "cutout" or cutmix == 0),
             step_per_class=options.step_per_class,
-            precision=ctx.machine.precision,  # type: ignore[arg-type]
+            precision=ctx.machine.precision,
             seed=ctx.seed("idc steps"),
         )
 

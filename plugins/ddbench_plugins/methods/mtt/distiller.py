@@ -117,7 +117,7 @@ class MTT(ddbench.Distiller):
         options: MttOptions = ctx.options
         module = ctx.build_network(options.network, seed=0).to(ctx.machine.device)
         try:
-            return FlatNetwork(module, ctx.machine.precision)  # type: ignore[arg-type]
+            return FlatNetwork(module, ctx.machine.precision)
         except ValueError as error:
             raise ddbench.UsageError(
                 f"MTT cannot match trajectories of {options.network}: {error}.",

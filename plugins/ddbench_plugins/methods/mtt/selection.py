@@ -114,7 +114,7 @@ def _accuracy(
             images,
             labels,
             transform=scaled,
-            precision=machine.precision,  # type: ignore[arg-type]
+            precision=machine.precision,
             device=machine.device,
         )
         step.info.update(accuracy=found.accuracy)

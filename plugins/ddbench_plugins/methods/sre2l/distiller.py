@@ -12,7 +12,7 @@ from ddbench_plugins.matching.options import PRECISIONS
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ddbench_plugins.methods.sre2l.recover import Recovery
 
@@ -111,7 +111,7 @@ class SRe2L(ddbench.Distiller):
         )
 
     @staticmethod
-    def _settings(ctx: ddbench.Context, mean: tuple[float, ...], std: tuple[float, ...]) -> Recovery:
+    def _settings(ctx: ddbench.Context, mean: Sequence[float], std: Sequence[float]) -> Recovery:
         from ddbench_plugins.methods.sre2l.recover import Recovery
 
         options: Sre2lOptions = ctx.options

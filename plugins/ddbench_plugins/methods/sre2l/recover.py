@@ -228,7 +228,8 @@ def _view(x: Tensor, settings: Recovery, generator: Generator) -> Tensor:
     """Crop and flip, one draw for the whole batch, then roll; what is rolled out comes in on the other side."""
     if settings.crop:
         box = draw_resized_crops(1, x.shape[2], x.shape[3], generator, (0.08, 1.0), (3 / 4, 4 / 3))
-        x = resized_crop(x, *(side.expand(len(x)) for side in box), settings.size)
+        top, left, height, width = (side.expand(len(x)) for side in box)
+        x = resized_crop(x, top, left, height, width, settings.size)
     if settings.flip and float(torch.rand((), generator=generator)) < 0.5:
         x = x.flip(3)
     low, high = settings.jitter

@@ -23,23 +23,23 @@ from ddbench.runtime import environment
 #: Command → (module below ddbench.cli, one line for --help), in the order of --help.
 COMMANDS = {
     "run": ("run", "Distil and evaluate: the whole experiment in one command."),
-    "plan": ("plan", "What a run would do: steps, estimates, data and weights; nothing is run."),
+    "plan": ("plan", "Dry run: cells, steps with estimated cost, data and weights."),
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
-    "import": ("import_", "Turn a set that somebody else distilled into an ordinary one."),
-    "list": ("list_", "What there is: methods, evaluators, data sets, networks, captioners."),
-    "data": ("data", "Which data sets are here, how to get the others; decode them ahead of a run."),
-    "show": ("show", "Options, presets and citation of a plugin; or what records say and how two differ."),
+    "import": ("import_", "Convert a third-party distilled set into ddbench's format."),
+    "list": ("list_", "List methods, evaluators, data sets, networks and captioners."),
+    "data": ("data", "Which data sets are available, how to get the others; decode them ahead of a run."),
+    "show": ("show", "Options, presets and citation of a plugin; the content of records, and how two differ."),
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
-    "compare": ("compare", "Whether two methods differ: effect, interval, p, and when there are too few runs to say."),
+    "compare": ("compare", "Test whether two methods differ: effect, confidence interval, p value."),
     "registry": ("registry", "Verify, import and export records and published claims."),
-    "site": ("site", "The registry as one web page: boards, plots, every method and record."),
-    "gallery": ("gallery", "Distilled images side by side, as one picture."),
-    "tsne": ("tsne", "One class's images with the prototypes found among them, as one picture."),
-    "curves": ("curves", "Training curves of records, as one picture."),
-    "cache": ("cache", "Where finished steps are kept, how large they are, and what stopped work left behind."),
-    "plugins": ("plugins", "Which plugins are installed, and which were left out and why."),
-    "new-plugin": ("new_plugin", "Write a working plugin of your own, with its test."),
+    "site": ("site", "Build the registry as one web page: boards, plots, every method and record."),
+    "gallery": ("gallery", "Draw distilled images side by side."),
+    "tsne": ("tsne", "Draw one class's images with the prototypes found among them."),
+    "curves": ("curves", "Draw the training curves of records."),
+    "cache": ("cache", "Show the size of the cache, and remove what interrupted runs left behind."),
+    "plugins": ("plugins", "List installed plugins, and those that failed to load, with the reason."),
+    "new-plugin": ("new_plugin", "Create a working plugin of your own, with its test."),
 }
 DEBUG_VARIABLE = "DDBENCH_DEBUG"
 TRACEBACK = "--traceback"
@@ -89,7 +89,7 @@ def group(traceback: bool) -> None:
     \b
     Start here:
       ddbench run --method vlcp --eval rded      distil and evaluate (CPU, offline)
-      ddbench list                               what there is to combine
+      ddbench list                               all methods, evaluators, data sets, …
       ddbench leaderboard                        compare what was recorded
     """
     context = click.get_current_context()
@@ -200,7 +200,7 @@ def explained(error: Exception) -> tuple[str, str, int]:
     if _out_of_memory(error):
         hint = (
             "Lower the batch size (see `ddbench show NAME` for the option), use --precision bf16, a smaller network, or"
-            " --device cpu. Finished steps are kept: run the same command again to go on."
+            " --device cpu. Finished steps are kept: run the same command again to resume."
         )
         return "out of memory.", hint, DDBenchError.exit_code
     hint = "Run the command again with --traceback to see where; a report with that output is welcome."

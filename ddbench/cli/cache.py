@@ -8,7 +8,7 @@ import click
 @click.group("cache", invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Show where finished steps are kept, how much room each kind takes, and what stopped work left behind.
+    """Show where finished steps are cached, their size by kind, and what interrupted runs left behind.
 
     Every step of a run (teachers, latents, models, distilled sets, students) is kept and reused by whatever depends on
     the same. The folder is DDBENCH_HOME, or the user's cache. Any step may be deleted; a run makes it again.
@@ -35,7 +35,7 @@ def command(context: click.Context) -> None:
         click.echo(f"  {'all':<20} {sum(k.count for k in found):>6}  {text(sum(k.bytes for k in found)):>10}")
     if left := leftovers(root):
         click.echo(
-            f"{len(left)} leftover(s) of stopped or repeated work, {text(sum(each.bytes for each in left))}:"
+            f"{len(left)} leftover(s) of interrupted or repeated runs, {text(sum(each.bytes for each in left))}:"
             " `ddbench cache clean --dry-run` lists them"
         )
 
@@ -61,7 +61,7 @@ def clean(days: float, dry_run: bool) -> None:
             continue
         if dry_run or remove(each):
             freed, count = freed + each.bytes, count + 1
-            click.echo(f"{'would go' if dry_run else 'removed'}  {each.path}  {text(each.bytes)}")
+            click.echo(f"{'would be removed' if dry_run else 'removed'}  {each.path}  {text(each.bytes)}")
     click.echo(f"{text(freed)} in {count} folder(s){' would be freed' if dry_run else ' freed'}")
 
 

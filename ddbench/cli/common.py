@@ -65,24 +65,24 @@ def listed(*flags: str, read: Callable[[str], Any] = names, default: str | None 
 dataset_option = listed(
     "-d",
     "--dataset",
-    help="Data sets (default: the embedded one, see `ddbench list`).",
+    help="Data sets (default: the embedded digits).",
 )
 ipc_option = listed(
     "--ipc",
     read=numbers,
     default="10",
     show_default=True,
-    help="Images per class; several make several cells.",
+    help="Images per class; one cell each.",
 )
 seed_option = listed(
     "--seed",
     read=numbers,
-    help="Distillation seeds: one distilled set each (default: those of the method's preset, else 0).",
+    help="Distillation seeds, one distilled set each (default: the method preset's, else 0).",
 )
 network_option = listed(
     "-n",
     "--network",
-    help="Networks to train (default: the evaluator's own choice).",
+    help="Networks to train and test (default: the evaluator's).",
 )
 repeats_option = click.option(
     "--repeats",
@@ -94,10 +94,10 @@ preset_option = click.option(
     "--preset",
     default="",
     metavar="NAME[+NAME]",
-    help="Scale: cpu or paper. Fidelity: sane or official. paper+official.",
+    help="Scale (cpu or paper) and fidelity (sane or official), e.g. paper+official.",
 )
 plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="A plugin file to load as well (repeatable)."
+    "--plugin", "plugins", multiple=True, metavar="FILE", help="Plugin file to load as well (repeatable)."
 )
 set_option = click.option(
     "-o",
@@ -105,7 +105,7 @@ set_option = click.option(
     "options",
     multiple=True,
     metavar="SCOPE.KEY=VALUE",
-    help="Set an option: scope is method, eval, data, captioner, network or a plugin's name (repeatable).",
+    help="Set an option; SCOPE is method, eval, data, captioner, network or a plugin's name (repeatable).",
 )
 registry_option = click.option(
     "--registry", default="registry", show_default=True, metavar="DIR", help="Folder of the records."
@@ -126,18 +126,18 @@ foreign_options = decorate(
         "--space",
         default="",
         metavar="SPACE",
-        help="Of tensors: pixel01 (values in [0, 1]), normalised (DC, DSA, DM, MTT), or zca (refused).",
+        help="Pixel space of tensors: pixel01 (values in [0, 1]), normalised (DC, DSA, DM, MTT), or zca (refused).",
     ),
-    click.option("--mean", type=floats, metavar="X,…", help="Of normalised pixels (default: the data set's)."),
-    click.option("--std", type=floats, metavar="X,…", help="Of normalised pixels (default: the data set's)."),
+    click.option("--mean", type=floats, metavar="X,…", help="Mean of normalised pixels (default: the data set's)."),
+    click.option("--std", type=floats, metavar="X,…", help="Std of normalised pixels (default: the data set's)."),
     click.option("--run", type=int, metavar="K", help="Which of several sets in res_*.pt, from 0; -1 is the last."),
     click.option(
         "--classes",
         type=click.Path(exists=True, dir_okay=False),
         metavar="FILE",
-        help="Class ids or names, a line each, in the order of the label numbers (default: the data set's order).",
+        help="File of class ids or names, one per line, in label order (default: the data set's order).",
     ),
-    click.option("--learning-rate", type=float, metavar="X", help="The student's learned rate, where no file has it."),
+    click.option("--learning-rate", type=float, metavar="X", help="The student's learned rate, if no file holds it."),
 )
 
 
@@ -152,8 +152,8 @@ machine_options = decorate(
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),
     click.option("--offline", is_flag=True, help="Never open a network connection."),
-    click.option("--force", is_flag=True, help="Work again instead of reusing what is finished."),
-    click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
+    click.option("--force", is_flag=True, help="Recompute finished steps instead of reusing them."),
+    click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result."),
 )
 #: What a run and its plan are of.
 experiment_options = decorate(
@@ -163,13 +163,13 @@ experiment_options = decorate(
         "-e",
         "--eval",
         "evaluator",
-        help="Evaluation protocols (default: that of the method's preset, where it has one).",
+        help="Evaluation protocols (default: the method preset's, if it has one).",
     ),
     dataset_option,
     ipc_option,
     network_option,
     seed_option,
-    click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds."),
+    click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base seed of the students."),
     repeats_option,
     preset_option,
     set_option,

@@ -28,11 +28,11 @@ def command(
     network: list[str] | None,
     ipc: list[int] | None,
 ) -> None:
-    """Compare two methods in every setting that both were measured in, or two records.
+    """Compare two methods in every setting in which both were measured, or two records.
 
     A and B are methods (vlcp), methods with options as tables name them ("vlcp (strength=0.6)"), or record files. Each
-    comparison says the effect in points, its 95 % interval, p (also corrected by Holm over the settings), how many
-    distilled sets and networks stand behind it, and when these are too few to say anything.
+    comparison gives the difference of the means in percentage points, its 95 % confidence interval, the p value (also
+    Holm-corrected over the settings), the number of distilled sets and networks, and whether these are too few.
 
     \b
     Examples:

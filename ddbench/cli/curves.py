@@ -1,4 +1,4 @@
-"""`ddbench curves`: how test accuracy grew in training or with an option, and what a distillation's loop said."""
+"""`ddbench curves`: test accuracy over epochs or an option, and the losses of a distillation."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import click
     "--against",
     metavar="OPTION",
     default="",
-    help="Draw final accuracy with its 95 % interval against an option of the methods instead, such as iterations.",
+    help="Draw final accuracy with its 95 % interval over an option of the methods, such as iterations.",
 )
 def command(what: tuple[str, ...], out: str, against: str) -> None:
-    """Draw the training curves of records: the mean over networks, and every network thin behind it.
+    """Draw the training curves of records: the mean over networks, and each network as a thin line.
 
-    Of folders that hold metrics.jsonl (distilled sets, steps of the store), draw the loss and what else was told.
+    For folders with a metrics.jsonl (distilled sets, cached steps), draw the loss and the other logged figures.
 
-    With --against iterations and the records of a method's snapshots: how far each iteration had come. Methods without
-    the option, such as random, are drawn as a line across.
+    With --against iterations and the records of a method's snapshots, draw accuracy over iterations. Methods without
+    the option, such as random, are drawn as a horizontal line.
 
     \b
     Examples:

@@ -23,13 +23,13 @@ SETTINGS = common.decorate(
     common.set_option,
     common.plugin_option,
     click.option("--offline", is_flag=True, help="Never open a network connection."),
-    click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result."),
+    click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result."),
 )
 
 
 @click.group("data")
 def command() -> None:
-    """See which data sets are here, how to get the others, and decode them ahead of a run.
+    """Show which data sets are available, how to get the others, and decode them ahead of a run.
 
     Images are looked for in the folders of DDBENCH_DATA.
 
@@ -44,7 +44,7 @@ def command() -> None:
 @command.command("list")
 @common.plugin_option
 def show(plugins: tuple[str, ...]) -> None:
-    """Say of every data set whether its files are here; nothing is read or fetched."""
+    """List the data sets, and whether their files were found; nothing is read or downloaded."""
 
     ctx = setup.context(plugins, device="cpu", precision="fp32", offline=True)
     known = sorted(name for name in ctx.plugins.entries["dataset"] if not name.endswith(":"))
@@ -58,7 +58,7 @@ def show(plugins: tuple[str, ...]) -> None:
         else:
             word, text = "missing", ""
         click.echo(f"  {name.ljust(width)}  {word.ljust(7)}  {text}".rstrip())
-    click.echo("`ddbench data check NAME` says how to get what is missing.")
+    click.echo("`ddbench data check NAME` shows how to get missing files.")
 
 
 @command.command("check")
@@ -91,13 +91,13 @@ def check(names: tuple[str, ...], **values: Any) -> None:
 
 @command.command("prepare")
 @NAMES
-@common.listed("--size", read=common.numbers, help="Sides to decode at (default: its own).")
+@common.listed("--size", read=common.numbers, help="Image sides to decode at, in pixels (default: the data set's).")
 @SETTINGS
 def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> None:
-    """Fetch data sets that may be downloaded, and decode every image once, so that no run has to.
+    """Download data sets where that is allowed, and decode every image once, ahead of all runs.
 
     The decoded images are kept in the artifact folder (DDBENCH_HOME), one memory-mapped array per split and side. A
-    broken file is named here instead of in the middle of a run. Stop and go on at any time.
+    broken file is named here instead of in the middle of a run. An interrupted command resumes when it is repeated.
     """
     ctx = _context(values)
     if any(not 0 < side <= ImageSource.LARGEST_SIDE for side in size or ()):

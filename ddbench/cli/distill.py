@@ -19,15 +19,15 @@ from ddbench.cli import common
     "--out",
     default=None,
     metavar="DIR",
-    help="Copy the sets here, one folder each (never overwrites; the same set may be there).",
+    help="Copy the sets into this folder, one sub-folder each (never overwrites).",
 )
 @common.set_option
 @common.plugin_option
 @common.machine_options
 def command(**values: Any) -> None:
-    """Distil, and say where the images are.
+    """Distil, and print the folders of the distilled sets.
 
-    A distilled set is a folder that needs no ddbench to be read: images in class folders, distilled.json, preview.png.
+    A distilled set is a folder that can be read without ddbench: images in class folders, distilled.json, preview.png.
 
     \b
     Examples:

@@ -64,7 +64,7 @@ class Seen:
         """
         if (content := self.embedding(label)) is None:
             raise UsageError(
-                f"{self.method.entry.name} does not say which training images its prototypes stand for.",
+                f"{self.method.entry.name} does not report which training images belong to its prototypes.",
                 hint="Leave out --members, or choose a method with clusters, such as vlcp.",
             )
         rows = self.data.train.of_class(label)
@@ -115,7 +115,7 @@ def prepare(what: str, values: Mapping[str, Any]) -> Seen:
         raise UsageError(
             f"The record was made from other images: {data.name} with fingerprint {recorded['fingerprint'][:8]} at"
             f" {recorded['image_size']} pixels, here {data.fingerprint[:8]} at {data.image_size}.",
-            hint="Give the options that the data had, such as -o data.size=128, or the files of then.",
+            hint="Give the same options of the data, such as -o data.size=128, and the same files.",
         )
     ctx = replace(ctx, _dataset=data)
     method = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])

@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 @click.argument("paths", nargs=-1, required=True, metavar="SOURCE …")
 @common.listed("-e", "--eval", "evaluator", required=True, help="Evaluation protocols.")
 @common.dataset_option
-@click.option("--name", default="", help="What to call the method in records (default: what the folder says).")
+@click.option("--name", default="", help="Name of the method in records (default: the folder's).")
 @common.foreign_options
 @common.network_option
-@click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base of the students' seeds.")
+@click.option("--evaluation-seed", type=int, default=0, show_default=True, help="Base seed of the students.")
 @common.repeats_option
 @common.preset_option
 @common.set_option
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 def command(**values: Any) -> None:
     """Evaluate distilled sets: those that ddbench wrote, pictures in class folders, or the tensors of released code.
 
-    Class folders are matched by id or name, never by position. `ddbench import --help` tells what else is read.
+    Class folders are matched by id or name, never by position. `ddbench import --help` lists the formats.
 
     \b
     Examples:

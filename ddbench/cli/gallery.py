@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @click.command("gallery")
 @click.argument("what", nargs=-1, metavar="[FOLDER | RECORD | METHOD …]")
-@click.option("--registry", default=None, metavar="DIR", help="Draw what the records of a registry were measured on.")
-@common.listed("-m", "--method", help="Methods of the registry.")
+@click.option("--registry", default=None, metavar="DIR", help="Draw the sets behind the records of a registry.")
+@common.listed("-m", "--method", help="Only these methods of the registry.")
 @click.option("--keep", is_flag=True, help="Store small sheets in REGISTRY/images, for the web page.")
 @click.option("--out", default="gallery.png", show_default=True, metavar="FILE.png", help="The picture.")
 @click.option("--per-class", type=click.IntRange(1), default=None, help="Images per class (10; 1 with --prompts).")
@@ -49,8 +49,8 @@ if TYPE_CHECKING:
 def command(what: tuple[str, ...], **values: Any) -> None:
     """Draw the contact sheets of several distilled sets side by side, one row per class.
 
-    Each is the folder of a distilled set, a record, or a method, which is distilled first if it was not yet. With
-    --registry it is whatever was measured: the sets on this machine, or the sheets kept beside the records.
+    Each argument is the folder of a distilled set, a record, or a method, which is distilled first if necessary. With
+    --registry, the sets that its records were measured on: from this machine, or from the sheets stored beside them.
 
     \b
     Examples:
@@ -62,7 +62,7 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench gallery --keep
     """
     if values["members"] is not None and not values["prompts"]:  # said before anything is distilled
-        raise UsageError("--members shows what text prototypes stand for.", hint="Give --prompts as well.")
+        raise UsageError("--members adds training images to --prompts.", hint="Give --prompts as well.")
     # Records are chosen by what the user said, not by the defaults of distilling.
     said = {name: values[name] for name in ("dataset", "method", "ipc", "seed") if _given(name)}
     if values["keep"]:
@@ -104,7 +104,7 @@ def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> No
     buffer = io.BytesIO()
     form = Image.registered_extensions().get(out.suffix.lower())
     if form not in Image.SAVE:
-        raise UsageError(f"{out.name!r} is no picture name.", hint="End it in .png.")
+        raise UsageError(f"{out.name!r} is not the name of a picture.", hint="End it in .png.")
     picture.save(buffer, form)
     write_atomic(out, buffer.getvalue())
     click.echo(str(out))
@@ -117,7 +117,7 @@ def _members(loaded: LoadedSet, names: list[str], values: dict[str, Any]) -> dic
 
     if not names or (Path(names[0]) / FILE).exists():
         raise UsageError(
-            "--members needs to know the method and the data.",
+            "--members needs a method and its data set.",
             hint="Name a method or a record; finished steps are reused.",
         )
     one = {name: (values[name] or [default])[0] for name, default in (("dataset", ""), ("ipc", 10), ("seed", 0))}
@@ -160,7 +160,7 @@ def _of_record(record: Record, registry: Path) -> LoadedSet:
         return _shown(sheet, record)
     raise UsageError(
         f"The images of {record.relative_path().name} are not on this machine.",
-        hint="Run the command that the record names; it makes the same images again.",
+        hint="Run the command stored in the record: it makes the same images.",
     )
 
 
@@ -194,8 +194,8 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
     for other in sets[1:]:
         if other.class_ids != sets[0].class_ids:
             raise UsageError(
-                "These distilled sets have different classes and cannot share a picture.",
-                hint="Draw them one by one, or name one --dataset.",
+                "These distilled sets have different classes and cannot be drawn side by side.",
+                hint="Draw them one by one, or choose one data set with --dataset.",
             )
     return sets
 

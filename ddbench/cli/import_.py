@@ -14,7 +14,7 @@ from ddbench.sets.declared import IMPORTED
 @click.command("import")
 @click.argument("source")
 @click.option(
-    "--as", "--method-name", "name", required=True, metavar="NAME", help="What to call its method, e.g. mtt-authors."
+    "--as", "--method-name", "name", required=True, metavar="NAME", help="Name of the method, e.g. mtt-authors."
 )
 @common.dataset_option
 @common.foreign_options
@@ -22,13 +22,13 @@ from ddbench.sets.declared import IMPORTED
     "--out",
     default=None,
     metavar="DIR",
-    help="Copy the set here, as a folder (never overwrites; the same set may be there).",
+    help="Copy the set into this folder, as a sub-folder (never overwrites).",
 )
 @common.set_option
 @common.plugin_option
-@click.option("-q", "--quiet", is_flag=True, help="Only warnings and the result.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result.")
 def command(**values: Any) -> None:
-    """Turn a distilled set of somebody else, SOURCE, into one that evaluate, gallery and all else take.
+    """Convert a third-party distilled set, SOURCE, into the format that all other commands read.
 
     \b
     SOURCE is one of
@@ -38,7 +38,7 @@ def command(**values: Any) -> None:
       res_*.pt              of DC, DSA and DM: one set per experiment, chosen with --run
       *.npz, *.pt           with images, labels and perhaps learning_rate
 
-    What pixels of floats mean is not in such files, so --space must say it. Nothing is clamped, nothing unpickled.
+    Files of float tensors do not state their pixel space: give it with --space. Nothing is clamped or unpickled.
 
     \b
     Examples:

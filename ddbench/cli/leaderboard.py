@@ -25,10 +25,10 @@ from ddbench.errors import RecordError
     help="What to print.",
 )
 def command(registry: str, out: str, board: str, check: bool, form: str) -> None:
-    """Compare what was recorded: print the tables and write them as Markdown pages.
+    """Turn records into comparison tables: print them, and write them as Markdown pages.
 
-    Pages depend on the registry and boards.toml alone, so they can be checked in and verified. Faulty or edited records
-    and claims are left out and named, and the command then ends with exit code 8.
+    Pages depend only on the registry and boards.toml, so they can be committed and checked. Invalid records and claims
+    are skipped and named, and the exit code is then 8.
 
     \b
     Examples:
@@ -72,5 +72,5 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
     for name in written:
         click.echo(f"wrote   {folder / name}", err=True)
     if problems:
-        click.echo("  → `ddbench registry verify` lists what is wrong; nothing else is affected.", err=True)
+        click.echo("  → `ddbench registry verify` lists the problems; all other records are in the tables.", err=True)
         sys.exit(RecordError.exit_code)

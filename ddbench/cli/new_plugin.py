@@ -24,7 +24,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*")
 @click.argument("name")
 @click.option("--out", default=".", show_default=True, metavar="DIR", help="Folder for the two files.")
 def command(kind: str, name: str, out: str) -> None:
-    """Write a working plugin of a KIND (method, evaluator, dataset, network, captioner) called NAME, and its test.
+    """Create a working plugin of a KIND (method, evaluator, dataset, network, captioner) called NAME, and its test.
 
     Both files run as they are; nothing is ever overwritten.
 
@@ -38,7 +38,7 @@ def command(kind: str, name: str, out: str) -> None:
         raise unknown("kind", kind, KINDS)
     if not NAME.fullmatch(name):
         raise UsageError(
-            f"{name!r} is no plugin name.", hint="Use lower-case letters, digits and single dashes: my-method."
+            f"{name!r} is not a valid plugin name.", hint="Use lower-case letters, digits and single dashes: my-method."
         )
     module = re.sub(r"[-.]", "_", name)
     if name in load_plugins().entries[kind]:

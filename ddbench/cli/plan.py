@@ -24,11 +24,11 @@ UNKNOWN = "unknown"
 @common.machine_options
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
-    """Say what `ddbench run` with the same arguments would do, and run nothing.
+    """Show what `ddbench run` with the same arguments would do, and run nothing.
 
-    Which cells are recorded; which steps are done, can go on or are to do, with estimates from the steps that this
-    machine has finished; which data and model weights are read, which are missing, and what fetches them. No connection
-    is opened. With --offline, missing weights end with exit code 5.
+    Lists the cells with their state; the steps that are done, can be resumed or are to do, with their cost estimated
+    from steps that finished on this machine; and the data and model weights that are read, with the command that
+    fetches missing ones. No network connection is opened. With --offline, missing weights are an error (exit code 5).
 
     \b
     Examples:
@@ -55,7 +55,7 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     if found.jobs or not found.failures:
         studies.listing(found, Path(values["registry"]))
     else:
-        click.echo("  not known before the data are here")
+        click.echo("  unknown until the data are available")
     seen = outlook(found.jobs, found.failures)
     stages(seen)
     _data(found)
@@ -112,7 +112,7 @@ def total(left: Sequence[Line]) -> str:
     disk = [line.estimate.disk * line.count for line in left if line.estimate.disk is not None]
     known = f"{duration(sum(seconds))}, {size(peak)} of memory, {size(sum(disk))} on disk" if seconds else ""
     if not known:
-        return f"{count} to do; how long they take is unknown: nothing like them has been finished on this machine"
+        return f"{count} to do; time unknown: no comparable step has finished on this machine"
     return f"{count} to do: {known}" + (f", and {unknown} of unknown time" if unknown else "")
 
 
@@ -128,7 +128,7 @@ def _data(found: Expansion) -> None:
         name = failure.title.rpartition(" on ")[2]
         unread = isinstance(failure.error, NotYet)
         state, when = ("unread ", "it has been looked at") if unread else ("missing", "it is there")
-        click.echo(f"  {state}  {name}: see below; cells and stages on it cannot be told before {when}")
+        click.echo(f"  {state}  {name}: see below; its cells and stages are unknown until {when}")
 
 
 def _weights(seen: Outlook) -> None:

@@ -10,7 +10,7 @@ from ddbench.cli import common
 @click.command("plugins")
 @common.plugin_option
 def command(plugins: tuple[str, ...]) -> None:
-    """Show every plugin with its origin and what it registers, and those that were left out with the reason.
+    """Show every plugin with its origin and what it registers, and those that failed to load, with the reason.
 
     A broken plugin never stops the others; DDBENCH_PLUGIN_ERRORS=raise turns it into an error, for plugin authors.
 

@@ -1,4 +1,4 @@
-"""`ddbench registry`: check a folder of records, bring records in, give records out."""
+"""`ddbench registry`: verify, import and export records."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def command() -> None:
 @command.command("verify")
 @common.registry_option
 def verify(registry: str) -> None:
-    """Recompute keys and digests; find faulty, edited, doubled and misplaced records, and faulty claims.
+    """Verify keys and digests; find invalid, edited, duplicate and misplaced records, and invalid claims.
 
-    Ends with exit code 8 when anything is wrong.
+    The exit code is 8 if anything is wrong.
     """
     from ddbench.results import claims
     from ddbench.results.registry import check
@@ -56,13 +56,13 @@ def verify(registry: str) -> None:
 @command.command("import")
 @click.argument("source", type=click.Path(exists=True))
 @common.registry_option
-@click.option("--replace", is_flag=True, help="Let a contradicting record take the place of ours.")
-@click.option("--percent", is_flag=True, help="Claims that look like fractions are meant in percent.")
+@click.option("--replace", is_flag=True, help="Let a contradicting record replace ours.")
+@click.option("--percent", is_flag=True, help="Accept claims below 1 as percent, not as fractions.")
 def bring_in(source: str, registry: str, replace: bool, percent: bool) -> None:
-    """Bring in records of another registry, a folder or a file; or published claims from a CSV file.
+    """Import records from another registry, a folder or a file; or published claims from a CSV file.
 
-    Nothing is overwritten silently: a record with more repeats of the same runs extends ours, a contradicting one is
-    refused unless --replace is given. Faulty ones are refused by name, and the command then ends with exit code 8.
+    Nothing is overwritten silently: a record with more repeats of the same runs extends ours; a contradicting one is
+    refused unless --replace is given. Invalid ones are refused and named, and the exit code is then 8.
 
     \b
     Examples:
@@ -106,7 +106,7 @@ def bring_in(source: str, registry: str, replace: bool, percent: bool) -> None:
 def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) -> None:
     """Write records to a new folder, or to a new CSV file with one line per trained network (TARGET ends in .csv).
 
-    Faulty records are left out and named, and the command then ends with exit code 8.
+    Invalid records are skipped and named, and the exit code is then 8.
     """
     from ddbench.results import exchange
     from ddbench.results.registry import load, select

@@ -19,16 +19,16 @@ if TYPE_CHECKING:
 
 @click.command("run")
 @common.experiment_options
-@click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: named as the study).")
-@click.option("--dry-run", is_flag=True, help="Run nothing: another way to write `ddbench plan`.")
+@click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: the study's name).")
+@click.option("--dry-run", is_flag=True, help="Run nothing: the same as `ddbench plan`.")
 @common.machine_options
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
     """Distil with every method, evaluate under every protocol, and write one record per cell.
 
-    Finished steps are reused, interrupted ones go on from their last checkpoint. Everything is checked before anything
-    runs, so a typo costs no hours. A study file holds the same options in several blocks; it goes on after failures,
-    and options of the command replace its own (docs/cli/studies.md).
+    Finished steps are reused, and interrupted ones resume from their last checkpoint. All names and options are checked
+    before anything runs. A study file holds the same options in several blocks; it continues after failures, and
+    options of the command override those of the file (docs/cli/studies.md).
 
     \b
     Examples:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 @common.set_option
 @common.plugin_option
 def command(what: tuple[str, ...], **values: Any) -> None:
-    """Show a plugin with its options, what they resolve to and why; or a record; or how two records differ.
+    """Show a plugin with its resolved options and their origin; or a record; or the difference of two records.
 
     A name that several kinds share shows them all; evaluator/rded is one of them.
 
@@ -169,7 +169,7 @@ def _record(name: str) -> Record | None:
     if path.is_dir() and (path / FILE).exists():
         return None
     if not path.is_file():
-        raise UsageError(f"{name!r} is neither a record nor a distilled set.", hint="Give records, or names alone.")
+        raise UsageError(f"{name!r} is neither a record nor a distilled set.", hint="Give only files, or only names.")
     return read_good(path)
 
 

@@ -19,13 +19,13 @@ MADE, WITHIN = b'<meta name="generator" content="ddbench">', 4096
 @click.option(
     "--leaderboards", default="leaderboards", show_default=True, metavar="DIR", help="Folder of boards.toml (if any)."
 )
-@click.option("--strict", is_flag=True, help="Fail if anything in the registry had to be left out.")
+@click.option("--strict", is_flag=True, help="Fail if anything in the registry is invalid.")
 @common.plugin_option
 def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: tuple[str, ...]) -> None:
-    """Build one self-contained page: boards, plots, and a view of every method and record.
+    """Build one self-contained web page: boards, plots, and a view of every method and record.
 
-    Open the file in a browser; it needs no server and no network. Records with anything wrong in them are left out and
-    named. Contact sheets come from registry/images, or from the distilled sets on this machine.
+    Open the file in a browser; it needs no server and no network. Invalid records are skipped and named. Contact
+    sheets come from registry/images, or from the distilled sets on this machine.
 
     \b
     Examples:

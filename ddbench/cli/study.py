@@ -28,9 +28,9 @@ def listing(found: Expansion, registry: Path) -> None:
     for number, (job, state) in enumerate(zip(found.jobs, states, strict=True), 1):
         click.echo(f"{number:4}  {state:{width}}  {job.title}")
     for name, other in found.same:
-        click.echo(f"      {name} comes to the same as {other}")
+        click.echo(f"      {name} is the same cell as {other}")
     counted = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
-    click.echo(f"{len(found.jobs)} cells" + f": {counted}" * bool(counted))
+    click.echo(f"{len(found.jobs)} cell{'s' * (len(found.jobs) != 1)}" + f": {counted}" * bool(counted))
 
 
 def _state(job: Job, registry: Path) -> str:
@@ -77,7 +77,7 @@ def carry_out(
             failures.append(Failure(f"boards in {out}", error))
     click.echo(f"cells   {len(records)} recorded, {broken} failed; records in {registry / 'results'}")
     for name, other in found.same:
-        click.echo(f"same    {name} comes to the same as {other}")
+        click.echo(f"same    {name} is the same cell as {other}")
     return report(failures, again) if failures else 0
 
 
@@ -93,7 +93,7 @@ def report(failures: Sequence[Failure], again: str, word: str = "failed") -> int
         if hint:
             click.echo(f"        → {hint}", err=True)
     if again:
-        click.echo(f"  → What is finished is kept; to go on: {again}", err=True)
+        click.echo(f"  → Finished steps are kept; to resume: {again}", err=True)
     return codes.pop() if len(codes) == 1 else DDBenchError.exit_code
 
 
@@ -148,7 +148,7 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
         click.echo(f"wrote   {out / name}")
     for name in own:
         if name not in {board.name for board in made}:
-            click.echo(f"empty   board {name}: no record fits what it asks for")
+            click.echo(f"empty   board {name}: no record matches its filters")
 
 
 def read_study(context: click.Context, study: str | None, values: dict[str, Any]) -> Study:
@@ -157,7 +157,7 @@ def read_study(context: click.Context, study: str | None, values: dict[str, Any]
     from ddbench.tables.declared import validated
 
     if study and not study.endswith(".toml"):
-        raise UsageError(f"{study!r} is no study file.", hint="Name methods with --method, or a file ending in .toml.")
+        raise UsageError(f"{study!r} is not a study file.", hint="Give methods with --method, or a .toml file.")
     values_given = given(values, context)
     content = read(Path(study), values_given) if study else of_command(values_given)
     validated(content.boards, content.path.name)

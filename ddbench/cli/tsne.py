@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 def command(what: str, class_name: str, out: str, **values: Any) -> None:
     """Draw one class's latents or features with the prototypes found in them, before and after outlier removal.
 
-    Steps that are finished are reused, and no more of the distillation is done than the picture needs. A method that
-    says nothing about what it saw is drawn in pixels: the class's training images with its distilled ones.
+    Finished steps are reused, and only the steps that the picture needs are run. For a method without an embedding, the
+    class's training images and its distilled images are drawn in pixel space.
 
     \b
     Examples:
@@ -67,8 +67,8 @@ def _pixels(data: Dataset, made: Distilled, label: int) -> Embedding:
     content = made.content
     if content.space != "rgb_uint8" or content.whole:
         raise UsageError(
-            f"{made.plugin.name} does not say what it saw, and its images (space {content.space}) are no pixels.",
-            hint="Choose a method that offers an embedding, such as one with prototypes.",
+            f"{made.plugin.name} has no embedding, and its images (space {content.space}) cannot be drawn as pixels.",
+            hint="Choose a method with an embedding, such as vlcp.",
         )
     rows = data.train.of_class(label)
     points = data.train.images.batch(rows.tolist(), content.images.shape[1]).astype(np.float32) / 255

@@ -59,11 +59,11 @@ def contained(who: str) -> Iterator[None]:
         changed, lost = _put_back(SETTINGS | TORCH, states | (begun or on_import.states))
         if lost and whole:  # else what went wrong says more
             raise PluginError(
-                f"{who} changed {', '.join(lost)} of the process, which cannot be put back.",
+                f"{who} changed {', '.join(lost)} of the process, which cannot be restored.",
                 hint="Let it leave them alone; other results of this process cannot be relied on.",
             )
         if changed:
-            message = f"{who} changed {', '.join(changed)} of the process; it was put back."
+            message = f"{who} changed {', '.join(changed)} of the process; it was restored."
             warnings.warn(message, LeftBehind, stacklevel=2)
 
 

@@ -182,7 +182,7 @@ class Protocol:
         if missing:
             raise PluginError(
                 f"Evaluator {who} has a protocol without {', '.join(missing)}.",
-                hint=f"Every protocol says {', '.join(SETTINGS)}, as text.",
+                hint=f"Every protocol specifies {', '.join(SETTINGS)}, as text.",
             )
         if self.settings["label_type"] not in LABEL_TYPES:
             raise PluginError(

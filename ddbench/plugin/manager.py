@@ -107,7 +107,7 @@ class Plugins:
         if others:
             listed = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in others)
             raise UsageError(
-                f"Unknown {kind} {name!r}: it is {listed}.", hint=f"`ddbench list {kind}s` shows what there is."
+                f"Unknown {kind} {name!r}: it is {listed}.", hint=f"`ddbench list {kind}s` shows them all."
             )
         raise unknown(kind, name, known)
 

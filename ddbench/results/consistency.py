@@ -36,7 +36,7 @@ def unusable(value: Any) -> str:
     elif isinstance(value, float):
         if not math.isfinite(value):
             return "a number in it is not finite"
-        return "" if abs(value) < VAST else "a number in it is beyond all that is measured"
+        return "" if abs(value) < VAST else "a number in it is implausibly large"
     elif isinstance(value, int):
         return "" if -LARGEST < value < LARGEST else "a whole number in it has more than 63 bits"
     return ""
@@ -52,7 +52,7 @@ def _data(record: Record) -> Iterator[str]:
         if known is None and name == "class_names":
             continue
         if not (isinstance(known, list) and all(isinstance(text, str) for text in known)):
-            yield f"its data set says nothing usable as {name}"
+            yield f"its data set has no valid {name}"
         elif len(known) != data["num_classes"]:
             yield f"its data set has {data['num_classes']} classes but {len(known)} {name}"
         elif name == "class_ids" and len(set(known)) != len(known):
@@ -75,7 +75,7 @@ def _asked(record: Record) -> Iterator[str]:
 def _explicit(kind: str, plugin: PluginPart) -> Iterator[str]:
     for name, value in plugin.explicit.items():
         if name not in plugin.options or plugin.options[name] != value:
-            yield f"its {kind} was told {name}={value!r} but used {plugin.options.get(name)!r}"
+            yield f"its {kind} was set to {name}={value!r} but used {plugin.options.get(name)!r}"
 
 
 def _protocol(record: Record) -> Iterator[str]:
@@ -83,7 +83,7 @@ def _protocol(record: Record) -> Iterator[str]:
     said = ("network", "cell", record.cell.network), ("selection", "result", result.selection)
     for name, part, value in said:
         if name in settings and settings[name] != value:
-            yield f"its protocol says {name}={settings[name]!r}, its {part} {value!r}"
+            yield f"its protocol specifies {name}={settings[name]!r}, its {part} {value!r}"
     if settings.get("label_type", LABEL_TYPES[0]) not in LABEL_TYPES:
         yield f"its protocol has {settings['label_type']!r} as label_type, which is none of {', '.join(LABEL_TYPES)}"
 
@@ -100,7 +100,7 @@ def _set(record: Record) -> Iterator[str]:
     elif made.shape[3] != data["channels"] or made.shape[1] != made.shape[2]:
         yield f"its distilled images are {made.shape[1:]}, its data set's square with {data['channels']} channels"
     if made.whole and cell.ipc is not None:
-        yield f"it is the whole training set with a budget of {cell.ipc} images per class"
+        yield f"it is the whole training set, but has an IPC of {cell.ipc}"
     elif made.whole and count != data["train_images"]:
         yield f"it is the whole training set with {count} of {data['train_images']} images"
     elif cell.ipc is not None and count != cell.ipc * data["num_classes"]:
@@ -123,7 +123,7 @@ def _curves(record: Record) -> Iterator[str]:
     for repeat, (curve, last, best) in enumerate(zip(result.curves, result.last, result.best, strict=True)):
         numbers, values = [epoch for epoch, _ in curve], [value for _, value in curve]
         if not all(0 <= value <= 1 for value in values):
-            yield f"the curve of repeat {repeat} leaves [0, 1]"
+            yield f"the curve of repeat {repeat} has accuracies outside [0, 1]"
         if any(b <= a for a, b in zip([0, *numbers], numbers, strict=False)):
             yield f"the epochs of the curve of repeat {repeat} do not rise from 1"
         elif numbers and type(epochs) is int:
@@ -140,7 +140,7 @@ def _shrunk(record: Record) -> Iterator[str]:
     for name, _, used in record.shrunk:
         scope, _, option = name.partition(".")
         if option in options.get(scope, {}) and options[scope][option] != used:
-            yield f"it says that {name} was {used!r} here, but {options[scope][option]!r} was used"
+            yield f"it lists {name}={used!r} as scaled down, but {options[scope][option]!r} was used"
 
 
 def _costs(record: Record) -> Iterator[str]:

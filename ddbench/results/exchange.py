@@ -71,7 +71,7 @@ def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
             try:
                 old = records.read(path)
             except RecordError as error:
-                warn(f"{error} It stays as it is.")
+                warn(f"{error} The file is left as it is.")
                 continue
             if extends(old, record):
                 return old if len(old.result.values) > len(record.result.values) else record
@@ -161,7 +161,7 @@ def _bring(record: Record, where: str, registry: Path, report: Report, replace: 
     try:
         old = records.read(path)
     except RecordError as error:
-        report.refused.append(Problem(where, f"ours at {name} is faulty: {error}"))
+        report.refused.append(Problem(where, f"ours at {name} is invalid: {error}"))
         return
     if extends(old, record):
         report.same.append(name)

@@ -50,7 +50,7 @@ def check_seed(seed: int) -> None:
         UsageError: below zero or endless.
     """
     if not 0 <= seed < LARGEST:
-        raise UsageError(f"{seed} cannot be a seed: it is a whole number from 0 on.", hint="Take 0, 1, 2, …")
+        raise UsageError(f"{seed} is not a valid seed: seeds are whole numbers from 0.", hint="Take 0, 1, 2, …")
 
 
 @dataclass(frozen=True)
@@ -152,7 +152,7 @@ def read_good(path: Path) -> Record:
     """
     record = read(path)
     if wrong := flaws(record):
-        raise RecordError(f"{path.name}: {'; '.join(wrong)}", hint="A faulty record is never shown or compared.")
+        raise RecordError(f"{path.name}: {'; '.join(wrong)}", hint="Invalid records are never shown or compared.")
     return record
 
 
@@ -190,9 +190,11 @@ def check(registry: Path) -> Checked:
         if first != where:
             notes.append(Problem(where, f"has the same images and seeds as {first}: their networks count once"))
         elif same == where and telling(record) and len(set(record.result.correct)) < len(record.result.correct):
-            notes.append(Problem(where, "has networks that answer every test image alike: they count once"))
+            notes.append(Problem(where, "has networks that are right on exactly the same test images: they count once"))
         elif same != where:
-            notes.append(Problem(where, f"gets the very same test images right as {same}, with other images: a copy?"))
+            notes.append(
+                Problem(where, f"is right on exactly the same test images as {same}, with other images: a copy?")
+            )
     return Checked(count, _sorted(problems), tuple(notes))
 
 
@@ -346,9 +348,9 @@ def flaws(record: Record) -> list[str]:
         found.append(f"its data set lacks {', '.join(missing)}")
     wrong = [name for name, kind in DATASET_FACTS.items() if not isinstance(cell.dataset.get(name, kind()), kind)]
     if wrong:
-        found.append(f"its data set says nothing usable as {', '.join(wrong)}")
+        found.append(f"its data set has no valid {', '.join(wrong)}")
     if cell.ipc is not None and not 0 < cell.ipc < LARGEST:
-        found.append(f"its budget of {cell.ipc} images per class is none")
+        found.append(f"its IPC of {cell.ipc} is not a possible number of images per class")
     if not set(record.distilled.key + record.distilled.digest) <= set("0123456789abcdef"):
         found.append("its distilled set's key or digest is not hexadecimal")
     found += _cost_flaws(record)

@@ -104,7 +104,7 @@ def together(function: Callable[..., Any], *arguments: Any) -> Any:
     if not _own.ready:
         raise DDBenchError(
             "A stage failed that several processes were working on, so that they no longer go together.",
-            hint="Start the same command again: what is finished is kept.",
+            hint="Run the same command again: finished steps are kept.",
         )
     message = _dump((function, arguments))
     _own.ready = False

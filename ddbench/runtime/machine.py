@@ -51,16 +51,14 @@ class Machine:
         if ":" in device and "LOCAL_RANK" in os.environ:
             raise UsageError(
                 f"Several processes cannot all use the device {device!r}.",
-                hint="Say --device cuda: the launcher gives each a GPU, of those in CUDA_VISIBLE_DEVICES.",
+                hint="Use --device cuda: the launcher gives each a GPU, of those in CUDA_VISIBLE_DEVICES.",
             )
         if device == "auto":
             device = "cuda" if _has_gpu() else "cpu"
         elif device != "cpu":
             _try(device)
         if precision not in ("auto", *PRECISIONS):
-            raise UsageError(
-                f"There is no precision {precision!r}.", hint=f"Choose one of auto, {', '.join(PRECISIONS)}."
-            )
+            raise UsageError(f"Unknown precision {precision!r}.", hint=f"Choose one of auto, {', '.join(PRECISIONS)}.")
         if precision == "fp16" and not device.startswith("cuda"):
             raise UsageError(
                 f"Trainings in fp16 are done on CUDA GPUs only, and this run is on {device!r}.",
@@ -79,7 +77,7 @@ def _try(device: str) -> None:
     except Exception as error:  # what torch raises depends on the device and on how torch was built
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UsageError(
-            f"The device {device!r} cannot be used here: {reason}", hint="--device auto takes what there is."
+            f"The device {device!r} cannot be used here: {reason}", hint="--device auto chooses an available one."
         ) from error
 
 

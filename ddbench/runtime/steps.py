@@ -367,7 +367,7 @@ def cached(
         if all(known["key"] != done.key[:20] for known in ctx.ledger):
             ctx.log(f"✓ {name}: reused ({done.key[:8]})")
         return bill(ctx, done)
-    again = " (going on where it stopped)" if ctx.store.started(name, inputs) else ""
+    again = " (resuming)" if ctx.store.started(name, inputs) else ""
     ctx.log(f"• {name}{again}")
     start = time.perf_counter()
     with peak_memory(ctx.machine.device) as memory:

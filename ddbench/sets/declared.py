@@ -49,11 +49,11 @@ class Declared:
         if self.space not in ("", *SPACES):
             raise unknown("pixel space", self.space, SPACES)
         if (self.mean is None) != (self.std is None):
-            raise UsageError("A mean and a std belong together.", hint="Give both --mean and --std, or neither.")
+            raise UsageError("--mean and --std must be given together.", hint="Give both --mean and --std, or neither.")
         if self.mean is not None and self.space != "normalised":
             raise UsageError("--mean and --std are for --space normalised.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
-            raise UsageError(f"A learned rate must be a number above zero, not {self.learning_rate}.")
+            raise UsageError(f"A learned learning rate must be a number above zero, not {self.learning_rate}.")
         if not all(map(math.isfinite, (*(self.mean or ()), *(self.std or ())))):
             raise UsageError("A mean and a std must be numbers.")
         if self.std is not None and min(self.std, default=1.0) <= 0:
@@ -112,15 +112,14 @@ def read_pixels(
         return images, "rgb_uint8", {"space": "rgb_uint8"}
     if space == "zca":
         raise DataError(
-            "ZCA-whitened pixels cannot be turned back without the matrix they were whitened with, which is not in the"
-            " files.",
+            "ZCA whitening cannot be undone without its matrix, which is not in the files.",
             hint="Import the un-whitened images instead: MTT writes them as images_zca_best.pt (--space pixel01).",
         )
     low, high = float(images.min()), float(images.max())
     if not space and not _as_bytes(low, high):
         raise UsageError(
-            f"What the pixels of {name} mean is not in the file; they run from {low:.2f} to {high:.2f}.",
-            hint="Say --space normalised (the files of DC, DSA, DM and MTT; --mean and --std if not by the data set's"
+            f"{name} does not state its pixel space; its values range from {low:.2f} to {high:.2f}.",
+            hint="Give --space normalised (the files of DC, DSA, DM and MTT; --mean and --std if not by the data set's"
             " constants), --space pixel01 (values in [0, 1]), or --space zca (whitened: MTT with --zca).",
         )
     noted: dict[str, Any] = {"space": space}
@@ -138,7 +137,7 @@ def read_pixels(
         images = images * np.asarray(std, np.float32) + np.asarray(mean, np.float32)
     if misfit(images, "unit", dataset):
         what = f"{space} values" if space else "numbers"
-        back = " once turned back" if space == "normalised" else ""
+        back = " after the normalisation is undone" if space == "normalised" else ""
         raise DataError(
             f"{name} holds {what} from {low:.4g} to {high:.4g}, which are no pixels in [0, 1]{back}.",
             hint="These are pixels from 0 to 255: save them as uint8, or divide them by 255 (--space pixel01)."
@@ -149,7 +148,7 @@ def read_pixels(
     if outside > SUSPICIOUS and space == "pixel01":
         warn(f"{outside:.0%} of the values lie outside [0, 1]: are they --space normalised? They are kept as they are.")
     elif space == "normalised" and (odd := doubt(images, "unit", dataset)):
-        warn(f"Turned back, {odd}. They are kept as they are.")
+        warn(f"With the normalisation undone, {odd}. They are kept as they are.")
     return images.astype(np.float32), "unit", noted | {"outside": round(outside, 4)}
 
 

@@ -56,7 +56,7 @@ def read_set(
         raise DataError(f"{source} does not exist.", hint=f"A distilled set is {tensors.FORMATS}.")
     if (source / disk.FILE).exists():
         if declared:
-            raise UsageError(f"{source.name} is a set of ddbench, which says all about itself in {disk.FILE}.")
+            raise UsageError(f"{source.name} was written by ddbench: its {disk.FILE} already states this.")
         return _own(source, dataset, name, taken, warn)
     if source.is_dir() and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}"))):
         raise UsageError(f"{source} is a folder of {len(inside)} distilled set(s).", hint=f"Name them: {source}/*")
@@ -122,7 +122,7 @@ def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[st
             )
         source = files[0]
     if source.suffix not in tensors.SUFFIXES:
-        raise DataError(f"{source.name} is no distilled set.", hint=f"A distilled set is {tensors.FORMATS}.")
+        raise DataError(f"{source.name} is not a distilled set.", hint=f"A distilled set is {tensors.FORMATS}.")
     return tensors.read(source, dataset, declared)
 
 
@@ -203,8 +203,8 @@ def _refuse_unknown_order(found: Found, dataset: Dataset, name: str) -> None:
         return
     few = ", ".join(ids[:12]) + (", …" if len(ids) > 12 else "")
     raise UsageError(
-        f"{name} has numbers for classes, but the order of {dataset.name} is not the sorted one, so that nobody knows"
-        " which of the two they count in.",
+        f"{name} has numbers for classes, but the classes of {dataset.name} are not in sorted order, so that the"
+        " numbers are ambiguous.",
         hint="List the class ids or names in the order of the numbers, one per line, in a file for --classes. The order"
         f" of {dataset.name} is {few}.",
     )
@@ -237,7 +237,7 @@ def _digest(files: Sequence[Path], source: Path) -> str:
 def _refuse_taken(name: str, taken: Collection[str]) -> None:
     if name in taken:
         raise UsageError(
-            f"{name!r} is a method of ddbench, whose results this set must not pass as.",
+            f"{name!r} is a method of ddbench, and a third-party set must not bear its name.",
             hint=f"Give another name, such as {name}-authors.",
         )
 

@@ -51,7 +51,7 @@ def read(folder: Path, dataset: Dataset, warn: Callable[[str], None]) -> Found:
         for label, file in found:
             if (match := PICTURE.match(file.stem)) and int(match[1]) != label:
                 raise DataError(
-                    f"{file.parent.name}/{file.name} says class {int(match[1])}, but lies in the folder of class"
+                    f"{file.parent.name}/{file.name} is named by class {int(match[1])}, but lies in the folder of class"
                     f" {label}.",
                     hint="Its folder and its name must agree.",
                 )
@@ -108,7 +108,7 @@ def match_class(name: str, dataset: Dataset) -> int | None:
     ]
     if len(found) > 1:
         ids = ", ".join(dataset.class_ids[label] for label in found)
-        raise DataError(f"{name!r} is the name of several classes of {dataset.name}.", hint=f"Name it by id: {ids}.")
+        raise DataError(f"{dataset.name} has several classes called {name!r}.", hint=f"Name it by id: {ids}.")
     return found[0] if found else None
 
 
@@ -134,11 +134,11 @@ def _nothing_left_out(folder: Path, classes: list[Path], read: set[Path], warn: 
     lost = [path for path in inside if path.is_dir() or _is_picture(path)]
     if lost:
         raise DataError(
-            f"{len(lost)} entries of class folders would be left out, such as {lost[0].parent.name}/{lost[0].name}.",
+            f"{len(lost)} entries of class folders would be skipped, such as {lost[0].parent.name}/{lost[0].name}.",
             hint=f"Pictures ({', '.join(SUFFIXES)}) must lie in the folder of their class itself.",
         )
     if beside := [path.name for path in _visible(folder) if path.is_file() and path not in read and _is_picture(path)]:
-        warn(f"Not read, as they lie in no class folder or are named by no class: {_list(beside)}.")
+        warn(f"Skipped, as they are in no class folder or match no class: {_list(beside)}.")
 
 
 def _is_picture(path: Path) -> bool:

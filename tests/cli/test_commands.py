@@ -184,7 +184,7 @@ def test_gallery_draws_folders_and_prompts(here):
         assert two.width > 100 and prompts.width > two.width
     with pytest.raises(UsageError, match="no prompts"):
         invoke("gallery", "a", "--prompts")
-    with pytest.raises(UsageError, match="picture name"):
+    with pytest.raises(UsageError, match="name of a picture"):
         invoke("gallery", "a", "--out", "two.what")
     assert "distilled set of digits by b" in invoke("show", "b/").stdout
 

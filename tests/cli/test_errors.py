@@ -87,7 +87,7 @@ def test_out_of_memory_gets_advice(capsys, failing, error):
         (["leaderboard", "--registry", "nowhere"], "no records in nowhere"),
         (["list", "--plugin", "absent.py"], "does not exist"),
         (["new-plugin", "methd", "x"], "Did you mean 'method'?"),
-        (["new-plugin", "method", "My Method"], "no plugin name"),
+        (["new-plugin", "method", "My Method"], "not a valid plugin name"),
         (["gallery"], "Missing argument"),
     ],
 )

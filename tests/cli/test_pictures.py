@@ -152,7 +152,7 @@ def test_training_images_of_clusters_beside_their_texts(registry):
         ([*halves, "--members", "4"], "Give --prompts"),
         (
             ["gallery", next((home() / "distilled").glob(f"*/{FILE}")).parent, "--prompts", "--members", "4"],
-            "needs to know the method",
+            "needs a method",
         ),
     ):
         with pytest.raises(UsageError) as raised:

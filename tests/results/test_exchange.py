@@ -97,7 +97,7 @@ def test_a_faulty_record_is_not_overwritten(ours):
     (path,) = registry.paths(ours)
     path.write_text("{")
     record = exchange.keep(make("vlcp", (0.5,)), ours, said.append)
-    assert path.read_text() == "{" and "stays as it is" in said[0]
+    assert path.read_text() == "{" and "left as it is" in said[0]
     assert records.read(exchange.path_of(record, ours)) == record
 
 

@@ -113,9 +113,9 @@ def test_a_faulty_record_is_named_and_leaves_the_others(folder):
         (lambda c: c["costs"].update(distill_seconds=float("nan")), "not finite"),
         (lambda c: c.update(key="0" * 64), "key does not fit"),
         (lambda c: c["cell"]["method"].update(name="m" * 300), "longer than"),
-        (lambda c: c["cell"]["dataset"].update(image_size={"a": 1}), "nothing usable as image_size"),
-        (lambda c: c["cell"]["dataset"].update(fingerprint=None), "nothing usable as fingerprint"),
-        (lambda c: c["cell"].update(ipc=-3), "budget of -3"),
+        (lambda c: c["cell"]["dataset"].update(image_size={"a": 1}), "no valid image_size"),
+        (lambda c: c["cell"]["dataset"].update(fingerprint=None), "no valid fingerprint"),
+        (lambda c: c["cell"].update(ipc=-3), "its IPC of -3 is not"),
         (lambda c: c["distilled"].update(key="../../elsewhere"), "not hexadecimal"),
         (lambda c: c["costs"].update(bytes_images=-1), "negative"),
         (lambda c: c["costs"].update(bytes_labels=-1), "negative"),
@@ -127,7 +127,7 @@ def test_a_faulty_record_is_named_and_leaves_the_others(folder):
         (lambda c: c["cell"]["evaluator"].update(name="a\nb"), "its evaluator has no printable name"),
         (lambda c: c["cell"].update(network="a\tb"), "its network has no printable name"),
         (lambda c: c["cell"].update(network="n" * 81), "its network has a name longer than 80 bytes"),
-        (lambda c: c["cell"].update(ipc=0), "budget of 0"),
+        (lambda c: c["cell"].update(ipc=0), "its IPC of 0 is not"),
         (lambda c: c["result"].update(test_images=0), "no image"),
         (lambda c: c["result"].update(last=[0.5]), "2 values but 1 last"),
         (lambda c: c["costs"].update(steps=[{"seconds": "long"}]), "no number"),
@@ -166,7 +166,7 @@ def test_a_result_that_was_copied_to_other_images_is_noted(tmp_path):
     for method, values in (("a", (0.9,)), ("b", (0.9,)), ("c", (0.5,)), ("d", (0.5,))):
         records.write(make(method, values, images=method), tmp_path)
     (note,) = registry.check(tmp_path).notes  # at chance, networks may say the same
-    assert "/b/" in note.path and "very same test images right as results/digits/a/" in note.message
+    assert "/b/" in note.path and "exactly the same test images as results/digits/a/" in note.message
 
 
 def test_networks_that_answer_alike_are_noted(tmp_path):
@@ -176,7 +176,7 @@ def test_networks_that_answer_alike_are_noted(tmp_path):
     records.write(sealed(record, result=result), tmp_path)
     checked = registry.check(tmp_path)
     assert checked.records == 1 and not checked.problems
-    assert "answer every test image alike: they count once" in checked.notes[0].message
+    assert "right on exactly the same test images: they count once" in checked.notes[0].message
 
 
 def wrong_cell(**changes):
@@ -227,12 +227,12 @@ CONTRADICTIONS = {
         wrong_result(curves=[[(10, 0.9), (300, 0.5)], [(300, 0.6)]], best=[0.5, None]),
         "best accuracy of repeat 0",
     ),
-    "another selection": (wrong_settings(selection="best_test"), "its protocol says selection='best_test'"),
+    "another selection": (wrong_settings(selection="best_test"), "its protocol specifies selection='best_test'"),
     "fewer test images": (wrong_data(test_images=360), "tested on 200 of 360"),
     "class ids": (wrong_data(class_ids=["0"]), "2 classes but 1 class_ids"),
     "class names": (wrong_data(class_names=["a", "b", "c"]), "2 classes but 3 class_names"),
     "doubled class": (wrong_data(class_ids=["0", "0"]), "names a class id twice"),
-    "classes that are no text": (wrong_data(class_ids=[0, 1]), "nothing usable as class_ids"),
+    "classes that are no text": (wrong_data(class_ids=[0, 1]), "no valid class_ids"),
     "no training images": (wrong_data(train_images=0), "0 as train_images"),
     "a truth for a number": (wrong_data(channels=True), "True as channels"),
     "images per class": (wrong_cell(ipc=3), "20 images for 2 classes with 3 each"),
@@ -240,26 +240,29 @@ CONTRADICTIONS = {
     "shape": (wrong_set(shape=[20, 16]), "not that of images"),
     "channels": (wrong_set(shape=[20, 16, 16, 3]), "square with 1 channels"),
     "pixel space": (wrong_set(space="cmyk"), "unknown pixel space"),
-    "whole with a budget": (wrong_set(whole=True), "whole training set with a budget of 10"),
+    "whole with a budget": (wrong_set(whole=True), "whole training set, but has an IPC of 10"),
     "negative seed": (wrong_cell(seed=-1), "its seed is no whole number"),
     "endless seed": (wrong_cell(seed=int("9" * 301)), "its seed is no whole number"),
     "evaluation seed": (wrong_cell(evaluation_seed=-1), "its evaluation seed"),
     "preset": (wrong_cell(preset="huge"), "preset 'huge' does not exist"),
-    "network": (wrong_settings(network="resnet-18"), "its protocol says network='resnet-18', its cell 'convnet-3'"),
+    "network": (
+        wrong_settings(network="resnet-18"),
+        "its protocol specifies network='resnet-18', its cell 'convnet-3'",
+    ),
     "label type": (wrong_settings(label_type="medium"), "'medium' as label_type"),
-    "set by hand but not used": (wrong_method(explicit={"steps": 3}), "was told steps=3 but used None"),
+    "set by hand but not used": (wrong_method(explicit={"steps": 3}), "was set to steps=3 but used None"),
     "set by hand to another value": (
         wrong_method(explicit={"steps": 3}, options={"steps": 4}),
-        "was told steps=3 but used 4",
+        "was set to steps=3 but used 4",
     ),
     "epochs fall": (wrong_result(curves=[[(20, 0.4), (10, 0.5)], [(300, 0.6)]]), "do not rise from 1"),
     "epoch 0": (wrong_result(curves=[[(0, 0.4), (300, 0.5)], [(300, 0.6)]]), "do not rise from 1"),
     "more epochs than trained": (wrong_settings(epochs=299), "ends at epoch 300 of 299"),
     "curve ends elsewhere": (wrong_result(curves=[[(300, 0.6)], [(300, 0.6)]]), "another accuracy than its last"),
-    "curve above 1": (wrong_result(curves=[[(3, 1.5), (300, 0.5)], [(300, 0.6)]]), "leaves [0, 1]"),
+    "curve above 1": (wrong_result(curves=[[(3, 1.5), (300, 0.5)], [(300, 0.6)]]), "accuracies outside [0, 1]"),
     "shrunk otherwise": (
         lambda record: {**wrong_method(options={"steps": 4})(record), "shrunk": [("method.steps", 9, 3)]},
-        "method.steps was 3 here, but 4 was used",
+        "method.steps=3 as scaled down, but 4 was used",
     ),
     "step without a name": (wrong_costs(steps=[{"seconds": 1}]), "no name or key"),
     "negative pace": (
@@ -269,7 +272,7 @@ CONTRADICTIONS = {
     "negative memory of a step": (wrong_costs(steps=[{"step": "a", "key": "b", "peak_bytes": -1}]), "peak memory"),
     "negative time": (wrong_costs(distill_seconds=-1.0), "negative"),
     "endless number in the options": (wrong_method(options={"steps": 10**400}), "more than 63 bits"),
-    "vast metric": (wrong_result(metrics=[{"lrs": 1e200}, {}]), "beyond all"),
+    "vast metric": (wrong_result(metrics=[{"lrs": 1e200}, {}]), "implausibly large"),
     "endless cost": (wrong_costs(peak_bytes=10**400), "more than 63 bits"),
     "metric that is no number": (wrong_result(metrics=[{"lrs": float("inf")}, {}]), "not finite"),
 }

@@ -188,7 +188,9 @@ def test_what_cannot_be_known_must_be_said(bring, tensors, tmp_path):
     with pytest.raises(DataError, match=r"no labels\. labels_best\.pt is not beside it"):
         bring(tmp_path, space="normalised")
     torch.save(labels, tmp_path / "labels_best.pt")
-    with pytest.raises(UsageError, match=r"is not in the file; they run from -\d\.\d\d to \d\.\d\d") as error:
+    with pytest.raises(
+        UsageError, match=r"does not state its pixel space; its values range from -\d\.\d\d to \d\.\d\d"
+    ) as error:
         bring(tmp_path)
     assert "--space normalised" in error.value.hint
     with pytest.raises(DataError, match="matrix") as error:
@@ -198,7 +200,7 @@ def test_what_cannot_be_known_must_be_said(bring, tensors, tmp_path):
         bring(tmp_path, space="normalized")
     with pytest.raises(UsageError, match="above zero, not 0"):
         bring(tmp_path, space="normalised", learning_rate=0)
-    with pytest.raises(UsageError, match="belong together"):
+    with pytest.raises(UsageError, match="must be given together"):
         bring(tmp_path, space="normalised", mean=(0.5,))
     torch.save(images, tmp_path / "images_100.pt")
     with pytest.raises(UsageError, match="several sets") as error:
@@ -407,7 +409,7 @@ def test_numbered_pictures(bring, tmp_path, name):
 def test_numbers_must_agree_and_be_classes(bring, tmp_path):
     for label in range(3):
         _grey(tmp_path / "set" / f"{label:05d}" / f"class{2 - label:05d}_id00000.png")
-    with pytest.raises(DataError, match="says class 2, but lies in the folder of class 0"):
+    with pytest.raises(DataError, match="named by class 2, but lies in the folder of class 0"):
         bring(tmp_path / "set")
     for label in range(4):
         _grey(tmp_path / "four" / f"{label:05d}" / "0.png")
@@ -477,7 +479,7 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
     with pytest.raises(SystemExit) as stop:
         main(["gallery", str(folder), "--out", "sheet.png"])
     assert stop.value.code == 0 and (tmp_path / "sheet.png").exists()
-    with pytest.raises(UsageError, match="says all about itself"):
+    with pytest.raises(UsageError, match="already states this"):
         ddbench.evaluate(folder, "nearest-mean", **settings, space="pixel01")
     with pytest.raises(UsageError, match="must not pass as"):
         ddbench.evaluate(folder, "nearest-mean", **settings, name="toy")
@@ -523,7 +525,7 @@ def test_no_picture_is_left_out_without_a_word(bring, tmp_path):
     assert len(bring(folder, reporter=log).labels) == 6
     assert "overview.png" in log.warnings[0]
     Image.new("L", (8, 8)).save(folder / "b" / "2.tif")
-    with pytest.raises(DataError, match=r"1 entries of class folders would be left out, such as b/2\.tif"):
+    with pytest.raises(DataError, match=r"1 entries of class folders would be skipped, such as b/2\.tif"):
         bring(folder)
     (folder / "b" / "2.tif").unlink()
     _grey(folder / "c" / "more" / "2.png")
@@ -580,7 +582,7 @@ def test_numbered_pictures_need_an_order_that_is_known(tmp_path, ids, known):
     for number in range(len(ids)):
         _grey(tmp_path / "syn" / f"{number:05d}" / f"class{number:05d}_id00000.png", number)
     if not known:
-        with pytest.raises(UsageError, match="nobody knows") as error:
+        with pytest.raises(UsageError, match="are ambiguous") as error:
             importing.read_set(tmp_path / "syn", data, "theirs")
         assert "--classes" in error.value.hint and ", ".join(ids) in error.value.hint
         listed = Declared(classes=tuple(sorted(ids)))

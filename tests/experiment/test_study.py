@@ -203,7 +203,7 @@ def test_a_study_goes_on_after_failures_and_says_how_to_go_on(write, tmp_path):
     assert "cells   1 recorded, 3 failed" in result.stdout
     assert result.stderr.count("ZeroDivisionError: on purpose") == 2
     assert "toy on folder:absent" in result.stderr and "There is no folder" in result.stderr
-    assert "to go on: ddbench" in result.stderr
+    assert "to resume: ddbench" in result.stderr
     assert len(list((tmp_path / "registry").glob("results/toy/toy/*.json"))) == 1
     path.write_text(path.read_text().replace("fail = true", "fail = false").partition("[[cells]]\ndataset")[0])
     assert invoke(path, "-q").exit_code == 0

@@ -133,7 +133,7 @@ CHANGES = {
 @pytest.mark.parametrize("body", CHANGES)
 def test_what_a_plugin_changes_of_the_process_is_put_back_and_named(run, body):
     before = state()
-    with pytest.warns(UserWarning, match=rf"'mine' of mine.py .*{CHANGES[body]}.* was put back"):
+    with pytest.warns(UserWarning, match=rf"'mine' of mine.py .*{CHANGES[body]}.* was restored"):
         distil(run(body))
     assert state() == before
 
@@ -169,13 +169,13 @@ def test_random_numbers_of_the_process_go_on_as_if_no_plugin_had_drawn(run, body
     before = states()
     distil(prepared)
     assert states() == before
-    assert not [each for each in recwarn if "put back" in str(each.message)]
+    assert not [each for each in recwarn if "restored" in str(each.message)]
 
 
 def test_what_cannot_be_put_back_is_refused(run, monkeypatch, tmp_path):
     monkeypatch.setattr(sys, "stdout", (tmp_path / "out").open("w"))
     prepared = run("sys.stdout.close()")
-    with pytest.raises(PluginError, match=r"'mine' of mine\.py \(file\) changed the streams .*cannot be put back"):
+    with pytest.raises(PluginError, match=r"'mine' of mine\.py \(file\) changed the streams .*cannot be restored"):
         distil(prepared)
     assert not list(prepared.store.finished("distilled"))
 
@@ -190,7 +190,7 @@ def test_notes_of_torch_in_the_environment_are_no_change(run, recwarn, monkeypat
     monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
     distil(run("os.environ['TORCHINDUCTOR_CACHE_DIR'] = '/elsewhere'"))
     assert os.environ.pop("TORCHINDUCTOR_CACHE_DIR") == "/elsewhere"
-    assert not [each for each in recwarn if "put back" in str(each.message)]
+    assert not [each for each in recwarn if "restored" in str(each.message)]
 
 
 @pytest.mark.parametrize("hidden", ["'ignore'", "'ignore', UserWarning"])
@@ -204,7 +204,7 @@ def test_the_command_line_warns_in_one_line(run, tmp_path):
     code = "import sys; from ddbench.cli import main; main(sys.argv[1:])"
     words = ["distill", "-m", "mine", "-d", "digits", "--ipc", "1", "--plugin", "mine.py"]
     done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
-    (line,) = [line for line in done.stderr.splitlines() if "put back" in line]
+    (line,) = [line for line in done.stderr.splitlines() if "restored" in line]
     assert line.startswith("warning: The method 'mine' of mine.py (file) changed the current folder")
     assert "contextlib" not in done.stderr
 
@@ -232,7 +232,7 @@ def test_a_module_that_goes_elsewhere_when_it_is_imported(tmp_path, monkeypatch)
 
 def test_a_plugin_that_leaves_nothing_behind_is_not_warned_of(run, recwarn):
     distil(run("with torch.no_grad(): pass"))
-    assert not [each for each in recwarn if "put back" in str(each.message)]
+    assert not [each for each in recwarn if "restored" in str(each.message)]
 
 
 WRITES = (

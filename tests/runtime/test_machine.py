@@ -22,7 +22,7 @@ def test_fp16_is_taken_on_a_gpu(monkeypatch):
 
 
 def test_an_unknown_precision_is_refused():
-    with pytest.raises(UsageError, match="no precision 'fp8'"):
+    with pytest.raises(UsageError, match="Unknown precision 'fp8'"):
         Machine.choose("cpu", "fp8")
 
 

@@ -481,7 +481,7 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
     assert stop.value.code == 0 and (tmp_path / "sheet.png").exists()
     with pytest.raises(UsageError, match="already states this"):
         ddbench.evaluate(folder, "nearest-mean", **settings, space="pixel01")
-    with pytest.raises(UsageError, match="must not pass as"):
+    with pytest.raises(UsageError, match="must not bear its name"):
         ddbench.evaluate(folder, "nearest-mean", **settings, name="toy")
 
 

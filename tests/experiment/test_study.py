@@ -303,7 +303,7 @@ def test_the_first_error_is_raised_where_a_traceback_is_wanted(write):
 
 
 def test_only_toml_files_are_studies(write):
-    with pytest.raises(UsageError, match="'vlcp' is no study file"):
+    with pytest.raises(UsageError, match="'vlcp' is not a study file"):
         invoke("vlcp")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import griffe
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
@@ -28,7 +29,9 @@ ROOT = Path(__file__).parents[1]
 #: Pages and pictures from outside of docs/ that are part of the site, at the same place beside those of docs/.
 BESIDE = ("leaderboards/**/*.md", "leaderboards/**/*.png", "CONTRIBUTING.md", "CHANGELOG.md", "SECURITY.md")
 LINK = re.compile(r"(\]\()([^)\s:]+)(\))")
-ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):<code>")
+ROLE = re.compile(r":(?:class|func|meth|mod|data|attr):`")
+#: Names of an entry of a docstring, and its text with the lines that are indented further.
+NAMES = re.compile(r"^( +)(\w+(?:, \w+)+): (.*(?:\n\1 +.*)*)", re.MULTILINE)
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
@@ -54,9 +57,17 @@ def on_page_markdown(markdown: str, *, page: Page, config: MkDocsConfig, files: 
     return LINK.sub(link, markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Show the roles of docstrings (``:class:`Name```) as names."""
-    return ROLE.sub("<code>", html)
+class Docstrings(griffe.Extension):
+    """Reads roles (``:class:`Name```) as names, and entries of several names (``mean, std: …``) as one for each."""
+
+    def on_object(self, *, obj: griffe.Object, **_: Any) -> None:
+        """Rewrite a docstring before it is parsed."""
+        if obj.docstring:
+            obj.docstring.value = NAMES.sub(_apart, ROLE.sub("`", obj.docstring.value))
+
+
+def _apart(match: re.Match[str]) -> str:
+    return "\n".join(f"{match[1]}{name}: {match[3]}" for name in match[2].split(", "))
 
 
 def _generated(match: re.Match[str]) -> str:

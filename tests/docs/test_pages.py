@@ -55,3 +55,9 @@ def test_every_public_name_is_in_the_reference_once():
 def test_files_that_a_page_names_exist(page):
     named = re.findall(r"`((?:tests|tools|benchmarks|docs|ddbench|leaderboards)/[\w./-]+)`", page.read_text("utf-8"))
     assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_site_loads_nothing_from_elsewhere():
+    settings = (ROOT / "mkdocs.yml").read_text("utf-8")
+    assert "font: false" in settings
+    assert not re.search(r"https?://|analytics|repo_url|extra_javascript|mermaid", settings)

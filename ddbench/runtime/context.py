@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.datasets import Dataset
     from ddbench.plugin.interfaces import Plugin
     from ddbench.plugin.stages import Effort
-    from ddbench.runtime.progress import Advance, Reporter
+    from ddbench.runtime.progress import Advance, Info, Reporter
 
 
 P = TypeVar("P")
@@ -162,8 +162,8 @@ class Context:
     def progress(self, description: str, total: int | None = None) -> Iterator[Advance]:
         """Show progress of anything over two seconds: ``with ctx.progress("captions", n) as advance: advance(i)``.
 
-        The figures of a text, as in ``advance(i, n, "loss 0.123")``, also go into ``metrics.jsonl`` in the folder of
-        the step that is being built.
+        Figures, as in ``advance(i, n, {"loss": 0.123})``, also go into ``metrics.jsonl`` in the folder of the step that
+        is being built; a text is only shown.
         """
         with self.reporter.task(description, total) as show:
             if not self._building:
@@ -172,10 +172,11 @@ class Context:
             step = self._building[-1]
             task = metrics.Task(step.journal, description, total)
 
-            def advance(done: int, total: int | None = None, info: str = "") -> None:
+            def advance(done: int, total: int | None = None, info: Info = "") -> None:
                 show(done, total, info)
-                with explained(step.dir):
-                    task(done, total, info)
+                if not isinstance(info, str):
+                    with explained(step.dir):
+                        task(done, total, info)
 
             yield advance
 

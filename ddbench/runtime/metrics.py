@@ -1,30 +1,21 @@
-"""What a loop says while it runs, kept as JSON lines in the folder of the step that it runs in: ``metrics.jsonl``.
+"""Figures that a loop reports, kept as JSON lines in the folder of the step that it runs in: ``metrics.jsonl``.
 
-One line is ``{"task", "step", "total", "seconds", <figures>}``. The figures are those of the text that the loop shows
-with its progress (``loss 0.123, accuracy 0.9``), ``seconds`` is the task's working time over all sittings. Times differ
-from run to run, so nothing is ever keyed or compared by this file.
+One line is ``{"task", "step", "total", "seconds", <figures>}``; ``seconds`` is the task's working time over all
+sessions. Times differ from run to run, so nothing is ever keyed or compared by this file.
 """
 
 from __future__ import annotations
 
 import json
-import re
+import math
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 FILE = "metrics.jsonl"
 #: Lines kept of one task, whose length is known: enough for a plot, and no burden for a task of millions of steps.
 LINES = 1000
-#: A figure in the text of a loop: words, then a number.
-FIGURE = re.compile(
-    r"(?<!\w)([^\W\d]\w*(?:[ -][^\W\d]\w*)*)[ =:]+([-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?=[\s,;:·%)]|$)", re.IGNORECASE
-)
-
-
-def figures(text: str) -> dict[str, float]:
-    """Return the figures of a text by name, e.g. of ``vae loss 0.12, lr 1e-4``."""
-    return {name: float(number) for name, number in FIGURE.findall(text)}
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
@@ -94,10 +85,11 @@ class Task:
         self._place: int | None = None
         self._before: float | None = None
 
-    def __call__(self, done: int, total: int | None = None, info: str = "") -> None:
-        """Note the figures of ``info``, if it has any."""
+    def __call__(self, done: int, total: int | None, figures: Mapping[str, float]) -> None:
+        """Write the figures that are finite, which is what JSON can hold."""
         self.total = total or self.total
-        if not (said := figures(info)):
+        finite = {name: float(value) for name, value in figures.items() if math.isfinite(value)}
+        if not finite:
             return
         if self._before is None:
             self._go_on()
@@ -107,7 +99,7 @@ class Task:
         self._place = place
         seconds = round((self._before or 0.0) + time.perf_counter() - self.start, 3)
         line = {"task": self.name, "step": done, "total": self.total, "seconds": seconds}
-        self.journal.write(line | {name: value for name, value in said.items() if name not in line})
+        self.journal.write(line | finite | line)  # names of the line are its own
 
     def _go_on(self) -> None:
         """Take up the clock of an earlier sitting; only when there is something to write, as checkpoints load late."""

@@ -5,17 +5,25 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from ddbench.escaping import terminal
 
+#: What a loop reports beside its count: figures by name, or a word that is only shown, such as ``"encoding"``.
+Info = Mapping[str, float] | str
+
 
 class Advance(Protocol):
-    """Reports progress: ``advance(done, total, info)``; ``info`` is a short text such as a loss."""
+    """Reports progress: ``advance(done, total, {"loss": 0.123})``."""
 
-    def __call__(self, done: int, total: int | None = None, info: str = "") -> None:
+    def __call__(self, done: int, total: int | None = None, info: Info = "") -> None:
         """Say how much is done."""
+
+
+def shown(info: Info) -> str:
+    """Return what the user sees of it: figures with four digits."""
+    return info if isinstance(info, str) else ", ".join(f"{name} {value:.4g}" for name, value in info.items())
 
 
 class Reporter:
@@ -58,7 +66,7 @@ class LineReporter(Reporter):
         goal = total
         pace = Pace()
 
-        def advance(done: int, total: int | None = None, info: str = "") -> None:
+        def advance(done: int, total: int | None = None, info: Info = "") -> None:
             nonlocal last, goal
             goal = total or goal
             now = time.perf_counter()
@@ -67,7 +75,8 @@ class LineReporter(Reporter):
                 return
             last = now
             left = "" if seconds is None else f", about {duration(seconds)} left"
-            self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {info}' if info else ''}{left}")
+            said = shown(info)
+            self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {said}' if said else ''}{left}")
 
         yield advance
         spent = time.perf_counter() - start
@@ -130,8 +139,8 @@ class BarReporter(LineReporter):
         self._depth += 1
         bar = bars.add_task(description, total=total, info="")
 
-        def advance(done: int, total: int | None = None, info: str = "") -> None:
-            bars.update(bar, completed=done, info=info, **({"total": total} if total else {}))
+        def advance(done: int, total: int | None = None, info: Info = "") -> None:
+            bars.update(bar, completed=done, info=shown(info), **({"total": total} if total else {}))
 
         start = time.perf_counter()
         try:

@@ -73,7 +73,7 @@ def test_the_loss_is_that_of_the_images_with_their_own_captions(
         pipeline, small, CAPTIONS, tmp_path, settings, seed=seed, loop=Loop(progress=lambda *news: told.append(news))
     )
     assert report["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
-    assert told[-1] == (1, 1, f"fine-tuning loss {report['loss']:.4g}")
+    assert told[-1] == (1, 1, {"fine-tuning loss": report["loss"]})
     assert not (tmp_path / "posteriors").exists()
 
 

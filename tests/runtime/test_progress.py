@@ -28,10 +28,11 @@ def test_a_second_stretch_begins_anew():
     assert pace.left(311.0, 20, 4500) == pytest.approx(4480)
 
 
-def test_lines_say_what_is_left(capsys):
+def test_lines_say_figures_and_what_is_left(capsys):
     with LineReporter(interval=0.0).task("counting", 4) as advance:
-        for done in range(1, 5):
-            advance(done, info="fine")
+        advance(1, info="fine")
+        for done in range(2, 5):
+            advance(done, info={"loss": 0.123456, "lr": 1e-5})
     lines = capsys.readouterr().err.splitlines()
     assert lines[0] == "  counting: 1/4 · fine"
-    assert "about 0 s left" in lines[-1]
+    assert lines[-1] == "  counting: 4/4 · loss 0.1235, lr 1e-05, about 0 s left"

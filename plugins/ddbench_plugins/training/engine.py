@@ -56,7 +56,7 @@ class Functions(NamedTuple):
     restore: Callable[[dict[str, Any]], None]
 
 
-def silent(done: int, total: int, text: str = "") -> None:
+def silent(done: int, total: int, info: Any = None) -> None:
     """Show no progress."""
 
 
@@ -68,7 +68,7 @@ class Loop:
         device, precision: where, and in what, forward passes are computed.
         checkpoint: where the state is kept.
         checkpoint_seconds: of work that a kill may cost.
-        progress: gets steps done, steps in all, and the figures in words.
+        progress: gets steps done, steps in all, and the figures.
         saves: whether this process writes the state, which all those of a run read.
     """
 
@@ -136,7 +136,7 @@ class Loop:
                     hint=f"{hint}, or --precision fp32.",
                 )
             if done % every == 0 or done == steps:
-                self.progress(done, steps, ", ".join(f"{key} {value:.4g}" for key, value in figures.items()))
+                self.progress(done, steps, figures)
             after(done)
             if saving.due() if done < steps else keep_end:
                 saving.save({**work.state(), "done": done})

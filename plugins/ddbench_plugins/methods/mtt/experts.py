@@ -116,7 +116,7 @@ def _train(
                 loop=Loop(ctx.machine.device, ctx.machine.precision),
             )
             _save(step.dir, epoch + 1, flat(network))
-            advance(epoch + 1, recipe.epochs, f"loss {result.losses[-1]:.4g}")
+            advance(epoch + 1, recipe.epochs, {"loss": result.losses[-1]})
 
 
 def augmentation(data: ddbench.Dataset, kind: str, normalisation: str) -> Augment:

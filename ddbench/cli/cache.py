@@ -26,16 +26,16 @@ def command(context: click.Context) -> None:
 
     root = home()
     click.echo(f"{root}")
-    found = kinds(root)
-    for kind in found:
+    steps = kinds(root)
+    for kind in steps:
         click.echo(f"  {kind.name:<20} {kind.count:>6}  {text(kind.bytes):>10}")
-    if not found:
+    if not steps:
         click.echo("  no finished step yet")
     else:
-        click.echo(f"  {'all':<20} {sum(k.count for k in found):>6}  {text(sum(k.bytes for k in found)):>10}")
+        click.echo(f"  {'all':<20} {sum(k.count for k in steps):>6}  {text(sum(k.bytes for k in steps)):>10}")
     if left := leftovers(root):
         click.echo(
-            f"{len(left)} leftover(s) of interrupted or repeated runs, {text(sum(each.bytes for each in left))}:"
+            f"{len(left)} leftover(s) of interrupted or repeated runs, {text(sum(one.bytes for one in left))}:"
             " `ddbench cache clean --dry-run` lists them"
         )
 
@@ -43,11 +43,11 @@ def command(context: click.Context) -> None:
 @command.command("clean")
 @click.option(
     "--older-than", "days", type=click.FloatRange(min=0), default=7.0, show_default=True, metavar="DAYS",
-    help="Keep stopped work that changed since: the same command would go on with it.",
+    help="Keep interrupted work that changed since: the same command would resume it.",
 )  # fmt: skip
-@click.option("--dry-run", is_flag=True, help="Only say what would be removed.")
+@click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
 def clean(days: float, dry_run: bool) -> None:
-    """Remove what repeated runs replaced, and stopped work that nobody went on with.
+    """Remove what repeated runs replaced, and interrupted work that was never resumed.
 
     Finished steps are never removed, nor anything that a process is using or that ddbench did not make.
     """
@@ -55,13 +55,13 @@ def clean(days: float, dry_run: bool) -> None:
     from ddbench.runtime.leftovers import DAY, leftovers, remove
 
     freed = count = 0
-    for each in leftovers(home()):
-        if each.resumes and each.age < days * DAY:
-            click.echo(f"kept     {each.path}  stopped {each.age / DAY:.1f} days ago, {text(each.bytes)}")
+    for leftover in leftovers(home()):
+        if leftover.resumes and leftover.age < days * DAY:
+            click.echo(f"kept     {leftover.path}  stopped {leftover.age / DAY:.1f} days ago, {text(leftover.bytes)}")
             continue
-        if dry_run or remove(each):
-            freed, count = freed + each.bytes, count + 1
-            click.echo(f"{'would be removed' if dry_run else 'removed'}  {each.path}  {text(each.bytes)}")
+        if dry_run or remove(leftover):
+            freed, count = freed + leftover.bytes, count + 1
+            click.echo(f"{'would be removed' if dry_run else 'removed'}  {leftover.path}  {text(leftover.bytes)}")
     click.echo(f"{text(freed)} in {count} folder(s){' would be freed' if dry_run else ' freed'}")
 
 

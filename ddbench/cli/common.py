@@ -24,21 +24,21 @@ NAMES, NUMBERS = "NAME[,NAME…]", "N[,N…]"
 
 def names(text: str) -> list[str]:
     """Read a comma list of names, keeping the order and dropping repetitions."""
-    found = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found:
+    parts = list(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not parts:
         raise click.BadParameter("a name is missing.")
-    return found
+    return parts
 
 
 def numbers(text: str) -> list[int]:
     """Read a comma list of whole numbers from 0, keeping the order and dropping repetitions."""
     try:
-        found = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
+        values = list(dict.fromkeys(int(part) for part in text.split(",") if part.strip()))
     except ValueError as error:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,10,50.") from error
-    if not found or min(found) < 0:
+    if not values or min(values) < 0:
         raise click.BadParameter(f"{text!r} is not a list of whole numbers such as 1,10,50.")
-    return found
+    return values
 
 
 def written(folder: Path, out: str | None) -> Path:
@@ -184,14 +184,14 @@ def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
     Raises:
         UsageError: a pair of another form.
     """
-    found: dict[str, dict[str, str]] = {}
+    options: dict[str, dict[str, str]] = {}
     for pair in pairs:
         left, equals, value = pair.partition("=")
         scope, dot, key = left.strip().rpartition(".")  # a plugin's name may have dots
         if not (equals and dot and scope and key):
             raise UsageError(f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint=_scope_hint(left.strip(), equals, value))
-        found.setdefault(scope, {})[key.strip()] = value.strip()
-    return found
+        options.setdefault(scope, {})[key.strip()] = value.strip()
+    return options
 
 
 def _scope_hint(key: str, equals: str, value: str) -> str:

@@ -138,8 +138,8 @@ def _status(ctx: Context, name: str) -> DataStatus | None:
     entry = ctx.plugins.get("dataset", name)
     with plugin_errors(entry):
         loader = load_plugin(entry)
-        found: DataStatus | None = loader.status(ctx.with_options_of(loader, entry), entry.argument)
-    return found
+        status: DataStatus | None = loader.status(ctx.with_options_of(loader, entry), entry.argument)
+    return status
 
 
 def _load(ctx: Context, name: str) -> Dataset:
@@ -155,8 +155,8 @@ def _describe(data: Dataset) -> None:
     click.echo(f"  classes      {k}, in this order: {shown}")
     for word, split in (("training", data.train), ("test", data.test)):
         counts = split.counts(k)
-        each = f"{counts[0]:,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
-        click.echo(f"  {word.ljust(11)}  {len(split):,} images, {each} per class")
+        per_class = f"{counts[0]:,}" if min(counts) == max(counts) else f"{min(counts):,} to {max(counts):,}"
+        click.echo(f"  {word.ljust(11)}  {len(split):,} images, {per_class} per class")
     click.echo(f"  images       {side}×{side}×{data.channels}")
     click.echo(f"  fingerprint  {data.fingerprint}")
     click.echo(f"  origin       {data.origin}")

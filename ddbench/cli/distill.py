@@ -47,8 +47,8 @@ def command(**values: Any) -> None:
             out=values["out"],
             **shared,
         )
-        for each in made:
-            about = each.about
+        for loaded in made:
+            about = loaded.about
             budget = "full" if about["ipc"] is None else about["ipc"]
             what = f"{about['dataset']['name']}  {about['method']['name']}  IPC {budget}  seed {about['seed']}"
-            click.echo(f"{what}  {len(each.labels)} images  {common.written(each.path, values['out'])}")
+            click.echo(f"{what}  {len(loaded.labels)} images  {common.written(loaded.path, values['out'])}")

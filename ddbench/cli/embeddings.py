@@ -1,4 +1,4 @@
-"""What a method saw of a class before it chose its prototypes: shared by `ddbench tsne` and `ddbench gallery`."""
+"""The embedding in which a method chose its prototypes: shared by `ddbench tsne` and `ddbench gallery`."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A method ready to distil a data set, and what it then would look at.
+class PreparedMethod:
+    """A method ready to distil a data set, with access to its embedding.
 
     Attributes:
         title: method, data set and budget in words.
@@ -69,12 +69,12 @@ class Seen:
             )
         rows = self.data.train.of_class(label)
         clusters = len(content.centres)
-        found = [
+        images = [
             self.data.train.images.batch(rows[nearest(content, cluster, most)].tolist(), side)
             for cluster in range(clusters)
         ]
         count = self.method.ctx.ipc or clusters
-        return [found[image * clusters // count] for image in range(count)]
+        return [images[image * clusters // count] for image in range(count)]
 
 
 def nearest(content: Embedding, cluster: int, most: int) -> NDArray[np.int64]:
@@ -86,8 +86,8 @@ def nearest(content: Embedding, cluster: int, most: int) -> NDArray[np.int64]:
     return mine[np.argsort(np.einsum("ij,ij->i", offsets, offsets), kind="stable")[:most]]
 
 
-def prepare(what: str, values: Mapping[str, Any]) -> Seen:
-    """Return what a method or a record's method saw.
+def prepare(what: str, values: Mapping[str, Any]) -> PreparedMethod:
+    """Prepare a method, or the method of a record.
 
     Args:
         what: name of a method, or file of a record.
@@ -120,7 +120,7 @@ def prepare(what: str, values: Mapping[str, Any]) -> Seen:
     ctx = replace(ctx, _dataset=data)
     method = pipeline.prepare_method(ctx, wanted["method"], wanted["ipc"], wanted["seed"])
     budget = "" if method.ctx.ipc is None else f", IPC {method.ctx.ipc}"
-    return Seen(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, method, force)
+    return PreparedMethod(f"{wanted['method']} on {data.name}{budget}", wanted["seed"], data, method, force)
 
 
 def _cell(path: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:

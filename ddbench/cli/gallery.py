@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common
-from ddbench.cli import embeddings as seen
+from ddbench.cli import common, embeddings
 from ddbench.errors import UsageError
 from ddbench.results import labels
 
@@ -64,17 +63,17 @@ def command(what: tuple[str, ...], **values: Any) -> None:
     if values["members"] is not None and not values["prompts"]:  # said before anything is distilled
         raise UsageError("--members adds training images to --prompts.", hint="Give --prompts as well.")
     # Records are chosen by what the user said, not by the defaults of distilling.
-    said = {name: values[name] for name in ("dataset", "method", "ipc", "seed") if _given(name)}
+    filters = {name: values[name] for name in ("dataset", "method", "ipc", "seed") if _given(name)}
     if values["keep"]:
         if what:
             raise UsageError(
                 "--keep takes its records from --registry.", hint="Choose with --method, --dataset, --ipc."
             )
-        _keep(Path(values["registry"] or "registry"), said)
+        _keep(Path(values["registry"] or "registry"), filters)
         return
     names = [*what] if values["registry"] else [*what, *(values["method"] or [])]
-    sets = _chosen(Path(values["registry"]), said) if values["registry"] else []
-    sets += [each for name in names for each in _sets(name, values)]
+    sets = _chosen(Path(values["registry"]), filters) if values["registry"] else []
+    sets += [loaded for name in names for loaded in _sets(name, values)]
     if not sets:
         raise click.UsageError("Missing argument: what to draw (methods, records or folders, or a --registry).")
     _draw(_same_classes(sets), names, values)
@@ -90,7 +89,7 @@ def _draw(sets: list[LoadedSet], names: list[str], values: dict[str, Any]) -> No
     from ddbench.figures import gallery
     from ddbench.files.writing import write_atomic
 
-    contents = [each.distilled for each in sets]
+    contents = [loaded.distilled for loaded in sets]
     limits = {"per_class": values["per_class"], "max_classes": values["classes"]}
     given: dict[str, Any] = {name: value for name, value in limits.items() if value is not None}
     if values["prompts"]:
@@ -121,10 +120,10 @@ def _members(loaded: LoadedSet, names: list[str], values: dict[str, Any]) -> dic
             hint="Name a method or a record; finished steps are reused.",
         )
     one = {name: (values[name] or [default])[0] for name, default in (("dataset", ""), ("ipc", 10), ("seed", 0))}
-    found = seen.prepare(names[0], {**values, **one})
+    prepared = embeddings.prepare(names[0], {**values, **one})
     shown = spread(len(loaded.class_names), values["classes"] or 10)
     side = loaded.distilled.images.shape[1]
-    return {label: found.members(label, values["members"], side) for label in shown}
+    return {label: prepared.members(label, values["members"], side) for label in shown}
 
 
 def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
@@ -180,16 +179,16 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
     Raises:
         UsageError: sets of different classes.
     """
-    if any("sheet" in each.about for each in sets) and not all("sheet" in each.about for each in sets):
+    if any("sheet" in loaded.about for loaded in sets) and not all("sheet" in loaded.about for loaded in sets):
         from ddbench.figures import sheets
 
         small = []
-        for each in sets:
-            if "sheet" in each.about:
-                small.append(each)
+        for loaded in sets:
+            if "sheet" in loaded.about:
+                small.append(loaded)
                 continue
-            content, names = sheets.as_set(sheets.make(each))
-            small.append(replace(each, distilled=content, class_names=names, class_ids=names))
+            content, names = sheets.as_set(sheets.make(loaded))
+            small.append(replace(loaded, distilled=content, class_names=names, class_ids=names))
         sets = small
     for other in sets[1:]:
         if other.class_ids != sets[0].class_ids:
@@ -200,56 +199,56 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
     return sets
 
 
-def _records(registry: Path, said: dict[str, Any]) -> list[Record]:
+def _records(registry: Path, filters: dict[str, Any]) -> list[Record]:
     from ddbench.results import registry as folder
 
     good, problems = folder.load(registry)
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
-    found = [
+    records = [
         record
         for record in folder.select(
-            good, dataset=said.get("dataset") or (), method=said.get("method") or (), ipc=said.get("ipc") or ()
+            good, dataset=filters.get("dataset") or (), method=filters.get("method") or (), ipc=filters.get("ipc") or ()
         )
-        if not record.distilled.whole and record.cell.seed in (said.get("seed") or [record.cell.seed])
+        if not record.distilled.whole and record.cell.seed in (filters.get("seed") or [record.cell.seed])
     ]
-    if not found:
+    if not records:
         raise UsageError(f"No record in {registry} fits.", hint="`ddbench leaderboard` shows what there is.")
-    return found
+    return records
 
 
-def _chosen(registry: Path, said: dict[str, Any]) -> list[LoadedSet]:
+def _chosen(registry: Path, filters: dict[str, Any]) -> list[LoadedSet]:
     """Return one set per method, at the budget that most methods share, of the first seed, unless the user chose."""
 
-    found = _records(registry, said)
-    if len({record.cell.dataset["name"] for record in found}) > 1:
+    records = _records(registry, filters)
+    if len({record.cell.dataset["name"] for record in records}) > 1:
         raise UsageError("A gallery shows one data set.", hint="Name one with --dataset.")
 
     def label(record: Record) -> str:
         return labels.label(record.cell.method.name, record.cell.method.explicit)
 
-    if "ipc" not in said:
-        shared = Counter(ipc for ipc, _ in {(record.cell.ipc or 0, label(record)) for record in found})
+    if "ipc" not in filters:
+        shared = Counter(ipc for ipc, _ in {(record.cell.ipc or 0, label(record)) for record in records})
         best = max(shared, key=lambda ipc: (shared[ipc], ipc))
-        found = [record for record in found if record.cell.ipc == best]
-    order = {name: place for place, name in enumerate(said.get("method") or [])}
-    found.sort(key=lambda r: (order.get(r.cell.method.name, 0), label(r), r.cell.ipc or 0, r.cell.seed, r.key))
+        records = [record for record in records if record.cell.ipc == best]
+    order = {name: place for place, name in enumerate(filters.get("method") or [])}
+    records.sort(key=lambda r: (order.get(r.cell.method.name, 0), label(r), r.cell.ipc or 0, r.cell.seed, r.key))
     sets: dict[tuple[Any, ...], LoadedSet] = {}
-    for record in found:
-        place = (label(record), record.cell.ipc, record.cell.seed if "seed" in said else 0)
+    for record in records:
+        place = (label(record), record.cell.ipc, record.cell.seed if "seed" in filters else 0)
         if place not in sets:
             drawn = _of_record(record, registry)
             sets[place] = replace(drawn, about={**drawn.about, "method": {"name": label(record)}})
     return list(sets.values())
 
 
-def _keep(registry: Path, said: dict[str, Any]) -> None:
+def _keep(registry: Path, filters: dict[str, Any]) -> None:
     from ddbench.figures import sheets
 
     new = there = 0
     missing: list[str] = []
     seen: set[str] = set()
-    for record in _records(registry, said):
+    for record in _records(registry, filters):
         digest = record.distilled.digest
         if digest in seen:
             continue
@@ -268,7 +267,7 @@ def _keep(registry: Path, said: dict[str, Any]) -> None:
 
 def _titles(sets: list[LoadedSet]) -> list[str]:
     """Return the methods; with IPC and seed where these differ."""
-    abouts = [each.about for each in sets]
+    abouts = [loaded.about for loaded in sets]
     budgets = {about["ipc"] for about in abouts}
     seeds = {about["seed"] for about in abouts}
     titles = []

@@ -42,11 +42,11 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
             raise unknown("kind", kind, KINDS)
         wanted = (singular,)
     loaded = load_plugins(plugins)
-    for number, each in enumerate(wanted):
+    for number, name in enumerate(wanted):
         if number:
             click.echo()
-        click.echo(click.style(f"{each}s", bold=True))
-        for line in lines(loaded.entries[each]):
+        click.echo(click.style(f"{name}s", bold=True))
+        for line in lines(loaded.entries[name]):
             click.echo(line)
     common.warn_failures(loaded)
 
@@ -58,7 +58,7 @@ def lines(entries: Mapping[str, Entry]) -> list[str]:
     # Piped output keeps one line per name, for grep.
     width = max(60, shutil.get_terminal_size().columns) - 1 if sys.stdout.isatty() else sys.maxsize
     column = min(24, max(map(len, entries))) + 4
-    found = []
+    listed = []
     for name in sorted(entries):
         entry = entries[name]
         text = entry.spec.summary
@@ -68,5 +68,5 @@ def lines(entries: Mapping[str, Entry]) -> list[str]:
             text += f" [{entry.owner}]"
         indent = " " * column
         first = f"  {name}".ljust(column) if len(name) + 4 <= column else f"  {name}  "
-        found.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent) or first.rstrip())
-    return found
+        listed.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent) or first.rstrip())
+    return listed

@@ -37,14 +37,14 @@ def verify(registry: str) -> None:
 
     if not Path(registry).is_dir():
         raise UsageError(f"There is no folder {registry}.", hint="Name a registry with --registry.")
-    found = check(Path(registry))
+    checked = check(Path(registry))
     published, wrong = claims.load(Path(registry))
-    problems = [*found.problems, *wrong]
+    problems = [*checked.problems, *wrong]
     for problem in problems:
         click.echo(str(problem), err=True)
-    for note in found.notes:
+    for note in checked.notes:
         click.echo(f"note: {note}", err=True)
-    count = f"{found.records} records and {len(published.claims)} claims in order"
+    count = f"{checked.records} records and {len(published.claims)} claims in order"
     if problems:
         files = len({problem.path for problem in problems})
         click.echo(f"{count}; {len(problems)} problems in {files} file{'s' * (files > 1)}.", err=True)
@@ -58,7 +58,7 @@ def verify(registry: str) -> None:
 @common.registry_option
 @click.option("--replace", is_flag=True, help="Let a contradicting record replace ours.")
 @click.option("--percent", is_flag=True, help="Accept claims below 1 as percent, not as fractions.")
-def bring_in(source: str, registry: str, replace: bool, percent: bool) -> None:
+def import_(source: str, registry: str, replace: bool, percent: bool) -> None:
     """Import records from another registry, a folder or a file; or published claims from a CSV file.
 
     Nothing is overwritten silently: a record with more repeats of the same runs extends ours; a contradicting one is
@@ -83,7 +83,7 @@ def bring_in(source: str, registry: str, replace: bool, percent: bool) -> None:
         if any("looks like a fraction" in line for line in wrong):
             click.echo("  → Write 14.4 for 0.144; if percent are meant, add --percent.", err=True)
         sys.exit(RecordError.exit_code if wrong else 0)
-    report = exchange.bring_in(path, Path(registry), replace=replace)
+    report = exchange.import_records(path, Path(registry), replace=replace)
     for problem in report.refused:
         click.echo(f"refused {problem}", err=True)
     for name in report.replaced:
@@ -111,8 +111,8 @@ def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) ->
     from ddbench.results import exchange
     from ddbench.results.registry import load, select
 
-    found, problems = load(Path(registry))
-    chosen = select(found, ipc=ipc or (), **{name: values or () for name, values in filters.items()})
+    good, problems = load(Path(registry))
+    chosen = select(good, ipc=ipc or (), **{name: values or () for name, values in filters.items()})
     path = Path(target)
     count = exchange.to_csv_file(chosen, path) if path.suffix == ".csv" else exchange.to_folder(chosen, path)
     for problem in problems:

@@ -45,7 +45,7 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
         context.exit(plan.show(context, study, values))
     for name in ("method", "evaluator"):
         if not (study or values[name] or (name == "evaluator" and values["preset"])):  # a preset may name its evaluator
-            parameter = next(each for each in context.command.params if each.name == name)
+            parameter = next(option for option in context.command.params if option.name == name)
             raise click.MissingParameter(ctx=context, param=parameter)
     context.exit(execute(context, study, values))
 
@@ -80,31 +80,31 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
     )
 
 
-def show(found: list[Record], registry: Path, started: float) -> None:
+def show(records: list[Record], registry: Path, started: float) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
     from ddbench.results.exchange import path_of
     from ddbench.tables import pages
     from ddbench.tables.formats import terminal
     from ddbench.tables.leaderboard import build
 
-    terminal.show(build(found, pages.layout(pages.declared(Path("leaderboards")))))
+    terminal.show(build(records, pages.layout(pages.declared(Path("leaderboards")))))
     click.echo()
-    for record in found:
+    for record in records:
         click.echo(f"record  {path_of(record, registry)}")
-    for folder, record in {images_folder(record): record for record in found}.items():
+    for folder, record in {images_folder(record): record for record in records}.items():
         if folder is not None:
             cell = record.cell
             click.echo(f"images  {cell.method.name}, IPC {record.budget}, seed {cell.seed}: {folder}")
-    if text := reused(found, started):
+    if text := reused(records, started):
         click.echo(f"reused  {text}")
 
 
-def reused(found: list[Record], started: float) -> str:
+def reused(records: list[Record], started: float) -> str:
     """Return how many steps of each kind were finished before ``started`` (seconds since the epoch), or ""."""
     from ddbench.files.writing import home
     from ddbench.runtime.store import MARKER
 
-    steps = {(step["step"], step["key"]) for record in found for step in record.costs.steps}
+    steps = {(step["step"], step["key"]) for record in records for step in record.costs.steps}
     old: Counter[str] = Counter()
     for name, key in steps:
         marker = home() / name / key / MARKER

@@ -21,16 +21,16 @@ if TYPE_CHECKING:
     from ddbench.runtime.progress import Reporter
 
 
-def listing(found: Expansion, registry: Path) -> None:
+def listing(cells: Expansion, registry: Path) -> None:
     """Print every cell with how many of its networks the registry has."""
-    states = [_state(job, registry) for job in found.jobs]
+    states = [_state(job, registry) for job in cells.jobs]
     width = max(map(len, states), default=0)
-    for number, (job, state) in enumerate(zip(found.jobs, states, strict=True), 1):
+    for number, (job, state) in enumerate(zip(cells.jobs, states, strict=True), 1):
         click.echo(f"{number:4}  {state:{width}}  {job.title}")
-    for name, other in found.same:
+    for name, other in cells.same:
         click.echo(f"      {name} is the same cell as {other}")
     counted = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
-    click.echo(f"{len(found.jobs)} cell{'s' * (len(found.jobs) != 1)}" + f": {counted}" * bool(counted))
+    click.echo(f"{len(cells.jobs)} cell{'s' * (len(cells.jobs) != 1)}" + f": {counted}" * bool(counted))
 
 
 def _state(job: Job, registry: Path) -> str:
@@ -40,7 +40,7 @@ def _state(job: Job, registry: Path) -> str:
 
 def carry_out(
     study: Study,
-    found: Expansion,
+    cells: Expansion,
     registry: Path,
     *,
     out: Path,
@@ -53,7 +53,7 @@ def carry_out(
 
     Args:
         study: as read.
-        found: its cells.
+        cells: its cells.
         registry: of the records.
         out: folder of the boards and plots.
         reporter: told how it goes.
@@ -64,19 +64,19 @@ def carry_out(
     from ddbench.experiment.jobs import Failure, run
     from ddbench.results.schema import Record
 
-    ended = list(run(found.jobs, registry, reporter, force=force, stop=debug))
-    records = [each for each in ended if isinstance(each, Record)]
-    failures = [*found.failures, *(each for each in ended if not isinstance(each, Record))]
+    ended = list(run(cells.jobs, registry, reporter, force=force, stop=debug))
+    records = [outcome for outcome in ended if isinstance(outcome, Record)]
+    failures = [*cells.failures, *(outcome for outcome in ended if not isinstance(outcome, Record))]
     broken = len(failures)
     if records:
         try:
-            boards(study, found, records, registry, out)
+            boards(study, cells, records, registry, out)
         except DDBenchError as error:  # what failed before is told all the same
             if debug:
                 raise
             failures.append(Failure(f"boards in {out}", error))
     click.echo(f"cells   {len(records)} recorded, {broken} failed; records in {registry / 'results'}")
-    for name, other in found.same:
+    for name, other in cells.same:
         click.echo(f"same    {name} is the same cell as {other}")
     return report(failures, again) if failures else 0
 
@@ -97,7 +97,7 @@ def report(failures: Sequence[Failure], again: str, word: str = "failed") -> int
     return codes.pop() if len(codes) == 1 else DDBenchError.exit_code
 
 
-def check_boards(study: Study, found: Expansion) -> None:
+def check_boards(study: Study, cells: Expansion) -> None:
     """Look for mistakes in what a study says of its boards, before anything runs.
 
     Raises:
@@ -108,16 +108,16 @@ def check_boards(study: Study, found: Expansion) -> None:
 
     declared = validated(study.boards, study.path.name)
     making.boards([], declared)
-    if found.failures:  # the reference may be among the cells whose data are not there
+    if cells.failures:  # the reference may be among the cells whose data are not there
         return
-    known = [name for job in found.jobs for name in (job.name, job.label) if name]
+    known = [name for job in cells.jobs for name in (job.name, job.label) if name]
     known = list(dict.fromkeys([*known, *declared.columns.labels.values()]))
     for page in declared.board:
         if page.reference and page.reference not in known:
             raise unknown(f"reference of board {page.name}", page.reference, known)
 
 
-def boards(study: Study, found: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
+def boards(study: Study, cells: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
     from ddbench.figures import base as figures
     from ddbench.figures import sweeps
@@ -127,7 +127,7 @@ def boards(study: Study, found: Expansion, records: Sequence[Record], registry: 
     from ddbench.tables.declared import validated
     from ddbench.tables.formats import terminal
 
-    labels = {job.label: job.name for job in found.jobs if job.name}
+    labels = {job.label: job.name for job in cells.jobs if job.name}
     declared = validated(study.boards, study.path.name)
     columns = declared.columns.model_copy(update={"labels": {**labels, **declared.columns.labels}})
     declared = declared.model_copy(update={"columns": columns})
@@ -180,9 +180,9 @@ def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
 
     keys = ("method", "dataset", "ipc", "network", "seed", "evaluation_seed", "repeats", "preset")
     names = {"evaluator": "eval", **{key: key.replace("_", "-") for key in keys}}
-    found = {
+    replaced = {
         key: values[name]
         for name, key in names.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    return {**found, "option": parse_options(values["options"])} if values["options"] else found
+    return {**replaced, "option": parse_options(values["options"])} if values["options"] else replaced

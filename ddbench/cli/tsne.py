@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
-from ddbench.cli import common
-from ddbench.cli import embeddings as seen
+from ddbench.cli import common, embeddings
 from ddbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -43,12 +42,12 @@ def command(what: str, class_name: str, out: str, **values: Any) -> None:
     from ddbench.figures import base as figures
     from ddbench.figures import tsne
 
-    found = seen.prepare(what, values)
-    label = _label(found.data, class_name)
-    content = found.embedding(label)
+    prepared = embeddings.prepare(what, values)
+    label = _label(prepared.data, class_name)
+    content = prepared.embedding(label)
     if content is None:
-        content = _pixels(found.data, found.distilled(), label)
-    figures.save(tsne.draw(content, f"{found.title}: {found.data.class_names[label]}", found.seed), Path(out))
+        content = _pixels(prepared.data, prepared.distilled(), label)
+    figures.save(tsne.draw(content, f"{prepared.title}: {prepared.data.class_names[label]}", prepared.seed), Path(out))
     click.echo(out)
 
 

@@ -39,20 +39,20 @@ def whole(value: Any, what: str, least: int | None = None) -> int:
     Raises:
         UsageError: it is none (truth values and fractions are none), or it is below ``least``.
     """
-    found = None
+    number = None
     if isinstance(value, str):
         digits = value.strip().removeprefix("-")
-        found = int(value) if digits.isascii() and digits.isdigit() and len(digits) <= 19 else None
+        number = int(value) if digits.isascii() and digits.isdigit() and len(digits) <= 19 else None
     elif not isinstance(value, bool | np.bool_):
         try:
-            found = operator.index(value)
+            number = operator.index(value)
         except TypeError:
-            found = None
-    if found is None:
+            number = None
+    if number is None:
         raise UsageError(f"{what} must be a whole number, not {_described(value)}.")
-    if least is not None and found < least:
-        raise UsageError(f"{what} must be at least {least}, not {found}.")
-    return found
+    if least is not None and number < least:
+        raise UsageError(f"{what} must be at least {least}, not {number}.")
+    return number
 
 
 def numbers(value: Any, what: str, least: int | None = None) -> list[int]:
@@ -62,7 +62,7 @@ def numbers(value: Any, what: str, least: int | None = None) -> list[int]:
     elif isinstance(value, bool) or (hasattr(value, "__index__") and getattr(value, "ndim", 0) == 0):
         value = [value]
     items = _items(value, what, "a whole number or a list of them")
-    return list(dict.fromkeys(whole(each, what, least) for each in items))
+    return list(dict.fromkeys(whole(item, what, least) for item in items))
 
 
 def decimal(value: Any, what: str) -> float:
@@ -80,14 +80,14 @@ def decimals(value: Any, what: str) -> tuple[float, ...]:
     """Return numbers from a sequence, in order."""
     if isinstance(value, str):
         raise UsageError(f"{what} must be a list of numbers, not {_described(value)}.")
-    return tuple(decimal(each, what) for each in _items(value, what, "a list of numbers"))
+    return tuple(decimal(item, what) for item in _items(value, what, "a list of numbers"))
 
 
 def texts(value: Any, what: str) -> tuple[str, ...]:
     """Return texts from a sequence, in order; a single text is none, as its letters would be meant."""
     if isinstance(value, str):
         raise UsageError(f"{what} must be a list of texts, not {_described(value)}.")
-    return tuple(text(each, what) for each in _items(value, what, "a list of texts"))
+    return tuple(text(item, what) for item in _items(value, what, "a list of texts"))
 
 
 def path(value: Any, what: str) -> Path:
@@ -99,8 +99,8 @@ def path(value: Any, what: str) -> Path:
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise UsageError(f"{what} must be a path, not {_described(value)}.")
     try:
-        found = Path(value).expanduser()
-        found.lstat()
+        place = Path(value).expanduser()
+        place.lstat()
     except (RuntimeError, ValueError) as error:  # no such user, or characters that no name of a file has
         raise UsageError(f"{what} must be a path, not {_described(value)}: {error}.") from error
     except OSError as error:
@@ -108,13 +108,13 @@ def path(value: Any, what: str) -> Path:
             raise UsageError(f"{what} must be a path, and {_described(value)} is too long for one.") from error
     if not os.fspath(value):
         raise UsageError(f"{what} must be a path, not {os.fspath(value)!r}.")
-    return found
+    return place
 
 
 def paths(value: Any, what: str) -> list[Path]:
     """Return paths from one or from several."""
     single = isinstance(value, str | os.PathLike)
-    return [path(each, what) for each in ([value] if single else _items(value, what, "a path or a list of paths"))]
+    return [path(item, what) for item in ([value] if single else _items(value, what, "a path or a list of paths"))]
 
 
 def flag(value: Any, what: str) -> bool:
@@ -131,14 +131,14 @@ def options(value: Any) -> dict[str, dict[str, Any]]:
         return {}
     if not isinstance(value, Mapping):
         raise UsageError(f"options must be a table of tables, not {_described(value)}.", hint=example)
-    found: dict[str, dict[str, Any]] = {}
+    scopes: dict[str, dict[str, Any]] = {}
     for scope, values in value.items():
         if not isinstance(scope, str) or not isinstance(values, Mapping) or not all(isinstance(k, str) for k in values):
             raise UsageError(
                 f"options of {scope!r} must be a table with names, not {_described(values)}.", hint=example
             )
-        found[scope] = {name: _plain(each) for name, each in values.items()}
-    return found
+        scopes[scope] = {name: _plain(item) for name, item in values.items()}
+    return scopes
 
 
 def _plain(value: Any) -> Any:
@@ -146,7 +146,7 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    return [_plain(each) for each in value] if isinstance(value, list | tuple) else value
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _items(value: Any, what: str, wanted: str) -> list[Any]:

@@ -147,13 +147,13 @@ def _set_pillow(state: tuple[bool, int | None]) -> None:
 def _forgive(filters: list[Any]) -> None:
     """Take back filters that turn others' warnings into errors or hide all of them; libraries add harmless ones."""
 
-    def harms(each: Any) -> bool:
-        action, message, category, module, _ = each
+    def harms(rule: Any) -> bool:
+        action, message, category, module, _ = rule
         every = message is None and module is None and category in (Warning, UserWarning)
-        return each not in filters and (action == "error" or every)
+        return rule not in filters and (action == "error" or every)
 
     if any(map(harms, warnings.filters)):
-        kept = [each for each in warnings.filters if not harms(each)]
+        kept = [item for item in warnings.filters if not harms(item)]
         warnings.resetwarnings()
         warnings.filters[:] = kept  # type: ignore[index]
 
@@ -259,7 +259,7 @@ def _gpus_drawn() -> Any:
 
 
 def _set_gpus_drawn(states: list[bytes]) -> None:
-    _torch().cuda.set_rng_state_all([_torch().frombuffer(bytearray(each), dtype=_torch().uint8) for each in states])
+    _torch().cuda.set_rng_state_all([_torch().frombuffer(bytearray(item), dtype=_torch().uint8) for item in states])
 
 
 TORCH: dict[str, Setting] = {
@@ -289,7 +289,7 @@ TORCH: dict[str, Setting] = {
     "torch's flushing of tiny numbers": (_flushes, lambda flush: _torch().set_flush_denormal(flush)),
     "torch's autocast": (
         lambda: [_torch().is_autocast_enabled(kind) for kind in ("cpu", "cuda")],
-        lambda on: [_torch().set_autocast_enabled(kind, each) for kind, each in zip(("cpu", "cuda"), on, strict=True)],
+        lambda on: [_torch().set_autocast_enabled(kind, item) for kind, item in zip(("cpu", "cuda"), on, strict=True)],
     ),
     "torch's random numbers": (_torch_drawn, _set_torch_drawn),
     "torch's numbers on GPUs": (_gpus_drawn, _set_gpus_drawn),

@@ -105,7 +105,7 @@ class Plugins:
             return Entry(entry.spec, entry.owner, argument)
         others = [other for other, names in self.entries.items() if other != kind and name in names]
         if others:
-            listed = " and ".join(f"{'an' if each[0] in 'aeiou' else 'a'} {each}" for each in others)
+            listed = " and ".join(f"{'an' if kind_[0] in 'aeiou' else 'a'} {kind_}" for kind_ in others)
             raise UsageError(
                 f"Unknown {kind} {name!r}: it is {listed}.", hint=f"`ddbench list {kind}s` shows them all."
             )
@@ -120,10 +120,10 @@ class Plugins:
         kind, slash, rest = name.partition("/")
         if slash and kind in self.entries:
             return [self.get(kind, rest)]
-        found = [k for k, known in self.entries.items() if name in known or name.partition(":")[0] + ":" in known]
-        if not found:
+        kinds = [k for k, known in self.entries.items() if name in known or name.partition(":")[0] + ":" in known]
+        if not kinds:
             raise unknown("name", name, (n for known in self.entries.values() for n in known))
-        return [self.get(kind, name) for kind in found]
+        return [self.get(kind, name) for kind in kinds]
 
     def add(self, module: Any, owner: Owner) -> None:
         """Register one plugin module or refuse it whole.

@@ -98,15 +98,17 @@ def check_fit(
 
     def good(preset: Mapping[str, str]) -> bool:
         wanted = asked(preset)
-        said = [{name: value for name, value in each.items() if name in known} for each in wanted]
-        return not wanted or any(fits(each, known) for each in said)
+        said = [{name: value for name, value in condition.items() if name in known} for condition in wanted]
+        return not wanted or any(fits(condition, known) for condition in said)
 
     if good(preset):
         return
     words = ["+".join(pair) for pair in itertools.product(*axes) if good(dict(zip(preset, pair, strict=True)))]
     wanted = asked(preset)
-    places = ", or ".join(", ".join(f"{name} {_any_of(value)}" for name, value in each.items()) for each in wanted)
-    facts = dict.fromkeys(name for each in wanted for name in each if name in known)
+    places = ", or ".join(
+        ", ".join(f"{name} {_any_of(value)}" for name, value in condition.items()) for condition in wanted
+    )
+    facts = dict.fromkeys(name for condition in wanted for name in condition if name in known)
     raise UsageError(
         f"The preset {'+'.join(preset.values())} of {who} does not fit"
         f" {', '.join(f'{name} {known[name]}' for name in facts)}.",

@@ -80,7 +80,7 @@ class Claim:
         return (*where, self.metric, self.source, self.table)
 
 
-COLUMNS = tuple(each.name for each in fields(Claim))
+COLUMNS = tuple(column.name for column in fields(Claim))
 
 
 def path(registry: Path) -> Path:
@@ -94,11 +94,11 @@ def read(registry: Path) -> list[Claim]:
     Raises:
         RecordError: anything :func:`load` finds, with the line.
     """
-    found, problems = load(registry)
+    published, problems = load(registry)
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:10])
         raise RecordError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {FOLDER}:\n{shown}")
-    return list(found.claims)
+    return list(published.claims)
 
 
 def load(registry: Path) -> tuple[Published, list[Problem]]:
@@ -135,7 +135,7 @@ def parse(text: str, known: Collection[str]) -> tuple[list[Claim], list[str]]:
     Returns:
         Good claims, and what is wrong with the others, by line.
     """
-    found: list[Claim] = []
+    claims: list[Claim] = []
     problems: list[str] = []
     seen: dict[tuple[object, ...], int] = {}
     reader = csv.reader(io.StringIO(text))
@@ -159,8 +159,8 @@ def parse(text: str, known: Collection[str]) -> tuple[list[Claim], list[str]]:
             problems.append(f"{line}: claims the same cell as line {seen[claim.place]}")
             continue
         seen[claim.place] = reader.line_num
-        found.append(claim)
-    return found, problems
+        claims.append(claim)
+    return claims, problems
 
 
 def _lines(reader: Any) -> Iterator[Any]:
@@ -228,10 +228,10 @@ def sources(registry: Path) -> dict[str, str]:
     Raises:
         RecordError: it cannot be read, or a line is faulty.
     """
-    found, problems = _sources(registry)
+    citations, problems = _sources(registry)
     if problems:
         raise RecordError(f"{SOURCES}: {'; '.join(problems)}.")
-    return found
+    return citations
 
 
 def _sources(registry: Path) -> tuple[dict[str, str], list[str]]:
@@ -239,7 +239,7 @@ def _sources(registry: Path) -> tuple[dict[str, str], list[str]]:
     if not os.path.lexists(file):
         return {}, []
     lines = iter(enumerate(read_text(file, RecordError).splitlines(), 1))
-    found: dict[str, str] = {}
+    citations: dict[str, str] = {}
     problems: list[str] = []
     for _, line in lines:
         if line.startswith("| key |"):
@@ -250,11 +250,11 @@ def _sources(registry: Path) -> tuple[dict[str, str], list[str]]:
         cells = [cell.strip() for cell in line.split("|")[1:3]]
         if len(cells) < 2 or not all(cells):
             problems.append(f"line {number}: has no key and citation")
-        elif cells[0] in found:
+        elif cells[0] in citations:
             problems.append(f"line {number}: lists {cells[0]!r} twice")
         else:
-            found[cells[0]] = cells[1].replace("*", "")
-    return found, problems
+            citations[cells[0]] = cells[1].replace("*", "")
+    return citations, problems
 
 
 def select(claims: Iterable[Claim], **filters: Collection[Any]) -> list[Claim]:

@@ -16,7 +16,7 @@ from ddbench.errors import RecordError, UsageError
 from ddbench.files.folders import clear, taken, whole_folder
 from ddbench.files.locks import patiently, silent
 from ddbench.files.writing import write_atomic, writing
-from ddbench.results import schema as records
+from ddbench.results import schema
 from ddbench.results.collection import COLUMNS, rows
 from ddbench.results.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
 from ddbench.results.schema import Record
@@ -69,7 +69,7 @@ def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
         usual = registry / RESULTS / record.relative_path()
         for path in _places(usual):
             try:
-                old = records.read(path)
+                old = schema.read(path)
             except RecordError as error:
                 warn(f"{error} The file is left as it is.")
                 continue
@@ -93,7 +93,7 @@ def path_of(record: Record, registry: Path) -> Path:
     usual = registry / RESULTS / record.relative_path()
     for path in _places(usual):
         with contextlib.suppress(RecordError):
-            if records.read(path).digest == record.digest:
+            if schema.read(path).digest == record.digest:
                 return path
     return usual
 
@@ -116,7 +116,7 @@ def extends(longer: Record, shorter: Record) -> bool:
     )
 
 
-def bring_in(source: Path, registry: Path, *, replace: bool = False) -> Report:
+def import_records(source: Path, registry: Path, *, replace: bool = False) -> Report:
     """Copy records of another registry, a folder of records or one record; faulty and contradicting ones are refused.
 
     Args:
@@ -137,7 +137,7 @@ def bring_in(source: Path, registry: Path, *, replace: bool = False) -> Report:
     for file in files:
         where = file.name if single else relative(file, source)
         try:
-            record = records.read(file)
+            record = schema.read(file)
         except RecordError as error:
             report.refused.append(Problem(where, str(error)))
             continue
@@ -146,11 +146,11 @@ def bring_in(source: Path, registry: Path, *, replace: bool = False) -> Report:
             continue
         # Reading and checking may take long: others write meanwhile, and between any two records.
         with locked(registry):
-            _bring(record, where, registry, report, replace)
+            _import(record, where, registry, report, replace)
     return report
 
 
-def _bring(record: Record, where: str, registry: Path, report: Report, replace: bool) -> None:
+def _import(record: Record, where: str, registry: Path, report: Report, replace: bool) -> None:
     usual = record.relative_path()
     name = record.relative_path(beside=is_beside(usual.with_name(Path(where).name), usual)).as_posix()
     path = registry / RESULTS / name
@@ -159,7 +159,7 @@ def _bring(record: Record, where: str, registry: Path, report: Report, replace: 
         report.added.append(name)
         return
     try:
-        old = records.read(path)
+        old = schema.read(path)
     except RecordError as error:
         report.refused.append(Problem(where, f"ours at {name} is invalid: {error}"))
         return
@@ -176,13 +176,13 @@ def _bring(record: Record, where: str, registry: Path, report: Report, replace: 
         report.refused.append(Problem(where, message))
 
 
-def to_folder(found: Iterable[Record], folder: Path) -> int:
+def to_folder(records: Iterable[Record], folder: Path) -> int:
     """Write records as a registry of its own, all of them or none, and return their number.
 
     Raises:
         UsageError: the folder holds other records already.
     """
-    texts = {record.relative_path(): record.dump().encode() for record in found}
+    texts = {record.relative_path(): record.dump().encode() for record in records}
     results = folder / RESULTS
     if there := paths(folder):
         clear(results)
@@ -197,7 +197,7 @@ def to_folder(found: Iterable[Record], folder: Path) -> int:
     return len(texts)
 
 
-def to_csv_file(found: Iterable[Record], path: Path) -> int:
+def to_csv_file(records: Iterable[Record], path: Path) -> int:
     """Write one line per trained network to a file that does not exist yet, and return the number of records.
 
     Raises:
@@ -205,16 +205,16 @@ def to_csv_file(found: Iterable[Record], path: Path) -> int:
     """
     if os.path.lexists(path):
         raise taken(path)
-    listed = list(found)
+    listed = list(records)
     write_atomic(path, to_csv(listed))
     return len(listed)
 
 
-def to_csv(found: Iterable[Record]) -> str:
+def to_csv(records: Iterable[Record]) -> str:
     """Return one line per trained network, as :func:`ddbench.results.collection.rows` has them."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for row in rows(found):
+    for row in rows(records):
         writer.writerow(map(escaping.csv, row))
     return text.getvalue()

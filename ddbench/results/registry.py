@@ -72,7 +72,7 @@ def paths(registry: Path) -> list[Path]:
 def record_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
     """Return the files below a folder that are called as records are, sorted, and the folders that cannot be read."""
     unread: list[tuple[Path, str]] = []
-    found: list[Path] = []
+    files: list[Path] = []
     seen: set[tuple[int, int]] = set()
 
     def failed(error: OSError) -> None:
@@ -89,8 +89,8 @@ def record_files(folder: Path) -> tuple[list[Path], list[tuple[Path, str]]]:
             folders.clear()
             continue
         seen.add((about.st_dev, about.st_ino))
-        found += [Path(place, name) for name in (*names, *folders) if name.endswith(".json")]
-    return sorted(found, key=Path.as_posix), unread
+        files += [Path(place, name) for name in (*names, *folders) if name.endswith(".json")]
+    return sorted(files, key=Path.as_posix), unread
 
 
 def relative(path: Path, folder: Path) -> str:
@@ -236,8 +236,8 @@ def scan(registry: Path, problems: list[Problem]) -> Iterator[tuple[str, Record]
         except RecordError as error:
             problems.append(Problem(where, str(error)))
             continue
-        if found := flaws(record):
-            problems.extend(Problem(where, message) for message in found)
+        if wrong := flaws(record):
+            problems.extend(Problem(where, message) for message in wrong)
             continue
         expected = (Path(RESULTS) / record.relative_path()).as_posix()
         if where != expected and is_beside(Path(where), Path(expected)):
@@ -330,7 +330,7 @@ def require_valid(registry: Path) -> None:
 
 def flaws(record: Record) -> list[str]:
     """Return what is wrong inside one record."""
-    found: list[str] = []
+    wrong: list[str] = []
     cell, protocol = record.cell, record.protocol
     names = {
         "data set": cell.dataset.get("name"),
@@ -340,44 +340,44 @@ def flaws(record: Record) -> list[str]:
     }
     for kind, name in names.items():
         if not (isinstance(name, str) and name and name.isprintable()):
-            found.append(f"its {kind} has no printable name")
+            wrong.append(f"its {kind} has no printable name")
         elif len(name.encode()) > LONGEST_NAME:
-            found.append(f"its {kind} has a name longer than {LONGEST_NAME} bytes")
+            wrong.append(f"its {kind} has a name longer than {LONGEST_NAME} bytes")
     missing = [name for name in DATASET_FACTS if name not in cell.dataset]
     if missing:
-        found.append(f"its data set lacks {', '.join(missing)}")
-    wrong = [name for name, kind in DATASET_FACTS.items() if not isinstance(cell.dataset.get(name, kind()), kind)]
-    if wrong:
-        found.append(f"its data set has no valid {', '.join(wrong)}")
+        wrong.append(f"its data set lacks {', '.join(missing)}")
+    invalid = [name for name, kind in DATASET_FACTS.items() if not isinstance(cell.dataset.get(name, kind()), kind)]
+    if invalid:
+        wrong.append(f"its data set has no valid {', '.join(invalid)}")
     if cell.ipc is not None and not 0 < cell.ipc < LARGEST:
-        found.append(f"its IPC of {cell.ipc} is not a possible number of images per class")
+        wrong.append(f"its IPC of {cell.ipc} is not a possible number of images per class")
     if not set(record.distilled.key + record.distilled.digest) <= set("0123456789abcdef"):
-        found.append("its distilled set's key or digest is not hexadecimal")
-    found += _cost_flaws(record)
-    if found:
-        return found
+        wrong.append("its distilled set's key or digest is not hexadecimal")
+    wrong += _cost_flaws(record)
+    if wrong:
+        return wrong
     if reason := unusable(_tables(record)):
         return [reason]
     try:
         if record.computed_digest() != record.digest:
-            found.append("its content does not match its digest: it was edited after it was written")
+            wrong.append("its content does not match its digest: it was edited after it was written")
         if protocol_digest(protocol) != protocol.digest:
-            found.append("its protocol does not match the protocol's digest")
+            wrong.append("its protocol does not match the protocol's digest")
         numerics = {name: str(record.environment.get(name, "")) for name in NUMERICS}
         if record_key(cell, numerics) != record.key:
-            found.append("its key does not fit its cell and machine")
+            wrong.append("its key does not fit its cell and machine")
     except (ValueError, TypeError, RecursionError) as error:
         return [f"a number in it is not finite: {error}"]
-    return found + (_result_flaws(record) or contradictions(record))
+    return wrong + (_result_flaws(record) or contradictions(record))
 
 
 def _tables(record: Record) -> list[Any]:
     """Return what of a record may hold anything."""
     cell, made, costs = record.cell, record.distilled, record.costs
     plugins = [table for part in (cell.method, cell.evaluator) for table in (part.options, part.explicit)]
-    told = [cell.dataset, cell.other_options, *plugins, record.protocol.settings, record.shrunk, record.environment]
+    tables = [cell.dataset, cell.other_options, *plugins, record.protocol.settings, record.shrunk, record.environment]
     numbers = [costs.distill_seconds, costs.evaluate_seconds, costs.peak_bytes, costs.bytes_images, costs.bytes_labels]
-    return [*told, made.extra, made.shape, made.count, costs.steps, numbers, record.result.metrics]
+    return [*tables, made.extra, made.shape, made.count, costs.steps, numbers, record.result.metrics]
 
 
 def _cost_flaws(record: Record) -> list[str]:
@@ -399,24 +399,24 @@ def _result_flaws(record: Record) -> list[str]:
         return ["it was tested on no image"]
     if any(length != count for length in lists.values()):
         return [f"it holds {count} values but " + ", ".join(f"{n} {name}" for name, n in lists.items() if n != count)]
-    found: list[str] = []
+    wrong: list[str] = []
     accuracies = [*result.values, *result.last, *(value for value in result.best if value is not None)]
     if not all(math.isfinite(value) and 0 <= value <= 1 for value in accuracies):
-        found.append("an accuracy lies outside [0, 1]")
+        wrong.append("an accuracy lies outside [0, 1]")
     if result.selection == "last" and result.values != result.last:
-        found.append("its selection is 'last' but its values are not the last accuracies")
+        wrong.append("its selection is 'last' but its values are not the last accuracies")
     packed = 4 * -(-result.test_images // 24)  # base64 of one bit per image; whole numbers, for these may be huge
     for repeat, last in enumerate(result.last):
         if len(result.correct[repeat]) != packed:
-            found.append(f"the per-image correctness of repeat {repeat} cannot be read: it is not of every test image")
+            wrong.append(f"the per-image correctness of repeat {repeat} cannot be read: it is not of every test image")
             continue
         try:
             # Counting bits is ten times faster than unpacking them, and padding bits that are set are found as well.
             bits = base64.b64decode(result.correct[repeat], validate=True)
             measured = int.from_bytes(bits, "big").bit_count() / result.test_images
         except ValueError as error:
-            found.append(f"the per-image correctness of repeat {repeat} cannot be read: {error}")
+            wrong.append(f"the per-image correctness of repeat {repeat} cannot be read: {error}")
             continue
         if not abs(measured - last) <= 1e-6:
-            found.append(f"repeat {repeat} reports {last:.4f} but its per-image correctness averages {measured:.4f}")
-    return found
+            wrong.append(f"repeat {repeat} reports {last:.4f} but its per-image correctness averages {measured:.4f}")
+    return wrong

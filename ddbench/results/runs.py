@@ -27,17 +27,17 @@ def by_set(records: Iterable[Record], values: Callable[[Record], Sequence[Value]
         records: of one protocol and network under test.
         values: returns one value per repeat.
     """
-    found: dict[str, dict[tuple[int, int], Value]] = defaultdict(dict)
+    networks: dict[str, dict[tuple[int, int], Value]] = defaultdict(dict)
     answers: set[tuple[str, str]] = set()
     for record in records:
         digest, result = record.distilled.digest, record.result
-        told = telling(record)
+        distinctive = telling(record)
         for repeat, (value, correct) in enumerate(zip(values(record), result.correct, strict=True)):
             place = record.cell.evaluation_seed, repeat
-            if place not in found[digest] and not (told and (digest, correct) in answers):
-                found[digest][place] = value
+            if place not in networks[digest] and not (distinctive and (digest, correct) in answers):
+                networks[digest][place] = value
                 answers.add((digest, correct))
-    return {digest: list(networks.values()) for digest, networks in found.items()}
+    return {digest: list(of_set.values()) for digest, of_set in networks.items()}
 
 
 def telling(record: Record) -> bool:
@@ -51,10 +51,10 @@ def telling(record: Record) -> bool:
 
 def same_images(named: Iterable[tuple[Name, Record]]) -> list[list[Name]]:
     """Return the names that stand for the same images, each group in the given order and without repetition."""
-    found: dict[str, dict[Name, None]] = defaultdict(dict)
+    names: dict[str, dict[Name, None]] = defaultdict(dict)
     for name, record in named:
-        found[record.distilled.digest][name] = None
-    return list(map(list, dict.fromkeys(tuple(group) for group in found.values() if len(group) > 1)))
+        names[record.distilled.digest][name] = None
+    return list(map(list, dict.fromkeys(tuple(group) for group in names.values() if len(group) > 1)))
 
 
 def unified(records: Iterable[Record]) -> list[Record]:
@@ -64,21 +64,21 @@ def unified(records: Iterable[Record]) -> list[Record]:
     of them: by that under which most others compete with it, else by the one with the fewest options set. A rate that
     was learned belongs to the distilled set: such a record goes by the protocol of the others under the same evaluator.
     """
-    found = list(records)
+    shared = list(records)
     rough: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for place, record in enumerate(found):
+    for place, record in enumerate(shared):
         rough[_place(record)].append(place)
     for places in rough.values():
-        if any(_learned(found[place].protocol.settings) for place in places):
-            _share_protocols(found, places)
+        if any(_learned(shared[place].protocol.settings) for place in places):
+            _share_protocols(shared, places)
     rivals: dict[tuple[object, ...], list[int]] = defaultdict(list)
-    for place, record in enumerate(found):
+    for place, record in enumerate(shared):
         rivals[(*_place(record), record.cell.ipc, record.protocol.digest)].append(place)
     for places in rivals.values():
-        said = _said(found[places[0]])
-        if any(_said(found[place]) != said for place in places):
-            _share_names(found, places)
-    return found
+        said = _said(shared[places[0]])
+        if any(_said(shared[place]) != said for place in places):
+            _share_names(shared, places)
+    return shared
 
 
 def experiment(record: Record) -> str:
@@ -102,7 +102,7 @@ def _learned(settings: Mapping[str, Any]) -> list[str]:
     return [name for name, value in settings.items() if value == Protocol.LEARNED]
 
 
-def _share_protocols(found: list[Record], places: Sequence[int]) -> None:
+def _share_protocols(records: list[Record], places: Sequence[int]) -> None:
     """Give records whose sets learned a setting the protocol of those with none that agree in everything else."""
 
     def rule(record: Record, without: Sequence[str]) -> str:
@@ -110,23 +110,23 @@ def _share_protocols(found: list[Record], places: Sequence[int]) -> None:
         kept = {name: value for name, value in protocol.settings.items() if name not in without}
         return canonical([kept, protocol.extension, evaluator.version, evaluator.options, record.cell.ipc])
 
-    plain = [found[place] for place in places if not _learned(found[place].protocol.settings)]
+    plain = [records[place] for place in places if not _learned(records[place].protocol.settings)]
     for place in places:
-        record = found[place]
+        record = records[place]
         if own := _learned(record.protocol.settings):
             peers = [peer for peer in plain if rule(peer, own) == rule(record, own)]
             if peers:
                 first = min(peers, key=lambda peer: peer.protocol.digest)
-                found[place] = record.model_copy(update={"protocol": first.protocol})
+                records[place] = record.model_copy(update={"protocol": first.protocol})
 
 
-def _share_names(found: list[Record], places: Sequence[int]) -> None:
+def _share_names(records: list[Record], places: Sequence[int]) -> None:
     groups: dict[str, list[int]] = defaultdict(list)
     for place in places:
-        groups[experiment(found[place])].append(place)
+        groups[experiment(records[place])].append(place)
     single: Counter[str] = Counter()
     for members in groups.values():
-        presets = {found[place].cell.preset for place in members}
+        presets = {records[place].cell.preset for place in members}
         single.update(presets if len(presets) == 1 else ())
 
     def rank(cell: Cell) -> tuple[object, ...]:
@@ -134,12 +134,12 @@ def _share_names(found: list[Record], places: Sequence[int]) -> None:
         return -single[cell.preset], sum(map(len, explicit)), cell.preset, canonical(explicit)
 
     for members in groups.values():
-        first = min((found[place].cell for place in members), key=rank)
+        first = min((records[place].cell for place in members), key=rank)
         for place in members:
-            cell = found[place].cell
+            cell = records[place].cell
             changes = {
                 "preset": first.preset,
                 "method": cell.method.model_copy(update={"explicit": first.method.explicit}),
                 "evaluator": cell.evaluator.model_copy(update={"explicit": first.evaluator.explicit}),
             }
-            found[place] = found[place].model_copy(update={"cell": cell.model_copy(update=changes)})
+            records[place] = records[place].model_copy(update={"cell": cell.model_copy(update=changes)})

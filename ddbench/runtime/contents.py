@@ -69,12 +69,12 @@ def _file(path: Path, store: Store, reporter: Reporter) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()
 
     def build(step: Step) -> None:
-        read, found = 0, hashlib.sha256()
+        read, content = 0, hashlib.sha256()
         with path.open("rb") as file, reporter.task(f"reading {path.name}", state.st_size) as advance:
             while chunk := file.read(CHUNK):
-                found.update(chunk)
+                content.update(chunk)
                 advance(read := read + len(chunk))
-        step.info["sha256"] = found.hexdigest()
+        step.info["sha256"] = content.hexdigest()
 
     # The time of the last change of a file's state cannot be set back by a copy, as the time of its content can.
     about = [state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns]
@@ -117,12 +117,12 @@ def code(entry: Entry) -> dict[str, Any]:
 
 def uses(ctx: Context, options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the versions of the networks and captioners that options name."""
-    found: dict[str, Any] = {}
+    versions: dict[str, Any] = {}
     for values in options:
         for value in values.values():
             for name in value if isinstance(value, (list, tuple)) else (value,):
                 for kind in NAMED:
                     known = ctx.plugins.entries[kind]
                     if isinstance(name, str) and (entry := known.get(name) or known.get(name.partition(":")[0] + ":")):
-                        found[f"{kind}/{name}"] = code(entry)
-    return found
+                        versions[f"{kind}/{name}"] = code(entry)
+    return versions

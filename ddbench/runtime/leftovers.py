@@ -51,17 +51,17 @@ class Leftover:
 
 def kinds(root: Path) -> list[Kind]:
     """Return the finished steps below an artifact folder by kind, the largest first."""
-    found = []
+    listed = []
     for folder in _folders(root):
         steps = [path for path in folder.iterdir() if STEP.fullmatch(path.name) and (path / MARKER).is_file()]
         if steps:
-            found.append(Kind(folder.name, len(steps), sum(size(path) for path in steps)))
-    return sorted(found, key=lambda kind: (-kind.bytes, kind.name))
+            listed.append(Kind(folder.name, len(steps), sum(size(path) for path in steps)))
+    return sorted(listed, key=lambda kind: (-kind.bytes, kind.name))
 
 
 def leftovers(root: Path) -> list[Leftover]:
     """Return what stopped, killed and repeated work left below an artifact folder; nothing that is in use."""
-    found = []
+    listed = []
     for folder in _folders(root):
         for path in sorted(folder.iterdir()):
             stopped = bool(STOPPED.fullmatch(path.name))
@@ -69,9 +69,9 @@ def leftovers(root: Path) -> list[Leftover]:
                 continue
             if stopped and _in_use(path):
                 continue
-            changed = max((each.lstat().st_mtime for each in (path, *path.rglob("*"))), default=0.0)
-            found.append(Leftover(path, stopped, size(path), max(0.0, time.time() - changed)))
-    return found
+            changed = max((file.lstat().st_mtime for file in (path, *path.rglob("*"))), default=0.0)
+            listed.append(Leftover(path, stopped, size(path), max(0.0, time.time() - changed)))
+    return listed
 
 
 def remove(leftover: Leftover) -> bool:

@@ -35,11 +35,11 @@ class Machine:
         Of the compilers only those that are missing; records tell of all. The number of threads and the processor
         change digits too; steps are shared between them, and records say with which they were made.
         """
-        found = {"device": self.device.partition(":")[0], "precision": self.precision}
+        facts = {"device": self.device.partition(":")[0], "precision": self.precision}
         if self.device == "cpu":
-            found |= {"kernels": "none"} if compiler.obstacle() else {}
-            found |= {} if compiler.has_cxx() else {"torch.compile": "none"}
-        return found
+            facts |= {"kernels": "none"} if compiler.obstacle() else {}
+            facts |= {} if compiler.has_cxx() else {"torch.compile": "none"}
+        return facts
 
     @classmethod
     def choose(cls, device: str = "auto", precision: str = "auto", offline: bool = False) -> Machine:

@@ -60,11 +60,11 @@ class Declared:
             raise UsageError(f"A std must be above zero, not {min(self.std)}.")
 
     def __bool__(self) -> bool:
-        return any(getattr(self, each.name) != each.default for each in fields(self))
+        return any(getattr(self, field.name) != field.default for field in fields(self))
 
 
 @dataclass
-class Found:
+class RawSet:
     """What was read from files, before anything is made of it.
 
     Attributes:
@@ -92,7 +92,7 @@ class Found:
 
 
 def read_pixels(
-    found: Found, declared: Declared, dataset: Dataset, warn: Callable[[str], None]
+    raw: RawSet, declared: Declared, dataset: Dataset, warn: Callable[[str], None]
 ) -> tuple[NDArray[Any], str, dict[str, Any]]:
     """Return images, their space for a ``DistilledSet``, and what to record about it; nothing is ever clamped.
 
@@ -100,10 +100,10 @@ def read_pixels(
         UsageError: the space was not said and cannot be known, or does not fit the files.
         DataError: whitened pixels, or values that no pixels of that space have.
     """
-    images, space, name = found.images, declared.space, found.files[0].name
+    images, space, name = raw.images, declared.space, raw.files[0].name
     if images.dtype == np.uint8:
         if space not in ("", "pixel01"):
-            what = "Pictures" if found.as_pictures else "Whole numbers from 0 to 255"
+            what = "Pictures" if raw.as_pictures else "Whole numbers from 0 to 255"
             raise UsageError(f"{what} are ordinary pixels, not {space} ones.", hint="Leave --space out.")
         if mistake := misfit(images, "rgb_uint8", dataset):
             raise DataError(

@@ -263,12 +263,12 @@ def load(folder: Path, dataset: Dataset | None = None) -> LoadedSet:
     about = _description(folder)
     try:
         loaded = _load(folder, about, dataset)
-        found = content_digest(loaded.distilled)
+        digest = content_digest(loaded.distilled)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise RecordError(f"{folder / FILE} is damaged: {type(error).__name__}: {error}") from error
-    if found != about["digest"]:
+    if digest != about["digest"]:
         raise RecordError(
-            f"{folder}: the images or labels were changed after they were distilled (digest {found[:8]}, not"
+            f"{folder}: the images or labels were changed after they were distilled (digest {digest[:8]}, not"
             f" {about['digest'][:8]}).",
             hint="Distil again, or evaluate the changed images as an ordinary class folder without distilled.json.",
         )

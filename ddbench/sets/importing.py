@@ -18,7 +18,7 @@ from ddbench.results.schema import PluginPart
 from ddbench.sets import folder as disk
 from ddbench.sets import tensors
 from ddbench.sets import trees as folders
-from ddbench.sets.declared import IMPORTED, Declared, Found, read_pixels
+from ddbench.sets.declared import IMPORTED, Declared, RawSet, read_pixels
 from ddbench.sets.made import Distilled
 
 if TYPE_CHECKING:
@@ -61,21 +61,21 @@ def read_set(
     if source.is_dir() and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}"))):
         raise UsageError(f"{source} is a folder of {len(inside)} distilled set(s).", hint=f"Name them: {source}/*")
     _refuse_taken(called, taken)
-    found = _read(source, dataset, declared, warn)
-    content = _content(found, dataset, declared, source, warn)
+    raw = _read(source, dataset, declared, warn)
+    content = _content(raw, dataset, declared, source, warn)
     digest = disk.content_digest(content)
     origin = content.extra[IMPORTED]["sha256"]
     taken_for = _taken_for(content, declared)
-    said = {key: value for key, value in taken_for.items() if key not in ("mean", "std") or declared.mean}
-    size = sum(path.stat().st_size for path in found.files) if found.as_pictures else content.images.nbytes
+    explicit = {key: value for key, value in taken_for.items() if key not in ("mean", "std") or declared.mean}
+    size = sum(path.stat().st_size for path in raw.files) if raw.as_pictures else content.images.nbytes
     soft = 0 if content.soft_labels is None else content.soft_labels.nbytes
     return Distilled(
-        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16], **taken_for}, explicit=said),
+        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16], **taken_for}, explicit=explicit),
         content=content,
         key=digest,
         digest=digest,
         ipc=len(content.labels) // dataset.num_classes,
-        seed=found.run,
+        seed=raw.run,
         shrunk=(),
         steps=[],
         seconds=None,
@@ -87,12 +87,12 @@ def read_set(
 def _taken_for(content: DistilledSet, declared: Declared) -> dict[str, Any]:
     """Return what the files were taken for on the user's word: taken for something else, they are another set."""
     imported = content.extra[IMPORTED]
-    found = {name: imported[name] for name in ("space", "mean", "std") if declared.space and name in imported}
+    declared_as = {name: imported[name] for name in ("space", "mean", "std") if declared.space and name in imported}
     if declared.classes:
-        found["classes"] = list(declared.classes)
+        declared_as["classes"] = list(declared.classes)
     if declared.learning_rate is not None:
-        found["learning_rate"] = declared.learning_rate
-    return found
+        declared_as["learning_rate"] = declared.learning_rate
+    return declared_as
 
 
 def write(made: Distilled, folder: Path, dataset: Dataset, preview: bytes = b"") -> None:
@@ -101,7 +101,7 @@ def write(made: Distilled, folder: Path, dataset: Dataset, preview: bytes = b"")
     disk.save(folder, made.content, dataset, {**about, "bytes": dict(made.bytes)}, preview)
 
 
-def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[str], None]) -> Found:
+def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[str], None]) -> RawSet:
     if source.is_dir() and not (files := tensors.candidates(source)):
         if not folders.holds_pictures(source):
             raise DataError(
@@ -127,25 +127,25 @@ def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[st
 
 
 def _content(
-    found: Found, dataset: Dataset, declared: Declared, source: Path, warn: Callable[[str], None]
+    raw: RawSet, dataset: Dataset, declared: Declared, source: Path, warn: Callable[[str], None]
 ) -> DistilledSet:
     name = source.resolve().name
-    labels, soft, meaning = _renumber(found, dataset, declared, name)
-    if len(labels) != len(found.images):
-        raise DataError(f"{name} has {len(found.images)} images, but {len(labels)} labels.")
+    labels, soft, meaning = _renumber(raw, dataset, declared, name)
+    if len(labels) != len(raw.images):
+        raise DataError(f"{name} has {len(raw.images)} images, but {len(labels)} labels.")
     _check_counts(labels, dataset, name)
-    images, space, pixels = read_pixels(found, declared, dataset, warn)
+    images, space, pixels = read_pixels(raw, declared, dataset, warn)
     order = np.argsort(labels, kind="stable")
     imported: dict[str, Any] = {
-        "format": found.kind,
-        "files": len(found.files) if found.as_pictures else [path.name for path in found.files],
-        "sha256": _digest(found.files, source),
+        "format": raw.kind,
+        "files": len(raw.files) if raw.as_pictures else [path.name for path in raw.files],
+        "sha256": _digest(raw.files, source),
         "classes": meaning,
         **pixels,
     }
-    if found.runs > 1:
-        imported |= {"run": found.run, "runs": found.runs}
-    rate = declared.learning_rate or found.learning_rate
+    if raw.runs > 1:
+        imported |= {"run": raw.run, "runs": raw.runs}
+    rate = declared.learning_rate or raw.learning_rate
     content = DistilledSet(
         images=np.ascontiguousarray(images[order]),
         labels=labels[order],
@@ -159,47 +159,47 @@ def _content(
 
 
 def _renumber(
-    found: Found, dataset: Dataset, declared: Declared, name: str
+    raw: RawSet, dataset: Dataset, declared: Declared, name: str
 ) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Any, str]:
     """Turn the files' label numbers into the data set's labels; also return in words what they were taken for."""
-    if not found.numbered:
+    if not raw.numbered:
         if declared.classes:
             raise UsageError(f"The folders of {name} are named by class.", hint="Leave --classes out.")
-        return found.labels, found.soft_labels, "matched by id or name"
-    low, high = int(found.labels.min()), int(found.labels.max())
+        return raw.labels, raw.soft_labels, "matched by id or name"
+    low, high = int(raw.labels.min()), int(raw.labels.max())
     if low < 0 or high >= dataset.num_classes:
         raise DataError(
             f"{name} has the label numbers {low} … {high}, but {dataset.name} has {dataset.num_classes} classes"
             f" (0 … {dataset.num_classes - 1}).",
             hint="Name the data set it was distilled from with --dataset.",
         )
-    soft = found.soft_labels
+    soft = raw.soft_labels
     if soft is not None and soft.shape[1] != dataset.num_classes:
         raise DataError(f"{name} has soft labels of {soft.shape[1]} classes, not {dataset.num_classes}.")
     if not declared.classes:
-        _refuse_unknown_order(found, dataset, name)
-        return found.labels, soft, "numbered as in the data set"
-    matched = [folders.match_class(each, dataset) for each in declared.classes]
-    if lost := [each for each, label in zip(declared.classes, matched, strict=True) if label is None]:
+        _refuse_unknown_order(raw, dataset, name)
+        return raw.labels, soft, "numbered as in the data set"
+    matched = [folders.match_class(class_, dataset) for class_ in declared.classes]
+    if lost := [class_ for class_, label in zip(declared.classes, matched, strict=True) if label is None]:
         raise UsageError(f"{dataset.name} has no class {', '.join(map(repr, lost[:10]))}.", hint="See --classes.")
     new = np.asarray(matched, np.int64)
     if sorted(new.tolist()) != list(range(dataset.num_classes)):
         raise UsageError(f"--classes must name each of the {dataset.num_classes} classes of {dataset.name} once.")
-    return new[found.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
+    return new[raw.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
 
 
-def _refuse_unknown_order(found: Found, dataset: Dataset, name: str) -> None:
+def _refuse_unknown_order(raw: RawSet, dataset: Dataset, name: str) -> None:
     """Refuse numbers that can mean two orders of classes: the data set's, and the sorted one of loaders of folders.
 
     Data sets kept as arrays come with label numbers of their own, which files of tensors have, too.
     """
     ids = list(dataset.class_ids)
-    by_number = all(each.isdecimal() for each in ids)
+    by_number = all(class_id.isdecimal() for class_id in ids)
     if ids == [str(number) for number in range(len(ids))]:
         return
     if ids == sorted(ids) and (not by_number or ids == sorted(ids, key=int)):
         return
-    if not found.as_pictures and isinstance(dataset.train.images, ArrayImages):
+    if not raw.as_pictures and isinstance(dataset.train.images, ArrayImages):
         return
     few = ", ".join(ids[:12]) + (", …" if len(ids) > 12 else "")
     raise UsageError(

@@ -15,7 +15,7 @@ import numpy as np
 from ddbench.errors import DataError, UsageError
 from ddbench.files.reading import check_archive, check_file
 from ddbench.plugin.datasets import Dataset
-from ddbench.sets.declared import Declared, Found
+from ddbench.sets.declared import Declared, RawSet
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -45,7 +45,7 @@ def sibling(path: Path, name: str) -> Path | None:
     return None
 
 
-def read(path: Path, dataset: Dataset, declared: Declared) -> Found:
+def read(path: Path, dataset: Dataset, declared: Declared) -> RawSet:
     """Read a file of tensors.
 
     Raises:
@@ -89,7 +89,7 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> Found:
     labels, soft = read_labels(_array(parts["labels"], path, "labels"), path)
     rate = next((_number(parts[key], path) for key in RATE_KEYS if parts.get(key) is not None), None)
     images = channels_last(_array(parts["images"], path, "images"), dataset.channels, path)
-    return Found(kind, images, labels, files, True, soft, rate, run, count)
+    return RawSet(kind, images, labels, files, True, soft, rate, run, count)
 
 
 def _named(keys: list[str]) -> str:
@@ -99,7 +99,7 @@ def _named(keys: list[str]) -> str:
 
 def _list(path: Path, content: Sequence[Any]) -> DataError:
     """Return the error that says what an unnamed list of things holds, and how to name them."""
-    shapes = [list(each.shape) if hasattr(each, "shape") else type(each).__name__ for each in content[:4]]
+    shapes = [list(part.shape) if hasattr(part, "shape") else type(part).__name__ for part in content[:4]]
     listed = ", ".join(map(str, shapes)) + (", …" if len(content) > 4 else "")
     idc = ", as IDC's do, whose images are not yet decoded into what networks see" if path.name == "data.pt" else ""
     return DataError(

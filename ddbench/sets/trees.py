@@ -14,7 +14,7 @@ from ddbench.files.reading import check_file
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import FileImages
 from ddbench.sets import folder as disk
-from ddbench.sets.declared import Found
+from ddbench.sets.declared import RawSet
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,7 +33,7 @@ def holds_pictures(folder: Path) -> bool:
     return any(path.is_dir() or PICTURE.match(path.stem) for path in _visible(folder))
 
 
-def read(folder: Path, dataset: Dataset, warn: Callable[[str], None]) -> Found:
+def read(folder: Path, dataset: Dataset, warn: Callable[[str], None]) -> RawSet:
     """Read a tree of pictures; labels of named folders are the data set's, those of numbered ones the files' own.
 
     Raises:
@@ -43,28 +43,28 @@ def read(folder: Path, dataset: Dataset, warn: Callable[[str], None]) -> Found:
     classes = [path for path in _visible(folder) if path.is_dir()]
     if classes:
         labels_of, numbered = label_folders([path.name for path in classes], dataset)
-        found = [(labels_of[path.name], file) for path in classes for file in _pictures(path)]
+        pictures = [(labels_of[path.name], file) for path in classes for file in _pictures(path)]
     else:
         numbered = True
-        found = [(int(match[1]), file) for file in _pictures(folder) if (match := PICTURE.match(file.stem))]
+        pictures = [(int(match[1]), file) for file in _pictures(folder) if (match := PICTURE.match(file.stem))]
     if numbered:
-        for label, file in found:
+        for label, file in pictures:
             if (match := PICTURE.match(file.stem)) and int(match[1]) != label:
                 raise DataError(
                     f"{file.parent.name}/{file.name} is named by class {int(match[1])}, but lies in the folder of class"
                     f" {label}.",
                     hint="Its folder and its name must agree.",
                 )
-    if not found:
+    if not pictures:
         raise DataError(f"{folder.name} holds no pictures ({', '.join(SUFFIXES)}).")
-    _nothing_left_out(folder, classes, {file for _, file in found}, warn)
-    found.sort(key=lambda pair: pair[0])
-    paths = [file for _, file in found]
+    _nothing_left_out(folder, classes, {file for _, file in pictures}, warn)
+    pictures.sort(key=lambda pair: pair[0])
+    paths = [file for _, file in pictures]
     size = _one_size(paths, dataset.channels, warn)
     images = FileImages(paths, dataset.channels).batch(range(len(paths)), size)
-    labels = np.asarray([label for label, _ in found], np.int64)
+    labels = np.asarray([label for label, _ in pictures], np.int64)
     kind = "numbered pictures" if numbered else "class folders"
-    return Found(kind, images, labels, paths, numbered, as_pictures=True)
+    return RawSet(kind, images, labels, paths, numbered, as_pictures=True)
 
 
 def label_folders(folders: list[str], dataset: Dataset) -> tuple[dict[str, int], bool]:
@@ -101,15 +101,15 @@ def match_class(name: str, dataset: Dataset) -> int | None:
     if name in dataset.class_ids:
         return dataset.class_ids.index(name)
     known = enumerate(zip(dataset.class_ids, dataset.class_names, strict=True))
-    found = [
+    labels = [
         label
         for label, (class_id, class_name) in known
         if name in (class_name, class_name.replace(" ", "_"), disk.class_folder(label, class_id))
     ]
-    if len(found) > 1:
-        ids = ", ".join(dataset.class_ids[label] for label in found)
+    if len(labels) > 1:
+        ids = ", ".join(dataset.class_ids[label] for label in labels)
         raise DataError(f"{dataset.name} has several classes called {name!r}.", hint=f"Name it by id: {ids}.")
-    return found[0] if found else None
+    return labels[0] if labels else None
 
 
 def _visible(folder: Path) -> list[Path]:
@@ -130,7 +130,7 @@ def _nothing_left_out(folder: Path, classes: list[Path], read: set[Path], warn: 
     Raises:
         DataError: a file of another format or a folder in a class folder.
     """
-    inside = [path for each in classes for path in _visible(each) if path not in read]
+    inside = [path for part in classes for path in _visible(part) if path not in read]
     lost = [path for path in inside if path.is_dir() or _is_picture(path)]
     if lost:
         raise DataError(
@@ -170,7 +170,7 @@ def _one_size(paths: list[Path], channels: int, warn: Callable[[str], None]) -> 
             raise DataError(f"Image {path.parent.name}/{path.name} {lost}.")
     if len(sizes) > 1:
         rarest = min(sizes, key=lambda size: len(sizes[size]))
-        listed = ", ".join(f"{len(found)} of {size[0]}×{size[1]}" for size, found in list(sizes.items())[:8])
+        listed = ", ".join(f"{len(paths)} of {size[0]}×{size[1]}" for size, paths in list(sizes.items())[:8])
         odd = sizes[rarest][0]
         raise DataError(
             f"The pictures have {len(sizes)} sizes: {listed} (such as {odd.parent.name}/{odd.name}).",

@@ -124,15 +124,15 @@ def test_a_record_extends_another_only_if_every_shared_run_is_the_same():
 
 
 def test_import_adds_extends_and_never_overwrites_silently(ours, theirs):
-    first = exchange.bring_in(theirs, ours)
+    first = exchange.import_records(theirs, ours)
     assert len(first.added) == 2 and not first.refused
-    assert len(exchange.bring_in(theirs, ours).same) == 2
+    assert len(exchange.import_records(theirs, ours).same) == 2
     records.write(make("vlcp", (0.5, 0.6, 0.7)), theirs)
     records.write(make("random", (0.9, 0.6)), theirs)
-    report = exchange.bring_in(theirs, ours)
+    report = exchange.import_records(theirs, ours)
     assert len(report.extended) == 1 and len(report.refused) == 1
     assert "contradicts ours" in report.refused[0].message and "75.00% there, 55.00% here" in report.refused[0].message
-    assert len(exchange.bring_in(theirs, ours, replace=True).replaced) == 1
+    assert len(exchange.import_records(theirs, ours, replace=True).replaced) == 1
     assert registry.verify(ours) == []
 
 
@@ -145,7 +145,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name_and_the_rest_comes_in(o
         return scan(path)
 
     monkeypatch.setattr(os, "scandir", scandir)
-    report = exchange.bring_in(theirs, ours)
+    report = exchange.import_records(theirs, ours)
     assert [str(problem) for problem in report.refused] == ["results/digits/vlcp: cannot be read: Permission denied"]
     assert len(report.added) == 1 and "random" in report.added[0]
     (problem,) = registry.verify(theirs)
@@ -347,13 +347,13 @@ def test_import_holds_the_lock_only_while_it_places_a_record(ours, theirs, monke
 
     ours.mkdir()
     monkeypatch.setattr(exchange, "flaws", look)
-    assert len(exchange.bring_in(theirs, ours).added) == 2 and len(free) == 2
+    assert len(exchange.import_records(theirs, ours).added) == 2 and len(free) == 2
 
 
 def test_results_beside_each_other_come_in_both(ours, theirs):
     exchange.keep(make("vlcp", (0.7,)), theirs, lambda message: None)
-    assert len(exchange.bring_in(theirs, ours).added) == 3
-    assert len(exchange.bring_in(theirs, ours).same) == 3
+    assert len(exchange.import_records(theirs, ours).added) == 3
+    assert len(exchange.import_records(theirs, ours).same) == 3
     assert registry.verify(ours) == []
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.api import leaderboard as leaderboard
     from ddbench.api import load as load
     from ddbench.api import load_dataset as load_dataset
+    from ddbench.api import plan as plan
     from ddbench.api import records as records
     from ddbench.api import run as run
     from ddbench.errors import DataError as DataError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.errors import StorageError as StorageError
     from ddbench.errors import TeacherError as TeacherError
     from ddbench.errors import UsageError as UsageError
+    from ddbench.experiment.plans import Plan as Plan
     from ddbench.files.writing import write_atomic as write_atomic
     from ddbench.keys import derive_seed as derive_seed
     from ddbench.keys import digest as digest

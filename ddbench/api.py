@@ -13,6 +13,8 @@ from ddbench.errors import UsageError, unknown
 from ddbench.experiment import jobs
 from ddbench.experiment.pipeline import check_network, distil
 from ddbench.experiment.planning import Measurement, SameImages, sets
+from ddbench.experiment.plans import Plan
+from ddbench.experiment.plans import plan as plan_study
 from ddbench.experiment.setup import context, with_dataset
 from ddbench.experiment.study import Block, command
 from ddbench.figures.gallery import preview
@@ -90,38 +92,46 @@ def run(
     Raises:
         DDBenchError: an explained error; what was finished before it is kept.
     """
-    methods, evaluators, networks = (
-        _some(names(method, "method"), "method"),
-        names(eval, "eval"),
-        names(network, "network"),
-    )
-    budgets, seeds, base = (
-        _some(numbers(ipc, "ipc", 1), "ipc"),
-        numbers(seed, "seed"),
-        whole(evaluation_seed, "evaluation_seed"),
-    )
     count, target, again = _count(repeats), path(registry, "registry").absolute(), flag(force, "force")
-    for one in (*seeds, base):
-        check_seed(one)
+    block = _block(method, eval, dataset, ipc, network, seed, evaluation_seed, count, preset, options)
     ctx = context(plugins, "", None, device, precision, offline, reporter)
-    block = Block(
-        method=tuple(methods),
-        eval=tuple(evaluators),
-        dataset=(text(dataset, "dataset"),),
-        ipc=tuple(budgets),
-        network=tuple(networks),
-        seed=tuple(seeds),
-        evaluation_seed=base,
-        repeats=count,
-        preset=text(preset, "preset"),
-        option=arguments.options(options),
-    )
     expansion = jobs.expand(command(block), ctx)
     for failure in expansion.failures:
         raise failure.error
     check_writable(target)
     done = jobs.run(expansion.jobs, target, ctx.reporter, force=again, stop=True)
     return Records(record for record in done if isinstance(record, Record))
+
+
+def plan(
+    method: Names,
+    eval: Names = "",
+    *,
+    dataset: str = "",
+    ipc: Numbers = 10,
+    network: Names = "",
+    seed: Numbers = (),
+    evaluation_seed: SupportsIndex = 0,
+    repeats: SupportsIndex | None = None,
+    preset: str = "",
+    options: Options | None = None,
+    plugins: Files = (),
+    registry: str | Path = "registry",
+    device: str = "auto",
+    precision: str = "auto",
+) -> Plan:
+    """Return what :func:`run` with the same arguments would do: cells, steps with estimates, data and weights.
+
+    Nothing is run, and no network connection is opened.
+
+    Example:
+        >>> print(ddbench.plan("vlcp", "rded", dataset="imagenette", preset="paper"))
+    """
+    where, count = path(registry, "registry"), _count(repeats)
+    block = _block(method, eval, dataset, ipc, network, seed, evaluation_seed, count, preset, options)
+    ctx = context(plugins, "", None, device, precision)
+    ctx = replace(ctx, machine=replace(ctx.machine, offline=True))  # a later run of this process may fetch
+    return plan_study(command(block), ctx, where)
 
 
 def distill(
@@ -366,6 +376,36 @@ def load_dataset(
     """Load a data set by name (the embedded default when empty)."""
     ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
     return with_dataset(ctx, name).dataset
+
+
+def _block(
+    method: Names,
+    eval: Names,
+    dataset: str,
+    ipc: Numbers,
+    network: Names,
+    seed: Numbers,
+    evaluation_seed: SupportsIndex,
+    repeats: int | None,
+    preset: str,
+    options: Options | None,
+) -> Block:
+    """Read what to measure."""
+    block = Block(
+        method=tuple(_some(names(method, "method"), "method")),
+        eval=tuple(names(eval, "eval")),
+        dataset=(text(dataset, "dataset"),),
+        ipc=tuple(_some(numbers(ipc, "ipc", 1), "ipc")),
+        network=tuple(names(network, "network")),
+        seed=tuple(numbers(seed, "seed")),
+        evaluation_seed=whole(evaluation_seed, "evaluation_seed"),
+        repeats=repeats,
+        preset=text(preset, "preset"),
+        option=arguments.options(options),
+    )
+    for one in (*block.seed, block.evaluation_seed):
+        check_seed(one)
+    return block
 
 
 def _read_set(ctx: Context, source: Path, name: str, declared: Declared) -> Distilled:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 
 import numpy as np
@@ -102,6 +103,25 @@ def test_leaderboard_gives_boards_in_every_format(registry):
         boards.to("markdwn")
     with pytest.raises(ddbench.UsageError, match="Unknown board"):
         ddbench.leaderboard(registry, board="digit", folder=registry)
+
+
+def test_a_plan_says_what_the_command_says_and_runs_nothing(tmp_path, monkeypatch, capsys):
+    from ddbench import cli
+
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    plan = ddbench.plan("random", "minimax", ipc=[1, 2], repeats=1, registry=tmp_path)
+    assert plan.states == ["to do", "to do"] and plan.missing == []
+    assert repr(plan).startswith("<Plan: 2 cells (2 to do); 4 to do; ")
+    assert "HF_HUB_OFFLINE" not in os.environ  # what runs later may fetch
+    assert not (tmp_path / "results").exists()
+    with pytest.raises(SystemExit):
+        cli.main(
+            ["plan", "-m", "random", "-e", "minimax", "--ipc", "1,2", "--repeats", "1", "--registry", str(tmp_path)]
+        )
+    assert capsys.readouterr().out == f"{plan}\n"
+    with pytest.raises(ddbench.UsageError, match="Did you mean 'random'"):
+        ddbench.plan("randm", "minimax")
 
 
 def test_names_are_never_markup_in_a_notebook(tmp_path):

@@ -23,19 +23,20 @@ def command(context: click.Context) -> None:
         return
     from ddbench.files.writing import home
     from ddbench.runtime.leftovers import kinds, leftovers
+    from ddbench.runtime.progress import size
 
     root = home()
     click.echo(f"{root}")
     steps = kinds(root)
     for kind in steps:
-        click.echo(f"  {kind.name:<20} {kind.count:>6}  {text(kind.bytes):>10}")
+        click.echo(f"  {kind.name:<20} {kind.count:>6}  {size(kind.bytes):>10}")
     if not steps:
         click.echo("  no finished step yet")
     else:
-        click.echo(f"  {'all':<20} {sum(k.count for k in steps):>6}  {text(sum(k.bytes for k in steps)):>10}")
+        click.echo(f"  {'all':<20} {sum(k.count for k in steps):>6}  {size(sum(k.bytes for k in steps)):>10}")
     if left := leftovers(root):
         click.echo(
-            f"{len(left)} leftover(s) of interrupted or repeated runs, {text(sum(one.bytes for one in left))}:"
+            f"{len(left)} leftover(s) of interrupted or repeated runs, {size(sum(one.bytes for one in left))}:"
             " `ddbench cache clean --dry-run` lists them"
         )
 
@@ -53,20 +54,14 @@ def clean(days: float, dry_run: bool) -> None:
     """
     from ddbench.files.writing import home
     from ddbench.runtime.leftovers import DAY, leftovers, remove
+    from ddbench.runtime.progress import size
 
     freed = count = 0
     for leftover in leftovers(home()):
         if leftover.resumes and leftover.age < days * DAY:
-            click.echo(f"kept     {leftover.path}  stopped {leftover.age / DAY:.1f} days ago, {text(leftover.bytes)}")
+            click.echo(f"kept     {leftover.path}  stopped {leftover.age / DAY:.1f} days ago, {size(leftover.bytes)}")
             continue
         if dry_run or remove(leftover):
             freed, count = freed + leftover.bytes, count + 1
-            click.echo(f"{'would be removed' if dry_run else 'removed'}  {leftover.path}  {text(leftover.bytes)}")
-    click.echo(f"{text(freed)} in {count} folder(s){' would be freed' if dry_run else ' freed'}")
-
-
-def text(count: float) -> str:
-    """Return a number of bytes in words."""
-    from ddbench.cli.plan import size
-
-    return size(count)
+            click.echo(f"{'would be removed' if dry_run else 'removed'}  {leftover.path}  {size(leftover.bytes)}")
+    click.echo(f"{size(freed)} in {count} folder(s){' would be freed' if dry_run else ' freed'}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,28 +13,11 @@ from ddbench.errors import DDBenchError, UsageError, unknown
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ddbench.experiment.jobs import Expansion, Failure, Job
+    from ddbench.experiment.jobs import Expansion, Failure
     from ddbench.experiment.study import Study
     from ddbench.results.schema import Record
     from ddbench.runtime.context import Context
     from ddbench.runtime.progress import Reporter
-
-
-def listing(cells: Expansion, registry: Path) -> None:
-    """Print every cell with how many of its networks the registry has."""
-    states = [_state(job, registry) for job in cells.jobs]
-    width = max(map(len, states), default=0)
-    for number, (job, state) in enumerate(zip(cells.jobs, states, strict=True), 1):
-        click.echo(f"{number:4}  {state:{width}}  {job.title}")
-    for name, other in cells.same:
-        click.echo(f"      {name} is the same cell as {other}")
-    counted = ", ".join(f"{count} {state}" for state, count in sorted(Counter(states).items()))
-    click.echo(f"{len(cells.jobs)} cell{'s' * (len(cells.jobs) != 1)}" + f": {counted}" * bool(counted))
-
-
-def _state(job: Job, registry: Path) -> str:
-    have, wanted = job.recorded(registry), job.measurement.repeats
-    return "recorded" if have >= wanted else f"{have} of {wanted} networks" if have else "to do"
 
 
 def carry_out(

@@ -12,6 +12,8 @@ from ddbench.escaping import terminal
 
 #: What a loop reports beside its count: figures by name, or a word that is only shown, such as ``"encoding"``.
 Info = Mapping[str, float] | str
+#: What stands for an amount that nobody knows.
+UNKNOWN = "unknown"
 
 
 class Advance(Protocol):
@@ -178,3 +180,12 @@ def duration(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} min"
     return f"{seconds / 3600:.1f} h"
+
+
+def size(count: float | None) -> str:
+    """Write bytes for people; below a megabyte, the exact number does not matter."""
+    if count is None:
+        return UNKNOWN
+    if count < 1e6:
+        return "under 1 MB"
+    return f"{count / 1e6:.0f} MB" if count < 1e9 else f"{count / 1e9:.1f} GB"

@@ -27,6 +27,7 @@ ddbench.no_such_name
 reveal_type(records[0].mean)
 reveal_type(ddbench.records(dataset="cifar10", ipc=10).to_frame()["value"].mean())
 reveal_type(ddbench.compare("vlcp", "random").settings[0].over_runs.p_value)
+reveal_type(ddbench.plan("vlcp", "rded").states)
 reveal_type(ddbench.leaderboard(board="cifar10").to("latex"))
 (made,) = ddbench.distill("vlcp", ipc=1, out="sets", reporter=ddbench.Reporter())
 reveal_type(ddbench.evaluate(made.path, "rded", network=["convnet-3", "resnet18"]).to_frame)
@@ -53,6 +54,7 @@ TYPES = (
     "float",
     "float",
     "float | None",
+    "list[str]",
     "str",
     "def () -> pandas.core.frame.DataFrame",
     "tuple[str, ...] | None",

@@ -10,8 +10,9 @@ from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.predict import evaluate
 from ddbench_plugins.training.seeding import seeded
 from registered import build_network
+from safetensors.torch import load_file
 
-from ddbench.errors import TeacherError
+from ddbench.errors import ModelError, TeacherError
 from ddbench.testing.toy import toy_dataset
 
 QUICK = TeacherRecipe(epochs=6, batch_size=16, optimiser="sgd", lr=0.05, weight_decay=5e-4, floor=0.9, crop_padding=1)
@@ -70,9 +71,10 @@ def test_a_bundled_teacher_survives_its_file(tmp_path):
     found = bundled.find_bundled_teacher("toy", "convnet-3-bn", tmp_path)
     assert found is not None and found.accuracy == 0.95
     network = build_network("convnet-3-bn", in_channels=1, image_size=16, num_classes=2, width=8)
-    found.load_into(network)
+    found.check()
+    network.load_state_dict(load_file(found.weights))
     assert evaluate(network, images, labels).accuracy == evaluate(teacher, images, labels).accuracy
     assert bundled.find_bundled_teacher("toy", "resnet-18", tmp_path) is None
     path.write_bytes(path.read_bytes() + b" ")
-    with pytest.raises(ValueError, match="not the file"):
-        found.load_into(network)
+    with pytest.raises(ModelError, match="not the file"):
+        found.check()

@@ -151,5 +151,5 @@ def finetune(
 
 def _tokens(tokenizer: Any, captions: Sequence[str]) -> torch.Tensor:
     length = tokenizer.model_max_length
-    found = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
-    return found.input_ids
+    encoded = tokenizer(list(captions), padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    return encoded.input_ids

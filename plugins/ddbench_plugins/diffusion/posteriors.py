@@ -43,8 +43,8 @@ class Posteriors:
     @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and deviation, float32 [n, 4, h, w] each, of pixels in [-1, 1]."""
-        found = self._vae.encode(pixels.to(self._vae.device, self._vae.dtype)).latent_dist
-        return finite(found.mean.float().cpu(), WHAT), finite(found.std.float().cpu(), WHAT)
+        posterior = self._vae.encode(pixels.to(self._vae.device, self._vae.dtype)).latent_dist
+        return finite(posterior.mean.float().cpu(), WHAT), finite(posterior.std.float().cpu(), WHAT)
 
     def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
         images = self._images
@@ -82,11 +82,11 @@ class KeptPosteriors:
         """Return what :meth:`Posteriors.of` does."""
         # Mapped anew each time: what was read stays the system's memory and does not become this process's.
         mapped = {start: np.load(path, mmap_mode="r", allow_pickle=False) for start, path in self._files.items()}
-        found = []
+        rows_kept = []
         for row, view in zip(rows, mirrored.long().tolist(), strict=True):
             start = self._starts[int(np.searchsorted(self._starts, row, "right")) - 1]
-            found.append(np.array(mapped[start][row - start, view]))
-        both = torch.from_numpy(np.stack(found))
+            rows_kept.append(np.array(mapped[start][row - start, view]))
+        both = torch.from_numpy(np.stack(rows_kept))
         # The autoencoder's layout: the network's last digits depend on it.
         mean, std = (part.contiguous(memory_format=torch.channels_last) for part in both.unbind(1))
         return mean, std

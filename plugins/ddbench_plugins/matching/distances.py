@@ -31,8 +31,8 @@ def rows(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     The row of an output unit is everything behind the first dimension, so a scale of the whole layer does not count.
     Vectors (biases, scales of norms) contribute nothing.
     """
-    found = [_rows(a.flatten(1), b.flatten(1)) for a, b in pairs if a.ndim > 1]
-    return torch.stack(found).sum()
+    distances = [_rows(a.flatten(1), b.flatten(1)) for a, b in pairs if a.ndim > 1]
+    return torch.stack(distances).sum()
 
 
 def mse(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -42,7 +42,7 @@ def mse(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
 
 def cos(pairs: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     """1 − cosine of everything as one vector."""
-    a, b = (torch.cat([each.flatten() for each in side]) for side in zip(*pairs, strict=True))
+    a, b = (torch.cat([tensor.flatten() for tensor in side]) for side in zip(*pairs, strict=True))
     return _rows(a[None], b[None])
 
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ddbench import ModelError
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -26,13 +28,16 @@ class BundledTeacher:
         """Test accuracy (fraction) of the weights as stored."""
         return float(self.record["accuracy"])
 
-    def load_into(self, network: nn.Module) -> None:
-        """Load the weights. Raises ``ValueError`` if the file is not the one that was measured."""
-        from safetensors.torch import load_file
+    def check(self) -> None:
+        """Refuse weights that are not those that were measured.
 
+        Raises:
+            ModelError: the file is another one.
+        """
         if sha256(self.weights) != self.record["sha256"]:
-            raise ValueError(f"{self.weights.name} is not the file its record describes")
-        network.load_state_dict(load_file(self.weights))
+            raise ModelError(
+                f"{self.weights.name} is not the file that its record describes.", hint="Install ddbench again."
+            )
 
 
 def find_bundled_teacher(dataset: str, network: str, folder: Path = ASSETS) -> BundledTeacher | None:

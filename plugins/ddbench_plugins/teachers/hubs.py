@@ -70,12 +70,12 @@ def timm_model(
     known = list_pretrained(f"{source.architecture}.*")
     if model not in known:
         raise _unknown(source, [name.partition(".")[2] for name in known])
-    found = get_pretrained_cfg(model)
+    config = get_pretrained_cfg(model)
     overlay: dict[str, Any] = {}
     if given is not None:
         overlay = {"state_dict": dict(given), "custom_load": False}
     elif offline:
-        overlay = {"state_dict": read_state(_cached(source, found)), "custom_load": False}
+        overlay = {"state_dict": read_state(_cached(source, config)), "custom_load": False}
     try:
         whole = create_timm(
             model,
@@ -83,12 +83,12 @@ def timm_model(
             in_chans=channels,
             pretrained=True,
             pretrained_cfg_overlay=overlay,
-            num_classes=found.num_classes,
+            num_classes=config.num_classes,
         )
     except FAILURES as error:
         reason = _reason(error)
-        raise _does_not_fit(source, reason) if overlay else _advice(source, reason, _timm_hint(found)) from error
-    return Bridged(whole), tuple(found.mean), tuple(found.std)
+        raise _does_not_fit(source, reason) if overlay else _advice(source, reason, _timm_hint(config)) from error
+    return Bridged(whole), tuple(config.mean), tuple(config.std)
 
 
 def torchvision_model(
@@ -139,24 +139,26 @@ def class_ids(outputs: int, what: str) -> list[str]:
     return list(ImageNetInfo(subset).label_names())
 
 
-def _cached(source: Published, found: Any) -> Path:
+def _cached(source: Published, config: Any) -> Path:
     """Return the file of published timm weights on this machine."""
     import torch
     from huggingface_hub import try_to_load_from_cache
 
-    names = [found.hf_hub_filename] if found.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    for name in names if found.hf_hub_id else []:
-        place = try_to_load_from_cache(found.hf_hub_id, name)
+    names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+    for name in names if config.hf_hub_id else []:
+        place = try_to_load_from_cache(config.hf_hub_id, name)
         if isinstance(place, str):
             return Path(place)
-    if found.url and (kept := Path(torch.hub.get_dir(), "checkpoints", found.url.rpartition("/")[2])).is_file():
+    if config.url and (kept := Path(torch.hub.get_dir(), "checkpoints", config.url.rpartition("/")[2])).is_file():
         return kept
-    raise _advice(source, "it is not in the local cache and offline mode is on", _timm_hint(found))
+    raise _advice(source, "it is not in the local cache and offline mode is on", _timm_hint(config))
 
 
-def _timm_hint(found: Any) -> str:
-    name = found.hf_hub_filename or "model.safetensors"
-    command = f"hf download {found.hf_hub_id} {name} --local-dir FOLDER" if found.hf_hub_id else f"download {found.url}"
+def _timm_hint(config: Any) -> str:
+    name = config.hf_hub_filename or "model.safetensors"
+    command = (
+        f"hf download {config.hf_hub_id} {name} --local-dir FOLDER" if config.hf_hub_id else f"download {config.url}"
+    )
     return f"{command}, copy the file here and pass -o eval.teacher_file=FOLDER/{name}"
 
 

@@ -63,6 +63,7 @@ def load(ctx: Context, name: str, network: nn.Module, file: str, about: Mapping[
     elif file or bundled is None:
         weights = from_file(network, name, data, Path(file).expanduser(), about)
     else:
+        bundled.check()
         weights = from_file(network, name, data, bundled.weights, bundled.record)
     try:
         network.load_state_dict(weights.state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddbench_plugins.training.augment import compose, normalise, random_crop, random_flip, random_resized_crop
 from ddbench_plugins.training.loop import TrainResult, train
@@ -36,7 +36,7 @@ def train_teacher(
 
     Images are ``[N, C, S, S]``, uint8 or float in [0, 1]; ``mean`` and ``std`` per channel normalise them.
     """
-    make: Any = {"sgd": partial(sgd, nesterov=True), "adamw": adamw}[recipe.optimiser]
+    make = partial(sgd, nesterov=True) if recipe.optimiser == "sgd" else adamw
     result = train(
         network,
         images=images,

@@ -182,19 +182,19 @@ def draw_resized_crops(
     h = torch.round(torch.sqrt(area / aspect)).long()
     valid = (w > 0) & (w <= width) & (h > 0) & (h <= height)
     first = valid.int().argmax(1, keepdim=True)
-    w, h, found = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0], valid.any(1)
+    w, h, fits = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0], valid.any(1)
 
     fallback_w, fallback_h = width, height
     if width / height < ratio[0]:
         fallback_h = round(width / ratio[0])
     elif width / height > ratio[1]:
         fallback_w = round(height * ratio[1])
-    w = torch.where(found, w, fallback_w)
-    h = torch.where(found, h, fallback_h)
+    w = torch.where(fits, w, fallback_w)
+    h = torch.where(fits, h, fallback_h)
     top = (torch.rand(batch, generator=generator) * (height - h + 1)).long()
     left = (torch.rand(batch, generator=generator) * (width - w + 1)).long()
-    top = torch.where(found, top, (height - fallback_h) // 2)
-    left = torch.where(found, left, (width - fallback_w) // 2)
+    top = torch.where(fits, top, (height - fallback_h) // 2)
+    left = torch.where(fits, left, (width - fallback_w) // 2)
     return top, left, h, w
 
 

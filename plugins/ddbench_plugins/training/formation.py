@@ -31,9 +31,9 @@ def decode(images: Tensor, labels: Tensor, factor: int) -> tuple[Tensor, Tensor]
     """
     if factor == 1:
         return images, labels
-    found = [tiles(images[labels == label], factor) for label in labels.unique()]
+    classes = [tiles(images[labels == label], factor) for label in labels.unique()]
     counts = labels.unique(return_counts=True)
-    return torch.cat(found), counts[0].repeat_interleave(counts[1] * factor**2)
+    return torch.cat(classes), counts[0].repeat_interleave(counts[1] * factor**2)
 
 
 def decode_class(images: Tensor, factor: int, formation: Formation, bound: int) -> Tensor:
@@ -46,15 +46,15 @@ def decode_class(images: Tensor, factor: int, formation: Formation, bound: int) 
         case "single":
             return tiles(images, factor)
         case "multi":
-            return torch.cat([tiles(images, each) for each in range(1, factor + 1)])
-    found, made = [], 0
-    for each in range(factor, 0, -1):
+            return torch.cat([tiles(images, side) for side in range(1, factor + 1)])
+    parts, made = [], 0
+    for side in range(factor, 0, -1):
         left = len(images)  # each of which needs a place
-        count = left if each == 1 else min(left, max(0, bound - made - left) // (each**2 - 1))
-        found.append(tiles(images[:count], each))
-        made += count * each**2
+        count = left if side == 1 else min(left, max(0, bound - made - left) // (side**2 - 1))
+        parts.append(tiles(images[:count], side))
+        made += count * side**2
         images = images[count:]
-    return torch.cat(found)
+    return torch.cat(parts)
 
 
 def tiles(images: Tensor, factor: int) -> Tensor:

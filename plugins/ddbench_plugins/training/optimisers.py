@@ -13,50 +13,35 @@ Decay = Literal["matrices", "all"]
 
 
 def sgd(
-    lr: float,
-    *,
-    momentum: float = 0.9,
-    weight_decay: float = 5e-4,
-    nesterov: bool = False,
-    decay: Decay = "all",
+    lr: float, *, momentum: float = 0.9, weight_decay: float = 5e-4, nesterov: bool = False, decay: Decay = "all"
 ) -> OptimiserFactory:
-    """SGD with momentum; with "matrices", weight decay acts only on what :func:`split_decay` says."""
+    """SGD with momentum; with "matrices", weight decay acts only on what :func:`split_decay` names."""
+    return _factory(torch.optim.SGD, lr, weight_decay, decay, momentum=momentum, nesterov=nesterov)
 
+
+def adam(lr: float, *, weight_decay: float = 0.0, decay: Decay = "all") -> OptimiserFactory:
+    """Adam, weight decay as an L2 penalty."""
+    return _factory(torch.optim.Adam, lr, weight_decay, decay)
+
+
+def adamw(lr: float = 0.001, *, weight_decay: float = 0.01, decay: Decay = "matrices") -> OptimiserFactory:
+    """AdamW (0.9, 0.999); with "matrices", as RDED and SRe2L decay."""
+    return _factory(torch.optim.AdamW, lr, weight_decay, decay)
+
+
+#: By the names of options.
+OPTIMISERS: dict[str, Callable[..., OptimiserFactory]] = {"sgd": sgd, "adam": adam, "adamw": adamw}
+
+
+def _factory(kind: Any, lr: float, weight_decay: float, decay: Decay, **settings: Any) -> OptimiserFactory:
     def make(network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.SGD(
-            _groups(network, weight_decay, decay), lr, momentum=momentum, nesterov=nesterov, fused=True
-        )
+        groups = split_decay(network) if decay == "matrices" else (list(network.parameters()), [])
+        decays = zip(groups, (weight_decay, 0.0), strict=True)
+        decayed = [{"params": parameters, "weight_decay": value} for parameters, value in decays if parameters]
+        optimiser: torch.optim.Optimizer = kind(decayed, lr, fused=True, **settings)
+        return optimiser
 
     return make
-
-
-def adam(lr: float, *, weight_decay: float = 0.0, betas: tuple[float, float] = (0.9, 0.999)) -> OptimiserFactory:
-    """Adam on all parameters, weight decay as an L2 penalty."""
-
-    def make(network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.Adam(network.parameters(), lr, betas=betas, weight_decay=weight_decay, fused=True)
-
-    return make
-
-
-def adamw(
-    lr: float = 0.001,
-    *,
-    weight_decay: float = 0.01,
-    betas: tuple[float, float] = (0.9, 0.999),
-    decay: Decay = "matrices",
-) -> OptimiserFactory:
-    """AdamW; with "matrices", weight decay acts only on parameters that RDED and SRe2L decay (:func:`split_decay`)."""
-
-    def make(network: nn.Module) -> torch.optim.Optimizer:
-        return torch.optim.AdamW(_groups(network, weight_decay, decay), lr, betas=betas, fused=True)
-
-    return make
-
-
-def _groups(network: nn.Module, weight_decay: float, decay: Decay) -> list[dict[str, Any]]:
-    groups = split_decay(network) if decay == "matrices" else (list(network.parameters()), [])
-    return [{"params": p, "weight_decay": d} for p, d in zip(groups, (weight_decay, 0.0), strict=True) if p]
 
 
 def split_decay(network: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter]]:

@@ -57,9 +57,9 @@ def through_jpeg(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Compress and decompress uint8 [n, S, S, C] as Pillow writes JPEG by default."""
     from PIL import Image
 
-    found = np.empty_like(images)
+    decoded = np.empty_like(images)
     for index, image in enumerate(images):
         file = io.BytesIO()
         Image.fromarray(image.squeeze()).save(file, "JPEG", quality=JPEG_QUALITY)
-        found[index] = np.asarray(Image.open(file)).reshape(image.shape)
-    return found
+        decoded[index] = np.asarray(Image.open(file)).reshape(image.shape)
+    return decoded

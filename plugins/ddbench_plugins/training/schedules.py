@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Sequence
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
-    Schedule = Callable[[float], float]
+Schedule = Callable[[float], float]
 
 
 def constant() -> Schedule:
@@ -82,3 +79,12 @@ def one_cycle(epochs: int, peak: float = 0.25, start: float = 0.1) -> Schedule:
         return max(0.0, (epochs - epoch) / (epochs - top))
 
     return factor
+
+
+#: Of the whole run, by the names of options.
+SCHEDULES: dict[str, Callable[[int], Schedule]] = {
+    "cosine": cosine,
+    "half_cosine": half_cosine,
+    "linear": linear,
+    "warmup_cosine": warmup_cosine,
+}

@@ -6,14 +6,14 @@ A step is ``step(forward, batch, generator) -> loss``; it mixes images, asks a t
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from ddbench_plugins.training.losses import kl_soft_label, mixed_cross_entropy
-from ddbench_plugins.training.mixing import cutmix, mixup
+from ddbench_plugins.training.mixing import cutmix
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -50,35 +50,18 @@ def hard_label_step(*, cutmix_probability: float = 0.0, label_smoothing: float =
     return step
 
 
-def soft_label_step(
-    teacher: nn.Module,
-    *,
-    temperature: float,
-    mix: Literal["cutmix", "mixup", "none"] = "cutmix",
-    mixup_alpha: float = 0.8,
-    loss: Loss | None = None,
-    extra_clean_forward: bool = False,
-) -> Step:
-    """The teacher labels each mixed batch as it is met (RDED validation/main.py).
+def soft_label_step(teacher: nn.Module, *, temperature: float) -> Step:
+    """The teacher labels each batch as it is met, after CutMix; KL without T² (RDED validation/main.py).
 
-    The teacher runs in the mode it is in: call ``teacher.eval()`` first, except to reproduce SRe2L's CIFAR script.
-    ``loss(student_logits, teacher_logits)`` defaults to KL without T². ``extra_clean_forward`` repeats RDED's
-    logging pass on the un-mixed images, which matters for mixup only: its pass over mixed images changes batch
-    norm exactly as :func:`update_batchnorm_twice` does, without the cost.
+    The teacher runs in the mode it is in. RDED's logging pass over the mixed images changes batch norm exactly as
+    :func:`update_batchnorm_twice` does, without the cost.
     """
-    compute = loss or (lambda student, target: kl_soft_label(student, target, temperature))
 
     def step(forward: Forward, batch: Batch, generator: Generator) -> Tensor:
-        images = batch.images
-        if mix == "cutmix":
-            images = cutmix(images, generator).images
-        elif mix == "mixup":
-            images = mixup(images, generator, mixup_alpha).images
+        images = cutmix(batch.images, generator).images
         with torch.no_grad():
-            if extra_clean_forward:
-                forward(batch.images)
             target = teacher(images)
-        return compute(forward(images), target)
+        return kl_soft_label(forward(images), target, temperature)
 
     return step
 

@@ -136,9 +136,9 @@ def encode_posteriors(vae: Any, pixels: torch.Tensor, *, flip: bool, device: str
     views = [pixels, pixels.flip(3)] if flip else [pixels]
     means, stds = [], []
     for view in views:
-        found = [vae.encode(view[i : i + 256].to(device)).latent_dist for i in range(0, len(view), 256)]
-        means.append(torch.cat([each.mean.cpu() for each in found]))
-        stds.append(torch.cat([each.std.cpu() for each in found]))
+        posteriors = [vae.encode(view[i : i + 256].to(device)).latent_dist for i in range(0, len(view), 256)]
+        means.append(torch.cat([posterior.mean.cpu() for posterior in posteriors]))
+        stds.append(torch.cat([posterior.std.cpu() for posterior in posteriors]))
     return {"mean": torch.stack(means), "std": torch.stack(stds)}
 
 

@@ -159,19 +159,11 @@ def soft_loss(recipe: Recipe, student: Tensor, target: Tensor, labels: Tensor) -
 
 def optimiser(recipe: Recipe, lr: float) -> OptimiserFactory:
     """Return the optimiser, with weight decay on all parameters (utils/train_and_eval.py)."""
-    match recipe.optimiser:
-        case "sgd":
-            return optimisers.sgd(lr, weight_decay=recipe.weight_decay)
-        case "adam":
-            return optimisers.adam(lr, weight_decay=recipe.weight_decay)
-    return optimisers.adamw(lr, weight_decay=recipe.weight_decay, decay="all")
+    return optimisers.OPTIMISERS[recipe.optimiser](lr, weight_decay=recipe.weight_decay, decay="all")
 
 
 def schedule(recipe: Recipe) -> Schedule:
     """Return the schedule of the learning rate."""
-    match recipe.schedule:
-        case "step":
-            return schedules.step(recipe.step_size)
-        case "half_cosine":
-            return schedules.half_cosine(recipe.epochs)
-    return schedules.cosine(recipe.epochs)
+    if recipe.schedule == "step":
+        return schedules.step(recipe.step_size)
+    return schedules.SCHEDULES[recipe.schedule](recipe.epochs)

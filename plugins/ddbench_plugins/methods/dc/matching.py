@@ -102,8 +102,8 @@ class GradientMatching:
             real = self.real.draw(label, settings.batch_real, generator)
             view = draw_view(real.shape[-1], generator, settings.strategy)
             target = self._real_gradients(network, parameters, view(real), label)
-            found = self._gradients(network, parameters, view(images.of_class(label)), label, differentiable=True)
-            loss = distance(settings.metric, target, found)
+            gradients = self._gradients(network, parameters, view(images.of_class(label)), label, differentiable=True)
+            loss = distance(settings.metric, target, gradients)
             total += loss.detach()
             if settings.joint_step:
                 kept.append(loss)

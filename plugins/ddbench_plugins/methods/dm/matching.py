@@ -104,4 +104,4 @@ def class_means(network: Any, classes: Sequence[Tensor]) -> Tensor:
     x = torch.cat(list(classes)).contiguous(memory_format=torch.channels_last)
     features = network.embed(x)
     wide = features if features.dtype == torch.float64 else features.float()
-    return torch.stack([rows.mean(0) for rows in wide.split([len(each) for each in classes])])
+    return torch.stack([rows.mean(0) for rows in wide.split([len(images) for images in classes])])

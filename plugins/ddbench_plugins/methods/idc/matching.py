@@ -131,7 +131,7 @@ class ClassMatching:
         real = self.real_batch(label, number)
         synthetic = self.scaled(self.images.decoded(label, generator), generator)
         view = draw_view(real.shape[-1], generator, settings.strategy, variant="idc")
-        target = [found.detach() for found in self._seen(network, view(real), label)]
+        target = [layer.detach() for layer in self._seen(network, view(real), label)]
         return distance(settings.metric, target, self._seen(network, view(synthetic), label, differentiable=True))
 
     def _seen(self, network: nn.Module, x: Tensor, label: int, differentiable: bool = False) -> tuple[Tensor, ...]:
@@ -147,8 +147,8 @@ class ClassMatching:
 
     def _matched(self, network: nn.Module) -> list[nn.Parameter]:
         sizes = {4, *([1] if self.settings.biases else []), *([2] if self.settings.classifier else [])}
-        if found := [parameter for parameter in network.parameters() if parameter.ndim in sizes]:
-            return found
+        if matched := [parameter for parameter in network.parameters() if parameter.ndim in sizes]:
+            return matched
         raise ddbench.UsageError(
             "The network has no convolutions whose gradients could be matched.",
             hint="Choose one that has, e.g. -o method.network=convnet-3, or -o method.classifier=true.",

@@ -80,9 +80,9 @@ class ImagesWithRate(SyntheticImages):
                 f"The learned learning rate is {rate:.3g}: no student can train with it.",
                 hint="Keep it positive (-o method.positive_lr=true), or lower method.lr_lr.",
             )
-        found = super().distilled(space, learning_rate=rate, **fields)
+        normalised = super().distilled(space, learning_rate=rate, **fields)
         std, mean = (torch.tensor(values).numpy() for values in (self.std, self.mean))
-        return replace(found, images=found.images * std + mean)
+        return replace(normalised, images=normalised.images * std + mean)
 
 
 @dataclass(frozen=True)
@@ -106,15 +106,15 @@ class TrajectoryMatching:
     def step(self, number: int) -> float:
         """Match the segment of step ``number`` and return the loss."""
         expert, epoch = self.segment(number)
-        found = match(
+        matched = match(
             self.inner_losses(number),
             self.experts.at(expert, epoch),
             self.experts.at(expert, epoch + self.settings.expert_epochs),
             self.images.images.detach(),
             self.images.rate.detach(),
         )
-        self.images.update(found.images, found.lr)
-        return float(found.loss)
+        self.images.update(matched.images, matched.lr)
+        return float(matched.loss)
 
     def segment(self, number: int) -> tuple[int, int]:
         """Return the expert and its first epoch: experts in random order, each once before any comes again."""

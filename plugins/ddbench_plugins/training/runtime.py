@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -90,7 +90,7 @@ def forward_flops(network: nn.Module, image: Tensor) -> int:
 
 def compile_if_worth_it(
     network: nn.Module, example: Tensor, samples: int, compile: Compile, precision: Precision = "auto"
-) -> Callable[[Tensor], Tensor]:
+) -> Any:
     """Return ``network``, compiled for training on ``samples`` images in all if that pays and is possible.
 
     "auto" compares an estimate of the seconds saved, from operation counts (never from timings, so that a seed always

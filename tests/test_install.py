@@ -60,13 +60,17 @@ class Absent(MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())
-from ddbench.cli import main
-main()
+"""
+COMMAND = "from ddbench.cli import main; main()"
+NOTEBOOK = """
+import ddbench
+assert len(ddbench.records(dataset="digits").to_frame())
+assert ddbench.leaderboard() and ddbench.compare("vlcp", "random", dataset="digits")
 """
 
 
-def light(*arguments):
-    command = [sys.executable, "-c", LIGHT, *arguments]
+def light(*arguments, code=COMMAND):
+    command = [sys.executable, "-c", LIGHT + code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
 
 
@@ -76,6 +80,11 @@ def light(*arguments):
 def test_results_are_read_without_what_runs_need(command, tmp_path, monkeypatch):
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path))
     done = light(*command.split())
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_notebook_reads_results_without_what_runs_need():
+    done = light(code=NOTEBOOK)
     assert done.returncode == 0, done.stderr
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from ddbench.errors import UsageError, unknown
 from ddbench.files.reading import read_text
+from ddbench.files.schemas import first_flaw, parse_toml
 
 Nested = dict[str, dict[str, Any]]
 
@@ -114,11 +114,10 @@ def read(path: Path, given: Mapping[str, Any] | None = None) -> Study:
         UsageError: no such file, not TOML, or a key or value that is not known.
     """
     try:
-        content = tomllib.loads(read_text(path, UsageError))
+        text = read_text(path, UsageError)
     except UsageError as error:
         raise UsageError(f"The study cannot be read: {error}", hint=error.hint or "See docs/cli/studies.md.") from error
-    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
-        raise UsageError(f"{path.name} is not valid TOML: {error}", hint="See docs/cli/studies.md.") from error
+    content = parse_toml(text, path.name, UsageError, "See docs/cli/studies.md.")
     _known(content, (*BLOCK, *FILE), path.name)
     parts = content.get("cells", [{}])
     if not (isinstance(parts, list) and parts and all(isinstance(part, dict) for part in parts)):
@@ -149,9 +148,7 @@ def _block(parts: Sequence[Mapping[str, Any]], where: str) -> Block:
     try:
         block = Block.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{where}: {key}: {first['msg']}", hint="See docs/cli/studies.md.") from error
+        raise UsageError(f"{where}: {first_flaw(error)}", hint="See docs/cli/studies.md.") from error
     for key in ("method", *(() if block.preset else ("eval",))):  # a preset may name its evaluator
         if not getattr(block, key):
             raise UsageError(

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ddbench.errors import DDBenchError, RecordError
 from ddbench.files.reading import read_bytes
+from ddbench.files.schemas import Part, first_flaw
 from ddbench.files.writing import home, write_atomic
 
 if TYPE_CHECKING:
@@ -37,11 +38,7 @@ MOST_PROMPT = 600
 SUFFIXES = {"PNG": ".png", "WEBP": ".webp"}
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ShownClass(_Part):
+class ShownClass(Part):
     """A row of the picture: a class, how many of its images are shown, and their prompts where they have any."""
 
     label: int = Field(ge=0)
@@ -50,7 +47,7 @@ class ShownClass(_Part):
     prompts: tuple[str, ...] = ()
 
 
-class About(_Part):
+class About(Part):
     """What a sheet shows.
 
     Attributes:
@@ -82,11 +79,6 @@ class Sheet:
         return "image/webp" if self.about.image.endswith(".webp") else "image/png"
 
 
-def name_of(digest: str) -> str:
-    """Return the file name, without suffix, of the sheet of a distilled set."""
-    return digest[:20]
-
-
 def make(loaded: LoadedSet) -> Sheet:
     """Draw the sheet of a distilled set."""
     from ddbench.figures.gallery import spread
@@ -109,7 +101,7 @@ def make(loaded: LoadedSet) -> Sheet:
         for label, indices in rows
     )
     digest = str(loaded.about["digest"])
-    image = name_of(digest) + SUFFIXES[form]
+    image = digest[:20] + SUFFIXES[form]
     return Sheet(
         About(digest=digest, image=image, tile=tile, classes=classes, num_classes=len(loaded.class_names)), data
     )
@@ -119,7 +111,7 @@ def keep(sheet: Sheet, registry: Path) -> Path:
     """Write a sheet below ``registry/images`` and return the path of its description."""
     folder = registry / FOLDER
     write_atomic(folder / sheet.about.image, sheet.image)
-    path = folder / f"{name_of(sheet.about.digest)}.json"
+    path = folder / f"{sheet.about.digest[:20]}.json"
     write_atomic(path, sheet.about.model_dump_json(indent=1) + "\n")
     return path
 
@@ -130,16 +122,14 @@ def kept(registry: Path, digest: str) -> Sheet | None:
     Raises:
         RecordError: the files are not what :func:`keep` writes.
     """
-    path = registry / FOLDER / f"{name_of(digest)}.json"
+    path = registry / FOLDER / f"{digest[:20]}.json"
     if not os.path.lexists(path):
         return None
     try:
         about = About.model_validate_json(read_bytes(path, RecordError), strict=True)
         data = read_bytes(path.parent / Path(about.image).name, RecordError)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{FOLDER}/{path.name} is no contact sheet: {where}: {first['msg']}") from error
+        raise RecordError(f"{FOLDER}/{path.name} is no contact sheet: {first_flaw(error)}") from error
     except RecordError as error:
         raise RecordError(f"{FOLDER}/{path.name} is no contact sheet: {error}") from error
     if about.digest != digest or about.format != FORMAT:
@@ -180,22 +170,16 @@ def stored(record: Record) -> LoadedSet | None:
 
 def collect(records: Iterable[Record], registry: Path) -> tuple[dict[str, Sheet], list[str]]:
     """Return the sheets of these records by digest, and what was wrong with the others."""
-    found: dict[str, Sheet] = {}
+    sheets: dict[str, Sheet] = {}
     problems: list[str] = []
-    seen: set[str] = set()
-    for record in records:
-        digest = record.distilled.digest
-        if digest in seen:
-            continue
-        seen.add(digest)
+    first = {record.distilled.digest: record for record in reversed(list(records))}
+    for digest, record in reversed(first.items()):
         try:
-            sheet = find(record, registry)
+            if sheet := find(record, registry):
+                sheets[digest] = sheet
         except DDBenchError as error:
             problems.append(str(error))
-            continue
-        if sheet is not None:
-            found[digest] = sheet
-    return found, problems
+    return sheets, problems
 
 
 def as_set(sheet: Sheet) -> tuple[DistilledSet, tuple[str, ...]]:

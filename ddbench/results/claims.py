@@ -11,16 +11,16 @@ import io
 import itertools
 import math
 import os
-import tomllib
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import Field, ValidationError
 
 from ddbench.errors import RecordError
 from ddbench.files.reading import read_text
+from ddbench.files.schemas import Part, first_flaw, parse_toml
 from ddbench.files.writing import write_atomic
 from ddbench.results.registry import Problem
 
@@ -88,7 +88,7 @@ def path(registry: Path) -> Path:
     return registry / FOLDER / FILE
 
 
-def read(registry: Path) -> list[Claim]:
+def read(registry: Path) -> Published:
     """Read a registry's claims in file order; none where it has no such file.
 
     Raises:
@@ -98,7 +98,7 @@ def read(registry: Path) -> list[Claim]:
     if problems:
         shown = "\n".join(f"  {problem}" for problem in problems[:10])
         raise RecordError(f"{len(problems)} problem{'s' * (len(problems) > 1)} in {FOLDER}:\n{shown}")
-    return list(published.claims)
+    return published
 
 
 def load(registry: Path) -> tuple[Published, list[Problem]]:
@@ -222,19 +222,8 @@ def _number(text: str) -> float | None:
     return value if math.isfinite(value) and set(text) <= set("-.0123456789") else None
 
 
-def sources(registry: Path) -> dict[str, str]:
-    """Return key → citation from the table of sources.md.
-
-    Raises:
-        RecordError: it cannot be read, or a line is faulty.
-    """
-    citations, problems = _sources(registry)
-    if problems:
-        raise RecordError(f"{SOURCES}: {'; '.join(problems)}.")
-    return citations
-
-
 def _sources(registry: Path) -> tuple[dict[str, str], list[str]]:
+    """Return key → citation from the table of sources.md, and which lines are faulty."""
     file = registry / FOLDER / SOURCES
     if not os.path.lexists(file):
         return {}, []
@@ -290,8 +279,8 @@ def add(registry: Path, text: str, *, percent: bool = False) -> tuple[int, list[
         RecordError: the registry's own claims are faulty.
     """
     had = read(registry)
-    given, problems = parse(text, sources(registry))
-    known = {claim.place: claim for claim in had}
+    given, problems = parse(text, had.citations)
+    known = {claim.place: claim for claim in had.claims}
     doubtful = () if percent else fractions([claim for claim in given if claim.place not in known])
     problems += [f"{_cell(claim)}: {claim.mean} looks like a fraction; accuracies are in percent" for claim in doubtful]
     new = [claim for claim in given if claim.place not in known and claim not in doubtful]
@@ -300,7 +289,7 @@ def add(registry: Path, text: str, *, percent: bool = False) -> tuple[int, list[
         if old is not None and old.text != claim.text:
             problems.append(f"{_cell(claim)}: {old.text} is already there, not {claim.text}")
     if new:
-        write_atomic(path(registry), dump([*had, *new]))
+        write_atomic(path(registry), dump([*had.claims, *new]))
     return len(new), problems
 
 
@@ -309,11 +298,7 @@ def _cell(claim: Claim) -> str:
     return f"{claim.source} {claim.table}, {where}"
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class NetworkAlias(_Part):
+class NetworkAlias(Part):
     """A published network name and ddbench's; empty lists mean any."""
 
     published: str
@@ -322,15 +307,15 @@ class NetworkAlias(_Part):
     dataset: tuple[str, ...] = ()
 
 
-class EvaluatorAlias(_Part):
+class EvaluatorAlias(Part):
     """A published protocol that is one of ddbench's evaluators with certain options."""
 
     published: str
     ddbench: str
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = Field(default={})
 
 
-class Aliases(_Part):
+class Aliases(Part):
     """The content of aliases.toml."""
 
     network: tuple[NetworkAlias, ...] = ()
@@ -366,13 +351,9 @@ def aliases(registry: Path) -> Aliases:
     if not os.path.lexists(file):
         return Aliases()
     try:
-        return Aliases.model_validate(tomllib.loads(read_text(file, RecordError)))
+        return Aliases.model_validate(parse_toml(read_text(file, RecordError), ALIASES, RecordError))
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{ALIASES} does not fit its schema: {where}: {first['msg']}") from error
-    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
-        raise RecordError(f"{ALIASES} is not valid TOML: {error}") from error
+        raise RecordError(f"{ALIASES} does not fit its schema: {first_flaw(error)}") from error
 
 
 @dataclass(frozen=True)

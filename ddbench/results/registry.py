@@ -98,15 +98,6 @@ def relative(path: Path, folder: Path) -> str:
     return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
 
 
-def read_all(registry: Path) -> list[Record]:
-    """Read every record of a registry, in path order; a registry that does not exist is empty.
-
-    Raises:
-        RecordError: a file that cannot be read as a record.
-    """
-    return [read(path) for path in paths(registry)]
-
-
 def select(
     records: Iterable[Record],
     *,
@@ -169,11 +160,6 @@ class Checked:
     records: int
     problems: tuple[Problem, ...]
     notes: tuple[Problem, ...]
-
-
-def verify(registry: Path) -> list[Problem]:
-    """Return everything that is wrong in a registry: unreadable, edited, inconsistent, misplaced or doubled records."""
-    return list(check(registry).problems)
 
 
 def check(registry: Path) -> Checked:
@@ -310,22 +296,6 @@ def is_beside(path: Path, usual: Path) -> bool:
         path.parent == usual.parent
         and re.fullmatch(re.escape(usual.stem) + r"_[0-9a-f]{8}\.json", path.name) is not None
     )
-
-
-def require_valid(registry: Path) -> None:
-    """Refuse a registry with anything wrong in it.
-
-    Raises:
-        RecordError: the first problems, by file.
-    """
-    if problems := verify(registry):
-        shown = "\n".join(f"  {problem}" for problem in problems[:10])
-        more = f"\n  … and {len(problems) - 10} more" if len(problems) > 10 else ""
-        plural = "s" if len(problems) > 1 else ""
-        raise RecordError(
-            f"{len(problems)} problem{plural} in the records of {registry.name}/{RESULTS}:\n{shown}{more}",
-            hint="Run these cells again, or move the files out of the registry.",
-        )
 
 
 def flaws(record: Record) -> list[str]:

@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from ddbench import escaping
 from ddbench.errors import RecordError
 from ddbench.files.reading import read_bytes
+from ddbench.files.schemas import Part, first_flaw
 from ddbench.files.writing import write_atomic
 from ddbench.keys import canonical
 
@@ -33,11 +34,7 @@ SCHEMA = 1
 NUMERICS = ("device", "precision")
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PluginPart(_Part):
+class PluginPart(Part):
     """A plugin as it was used: all resolved options, and which of them the user set."""
 
     name: str
@@ -46,7 +43,7 @@ class PluginPart(_Part):
     explicit: dict[str, Any]
 
 
-class Cell(_Part):
+class Cell(Part):
     """What was asked for."""
 
     dataset: dict[str, Any]
@@ -57,10 +54,10 @@ class Cell(_Part):
     network: str
     evaluation_seed: int
     preset: str
-    other_options: dict[str, dict[str, Any]] = {}
+    other_options: dict[str, dict[str, Any]] = Field(default={})
 
 
-class ProtocolPart(_Part):
+class ProtocolPart(Part):
     """The protocol as data."""
 
     settings: dict[str, Any]
@@ -68,7 +65,7 @@ class ProtocolPart(_Part):
     digest: str
 
 
-class DistilledPart(_Part):
+class DistilledPart(Part):
     """The distilled set that was evaluated."""
 
     key: str
@@ -80,7 +77,7 @@ class DistilledPart(_Part):
     extra: dict[str, Any]
 
 
-class Result(_Part):
+class Result(Part):
     """Every single value, one per repeat (trained network); accuracies are fractions in [0, 1].
 
     ``values`` is the headline: ``last`` or ``best`` by the protocol's selection rule. ``correct`` holds, per repeat,
@@ -102,7 +99,7 @@ class Result(_Part):
         return unpack_bits(self.correct[repeat], self.test_images)
 
 
-class Costs(_Part):
+class Costs(Part):
     """What it cost, outside the digest; what distilling cost is None for a set that was read from a folder."""
 
     steps: list[dict[str, Any]]
@@ -113,7 +110,7 @@ class Costs(_Part):
     bytes_labels: int
 
 
-class Record(_Part):
+class Record(Part):
     """One cell of a comparison: data set × method × budget × seed × evaluator × network."""
 
     schema_version: int = SCHEMA
@@ -251,20 +248,19 @@ def read(path: Path) -> Record:
         record = Record.model_validate_json(data, strict=True)
         if "schema_version" in record.model_fields_set and record.schema_version == SCHEMA:
             return record
-        first = None
+        flaw = ""
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        if first["type"] == "json_invalid":
-            raise RecordError(f"{path.name} is not a readable record: {first['msg']}") from None
+        flaw = first_flaw(error)
+        if error.errors()[0]["type"] == "json_invalid":
+            raise RecordError(f"{path.name} is not a readable record: {flaw}") from None
     # What has another version need not fit this schema, so that the version is the reason to name.
     version = _version(data)
-    if first is None or version != SCHEMA:
+    if not flaw or version != SCHEMA:
         raise RecordError(
             f"{path.name} has schema version {version!r}; this ddbench reads version {SCHEMA}.",
             hint="Use the ddbench release that wrote it, or run the cell again.",
         )
-    where = ".".join(map(str, first["loc"]))
-    raise RecordError(f"{path.name} does not fit the record schema: {where}: {first['msg']}")
+    raise RecordError(f"{path.name} does not fit the record schema: {flaw}")
 
 
 class _Versioned(BaseModel):

@@ -35,6 +35,7 @@ from ddbench import escaping
 from ddbench.errors import RecordError
 from ddbench.files.folders import clear, taken, whole_folder
 from ddbench.files.reading import check_file, read_bytes
+from ddbench.files.schemas import first_flaw
 from ddbench.files.writing import explained, write_atomic
 from ddbench.keys import canonical, digest_bytes
 from ddbench.plugin.contracts import DistilledSet
@@ -292,9 +293,7 @@ def _description(folder: Path) -> dict[str, Any]:
         if about.get("format") == FORMAT:
             Description.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise RecordError(f"{path} is damaged: {where + ': ' if where else ''}{first['msg']}") from error
+        raise RecordError(f"{path} is damaged: {first_flaw(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
     if about.get("format") != FORMAT:

@@ -4,39 +4,36 @@ from __future__ import annotations
 
 import importlib.resources
 import os
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from ddbench.errors import UsageError
 from ddbench.files.reading import read_text
+from ddbench.files.schemas import Part, first_flaw, parse_toml
 from ddbench.tables.leaderboard import HEADLINE, Layout
 
 FILE = "boards.toml"
+HINT = "See docs/results/leaderboards.md."
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Columns(_Part):
+class Columns(Part):
     """The order of columns, the baseline of gains, and how variants (methods with their options) are called."""
 
     first: tuple[str, ...] = ()
     gain_over: str = ""
-    labels: dict[str, str] = {}
+    labels: dict[str, str] = Field(default={})
 
 
-class Claims(_Part):
+class Claims(Part):
     """Which published claims stand below the measured tables of a data set's page; none where ``kind`` is empty."""
 
     kind: tuple[str, ...] = ()
 
 
-class Page(_Part):
+class Page(Part):
     """A page declared in boards.toml; empty filters include everything.
 
     ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell), ``reproduced`` (claimed beside ours) or
@@ -62,7 +59,7 @@ class Page(_Part):
     lower_is_better: tuple[str, ...] = ()
     minimum_seeds: int = 1
     reference: str = ""
-    names: dict[str, str] = {}
+    names: dict[str, str] = Field(default={})
 
     @field_validator("metric", mode="before")
     @classmethod
@@ -70,7 +67,7 @@ class Page(_Part):
         return (value,) if isinstance(value, str) else value
 
 
-class Declared(_Part):
+class Declared(Part):
     """The content of boards.toml."""
 
     columns: Columns = Columns()
@@ -89,11 +86,7 @@ def declared(folder: Path) -> Declared:
         text = read_text(path, UsageError)
     else:
         text = importlib.resources.files("ddbench.tables").joinpath(FILE).read_text("utf-8")
-    try:
-        content = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:  # TOML's own errors, numbers without end, tables nested too deeply
-        raise UsageError(f"{FILE} is not valid TOML: {error}", hint="See docs/results/leaderboards.md.") from error
-    return validated(content, FILE)
+    return validated(parse_toml(text, FILE, UsageError, HINT), FILE)
 
 
 def validated(content: Mapping[str, Any], name: str) -> Declared:
@@ -105,9 +98,7 @@ def validated(content: Mapping[str, Any], name: str) -> Declared:
     try:
         return Declared.model_validate(content)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise UsageError(f"{name}: {where}: {first['msg']}", hint="See docs/results/leaderboards.md.") from error
+        raise UsageError(f"{name}: {first_flaw(error)}", hint=HINT) from error
 
 
 def layout(content: Declared) -> Layout:

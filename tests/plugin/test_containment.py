@@ -291,7 +291,7 @@ def test_it_runs_once_whatever_networks_are_named(run, tmp_path):
         registry=tmp_path / "registry",
     )  # fmt: skip
     assert [record.cell.network for record in found] == ["none"]
-    assert registry.verify(tmp_path / "registry") == []
+    assert registry.check(tmp_path / "registry").problems == ()
 
 
 @pytest.mark.parametrize("array", [np.arange(3), np.zeros((0,), np.int64), np.zeros((2, 3), np.uint8)[:, ::2]])

@@ -29,16 +29,16 @@ def folder(tmp_path):
 
 
 def test_the_shipped_claims_are_in_order_and_name_their_sources():
-    found = claims.read(REGISTRY)
+    found = claims.read(REGISTRY).claims
     assert len(found) == 1836
-    assert {claim.source for claim in found} == set(claims.sources(REGISTRY))
+    assert {claim.source for claim in found} == set(claims.read(REGISTRY).citations)
     assert claims.dump(found) == claims.path(REGISTRY).read_text("utf-8")
     assert {claim.kind for claim in found} == set(claims.KINDS)
 
 
 def test_every_shipped_citation_names_its_work_by_itself():
     """A citation stands below a table without its neighbours."""
-    found = claims.sources(REGISTRY)
+    found = claims.read(REGISTRY).citations
     assert not [key for key, citation in found.items() if re.search(r"(?i)\b(the )?same\b|ibid|above|below", citation)]
     assert all("Vision-Language Category Prototype" in found[key] for key in ("vlcp2025", "vlcp2025supp"))
     assert "Tables 1-4" in found["vlcp2025"] and "supplementary" in found["vlcp2025supp"]
@@ -90,7 +90,7 @@ def test_adding_refuses_contradictions_and_keeps_what_is_there(folder):
     text = ",".join(claims.COLUMNS) + "\n" + "\n".join([ROW, ROW.replace("39.0", "45.0"), new]) + "\n"
     added, problems = claims.add(folder, text)
     assert added == 1 and len(problems) == 1
-    assert [claim.table for claim in claims.read(folder)] == ["Table 1", "Table 2"]
+    assert [claim.table for claim in claims.read(folder).claims] == ["Table 1", "Table 2"]
     _, problems = claims.add(folder, text.replace(ROW + "\n", "").replace(new + "\n", ""))
     assert "39.0 ± 0.6 is already there, not 45.0 ± 0.6" in problems[0]
 
@@ -99,12 +99,14 @@ def test_faulty_claims_are_refused_as_a_whole_when_read_strictly(folder):
     claims.path(folder).write_text("dataset,ipc\n")
     with pytest.raises(RecordError, match="columns must be"):
         claims.read(folder)
-    assert claims.read(folder / "absent") == []
+    assert claims.read(folder / "absent").claims == ()
 
 
 def test_aliases_say_what_published_names_mean():
     names = claims.aliases(REGISTRY)
-    rded = [claim for claim in claims.read(REGISTRY) if claim.evaluator == "rded" and claim.network == "convnet-3"]
+    rded = [
+        claim for claim in claims.read(REGISTRY).claims if claim.evaluator == "rded" and claim.network == "convnet-3"
+    ]
     assert {names.network_of(claim) for claim in rded} == {"convnet-3-bn"}
     assert names.protocol_of("dc", {"augment": "dsa"}) == "dsa"
     assert names.protocol_of("dc", {"augment": "plain"}) == "dc"
@@ -127,7 +129,7 @@ def test_accuracies_that_look_like_fractions_are_told_from_small_percentages():
     assert found("0.39", "0.45") == ["0.39", "0.45"]
     assert found("0.6", "39.0") == []
     assert found("39.0") == []
-    assert claims.fractions(claims.read(REGISTRY)) == []
+    assert claims.fractions(claims.read(REGISTRY).claims) == []
 
 
 HARM = {

@@ -57,8 +57,8 @@ def test_two_processes_writing_at_once_lose_nothing(ours):
     for worker in workers:
         worker.join(60)
         assert worker.exitcode == 0
-    assert registry.verify(ours) == []
-    found = registry.read_all(ours)
+    assert registry.check(ours).problems == ()
+    found = registry.load(ours)[0]
     assert {record.cell.ipc for record in found} == {1, 2, 3, 4, 5, 6, 7, 8, 10}
     assert max(len(record.result.values) for record in found if record.cell.ipc == 10) == 8
 
@@ -68,7 +68,7 @@ def test_keeping_never_shortens_nor_replaces_what_is_no_extension(ours):
     exchange.keep(make("vlcp", (0.5, 0.6)), ours, said.append)
     assert len(exchange.keep(make("vlcp", (0.5,)), ours, said.append).result.values) == 2
     exchange.keep(make("vlcp", (0.5, 0.6, 0.7)), ours, said.append)
-    assert not said and len(registry.read_all(ours)[0].result.values) == 3
+    assert not said and len(registry.load(ours)[0][0].result.values) == 3
     other = exchange.keep(make("vlcp", (0.8,)), ours, said.append)
     assert len(said) == 1 and "another result of the same cell" in said[0] and "kept beside" in said[0]
     usual, beside = registry.paths(ours)
@@ -133,7 +133,7 @@ def test_import_adds_extends_and_never_overwrites_silently(ours, theirs):
     assert len(report.extended) == 1 and len(report.refused) == 1
     assert "contradicts ours" in report.refused[0].message and "75.00% there, 55.00% here" in report.refused[0].message
     assert len(exchange.import_records(theirs, ours, replace=True).replaced) == 1
-    assert registry.verify(ours) == []
+    assert registry.check(ours).problems == ()
 
 
 def test_a_folder_that_cannot_be_read_is_refused_by_name_and_the_rest_comes_in(ours, theirs, monkeypatch):
@@ -148,7 +148,7 @@ def test_a_folder_that_cannot_be_read_is_refused_by_name_and_the_rest_comes_in(o
     report = exchange.import_records(theirs, ours)
     assert [str(problem) for problem in report.refused] == ["results/digits/vlcp: cannot be read: Permission denied"]
     assert len(report.added) == 1 and "random" in report.added[0]
-    (problem,) = registry.verify(theirs)
+    (problem,) = registry.check(theirs).problems
     assert problem == report.refused[0]
 
 
@@ -166,7 +166,7 @@ def test_import_refuses_faulty_records_by_name(ours, theirs, capsys):
     assert code == 8
     assert path.name in err and "edited" in err
     assert "1 added" in out and "1 refused" in out
-    assert registry.verify(ours) == []
+    assert registry.check(ours).problems == ()
 
 
 def test_a_record_by_pull_request(ours, theirs, capsys):
@@ -190,9 +190,9 @@ def test_a_record_by_pull_request(ours, theirs, capsys):
 def test_export_and_back(ours, theirs, tmp_path, capsys):
     code, out, _ = command(capsys, "registry", "export", ours, "--registry", theirs, "--method", "vlcp")
     assert code == 0 and out.startswith("1 records")
-    assert [record.cell.method.name for record in registry.read_all(ours)] == ["vlcp"]
+    assert [record.cell.method.name for record in registry.load(ours)[0]] == ["vlcp"]
     with pytest.raises(UsageError, match="holds records already"):
-        exchange.to_folder(registry.read_all(theirs), ours)
+        exchange.to_folder(registry.load(theirs)[0], ours)
     target = tmp_path / "all.csv"
     assert command(capsys, "registry", "export", target, "--registry", theirs)[0] == 0
     lines = target.read_text().splitlines()
@@ -294,8 +294,8 @@ def test_records_of_the_pipeline_pass_every_check(tmp_path):
     plugin = Path(__file__).parents[1] / "toy_plugin.py"
     settings = {"dataset": "toy", "ipc": 2, "plugins": [plugin], "registry": tmp_path / "registry"}
     ddbench.run("toy", "nearest-mean", **settings)
-    assert len(registry.read_all(tmp_path / "registry")) == 1
-    assert registry.verify(tmp_path / "registry") == []
+    assert len(registry.load(tmp_path / "registry")[0]) == 1
+    assert registry.check(tmp_path / "registry").problems == ()
 
 
 def test_import_takes_the_good_ones_among_bad_ones_of_every_kind(ours, theirs, capsys):
@@ -305,7 +305,7 @@ def test_import_takes_the_good_ones_among_bad_ones_of_every_kind(ours, theirs, c
     code, out, err = command(capsys, "registry", "import", theirs, "--registry", ours)
     assert code == 8 and out.startswith("2 added") and f"{len(names)} refused" in out
     assert all(name in err for name in names)
-    assert registry.verify(ours) == [] and len(registry.read_all(ours)) == 2
+    assert registry.check(ours).problems == () and len(registry.load(ours)[0]) == 2
 
 
 @pytest.mark.parametrize(
@@ -354,7 +354,7 @@ def test_results_beside_each_other_come_in_both(ours, theirs):
     exchange.keep(make("vlcp", (0.7,)), theirs, lambda message: None)
     assert len(exchange.import_records(theirs, ours).added) == 3
     assert len(exchange.import_records(theirs, ours).same) == 3
-    assert registry.verify(ours) == []
+    assert registry.check(ours).problems == ()
 
 
 def test_csv_tells_networks_apart(theirs):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ddbench.results.schema import spread_text
@@ -71,6 +72,13 @@ class Entry:
     def std(self) -> float | None:
         """Population standard deviation over all runs; a single one has none."""
         return population_std(self.values)
+
+    @property
+    def percent(self) -> tuple[float, float | None, float | None, float | None]:
+        """Mean, deviation and both ends of the interval, times 100."""
+        numbers = (self.std, *(self.interval or (None, None)))
+        deviation, low, high = (None if number is None else 100 * number for number in numbers)
+        return 100 * self.mean, deviation, low, high
 
     @property
     def runs(self) -> str:
@@ -182,8 +190,16 @@ class Heading:
     decimals: int = DECIMALS
 
 
+#: Headings of :attr:`Entry.percent` behind that of the mean.
+SPREAD = (Heading("±"), Heading("95 % from", "%"), Heading("to", "%"))
 #: A cell of a grid: text, a number, or nothing.
 Value = str | float | int | None
+
+
+def in_reading_order(row: Sequence[object]) -> tuple[object, ...]:
+    """Return what sorts rows that begin with data set and budget: budgets by size, the whole data set last."""
+    dataset, ipc, *others = row
+    return dataset, ipc == "full", 0 if ipc == "full" else int(str(ipc)), others
 
 
 @dataclass(frozen=True)

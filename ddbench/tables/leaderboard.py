@@ -14,9 +14,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.results.labels import label, label_of
+from ddbench.results.labels import explicit_of, label, label_of
 from ddbench.results.runs import by_set, unified
-from ddbench.results.schema import Record
+from ddbench.results.schema import Cell, Record
 from ddbench.tables import notes
 from ddbench.tables.board import DECIMALS, Board, Column, Entry, Row, Table
 from ddbench.tables.stats import difference, holm
@@ -51,6 +51,14 @@ class Layout:
     def called(self, name: str) -> str:
         """Return what a method or network is called."""
         return self.names.get(name, name)
+
+    def variant(self, cell: Cell) -> str:
+        """Return a cell's method, as it is called, with the options that were set."""
+        return label(self.called(cell.method.name), explicit_of(cell))
+
+    def column_rank(self, column: Column) -> tuple[bool, int]:
+        """Return the place of a column: those of the layout first, the whole data set last."""
+        return column.whole, self.first.index(column.method) if column.method in self.first else len(self.first)
 
     def network_rank(self, network: str) -> tuple[int, str]:
         """Return the place of a network among the rows of a budget."""
@@ -192,12 +200,11 @@ def _columns(records: Sequence[Record], layout: Layout) -> list[tuple[Column, li
         groups[_column_key(record)].append(record)
     parts = [part for _, members in sorted(groups.items()) for part in _split_conflicts(members)]
     labels = _labels(parts)
-    found = [
+    columns = [
         (Column(label, members[0].cell.method.name, members[0].cell.ipc is None), members)
         for label, members in zip(labels, parts, strict=True)
     ]
-    rank = {method: number for number, method in enumerate(layout.first)}
-    return sorted(found, key=lambda item: (item[0].whole, rank.get(item[0].method, len(rank)), item[0].label))
+    return sorted(columns, key=lambda item: (*layout.column_rank(item[0]), item[0].label))
 
 
 def _column_key(record: Record) -> ColumnKey:

@@ -8,18 +8,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from ddbench.keys import canonical
-from ddbench.results.labels import explicit_of, label
+from ddbench.results.labels import label
 from ddbench.results.schema import Record
 from ddbench.tables import notes
-from ddbench.tables.board import POINTS, Grid, Heading, Value
+from ddbench.tables.board import POINTS, SPREAD, Grid, Heading, Value, in_reading_order
 from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values
 
 HEADINGS = (
     *map(Heading, ("Data set", "IPC", "Method", "Evaluator", "Network", "Labels", "Preset", "Protocol")),
     Heading("Accuracy", "%"),
-    Heading("±"),
-    Heading("95 % from", "%"),
-    Heading("to", "%"),
+    *SPREAD,
     Heading("Runs"),
     Heading("Gain", POINTS),
     Heading("Images", "kB"),
@@ -71,23 +69,19 @@ def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> 
     cell, costs = first.cell, [record.costs for record in records]
     known = [cost.distill_seconds for cost in costs if cost.distill_seconds is not None]
     runs = entry(records, layout.metric)
-    low, high = runs.interval or (None, None)
     gain = None
     if base and cell.method.name != layout.gain_over:
         gain = 100 * (runs.mean - entry(base, layout.metric).mean)
     return (
         cell.dataset["name"],
         first.budget,
-        label(layout.called(cell.method.name), explicit_of(cell)),
+        layout.variant(cell),
         label(cell.evaluator.name, cell.evaluator.explicit),
         layout.called(cell.network),
         notes.label_type(first) or None,
         cell.preset,
         first.protocol.digest[:8],
-        100 * runs.mean,
-        None if runs.std is None else 100 * runs.std,
-        None if low is None else 100 * low,
-        None if high is None else 100 * high,
+        *runs.percent,
         runs.runs,
         gain,
         statistics.fmean(cost.bytes_images for cost in costs) / 1000,
@@ -101,5 +95,4 @@ def _line(records: Sequence[Record], base: Sequence[Record], layout: Layout) -> 
 
 
 def _order(row: tuple[Value, ...]) -> tuple[object, ...]:
-    dataset, ipc, *others = map(str, row[:8])
-    return dataset, ipc == "full", int(ipc) if ipc != "full" else 0, others, str(row)
+    return *in_reading_order([*map(str, row[:8])]), str(row)

@@ -70,12 +70,11 @@ def _columns(claims: Sequence[Claim], layout: Layout, by_source: bool) -> list[t
     groups: dict[tuple[str, bool, str], list[Claim]] = defaultdict(list)
     for claim in claims:
         groups[claim.method, claim.ipc is None, "" if by_source else f"{claim.source} {claim.table}"].append(claim)
-    rank = {method: number for number, method in enumerate(layout.first)}
-    found = [
+    columns = [
         (Column(layout.called(method) + (f" [{members[0].source}]" if source else ""), method, whole), members)
         for (method, whole, source), members in groups.items()
     ]
-    return sorted(found, key=lambda item: (item[0].whole, rank.get(item[0].method, len(rank))))
+    return sorted(columns, key=lambda item: layout.column_rank(item[0]))
 
 
 def _row(ipc: int | None, network: str, columns: Sequence[tuple[Column, list[Claim]]], layout: Layout) -> Row:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 from ddbench.keys import canonical
 from ddbench.results import labels
 from ddbench.results.schema import Record
-from ddbench.tables.board import POINTS, Entry, Grid, Heading, Value
+from ddbench.tables.board import POINTS, SPREAD, Entry, Grid, Heading, Value, in_reading_order
 from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values
 from ddbench.tables.stats import difference, holm
 
@@ -38,7 +37,7 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
     base = reference_of(groups, layout, reference)
     named = list(layout.labels)
     order = {label: (label != base, named.index(label) if label in named else len(named)) for label in labels}
-    keys = sorted(groups, key=lambda key: (_place(key[0]), order[key[1]], key[1]))
+    keys = sorted(groups, key=lambda key: (in_reading_order(key[0]), order[key[1]], key[1]))
     entries = {key: entry(groups[key], layout.metric) for key in keys}
     tests = {key: _test(entries, key, base) for key in keys}
     sure = [key for key in keys if tests[key] is not None]
@@ -48,16 +47,14 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
     for key in keys:
         setting, label = key
         cells: list[Value] = [setting[place] for place in shown]
-        cells.append(layout.labels.get(label) or _called(groups[key][0], layout))
+        cells.append(layout.labels.get(label) or layout.variant(groups[key][0].cell))
         rows.append((*cells, *_numbers(entries, key, base, corrected.get(key))))
     what = "Accuracy" if layout.metric == HEADLINE else layout.metric
     headings = (
         *(Heading(SETTING[place]) for place in shown),
         Heading("Variant"),
         Heading(what, "%"),
-        Heading("±"),
-        Heading("95 % from", "%"),
-        Heading("to", "%"),
+        *SPREAD,
         Heading("Difference", POINTS),
         Heading("p", decimals=3),
         Heading("Runs"),
@@ -71,7 +68,7 @@ def grouped(records: Iterable[Record]) -> dict[tuple[Setting, str], list[Record]
     """Return records by setting (all but the variant of the method) and variant."""
     groups: dict[tuple[Setting, str], list[Record]] = defaultdict(list)
     for record in in_order(records):
-        groups[setting_of(record), label_of(record)].append(record)
+        groups[setting_of(record), labels.label_of(record.cell)].append(record)
     return dict(groups)
 
 
@@ -84,16 +81,6 @@ def setting_of(record: Record) -> Setting:
     return (*shown, cell.preset, record.protocol.digest[:8], record.protocol.digest, *digests)
 
 
-def label_of(record: Record) -> str:
-    """Return a method with the options set for it, as tables show it."""
-    return labels.label(record.cell.method.name, explicit_of(record))
-
-
-def explicit_of(record: Record) -> dict[str, Any]:
-    """Return the options set for a record's method and for the plugins it uses."""
-    return {**record.cell.method.explicit, **labels.flat(record.cell.other_options)}
-
-
 def reference_of(groups: dict[tuple[Setting, str], list[Record]], layout: Layout, wanted: str = "") -> str:
     """Return the label of the variant that others are compared with, or "" where none stands out."""
     count: dict[str, int] = {}
@@ -102,18 +89,9 @@ def reference_of(groups: dict[tuple[Setting, str], list[Record]], layout: Layout
             continue
         if wanted and wanted in (label, layout.labels.get(label)):
             return label
-        count[label] = len(explicit_of(members[0]))
+        count[label] = len(labels.explicit_of(members[0].cell))
     fewest = [label for label, number in count.items() if number == min(count.values())]
     return fewest[0] if len(fewest) == 1 and len(count) > 1 and not wanted else ""
-
-
-def _place(setting: Setting) -> tuple[object, ...]:
-    dataset, ipc, *others = setting
-    return dataset, ipc == "full", int(ipc) if ipc != "full" else 0, others
-
-
-def _called(record: Record, layout: Layout) -> str:
-    return labels.label(layout.called(record.cell.method.name), explicit_of(record))
 
 
 def _test(entries: dict[tuple[Setting, str], Entry], key: tuple[Setting, str], base: str) -> float | None:
@@ -127,14 +105,5 @@ def _numbers(
     entries: dict[tuple[Setting, str], Entry], key: tuple[Setting, str], base: str, p: float | None
 ) -> Sequence[Value]:
     runs, other = entries[key], entries.get((key[0], base))
-    low, high = runs.interval or (None, None)
     gain = None if other is None or key[1] == base else 100 * (runs.mean - other.mean)
-    return (
-        100 * runs.mean,
-        None if runs.std is None else 100 * runs.std,
-        None if low is None else 100 * low,
-        None if high is None else 100 * high,
-        gain,
-        p,
-        runs.runs,
-    )
+    return *runs.percent, gain, p, runs.runs

@@ -20,8 +20,8 @@ def figure(columns: int = 1, *, width: float = 5.2, height: float = 4.0) -> tupl
 
     drawn = Figure(figsize=(width * columns, height), layout="constrained")
     axes = [drawn.add_subplot(1, columns, place + 1) for place in range(columns)]
-    for each in axes:
-        each.spines[["top", "right"]].set_visible(False)
+    for panel in axes:
+        panel.spines[["top", "right"]].set_visible(False)
     return drawn, axes
 
 

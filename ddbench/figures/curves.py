@@ -77,9 +77,9 @@ def draw_metrics(folders: Sequence[Path]) -> Any:
 
 def mean_curve(record: Record) -> tuple[list[int], list[float]]:
     """Return the epochs at which every network was tested, and the mean accuracy there in percent."""
-    found = [dict(curve) for curve in record.result.curves if curve]
-    epochs = sorted(set.intersection(*(set(curve) for curve in found)))
-    return epochs, [100 * float(np.mean([curve[epoch] for curve in found])) for epoch in epochs]
+    curves = [dict(curve) for curve in record.result.curves if curve]
+    epochs = sorted(set.intersection(*(set(curve) for curve in curves)))
+    return epochs, [100 * float(np.mean([curve[epoch] for curve in curves])) for epoch in epochs]
 
 
 def labels(records: Sequence[Record]) -> list[str]:

@@ -147,8 +147,8 @@ def find(record: Record, registry: Path) -> Sheet | None:
     """
     if record.distilled.whole:
         return None
-    if found := kept(registry, record.distilled.digest):
-        return found
+    if sheet := kept(registry, record.distilled.digest):
+        return sheet
     loaded = stored(record)
     return None if loaded is None else make(loaded)
 

@@ -32,7 +32,7 @@ def sweep(
     settings: dict[Setting, list[Record]] = defaultdict(list)
     for (setting, _), members in groups.items():
         settings[setting] += members
-    found = {}
+    lines = {}
     titles = _titles([setting for setting in settings if (setting, base) in groups])
     for setting, title in titles.items():
         first = groups[setting, base][0].cell
@@ -52,22 +52,22 @@ def sweep(
                 kept[canonical(method.options[option])].append(record)
         points = [(members[0].cell.method.options[option], entry(members)) for members in kept.values()]
         if len(points) > 1:
-            found[title] = sorted(points, key=lambda point: _rank(point[0]))
-    return found
+            lines[title] = sorted(points, key=lambda point: _rank(point[0]))
+    return lines
 
 
 def sweeps(
     records: Sequence[Record], options: Iterable[str], reference: str = "", layout: Layout | None = None
 ) -> dict[str, dict[str, Points]]:
     """Return the sweep of every option that has several values; where no reference has it, all lines there are."""
-    found = {}
+    swept = {}
     for option in options:
         lines = sweep(records, option, reference, layout)
         if not lines:
             lines = {title: points for title, points in _lines(records, option)[0].items() if len(points) > 1}
         if lines:
-            found[option] = lines
-    return found
+            swept[option] = lines
+    return swept
 
 
 def against(records: Iterable[Record], option: str) -> tuple[dict[str, Points], dict[str, Entry]]:
@@ -150,13 +150,13 @@ def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = 
 def _names(lines: Sequence[Sequence[Record]], option: str) -> list[str]:
     """Name lines by their method and what is shown of their settings; by more only where that leaves two alike."""
     tables = [_told(members[0], option) for members in lines]
-    found = [members[0].cell.method.name for members in lines]
+    names = [members[0].cell.method.name for members in lines]
     for level in range(len(tables[0]) if tables else 0):
-        for name in {name for name in found if found.count(name) > 1} if level else {""}:
-            alike = [place for place, other in enumerate(found) if not level or other == name]
+        for name in {name for name in names if names.count(name) > 1} if level else {""}:
+            alike = [place for place, other in enumerate(names) if not level or other == name]
             for place, own in zip(alike, notes.distinct([tables[place][level] for place in alike]), strict=True):
-                found[place] = _joined(found[place], own)
-    return found
+                names[place] = _joined(names[place], own)
+    return names
 
 
 def _told(record: Record, option: str) -> list[dict[str, Any]]:
@@ -167,7 +167,7 @@ def _told(record: Record, option: str) -> list[dict[str, Any]]:
     said = {name: shown.pop(name) for name in ("Preset", "Protocol")} | cell.method.explicit | cell.other_options
     last = {"version": cell.method.version, **cell.method.options, "eval": cell.evaluator.options, **digests}
     ignored = (option, SNAPSHOTS)
-    return [shown, *({name: value for name, value in each.items() if name not in ignored} for each in (said, last))]
+    return [shown, *({name: value for name, value in table.items() if name not in ignored} for table in (said, last))]
 
 
 def _joined(name: str, own: dict[str, Any]) -> str:

@@ -48,11 +48,11 @@ def draw(content: Embedding, title: str, seed: int = 0) -> Any:
     axes[-1].legend(loc="best", fontsize=8, framealpha=0.85)
     shown = f", {len(rows)} of {len(content.points)} images drawn" if len(rows) < len(content.points) else ""
     drawn.suptitle(figure_text(f"{title} (t-SNE of {content.kind}{shown})"), fontsize=12)
-    for each in axes:
-        each.set_xlim(*_limits([place[:, 0] for place in places]))
-        each.set_ylim(*_limits([place[:, 1] for place in places]))
-        each.set_xticks([])
-        each.set_yticks([])
+    for panel in axes:
+        panel.set_xlim(*_limits([place[:, 0] for place in places]))
+        panel.set_ylim(*_limits([place[:, 1] for place in places]))
+        panel.set_xticks([])
+        panel.set_yticks([])
     return drawn
 
 
@@ -71,9 +71,9 @@ def positions(groups: list[NDArray[Any]], seed: int) -> list[NDArray[np.float64]
     count = min(COMPONENTS, *flat.shape)
     reduced = PCA(count, random_state=seed).fit_transform(flat) if flat.shape[1] > COMPONENTS else flat
     perplexity = min(PERPLEXITY, (len(flat) - 1) / 3)
-    found = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
+    embedded = TSNE(perplexity=perplexity, init="pca", random_state=seed).fit_transform(reduced)
     ends = np.cumsum([len(group) for group in groups])[:-1]
-    return [np.asarray(part, np.float64) for part in np.split(found, ends)]
+    return [np.asarray(part, np.float64) for part in np.split(embedded, ends)]
 
 
 def _panel(axes: Any, points: Any, clusters: Any, shown: Any, centres: Any) -> None:
@@ -89,7 +89,7 @@ def _matched(before: NDArray[Any], after: NDArray[Any]) -> NDArray[np.int64]:
     """Return, for each prototype before, the number of its counterpart after: the pairing of least distance."""
     from scipy.optimize import linear_sum_assignment
 
-    flat = [np.asarray(each, np.float64).reshape(len(each), -1) for each in (before, after)]
+    flat = [np.asarray(points, np.float64).reshape(len(points), -1) for points in (before, after)]
     distances = ((flat[0][:, None] - flat[1][None]) ** 2).sum(-1)
     return np.asarray(linear_sum_assignment(distances)[1], np.int64)
 

@@ -48,10 +48,10 @@ def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) ->
     content = making.read_registry(registry, without=("correct",))
     records, published = content.records, content.published
     problems = [str(problem) for problem in content.problems]
-    found, faulty = sheets.collect(records, registry)
+    drawn, faulty = sheets.collect(records, registry)
     problems += faulty
-    chosen = _affordable(records, found)
-    if left := len(found) - len(chosen):
+    chosen = _affordable(records, drawn)
+    if left := len(drawn) - len(chosen):
         problems.append(f"{left} contact sheets were left out to keep the page small; the first seeds have theirs.")
     arrangement = declared(leaderboards)
     data = page_data(
@@ -73,11 +73,11 @@ def _compact(content: Declared) -> Declared:
     return content.model_copy(update={"board": tuple(page for page in content.board if page.style != "long")})
 
 
-def _affordable(records: Sequence[Record], found: dict[str, sheets.Sheet]) -> dict[str, sheets.Sheet]:
+def _affordable(records: Sequence[Record], drawn: dict[str, sheets.Sheet]) -> dict[str, sheets.Sheet]:
     chosen: dict[str, sheets.Sheet] = {}
     room = MOST_IMAGES
     for record in sorted(records, key=lambda r: (r.cell.seed, r.relative_path().as_posix())):
-        sheet = found.get(record.distilled.digest)
+        sheet = drawn.get(record.distilled.digest)
         if sheet is not None and record.distilled.digest not in chosen and len(sheet.image) <= room:
             chosen[record.distilled.digest] = sheet
             room -= len(sheet.image)

@@ -71,8 +71,8 @@ def read_registry(registry: Path, *, without: Collection[str] = ()) -> Content:
         without: parts of results that are not needed, as for :func:`ddbench.results.registry.load`.
     """
     records, problems = load(registry, without=without)
-    found, wrong = published.load(registry)
-    return Content(tuple(records), found, (*problems, *wrong))
+    claims, wrong = published.load(registry)
+    return Content(tuple(records), claims, (*problems, *wrong))
 
 
 def of_registry(registry: Path, folder: Path, only: str = "") -> tuple[Boards, tuple[Problem, ...]]:
@@ -117,22 +117,22 @@ def boards(
     if only and only not in known:
         raise unknown("board", only, known)
     claims = claims or Published()
-    found = []
+    filled = []
     for page in pages:
         if only in ("", page.name):
             made = _board(page, _chosen(records, page), content, claims, beside=page.name in own)
             if made.tables or any(plain.rows for plain in made.grids):
-                found.append(made)
-    return found
+                filled.append(made)
+    return filled
 
 
 def _free(name: str, taken: set[str]) -> str:
     """Take a name for a data set's page that no other page has: no record may stand in the way of a board."""
-    found = next(
-        each for each in chain([name], (f"{name}-{number}" for number in count(2))) if each.lower() not in taken
+    chosen = next(
+        free for free in chain([name], (f"{name}-{number}" for number in count(2))) if free.lower() not in taken
     )
-    taken.add(found.lower())
-    return found
+    taken.add(chosen.lower())
+    return chosen
 
 
 def _board(page: Page, records: Sequence[Record], content: Declared, claims: Published, *, beside: bool) -> Board:
@@ -142,16 +142,18 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
         networks=page.network,
         names=page.names,
     )
-    layouts = [replace(arranged, metric=each, lower_is_better=each in page.lower_is_better) for each in page.metric]
+    layouts = [
+        replace(arranged, metric=metric, lower_is_better=metric in page.lower_is_better) for metric in page.metric
+    ]
     if page.style == "long":
-        return Board(page.name, page.title, (), tuple(long.grid(records, each, page.title) for each in layouts))
+        return Board(page.name, page.title, (), tuple(long.grid(records, own, page.title) for own in layouts))
     if page.style == "variants":
-        grids = tuple(variants.grid(records, each, page.title, page.reference) for each in layouts)
+        grids = tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
         return Board(page.name, page.title, (), grids)
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
         return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title),))
-    measured = tuple(table for each in layouts for table in build(records, each).tables)
+    measured = tuple(table for own in layouts for table in build(records, own).tables)
     if page.source or page.kind:
         shown = _claimed(page, claims)
         return Board(page.name, page.title, (*quoted.tables(shown, arranged, claims.citations), *measured))
@@ -166,7 +168,7 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
 
 def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> list[Claim]:
     """Return the claims a page shows; the whole data set belongs to every budget and choice of methods."""
-    found = published.select(
+    selected = published.select(
         claims.claims,
         dataset=page.dataset,
         evaluator=page.evaluator,
@@ -177,7 +179,7 @@ def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> l
     budgets, methods, networks = set(page.ipc), set(page.method), set(page.network)
     return [
         claim
-        for claim in found
+        for claim in selected
         if (not networks or (aliases.network_of(claim) if aliases else claim.network) in networks)
         and (claim.ipc is None or not budgets or claim.ipc in budgets)
         and (claim.ipc is None or not methods or claim.method in methods)
@@ -187,11 +189,11 @@ def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> l
 def _chosen(records: Sequence[Record], page: Page) -> list[Record]:
     # The whole training set belongs to every budget and stands beside any choice of methods.
     ipc: tuple[int | None, ...] = (*page.ipc, None) if page.ipc else ()
-    found = list(select(records, dataset=page.dataset, evaluator=page.evaluator, network=page.network, ipc=ipc))
-    found = [r for r in found if not page.method or r.cell.ipc is None or r.cell.method.name in page.method]
+    chosen = list(select(records, dataset=page.dataset, evaluator=page.evaluator, network=page.network, ipc=ipc))
+    chosen = [r for r in chosen if not page.method or r.cell.ipc is None or r.cell.method.name in page.method]
     if page.protocol:
-        found = [r for r in found if r.cell.ipc is None or r.protocol.digest.startswith(page.protocol)]
-    return _with_seeds(found, page.minimum_seeds) if page.minimum_seeds > 1 else found
+        chosen = [r for r in chosen if r.cell.ipc is None or r.protocol.digest.startswith(page.protocol)]
+    return _with_seeds(chosen, page.minimum_seeds) if page.minimum_seeds > 1 else chosen
 
 
 def _with_seeds(records: Sequence[Record], minimum: int) -> list[Record]:

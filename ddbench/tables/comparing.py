@@ -216,7 +216,7 @@ def _correct(records: Sequence[Record]) -> list[NDArray[np.bool_]]:
     def bits(record: Record) -> list[NDArray[np.bool_]]:
         return [record.result.correct_bits(repeat) for repeat in range(len(record.result.correct))]
 
-    return [np.stack(found) for found in by_set(records, bits).values()]
+    return [np.stack(blocks) for blocks in by_set(records, bits).values()]
 
 
 def _setting(record: Record) -> tuple[object, ...]:
@@ -238,14 +238,14 @@ def _side(labels: dict[str, list[Record]], name: str) -> list[Record]:
     """Return the records of a label, or of a method's only variant."""
     if name in labels:
         return labels[name]
-    variants = {label: found for label, found in labels.items() if found[0].cell.method.name == name}
+    variants = {label: members for label, members in labels.items() if members[0].cell.method.name == name}
     if len(variants) > 1:
         raise UsageError(f"{name} was measured in several variants.", hint=f"Name one: {'; '.join(sorted(variants))}.")
     return next(iter(variants.values()), [])
 
 
-def _interval(found: Difference) -> str:
-    return "" if found.low is None or found.high is None else f"{_points(found.low)} to {_points(found.high)}"
+def _interval(runs: Difference) -> str:
+    return "" if runs.low is None or runs.high is None else f"{_points(runs.low)} to {_points(runs.high)}"
 
 
 def _points(value: float) -> str:

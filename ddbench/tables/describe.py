@@ -107,13 +107,12 @@ def _result(first: Record, second: Record, *, paired: bool) -> list[str]:
 
 def _metrics(record: Record) -> list[str]:
     """Mean ± deviation of the evaluator's further figures, as they are: not all are fractions."""
-    named = record.result.metrics
-    found = {name: [each[name] for each in named] for name in sorted(named[0]) if all(name in each for each in named)}
-    spreads = {name: population_std(each) for name, each in found.items()}
-    lines = [
-        f"  {name:<34} {mean(each):.4g}" + ("" if spreads[name] is None else f" ± {spreads[name]:.2g}")
-        for name, each in found.items()
-    ]
+    repeats = record.result.metrics
+    lines = []
+    for name in sorted(set.intersection(*map(set, repeats))):
+        values = [repeat[name] for repeat in repeats]
+        deviation = population_std(values)
+        lines.append(f"  {name:<34} {mean(values):.4g}" + ("" if deviation is None else f" ± {deviation:.2g}"))
     return ["metrics", *lines] if lines else []
 
 

@@ -72,8 +72,8 @@ def values(record: Record, metric: str = HEADLINE) -> list[float]:
         return result.values
     if metric == "last":
         return result.last
-    found = result.best if metric == "best" else [repeat.get(metric) for repeat in result.metrics]
-    return [] if None in found else [value for value in found if value is not None]
+    numbers = result.best if metric == "best" else [repeat.get(metric) for repeat in result.metrics]
+    return [] if None in numbers else [value for value in numbers if value is not None]
 
 
 Variant = tuple[str, ...]
@@ -267,18 +267,18 @@ def _row(key: RowKey, mark: str, columns: Sequence[list[Record]], layout: Layout
         if chosen and not whole:
             ranked.append(len(cells))
         cells.append(entry(chosen, layout.metric) if chosen else None)
-    found = {place: cell for place in ranked if (cell := cells[place])}
+    entries = {place: cell for place in ranked if (cell := cells[place])}
     sign = -1 if layout.lower_is_better else 1
-    ranks = ranking({place: round(100 * sign * cell.mean, DECIMALS) for place, cell in found.items()})
-    tests = _versus_best(found, ranks, sign)
-    base = next((found[p] for p in ranked if methods[p] == layout.gain_over), None)
-    for place, cell in found.items():
+    ranks = ranking({place: round(100 * sign * cell.mean, DECIMALS) for place, cell in entries.items()})
+    tests = _versus_best(entries, ranks, sign)
+    base = next((entries[p] for p in ranked if methods[p] == layout.gain_over), None)
+    for place, cell in entries.items():
         other = base if methods[place] != layout.gain_over else None
         cells[place] = replace(
             cell,
             rank=ranks[place],
             versus_best=tests.get(place),
-            ranked=len(found) > 1,
+            ranked=len(entries) > 1,
             gain=None if other is None else cell.mean - other.mean,
             gain_p=None if other is None else difference(cell.groups, other.groups).p_value,
         )

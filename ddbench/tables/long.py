@@ -49,7 +49,9 @@ def grid(records: Iterable[Record], layout: Layout, title: str) -> Grid:
     notes_ = (*NOTES, f"Gain: over {layout.gain_over} under the same protocol.") if layout.gain_over else NOTES
     if layout.metric == HEADLINE:
         return Grid(title, HEADINGS, tuple(sorted(rows, key=_order)), notes_)
-    headings = tuple(replace(each, name=layout.metric) if each.name == "Accuracy" else each for each in HEADINGS)
+    headings = tuple(
+        replace(heading, name=layout.metric) if heading.name == "Accuracy" else heading for heading in HEADINGS
+    )
     return Grid(f"{title}: {layout.metric}", headings, tuple(sorted(rows, key=_order)), notes_)
 
 

@@ -42,7 +42,7 @@ def facts(records: Sequence[Record], metric: str = "") -> tuple[tuple[str, str],
     cell = records[0].cell
     data = cell.dataset
     size, channels = data["image_size"], data["channels"]
-    found = [
+    lines = [
         (
             "Data set",
             f"{data['name']} (fingerprint {data['fingerprint'][:8]}), {size}×{size}×{channels},"
@@ -52,13 +52,13 @@ def facts(records: Sequence[Record], metric: str = "") -> tuple[tuple[str, str],
         ("Evaluator", title(records[0])),
     ]
     if labels := _seen(map(label_type, records)):
-        found.append(("Labels", labels))
+        lines.append(("Labels", labels))
     if teachers := _seen(_teacher(record.protocol.settings) for record in records):
-        found.append(("Teacher", teachers))
+        lines.append(("Teacher", teachers))
     if metric:
-        found.append(("Metric", metric))
-    found.append(("Accuracy", _seen(selection_text(record.result.selection) for record in records)))
-    return tuple(found)
+        lines.append(("Metric", metric))
+    lines.append(("Accuracy", _seen(selection_text(record.result.selection) for record in records)))
+    return tuple(lines)
 
 
 def label_type(record: Record) -> str:
@@ -83,46 +83,46 @@ def notes(columns: Sequence[tuple[str, bool, list[Record]]], rows: Mapping[tuple
         columns: label, whether it is the whole training set, and the records of each column.
         rows: one record for each row with a protocol, by (budget, network).
     """
-    found: list[str] = []
+    lines: list[str] = []
     extensions = {r.protocol.extension for _, whole, members in columns for r in members if not whole}
-    found += [f"{EXTENSION} ({text})." for text in sorted(filter(None, extensions))]
-    found += _protocols(rows)
+    lines += [f"{EXTENSION} ({text})." for text in sorted(filter(None, extensions))]
+    lines += _protocols(rows)
     shrunk_eval = _shrunk((r for _, whole, members in columns for r in members if not whole), "eval.")
     if shrunk_eval:
-        found.append(f"Evaluator, paper → used here: {shrunk_eval}.")
+        lines.append(f"Evaluator, paper → used here: {shrunk_eval}.")
     if shrunk_data := _shrunk((r for *_, members in columns for r in members), "data."):
-        found.append(f"Data, paper → used here: {shrunk_data}.")
+        lines.append(f"Data, paper → used here: {shrunk_data}.")
     for name, whole, members in columns:
         if text := _shrunk(members, "method."):
-            found.append(f"{name}, paper → used here: {text}.")
+            lines.append(f"{name}, paper → used here: {text}.")
         if whole:
-            found += _whole(name, members)
+            lines += _whole(name, members)
         if text := _acceptance(members):
-            found.append(f"{name}, acceptance: {text}.")
+            lines.append(f"{name}, acceptance: {text}.")
         if rates := _learned_rates(members):
-            found.append(f"{name} trains with the learning rate that its set has learned: {rates}.")
-    return (*found, *_same_images(columns))
+            lines.append(f"{name} trains with the learning rate that its set has learned: {rates}.")
+    return (*lines, *_same_images(columns))
 
 
 def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]:
     """Say where seeds or columns are the same images, so that a reader knows why there are fewer networks than runs."""
-    found = []
+    lines = []
     for name, whole, members in columns:
         for seeds in same_images(((r.budget, r.cell.seed), r) for r in members if not whole):
             if len(several := dict.fromkeys(str(seed) for _, seed in seeds)) > 1:
-                found.append(
+                lines.append(
                     f"{name}, IPC {seeds[0][0]}: seeds {', '.join(several)} gave the same images, whose networks count"
                     " once."
                 )
     for alike in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
         if len(names := dict.fromkeys(name for _, name in alike)) > 1:
-            found.append(f"{' and '.join(names)} are the same images at IPC {alike[0][0]}.")
-    return [*dict.fromkeys(found), *_several_machines(columns)]
+            lines.append(f"{' and '.join(names)} are the same images at IPC {alike[0][0]}.")
+    return [*dict.fromkeys(lines), *_several_machines(columns)]
 
 
 def _several_machines(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]:
     """Say where networks were trained on several kinds of machine: tables count the first result of each."""
-    found = []
+    lines = []
     for name, _, members in columns:
         kinds: dict[tuple[object, ...], dict[str, None]] = {}
         for r in members:
@@ -131,14 +131,14 @@ def _several_machines(columns: Sequence[tuple[str, bool, list[Record]]]) -> list
             kinds.setdefault(place, {})[kind] = None
         for (budget, seed, *_), machines in kinds.items():
             if len(machines) > 1:
-                found.append(
+                lines.append(
                     f"{name}, IPC {budget}, seed {seed}: measured on {' and on '.join(machines)}; the first counts."
                 )
-    return found
+    return lines
 
 
 def _learned_rates(members: Sequence[Record]) -> str:
-    rates = [each["learning_rate"] for r in members for each in r.result.metrics if "learning_rate" in each]
+    rates = [metrics["learning_rate"] for r in members for metrics in r.result.metrics if "learning_rate" in metrics]
     return _range(rates) if rates else ""
 
 
@@ -157,14 +157,14 @@ def _protocols(rows: Mapping[tuple[str, str], Record]) -> list[str]:
     differing = distinct(settings)
     # How a teacher came about (teacher.source.recipe.…) is in the records and their digest; a page need not list it.
     common = {key: v for key, v in flat(settings[0]).items() if key not in differing[0] and key.count(".") < 2}
-    found = [f"Protocol: {_pairs(common)}."] if common else []
+    lines = [f"Protocol: {_pairs(common)}."] if common else []
     budgets: dict[tuple[str, str, str], list[str]] = {}
     for ((budget, network), record), own in zip(rows.items(), differing, strict=True):
         budgets.setdefault((network, record.protocol.digest[:8], _pairs(own)), []).append(budget)
     for (network, digest, own_text), several in budgets.items():
         detail = f", {own_text}" if own_text else ""
-        found.append(f"IPC {', '.join(several)} on {network}: protocol {digest}{detail}.")
-    return found
+        lines.append(f"IPC {', '.join(several)} on {network}: protocol {digest}{detail}.")
+    return lines
 
 
 def _pairs(settings: Mapping[str, Any]) -> str:

@@ -35,14 +35,14 @@ def render(content: Sequence[Board]) -> dict[str, str]:
 
 def changes(folder: Path, pages: Mapping[str, str], *, complete: bool = True) -> list[str]:
     """Return what writing would do, in words: pages that are new, differ, or (when complete) are no longer made."""
-    found = []
+    lines = []
     for name, text in sorted(pages.items()):
         old = _read(folder / name)
         if old is None:
-            found.append(f"{name} is missing")
+            lines.append(f"{name} is missing")
         elif old != text:
-            found.append(f"{name} is out of date")
-    return found + [f"{path.name} is no longer made from any record" for path in _stale(folder, pages) if complete]
+            lines.append(f"{name} is out of date")
+    return lines + [f"{path.name} is no longer made from any record" for path in _stale(folder, pages) if complete]
 
 
 def write(folder: Path, pages: Mapping[str, str], *, complete: bool = True) -> list[str]:

@@ -85,15 +85,15 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
         extended = record.protocol.extension and record.cell.ipc is not None
         if not extended and (place := _place(record)) in places:
             groups[place][_variant(record)].append(record)
-    found: list[Pair] = []
+    matched: list[Pair] = []
     for claim, place in wanted:
         for _, members in sorted(groups.get(place, {}).items()):
             if _agrees(claim, members[0], names):
-                found.append(_pair(claim, members, names))
-    return found
+                matched.append(_pair(claim, members, names))
+    return matched
 
 
-def grid(found: Sequence[Pair], title: str = "Claimed versus reproduced") -> Grid:
+def grid(matched: Sequence[Pair], title: str = "Claimed versus reproduced") -> Grid:
     """Return one line per pair."""
     headings = (
         *map(Heading, ("Data set", "IPC", "Method", "Protocol", "Network", "Labels", "Source", "Whose")),
@@ -105,7 +105,7 @@ def grid(found: Sequence[Pair], title: str = "Claimed versus reproduced") -> Gri
         Heading("Difference", POINTS),
         *map(Heading, ("Verdict", "Selection", "Preset", "Paper → used here")),
     )
-    return Grid(title, headings, tuple(map(_line, found)), (RULE,))
+    return Grid(title, headings, tuple(map(_line, matched)), (RULE,))
 
 
 def _line(pair: Pair) -> tuple[str | float | int | None, ...]:

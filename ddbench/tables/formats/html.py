@@ -12,11 +12,11 @@ from ddbench.tables.formats.markdown import facts
 def board_html(content: Board) -> str:
     """Return a section with all tables and grids of a board."""
     parts = [f"<section>\n<h1>{escape(content.title)}</h1>"]
-    for each in content.tables:
-        listed = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts(each))
-        parts += [f"<h2>{escape(each.title)}</h2>\n<dl>\n{listed}\n</dl>", table_html(each)]
-        notes = [*each.legend, *[f"Gains over {each.gain_over} in points."] * bool(each.gain_over)]
-        parts += _notes([*notes, *[SURE_TEXT] * each.has_sure_gain, *each.notes])
+    for part in content.tables:
+        listed = "\n".join(f"<dt>{escape(name)}</dt><dd>{escape(text)}</dd>" for name, text in facts(part))
+        parts += [f"<h2>{escape(part.title)}</h2>\n<dl>\n{listed}\n</dl>", table_html(part)]
+        notes = [*part.legend, *[f"Gains over {part.gain_over} in points."] * bool(part.gain_over)]
+        parts += _notes([*notes, *[SURE_TEXT] * part.has_sure_gain, *part.notes])
     for plain in content.grids:
         parts += [f"<h2>{escape(plain.title)}</h2>", grid_html(plain), *_notes(plain.notes)]
     return "\n".join([*parts, "</section>"]) + "\n"

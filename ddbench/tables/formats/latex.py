@@ -45,8 +45,8 @@ def document(boards: Sequence[Board]) -> str:
 def board(content: Board) -> str:
     """Return all tables and grids of a board, to be included in a document."""
     parts = [f"{MARK}\n% {_comment(content.title)}"]
-    for each in content.tables:
-        parts.append(_float(f"{each.dataset}: {each.title}", table(each), _remarks(each)))
+    for part in content.tables:
+        parts.append(_float(f"{part.dataset}: {part.title}", table(part), _remarks(part)))
     for plain in content.grids:
         parts.append(_float(plain.title, grid(plain), plain.notes))
     return "\n".join(parts)

@@ -14,15 +14,15 @@ MARK = "<!-- Written by `ddbench leaderboard` from the records of the registry. 
 def board(content: Board) -> str:
     """Return a page with all tables of a board."""
     parts = [MARK, f"# {escape(content.title)}"]
-    for each in content.tables:
-        parts.append(f"## {escape(each.title)}")
-        parts.append("\n".join(f"- {escape(name)}: {escape(text)}" for name, text in facts(each)))
-        parts.append(table(each))
-        if each.gain_over:
-            parts.append(f"Gain over {escape(each.gain_over)}, in points:")
-            parts.append(gains(each))
-        if found := [*each.legend, *[SURE_TEXT] * each.has_sure_gain, *each.notes]:
-            parts.append("\n".join(f"- {escape(note)}" for note in found))
+    for part in content.tables:
+        parts.append(f"## {escape(part.title)}")
+        parts.append("\n".join(f"- {escape(name)}: {escape(text)}" for name, text in facts(part)))
+        parts.append(table(part))
+        if part.gain_over:
+            parts.append(f"Gain over {escape(part.gain_over)}, in points:")
+            parts.append(gains(part))
+        if remarks := [*part.legend, *[SURE_TEXT] * part.has_sure_gain, *part.notes]:
+            parts.append("\n".join(f"- {escape(note)}" for note in remarks))
     for plain in content.grids:
         parts += [f"## {escape(plain.title)}", grid_table(plain)]
         if plain.notes:

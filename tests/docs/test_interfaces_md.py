@@ -23,7 +23,7 @@ TEXT = "".join((DOCS / page).read_text("utf-8") for page in ("plugins/interfaces
 MODELS = [
     model
     for model in vars(records).values()
-    if isinstance(model, type) and issubclass(model, records._Part) and model is not records._Part
+    if isinstance(model, type) and issubclass(model, records.Part) and model is not records.Part
 ]
 
 

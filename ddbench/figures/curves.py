@@ -47,7 +47,7 @@ def draw(records: Sequence[Record]) -> Any:
 
 
 def draw_metrics(folders: Sequence[Path]) -> Any:
-    """Return a matplotlib figure of what loops said: a panel per figure (``loss``, …), a line per folder and task.
+    """Return a matplotlib figure of what loops reported: a panel per figure (``loss``, …), a line per folder and task.
 
     Raises:
         UsageError: a folder without metrics.

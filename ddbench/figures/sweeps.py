@@ -149,7 +149,7 @@ def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = 
 
 def _names(lines: Sequence[Sequence[Record]], option: str) -> list[str]:
     """Name lines by their method and what is shown of their settings; by more only where that leaves two alike."""
-    tables = [_told(members[0], option) for members in lines]
+    tables = [_distinctions(members[0], option) for members in lines]
     names = [members[0].cell.method.name for members in lines]
     for level in range(len(tables[0]) if tables else 0):
         for name in {name for name in names if names.count(name) > 1} if level else {""}:
@@ -159,15 +159,15 @@ def _names(lines: Sequence[Sequence[Record]], option: str) -> list[str]:
     return names
 
 
-def _told(record: Record, option: str) -> list[dict[str, Any]]:
-    """Return what a line can be told by: the shown settings, what was set, and at last everything that makes a line."""
+def _distinctions(record: Record, option: str) -> list[dict[str, Any]]:
+    """Return what distinguishes a line: the shown settings, what was set, and at last everything that makes a line."""
     cell, places = record.cell, setting_of(record)
     shown = dict(zip(SETTING, places, strict=False))
     digests = dict(zip(("protocol", "fingerprint", "image size"), places[len(SETTING) :], strict=False))
-    said = {name: shown.pop(name) for name in ("Preset", "Protocol")} | cell.method.explicit | cell.other_options
+    chosen = {name: shown.pop(name) for name in ("Preset", "Protocol")} | cell.method.explicit | cell.other_options
     last = {"version": cell.method.version, **cell.method.options, "eval": cell.evaluator.options, **digests}
     ignored = (option, SNAPSHOTS)
-    return [shown, *({name: value for name, value in table.items() if name not in ignored} for table in (said, last))]
+    return [shown, *({name: value for name, value in table.items() if name not in ignored} for table in (chosen, last))]
 
 
 def _joined(name: str, own: dict[str, Any]) -> str:

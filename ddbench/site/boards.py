@@ -1,11 +1,11 @@
-"""Comparison tables as plain data for the page: what every cell says, its mark, and the number it is sorted by."""
+"""Comparison tables as plain data for the page: what every cell shows, its mark, and the number it is sorted by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ddbench.tables.board import TIED, Board, Entry, Grid, Quoted, Table, Value, shown
+from ddbench.tables.board import TIED, Board, Claimed, Entry, Grid, Table, Value, shown
 from ddbench.tables.formats import markdown
 
 
@@ -35,7 +35,7 @@ def _table(table: Table) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Entry | Quoted | None, usual: str) -> dict[str, Any]:
+def _cell(cell: Entry | Claimed | None, usual: str) -> dict[str, Any]:
     seen = shown(cell, usual)
     facts = {
         "text": seen.text,

@@ -93,7 +93,7 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Quoted:
+class Claimed:
     """A published number in a row, as printed in its source; never in one table with measured ones.
 
     Attributes:
@@ -128,7 +128,7 @@ class Row:
     network: str
     protocol: str
     mark: str
-    cells: tuple[Entry | Quoted | None, ...]
+    cells: tuple[Entry | Claimed | None, ...]
 
     @property
     def ipc_text(self) -> str:
@@ -255,11 +255,11 @@ class Shown:
     gain: str = ""
 
 
-def shown(cell: Entry | Quoted | None, usual: str) -> Shown:
+def shown(cell: Entry | Claimed | None, usual: str) -> Shown:
     """Return what there is to see of a cell; ``usual`` are the table's usual sets × repeats."""
     if cell is None:
         return Shown("–")
-    if isinstance(cell, Quoted):
+    if isinstance(cell, Claimed):
         return Shown(cell.text, cell.rank)
     gain = ""
     if cell.gain is not None:

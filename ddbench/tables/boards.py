@@ -14,7 +14,7 @@ from ddbench.results.claims import Aliases, Claim, Published
 from ddbench.results.registry import Problem, load, select
 from ddbench.results.runs import experiment
 from ddbench.results.schema import Record, slug
-from ddbench.tables import long, quoted, reproduced, variants
+from ddbench.tables import claimed, long, reproduced, variants
 from ddbench.tables.board import Board
 from ddbench.tables.declared import FILE, Declared, Page, declared, layout
 from ddbench.tables.formats import csv_json, html, latex, markdown
@@ -156,13 +156,13 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
     measured = tuple(table for own in layouts for table in build(records, own).tables)
     if page.source or page.kind:
         shown = _claimed(page, claims)
-        return Board(page.name, page.title, (*quoted.tables(shown, arranged, claims.citations), *measured))
+        return Board(page.name, page.title, (*claimed.tables(shown, arranged, claims.citations), *measured))
     if beside and content.claims.kind:
         protocols = {claims.aliases.protocol_of(r.cell.evaluator.name, r.cell.evaluator.options) for r in records}
         shown = published.select(
             claims.claims, dataset=page.dataset, kind=content.claims.kind, evaluator=protocols, metric=("top1",)
         )
-        measured += quoted.tables(shown, arranged, claims.citations, by_source=False)
+        measured += claimed.tables(shown, arranged, claims.citations, by_source=False)
     return Board(page.name, page.title, measured)
 
 

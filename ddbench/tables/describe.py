@@ -1,4 +1,4 @@
-"""Records in words: what one says, and how two differ, protocol first."""
+"""Records in words: what one holds, and how two differ, protocol first."""
 
 from __future__ import annotations
 

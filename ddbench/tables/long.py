@@ -25,7 +25,7 @@ HEADINGS = (
     Heading("Distil", "s"),
     Heading("Evaluate", "s"),
     Heading("Selection"),
-    Heading("Shrunk"),
+    Heading("Scaled down"),
     Heading("Extension"),
 )
 NOTES = (

@@ -1,4 +1,4 @@
-"""The words around a comparison table: what was measured, how, what was shrunk, and how protocols differ."""
+"""The words around a comparison table: what was measured, how, what was scaled down, and how protocols differ."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def notes(columns: Sequence[tuple[str, bool, list[Record]]], rows: Mapping[tuple
     extensions = {r.protocol.extension for _, whole, members in columns for r in members if not whole}
     lines += [f"{EXTENSION} ({text})." for text in sorted(filter(None, extensions))]
     lines += _protocols(rows)
-    shrunk_eval = _shrunk((r for _, whole, members in columns for r in members if not whole), "eval.")
-    if shrunk_eval:
-        lines.append(f"Evaluator, paper → used here: {shrunk_eval}.")
-    if shrunk_data := _shrunk((r for *_, members in columns for r in members), "data."):
-        lines.append(f"Data, paper → used here: {shrunk_data}.")
+    evaluator_changes = _scaled_down((r for _, whole, members in columns for r in members if not whole), "eval.")
+    if evaluator_changes:
+        lines.append(f"Evaluator, paper → used here: {evaluator_changes}.")
+    if data_changes := _scaled_down((r for *_, members in columns for r in members), "data."):
+        lines.append(f"Data, paper → used here: {data_changes}.")
     for name, whole, members in columns:
-        if text := _shrunk(members, "method."):
+        if text := _scaled_down(members, "method."):
             lines.append(f"{name}, paper → used here: {text}.")
         if whole:
             lines += _whole(name, members)
@@ -171,7 +171,7 @@ def _pairs(settings: Mapping[str, Any]) -> str:
     return "; ".join(f"{key}={value_text(value)}" for key, value in sorted(settings.items()))
 
 
-def _shrunk(records: Iterable[Record], scope: str) -> str:
+def _scaled_down(records: Iterable[Record], scope: str) -> str:
     """Return ``option paper → used`` of one scope; several values of several rows are separated by ``or``."""
     pairs: dict[str, dict[str, None]] = {}
     for record in records:

@@ -24,7 +24,7 @@ FEWEST, TOLERANCE = 3, 1.0
 RULE = (
     f"Verdict: reproduced where the difference is at most {TOLERANCE:g} point or twice the root of the summed squares"
     " of both deviations (ours taken for a claim without one), else higher or lower. There is no verdict where"
-    " something was shrunk, where options were set by hand, where the source does not state its protocol, and for"
+    " something was scaled down, where options were set by hand, where the source does not state its protocol, and for"
     f" fewer than {FEWEST} networks."
 )
 
@@ -61,7 +61,7 @@ class Pair:
     def verdict(self) -> str:
         """What the comparison says, by :data:`RULE`."""
         if self.shrunk:
-            return "shrunk"
+            return "scaled down"
         if self.changed:
             return "other options"
         if not self.certain:

@@ -9,7 +9,7 @@ import pytest
 from records import make
 
 from ddbench.tables import boards, long
-from ddbench.tables.board import Board, Quoted
+from ddbench.tables.board import Board, Claimed
 from ddbench.tables.declared import declared
 from ddbench.tables.formats import html, latex, markdown
 from ddbench.tables.leaderboard import Layout, build
@@ -94,7 +94,7 @@ def test_html(content, name):
 def test_claims_are_marked_as_such_and_name_their_source(content, name):
     (table,) = board(content, name).tables
     assert table.claimed and "ICCV 2025" in dict(table.facts)["Source vlcp2025supp"]
-    assert all(isinstance(cell, Quoted) for row in table.rows for cell in row.cells)
+    assert all(isinstance(cell, Claimed) for row in table.rows for cell in row.cells)
 
 
 def test_the_committed_pages_are_up_to_date(content, name):

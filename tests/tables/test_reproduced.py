@@ -33,7 +33,7 @@ def test_the_verdict_follows_the_rule(values, verdict):
 
 def test_nothing_is_judged_that_was_shrunk_changed_or_not_stated():
     values = (0.6, 0.6, 0.6)
-    assert verdicts([make("vlcp", values, shrunk=[("eval.epochs", 300, 40)])]) == ["shrunk"]
+    assert verdicts([make("vlcp", values, shrunk=[("eval.epochs", 300, 40)])]) == ["scaled down"]
     assert verdicts([make("vlcp", values, explicit={"strength": 0.5})]) == ["other options"]
     assert verdicts([make("vlcp", values)], [replace(CLAIM, evaluator="unknown")]) == ["protocol not stated"]
 
@@ -78,5 +78,5 @@ def test_the_board_says_rule_source_and_difference():
     record = make("vlcp", (0.65, 0.65, 0.65), shrunk=[("method.steps", 1000, 50)])
     (board,) = boards.boards([record], content, only="reproduced", claims=claims)
     text = markdown.board(board)
-    assert "| paper2025, Table 1 | own | 60.0 | 0.5 | 65.0 | 0.0 | 1×3 | +5.0 | shrunk |" in text
+    assert "| paper2025, Table 1 | own | 60.0 | 0.5 | 65.0 | 0.0 | 1×3 | +5.0 | scaled down |" in text
     assert "method.steps 1000 → 50" in text and "no verdict" in text

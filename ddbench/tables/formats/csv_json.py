@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 
 from ddbench import escaping
-from ddbench.tables.board import Board, Entry, Quoted, Table
+from ddbench.tables.board import Board, Claimed, Entry, Table
 
 COLUMNS = (
     "dataset",
@@ -67,8 +67,8 @@ def _lines(table: Table) -> list[list[str | int]]:
     return lines
 
 
-def _numbers(cell: Entry | Quoted) -> list[str | int]:
-    if isinstance(cell, Quoted):
+def _numbers(cell: Entry | Claimed) -> list[str | int]:
+    if isinstance(cell, Claimed):
         std = None if cell.std is None else cell.std / 100
         return [cell.kind, _number(cell.mean / 100), _number(std), *[""] * 4]
     low, high = cell.interval or (None, None)

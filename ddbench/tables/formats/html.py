@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ddbench.escaping import html as escape
-from ddbench.tables.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Table, shown
+from ddbench.tables.board import SURE_TEXT, TIED, Board, Claimed, Entry, Grid, Table, shown
 from ddbench.tables.formats.markdown import facts
 
 
@@ -50,7 +50,7 @@ def _labels(content: Table) -> list[str]:
     return [column.label for column in content.columns]
 
 
-def _cell(cell: Entry | Quoted | None, usual: str) -> str:
+def _cell(cell: Entry | Claimed | None, usual: str) -> str:
     seen = shown(cell, usual)
     text = escape(seen.text)
     text = {1: f"<strong>{text}</strong>", 2: f"<u>{text}</u>"}.get(seen.rank, text)

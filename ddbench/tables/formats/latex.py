@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from ddbench.tables.board import Board, Entry, Grid, Quoted, Table, shown
+from ddbench.tables.board import Board, Claimed, Entry, Grid, Table, shown
 from ddbench.tables.formats.markdown import facts
 
 MARK = "% Written by `ddbench leaderboard --format latex`. Needs the packages booktabs and graphicx, and T1 fonts."
@@ -93,7 +93,7 @@ def _comment(text: str) -> str:
     return " ".join(text.split())
 
 
-def _cell(cell: Entry | Quoted | None, usual: str) -> str:
+def _cell(cell: Entry | Claimed | None, usual: str) -> str:
     seen = shown(cell, usual)
     text = escape(seen.text)
     text = {1: f"\\textbf{{{_bold(text)}}}", 2: f"\\underline{{{text}}}"}.get(seen.rank, text)

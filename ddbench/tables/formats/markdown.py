@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ddbench.escaping import markdown as escape
-from ddbench.tables.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Row, Table, shown
+from ddbench.tables.board import SURE_TEXT, TIED, Board, Claimed, Entry, Grid, Row, Table, shown
 
 #: First line of every generated page; only files that start with it are ever replaced or removed.
 MARK = "<!-- Written by `ddbench leaderboard` from the records of the registry. Do not edit. -->"
@@ -77,11 +77,11 @@ def _bars(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ")
 
 
-def _cell(cell: Entry | Quoted | None, usual: str) -> str:
+def _cell(cell: Entry | Claimed | None, usual: str) -> str:
     seen = shown(cell, usual)
     text = {1: f"**{seen.text}**", 2: f"<u>{seen.text}</u>"}.get(seen.rank, seen.text)
     return text + f"<sup>{TIED}</sup>" * seen.tied + f" ({seen.runs})" * bool(seen.runs)
 
 
-def _gain(cell: Entry | Quoted | None) -> str:
+def _gain(cell: Entry | Claimed | None) -> str:
     return escape(shown(cell, "").gain) or "–"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TextIO
 
-from ddbench.tables.board import SURE_TEXT, TIED, Board, Entry, Grid, Quoted, Table, shown
+from ddbench.tables.board import SURE_TEXT, TIED, Board, Claimed, Entry, Grid, Table, shown
 from ddbench.tables.formats.markdown import facts
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def _plain(content: Grid) -> RichTable:
     return grid
 
 
-def _cell(cell: Entry | Quoted | None, usual: str) -> Text:
+def _cell(cell: Entry | Claimed | None, usual: str) -> Text:
     from rich.text import Text
 
     if cell is None:

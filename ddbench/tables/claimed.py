@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ddbench.results.claims import Claim
-from ddbench.tables.board import Column, Quoted, Row, Table
+from ddbench.tables.board import Claimed, Column, Row, Table
 from ddbench.tables.leaderboard import Layout, ranking
 
 Group = tuple[str, ...]
@@ -78,13 +78,13 @@ def _columns(claims: Sequence[Claim], layout: Layout, by_source: bool) -> list[t
 
 
 def _row(ipc: int | None, network: str, columns: Sequence[tuple[Column, list[Claim]]], layout: Layout) -> Row:
-    cells: list[Quoted | None] = []
+    cells: list[Claimed | None] = []
     shown: dict[int, float] = {}
     for place, (column, members) in enumerate(columns):
         budget = None if column.whole else ipc
         claim = next((claim for claim in members if (claim.ipc, claim.network) == (budget, network)), None)
         cells.append(
-            None if claim is None else Quoted(claim.text, claim.value, claim.deviation, claim.kind, claim.source)
+            None if claim is None else Claimed(claim.text, claim.value, claim.deviation, claim.kind, claim.source)
         )
         if claim is not None and not column.whole:
             shown[place] = claim.value

@@ -207,7 +207,7 @@ def evaluate(
         path: the folder or file.
         dataset: the data set it was distilled from; read from its ``distilled.json`` when empty.
         name: what to call the method in records; the recorded name, or the folder's, when empty.
-        declared: what a foreign set does not say: the fields of :class:`ddbench.sets.declared.Declared`.
+        declared: what the files of a third-party set do not state: the fields of :class:`ddbench.Declared`.
 
     Raises:
         DataError: the folder's classes are not those of the data set (matched by id or name, never by position).
@@ -241,7 +241,7 @@ def import_set(
     reporter: Reporter | None = None,
     **declared: Any,
 ) -> LoadedSet:
-    """Turn a set that somebody else distilled into an ordinary distilled set, and return it.
+    """Convert a third-party distilled set into an ordinary one, and return it.
 
     Args:
         source: a tree of pictures, or a file of tensors as released code writes it.
@@ -249,7 +249,7 @@ def import_set(
         dataset: the data set it was distilled from; the embedded default when empty.
         out: folder to copy the set into, as a sub-folder; one that is there is never overwritten, and left as it is if
             it holds the same.
-        declared: what the files do not say: the fields of :class:`ddbench.sets.declared.Declared`.
+        declared: what the files do not state: the fields of :class:`ddbench.Declared`.
 
     Raises:
         DataError: files that cannot be read safely, or do not fit the data set.

@@ -120,7 +120,7 @@ def floats(text: str) -> tuple[float, ...]:
         raise click.BadParameter(f"{text!r} is not a list of numbers such as 0.49,0.48,0.45.") from error
 
 
-#: What a set of somebody else does not say about itself.
+#: What the files of a third-party set do not state.
 foreign_options = decorate(
     click.option(
         "--space",

@@ -1,4 +1,4 @@
-"""`ddbench import`: a set that somebody else distilled becomes an ordinary distilled set."""
+"""`ddbench import`: a third-party set in ddbench's format."""
 
 from __future__ import annotations
 

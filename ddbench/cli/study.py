@@ -38,8 +38,8 @@ def carry_out(
         cells: its cells.
         registry: of the records.
         out: folder of the boards and plots.
-        reporter: told how it goes.
-        again: the command that goes on.
+        reporter: receives progress and notes.
+        again: the command that resumes it.
         force: work again instead of reusing what is finished.
         debug: stop with the first error and its traceback.
     """
@@ -53,7 +53,7 @@ def carry_out(
     if records:
         try:
             boards(study, cells, records, registry, out)
-        except DDBenchError as error:  # what failed before is told all the same
+        except DDBenchError as error:  # earlier failures are reported all the same
             if debug:
                 raise
             failures.append(Failure(f"boards in {out}", error))
@@ -64,7 +64,7 @@ def carry_out(
 
 
 def report(failures: Sequence[Failure], again: str, word: str = "failed") -> int:
-    """Print what failed, why and how to go on; return the exit code (1 where errors are of several kinds)."""
+    """Print what failed, why and how to resume; return the exit code (1 where errors are of several kinds)."""
     from ddbench.cli import explained
 
     codes = set()

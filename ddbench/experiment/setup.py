@@ -43,7 +43,7 @@ def context(
         flag(offline, "offline"),
     )
     if reporter is not None and not isinstance(reporter, Reporter):
-        raise UsageError(f"reporter must be a ddbench.runtime.progress.Reporter, not {type(reporter).__name__}.")
+        raise UsageError(f"reporter must be a ddbench.Reporter, not {type(reporter).__name__}.")
     loaded = load_plugins(arguments.paths(plugins, "plugins"))
     reporter = reporter or Reporter()
     for failure in loaded.failures:

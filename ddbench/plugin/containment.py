@@ -1,4 +1,4 @@
-"""What a plugin leaves behind in the process is put back, so that it harms no later one, and told with its name."""
+"""What a plugin leaves behind in the process is restored, so that it harms no later one, and reported with its name."""
 
 from __future__ import annotations
 

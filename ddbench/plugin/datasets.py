@@ -1,6 +1,6 @@
 """Data sets as every plugin sees them: classes whose order ddbench owns, two splits, a fingerprint.
 
-Images are NumPy arrays, uint8 [N, S, S, C]; where they come from is told in :mod:`ddbench.plugin.images`.
+Images are NumPy arrays, uint8 [N, S, S, C]; they come from :class:`ddbench.ImageSource`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ class Plugin:
 
     Attributes:
         Options: the typed options (:class:`ddbench.Options`); defaults are those of the ``cpu+sane`` preset.
-        presets: rules that set options by situation, as a list of tables or the name of a TOML file beside the class's
+        presets: rules that set options by context, as a list of tables or the name of a TOML file beside the class's
             module (docs/cli/presets.md).
     """
 

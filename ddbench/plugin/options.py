@@ -1,4 +1,4 @@
-"""Typed options of a plugin and how their values come about: defaults, presets by situation, and what the user says."""
+"""Typed options of a plugin and how their values come about: defaults, presets by context, and the user's."""
 
 from __future__ import annotations
 
@@ -90,21 +90,19 @@ class Resolved:
         return {name: value for name, value in self.dump().items() if self.sources.get(name) == "explicit"}
 
 
-def resolve(
-    plugin: Any, who: str, situation: Mapping[str, Any], preset: Preset, explicit: Mapping[str, Any]
-) -> Resolved:
-    """Resolve a plugin's options: defaults, then every preset rule that fits the situation, then explicit values.
+def resolve(plugin: Any, who: str, context: Mapping[str, Any], preset: Preset, explicit: Mapping[str, Any]) -> Resolved:
+    """Resolve a plugin's options: defaults, then every preset rule that matches the context, then explicit values.
 
     Args:
         plugin: a class with ``Options`` and ``presets``.
         who: its name, for errors.
-        situation: what preset rules can ask about (dataset, ipc, network, num_classes, …).
+        context: what preset rules can ask about (dataset, ipc, network, num_classes, …).
         preset: the scale and fidelity.
         explicit: what the user set; strings are converted by type.
 
     Raises:
         UsageError: an unknown option (the known ones are listed), a value of the wrong type, or a preset that does not
-            fit the situation (those that do are listed).
+            fit the context (those that do are listed).
         PluginError: the plugin's own presets do not fit its options.
     """
     model: type[Options] | None = getattr(plugin, "Options", None)
@@ -121,10 +119,10 @@ def resolve(
     if not (isinstance(model, type) and issubclass(model, Options)):
         raise PluginError(f"{who}: Options is {model!r}, not a class derived from ddbench.Options.")
     rules = load_presets(plugin, who)
-    check_fit(rules, situation, {"scale": preset.scale, "fidelity": preset.fidelity}, who, (SCALES, FIDELITIES))
-    facts = {**situation, "scale": preset.scale, "fidelity": preset.fidelity}
+    check_fit(rules, context, {"scale": preset.scale, "fidelity": preset.fidelity}, who, (SCALES, FIDELITIES))
+    facts = {**context, "scale": preset.scale, "fidelity": preset.fidelity}
     used, sources = _apply(model, rules, facts, explicit, who)
-    paper, _ = _apply(model, rules, {**situation, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
+    paper, _ = _apply(model, rules, {**context, "scale": "paper", "fidelity": preset.fidelity}, {}, who)
     try:
         mine, theirs = used.model_dump(mode="json"), paper.model_dump(mode="json")
         shrunk = tuple(
@@ -174,14 +172,14 @@ def _takes_bool(annotation: Any) -> bool:
 def _apply(
     model: type[Options],
     rules: Sequence[Mapping[str, Any]],
-    situation: Mapping[str, Any],
+    context: Mapping[str, Any],
     explicit: Mapping[str, Any],
     who: str,
 ) -> tuple[Options, dict[str, str]]:
     values: dict[str, Any] = {}
     sources = dict.fromkeys(model.model_fields, "default")
     for rule in rules:
-        if not fits(rule.get("when", {}), situation):
+        if not fits(rule.get("when", {}), context):
             continue
         for name, value in rule.get("set", {}).items():
             if name not in model.model_fields:

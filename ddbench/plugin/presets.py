@@ -57,33 +57,33 @@ def _check(rule: Mapping[str, Any]) -> None:
         raise ValueError(f"`run` knows {', '.join(EXPERIMENT)}, not {wrong[0]!r}")
 
 
-def fits(when: Mapping[str, Any], situation: Mapping[str, Any]) -> bool:
+def fits(when: Mapping[str, Any], context: Mapping[str, Any]) -> bool:
     """Whether every condition of a preset rule holds; a list means any of its members."""
-    return all(situation.get(k) in v if isinstance(v, list) else situation.get(k) == v for k, v in when.items())
+    return all(context.get(k) in v if isinstance(v, list) else context.get(k) == v for k, v in when.items())
 
 
-def experiment(rules: Rules, situation: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
+def experiment(rules: Rules, context: Mapping[str, Any]) -> dict[str, tuple[Any, str]]:
     """Return what the rules that apply say of the experiment, by key of :data:`EXPERIMENT`, each with its source."""
     return {
         name: (value, rule.get("source", "preset"))
         for rule in rules
-        if fits(rule.get("when", {}), situation)
+        if fits(rule.get("when", {}), context)
         for name, value in rule.get("run", {}).items()
     }
 
 
 def check_fit(
     rules: Rules,
-    situation: Mapping[str, Any],
+    context: Mapping[str, Any],
     preset: Mapping[str, str],
     who: str,
     axes: tuple[Sequence[str], Sequence[str]],
 ) -> None:
-    """Refuse a preset whose source says nothing about the situation; what is not known is not asked for.
+    """Refuse a preset whose source says nothing about the context; what is not known is not asked for.
 
     Args:
         rules: of the plugin; those with ``fits`` say where the presets of their ``when`` fit: where one of them holds.
-        situation: data set, IPC and so on.
+        context: data set, IPC and so on.
         preset: its ``scale`` and ``fidelity``.
         who: the plugin's name.
         axes: all scales and all fidelities, to list the presets that fit.
@@ -91,7 +91,7 @@ def check_fit(
     Raises:
         UsageError: it does not fit; the ones that do are listed, and where this one would.
     """
-    known = {name: value for name, value in situation.items() if value not in (None, "")}
+    known = {name: value for name, value in context.items() if value not in (None, "")}
 
     def asked(preset: Mapping[str, str]) -> list[Mapping[str, Any]]:
         return [rule["fits"] for rule in rules if "fits" in rule and fits(rule.get("when", {}), preset)]

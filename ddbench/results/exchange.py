@@ -60,7 +60,7 @@ def keep(record: Record, registry: Path, warn: Callable[[str], None]) -> Record:
     Args:
         record: freshly made.
         registry: its folder.
-        warn: told when another result of the same cell is there.
+        warn: called when another result of the same cell is there.
 
     Returns:
         What the registry holds now.

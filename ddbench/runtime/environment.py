@@ -103,5 +103,5 @@ def _git() -> str:
 
 def launched() -> int:
     """Return the number of processes that a launcher started; 1 without one."""
-    told = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
-    return int(os.environ["WORLD_SIZE"]) if told else 1
+    given = {"RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR"} <= os.environ.keys()
+    return int(os.environ["WORLD_SIZE"]) if given else 1

@@ -34,11 +34,11 @@ class Kind:
 
 @dataclass(frozen=True)
 class Leftover:
-    """A folder that no run needs, or that only a repeated command would go on with.
+    """A folder that no run needs, or that only a repeated command would resume.
 
     Attributes:
         path: the folder.
-        resumes: whether the command that was stopped goes on from here.
+        resumes: whether the interrupted command would resume from here.
         bytes: its size.
         age: seconds since anything in it changed.
     """

@@ -45,7 +45,7 @@ def seconds_per_step(lines: list[dict[str, Any]]) -> dict[str, float]:
 class Journal:
     """The metrics of one step while it is built.
 
-    A checkpoint knows how much of the file belongs to the work it holds (:attr:`size`), so a resumed step goes on with
+    A checkpoint knows how much of the file belongs to the work it holds (:attr:`size`), so a resumed step writes
     exactly the lines of an undisturbed one. What no checkpoint holds is done again, and written again.
     """
 
@@ -55,7 +55,7 @@ class Journal:
         self._begun = False
 
     def resume(self, size: int) -> None:
-        """Keep the first ``size`` bytes of an earlier sitting; without effect once this one has written."""
+        """Keep the first ``size`` bytes of an earlier session; without effect once this one has written."""
         if not self._begun:
             self.size = size
 
@@ -102,7 +102,7 @@ class Task:
         self.journal.write(line | finite | line)  # names of the line are its own
 
     def _go_on(self) -> None:
-        """Take up the clock of an earlier sitting; only when there is something to write, as checkpoints load late."""
+        """Take up the clock of an earlier session; only when there is something to write, as checkpoints load late."""
         earlier = [line for line in self.journal.lines() if line["task"] == self.name]
         self._before = float(earlier[-1]["seconds"]) if earlier else 0.0
         self._place = self._place_of(earlier[-1]["step"], earlier[-1]["total"]) if earlier else None

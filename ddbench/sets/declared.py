@@ -28,7 +28,7 @@ IMPORTED = "imported"
 
 @dataclass(frozen=True)
 class Declared:
-    """What the user says about a set of somebody else.
+    """What the user declares about a third-party set.
 
     Attributes:
         space: one of :data:`SPACES`; empty when nothing was said.

@@ -41,8 +41,8 @@ def read_set(
         dataset: whose classes the set must have.
         name: what to call the method; the recorded or the folder's name when empty.
         declared: what the files do not say.
-        taken: names of methods that a set of somebody else must not pass as.
-        warn: told what looks odd.
+        taken: names of methods, which a third-party set must not bear.
+        warn: receives what looks odd.
 
     Raises:
         DataError: no images, classes that are not the data set's, or unequal numbers of images per class.

@@ -175,7 +175,7 @@ def channels_last(images: NDArray[Any], channels: int, path: Path) -> NDArray[An
         return np.ascontiguousarray(images)
     if images.dtype.kind != "f":
         raise DataError(f"{path.name} has {images.dtype} images instead of uint8 or floats.")
-    with np.errstate(over="ignore"):  # becomes infinite, which is told below
+    with np.errstate(over="ignore"):  # becomes infinite, which is reported below
         single = np.ascontiguousarray(images, np.float32)
     if not np.isfinite(single).all():
         raise DataError(f"{path.name} has NaN or infinite pixels.")

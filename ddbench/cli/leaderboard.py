@@ -39,7 +39,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
     """
     from ddbench.results.registry import no_records
     from ddbench.tables import pages
-    from ddbench.tables.boards import of_registry
+    from ddbench.tables.boards import INDEX, of_registry
     from ddbench.tables.formats import terminal
 
     folder = Path(out)
@@ -48,7 +48,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
         raise no_records(Path(registry), {})
     rendered = pages.render(boards) if boards else {}
     if board:
-        rendered.pop(pages.INDEX, None)
+        rendered.pop(INDEX, None)
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
     if check:

@@ -83,11 +83,11 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
 def show(records: list[Record], registry: Path, started: float) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
     from ddbench.results.exchange import path_of
-    from ddbench.tables import pages
+    from ddbench.tables.declared import declared
     from ddbench.tables.formats import terminal
     from ddbench.tables.leaderboard import build
 
-    terminal.show(build(records, pages.layout(pages.declared(Path("leaderboards")))))
+    terminal.show(build(records, declared(Path("leaderboards")).layout()))
     click.echo()
     for record in records:
         click.echo(f"record  {path_of(record, registry)}")

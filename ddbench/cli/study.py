@@ -123,7 +123,7 @@ def boards(study: Study, cells: Expansion, records: Sequence[Record], registry: 
         click.echo()
     written = pages.write(out, pages.render(made))
     reference = next((page.reference for page in declared.board if page.reference), "")
-    if swept := sweeps.sweeps(records, study.swept, reference, pages.layout(declared)):
+    if swept := sweeps.sweeps(records, study.swept, reference, declared.layout()):
         figures.save(sweeps.draw(swept), out / "sweeps.png")
         written.append("sweeps.png")
     for name in written:

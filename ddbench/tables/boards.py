@@ -16,7 +16,7 @@ from ddbench.results.runs import experiment
 from ddbench.results.schema import Record, slug
 from ddbench.tables import claimed, long, reproduced, variants
 from ddbench.tables.board import Board
-from ddbench.tables.declared import FILE, Declared, Page, declared, layout
+from ddbench.tables.declared import FILE, Declared, Page, declared
 from ddbench.tables.formats import csv_json, html, latex, markdown
 from ddbench.tables.leaderboard import build
 
@@ -137,7 +137,7 @@ def _free(name: str, taken: set[str]) -> str:
 
 def _board(page: Page, records: Sequence[Record], content: Declared, claims: Published, *, beside: bool) -> Board:
     arranged = replace(
-        layout(content),
+        content.layout(),
         first=page.method or content.columns.first,
         networks=page.network,
         names=page.names,

@@ -66,9 +66,8 @@ class Comparison:
     @property
     def corrected(self) -> tuple[float | None, ...]:
         """The p value of every setting, corrected by Holm over all of them; None where there are too few runs."""
-        tested = [setting.over_runs.p_value for setting in self.settings]
-        p_values = iter(holm([p for p in tested if p is not None]))
-        return tuple(None if p is None else next(p_values) for p in tested)
+        p_values = holm({place: setting.over_runs.p_value for place, setting in enumerate(self.settings)})
+        return tuple(p_values.get(place) for place in range(len(self.settings)))
 
     def __repr__(self) -> str:
         count = len(self.settings)

@@ -74,6 +74,10 @@ class Declared(Part):
     claims: Claims = Claims()
     board: tuple[Page, ...] = ()
 
+    def layout(self) -> Layout:
+        """Return how tables are arranged."""
+        return Layout(self.columns.first, self.columns.gain_over, labels=self.columns.labels)
+
 
 def declared(folder: Path) -> Declared:
     """Read ``boards.toml`` of a leaderboard folder, or ddbench's own where there is none.
@@ -99,8 +103,3 @@ def validated(content: Mapping[str, Any], name: str) -> Declared:
         return Declared.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{name}: {first_flaw(error)}", hint=HINT) from error
-
-
-def layout(content: Declared) -> Layout:
-    """Return how tables are arranged."""
-    return Layout(content.columns.first, content.columns.gain_over, labels=content.columns.labels)

@@ -301,27 +301,22 @@ def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int
     if best is None:
         return {}
     below = [place for place in cells if place != best and ranks[place] != 1]
-    tests = {
-        place: p for place in below if (p := difference(cells[best].groups, cells[place].groups).p_value) is not None
-    }
-    return dict(zip(tests, holm(list(tests.values())), strict=True))
+    return holm({place: difference(cells[best].groups, cells[place].groups).p_value for place in below})
 
 
 def _sure_gains(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Correct the p values of gains over the rows of each column."""
-    found = list(rows)
-    table = [list(row.cells) for row in found]
-    for place in range(len(table[0]) if table else 0):
-        tested = {
-            number: cell.gain_p
-            for number, cells in enumerate(table)
-            if isinstance(cell := cells[place], Entry) and cell.gain_p is not None
-        }
-        for number, p in zip(tested, holm(list(tested.values())), strict=True):
-            cell = table[number][place]
-            if isinstance(cell, Entry):
-                table[number][place] = replace(cell, gain_p=p)
-    return tuple(replace(row, cells=tuple(cells)) for row, cells in zip(found, table, strict=True))
+    rows = list(rows)
+    columns = []
+    for column in zip(*(row.cells for row in rows), strict=True):
+        p_values = holm({number: cell.gain_p for number, cell in enumerate(column) if isinstance(cell, Entry)})
+        columns.append(
+            [
+                replace(cell, gain_p=p_values.get(number)) if isinstance(cell, Entry) else cell
+                for number, cell in enumerate(column)
+            ]
+        )
+    return tuple(replace(row, cells=cells) for row, cells in zip(rows, zip(*columns, strict=True), strict=True))
 
 
 def entry(records: Sequence[Record], metric: str = HEADLINE) -> Entry:

@@ -9,11 +9,8 @@ from ddbench.errors import UsageError
 from ddbench.escaping import markdown as escape
 from ddbench.files.writing import explained, write_atomic
 from ddbench.tables.board import Board
-from ddbench.tables.boards import INDEX, boards
-from ddbench.tables.declared import declared, layout
+from ddbench.tables.boards import INDEX
 from ddbench.tables.formats import markdown
-
-__all__ = ["INDEX", "boards", "changes", "declared", "layout", "render", "write"]
 
 
 def render(content: Sequence[Board]) -> dict[str, str]:

@@ -12,16 +12,17 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
 #: Runs grouped by distilled set.
 Groups = Sequence[Sequence[float]]
 LEVEL = 0.05
+Name = TypeVar("Name", bound=Hashable)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -189,13 +190,18 @@ def bootstrap(
     return _tested(effect, unit, n, float(totals.std(ddof=1)), freedom)
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm's step-down adjusted p values (1979): all rejections at once hold with the stated error rate."""
-    order = np.argsort(p_values, kind="stable")
-    factors = len(order) - np.arange(len(order))
-    adjusted = np.empty(len(order))
-    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, factors * np.asarray(p_values)[order]))
-    return adjusted.tolist()
+def holm(p_values: Mapping[Name, float | None]) -> dict[Name, float]:
+    """Return Holm's step-down adjusted p values (1979): all rejections at once hold with the stated error rate.
+
+    What could not be tested (None) is left out and not counted.
+    """
+    adjusted: dict[Name, float] = {}
+    highest = 0.0
+    tested = {name: p for name, p in p_values.items() if p is not None}
+    for rank, name in enumerate(sorted(tested, key=tested.__getitem__)):
+        highest = max(highest, min(1.0, (len(tested) - rank) * tested[name]))
+        adjusted[name] = highest
+    return adjusted
 
 
 def detectable(first: Groups, second: Groups) -> float | None:

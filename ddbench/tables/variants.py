@@ -39,9 +39,7 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
     order = {label: (label != base, named.index(label) if label in named else len(named)) for label in labels}
     keys = sorted(groups, key=lambda key: (in_reading_order(key[0]), order[key[1]], key[1]))
     entries = {key: entry(groups[key], layout.metric) for key in keys}
-    tests = {key: _test(entries, key, base) for key in keys}
-    sure = [key for key in keys if tests[key] is not None]
-    corrected = dict(zip(sure, holm([float(tests[key] or 0) for key in sure]), strict=True))
+    corrected = holm({key: _test(entries, key, base) for key in keys})
     shown = [place for place in range(len(SETTING)) if len({key[0][place] for key in keys}) > 1 or place in (0, 1)]
     rows = []
     for key in keys:

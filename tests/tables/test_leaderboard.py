@@ -9,7 +9,7 @@ from ddbench.errors import UsageError
 from ddbench.results.claims import Claim
 from ddbench.tables import pages
 from ddbench.tables.boards import Published, boards
-from ddbench.tables.declared import Claims, Columns, Declared, Page
+from ddbench.tables.declared import Claims, Columns, Declared, Page, declared
 from ddbench.tables.formats import csv_json as data
 from ddbench.tables.formats import html, latex, markdown, terminal
 from ddbench.tables.leaderboard import Layout, build, entry
@@ -203,14 +203,14 @@ def test_the_terminal_shows_the_same_numbers_uncut(capsys):
 
 
 def write(folder, records):
-    return pages.write(folder, pages.render(pages.boards(records, pages.declared(folder))))
+    return pages.write(folder, pages.render(boards(records, declared(folder))))
 
 
 def test_pages_are_written_once_checked_and_removed_when_stale(tmp_path):
     records = [make("random"), make("random", dataset=dataset_facts("folder:cats"))]
     assert write(tmp_path, records) == ["README.md", "digits.md", "folder-cats.md"]
     assert write(tmp_path, records) == []
-    rendered = pages.render(pages.boards(records[:1], pages.declared(tmp_path)))
+    rendered = pages.render(boards(records[:1], declared(tmp_path)))
     assert pages.changes(tmp_path, rendered) == [
         "README.md is out of date",
         "folder-cats.md is no longer made from any record",
@@ -233,15 +233,15 @@ def test_boards_are_declared_as_data(tmp_path):
         'method = ["vlcp"]\n'
     )
     records = [make(m, ipc=i) for m in ("vlcp", "d4m") for i in (1, 10)] + [make("full", ipc=None)]
-    boards = pages.boards(records, pages.declared(tmp_path), only="small")
-    assert [board.title for board in boards] == ["Small budgets"]
-    (table,) = boards[0].tables
+    small = boards(records, declared(tmp_path), only="small")
+    assert [board.title for board in small] == ["Small budgets"]
+    (table,) = small[0].tables
     assert labels(table) == ["vlcp", "full"] and [row.ipc for row in table.rows] == [1]
     with pytest.raises(UsageError, match="Did you mean 'digits'"):
-        pages.boards(records, pages.declared(tmp_path), only="digts")
+        boards(records, declared(tmp_path), only="digts")
     (tmp_path / "boards.toml").write_text("[colums]\n")
     with pytest.raises(UsageError, match="colums"):
-        pages.declared(tmp_path)
+        declared(tmp_path)
 
 
 def many(method, values, sets=3, **how):
@@ -278,7 +278,7 @@ def test_names_from_plugins_and_files_are_harmless_everywhere():
 
 def test_the_long_style_has_one_line_per_cell_with_costs_and_gain():
     content = Declared(columns=Columns(gain_over="random"), board=(Page(name="long", title="All", style="long"),))
-    (board,) = pages.boards(many("vlcp", (0.6, 0.7)) + many("random", (0.5, 0.5)), content, only="long")
+    (board,) = boards(many("vlcp", (0.6, 0.7)) + many("random", (0.5, 0.5)), content, only="long")
     (grid,) = board.grids
     lines = [dict(zip(grid.heads(), row, strict=True)) for row in grid.texts()]
     assert [line["Method"] for line in lines] == ["random", "vlcp"]
@@ -288,7 +288,7 @@ def test_the_long_style_has_one_line_per_cell_with_costs_and_gain():
     assert text.startswith("Data set,IPC,Method") and len(text.splitlines()) == 3
     record = make("vlcp", (0.6,))
     unknown = record.model_copy(update={"costs": record.costs.model_copy(update={"distill_seconds": None})})
-    (board,) = pages.boards([unknown], content, only="long")
+    (board,) = boards([unknown], content, only="long")
     assert dict(zip(board.grids[0].heads(), board.grids[0].texts()[0], strict=True))["Distil (s)"] == "–"
 
 
@@ -298,14 +298,14 @@ def test_boards_choose_protocols_seeds_and_metrics():
 
     def board(**how):
         content = Declared(board=(Page(name="own", title="Own", **how),))
-        return pages.boards(records, content, only="own")
+        return boards(records, content, only="own")
 
     assert labels(board(minimum_seeds=3)[0].tables[0]) == ["vlcp"]
     assert board(protocol=("0000",)) == []
     assert len(labels(board(protocol=(protocol[:8],))[0].tables[0])) == 2
     assert board(metric="no-such-metric") == [] and board(metric="last") != [] and board(metric="best") == []
     with pytest.raises(UsageError, match="no-such-board"):
-        pages.boards(records, Declared(), only="no-such-board")
+        boards(records, Declared(), only="no-such-board")
 
 
 def _scored(method, *hlr):
@@ -342,7 +342,7 @@ def test_claims_stand_beside_and_never_among_measured_numbers():
     claim = Claim("digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "61.0", "", "own", "paper", "T1", "")
     content = Declared(claims=Claims(kind=("own",)))
     found = Published((claim, replace(claim, kind="other", table="T2"), replace(claim, evaluator="idc")))
-    (board,) = pages.boards([make("vlcp", (0.6,))], content, claims=found)
+    (board,) = boards([make("vlcp", (0.6,))], content, claims=found)
     measured, claimed = board.tables
     assert not measured.claimed and claimed.claimed
     assert labels(claimed) == ["vlcp [paper]"] and claimed.rows[0].cells[0].text == "61.0"

@@ -104,8 +104,9 @@ def test_a_single_set_is_compared_by_networks_and_a_single_network_not_at_all():
 
 
 def test_holms_correction_of_textbook_values():
-    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
-    assert holm([]) == [] and holm([0.9, 0.8]) == [1.0, 1.0]
+    p_values = {"a": 0.01, "b": 0.04, "untested": None, "c": 0.03, "d": 0.005}
+    assert holm(p_values) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+    assert holm({}) == {} and holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
 
 
 def test_detectable_difference_grows_with_noise_and_shrinks_with_sets():

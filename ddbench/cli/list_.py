@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -46,27 +45,20 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
         if number:
             click.echo()
         click.echo(click.style(f"{name}s", bold=True))
-        for line in lines(loaded.entries[name]):
-            click.echo(line)
+        click.echo(described(loaded.entries[name]), nl=False)
     common.warn_failures(loaded)
 
 
-def lines(entries: Mapping[str, Entry]) -> list[str]:
-    """Return aligned, wrapped lines of name and summary; the owner stands behind what is not built in."""
-    if not entries:
-        return ["  none"]
-    # Piped output keeps one line per name, for grep.
-    width = max(60, shutil.get_terminal_size().columns) - 1 if sys.stdout.isatty() else sys.maxsize
-    column = min(24, max(map(len, entries))) + 4
-    listed = []
-    for name in sorted(entries):
-        entry = entries[name]
-        text = entry.spec.summary
-        if getattr(entry.spec, "default", False):
-            text += " (default)"
-        if entry.owner.origin != "built-in":
-            text += f" [{entry.owner}]"
-        indent = " " * column
-        first = f"  {name}".ljust(column) if len(name) + 4 <= column else f"  {name}  "
-        listed.append(textwrap.fill(text, width, initial_indent=first, subsequent_indent=indent) or first.rstrip())
-    return listed
+def described(entries: Mapping[str, Entry]) -> str:
+    """Return aligned, wrapped names and summaries; the owner stands behind what is not built in."""
+    piped = not sys.stdout.isatty()  # one line per name then, for grep
+    width = sys.maxsize if piped else max(60, shutil.get_terminal_size().columns) - 1
+    formatter = click.HelpFormatter(width=width)
+    formatter.indent()
+    rows = []
+    for name, entry in sorted(entries.items()):
+        default = " (default)" * bool(getattr(entry.spec, "default", False))
+        owner = f" [{entry.owner}]" * (entry.owner.origin != "built-in")
+        rows.append((name, f"{entry.spec.summary}{default}{owner}"))
+    formatter.write_dl(rows or [("none", "")], col_max=width if piped else 24)
+    return formatter.getvalue()

@@ -26,13 +26,9 @@ function link(path, text, attributes) {
 // A list of (name, value) pairs as a two-column table.
 function facts(caption, pairs, attributes) {
   const rows = pairs.map(([name, value]) =>
-    el("tr", null, el("th", { scope: "row" }, name), el("td", null, value instanceof Node ? value : breakable(value))),
+    el("tr", null, el("th", { scope: "row" }, name), el("td", null, value instanceof Node ? value : valueText(value))),
   );
   return el("table", { class: "facts", ...attributes }, el("caption", null, caption), el("tbody", null, rows));
-}
-
-function breakable(value) {
-  return valueText(value);
 }
 
 function section(heading, ...content) {

@@ -23,12 +23,7 @@ function seconds(value) {
 }
 
 function bytes(value) {
-  if (value === null || value === undefined) return "–";
-  for (const unit of ["B", "kB", "MB"]) {
-    if (value < 1000) return `${Number(value.toPrecision(3))} ${unit}`;
-    value /= 1000;
-  }
-  return `${Number(value.toPrecision(3))} GB`;
+  return value === null || value === undefined ? "–" : d3.format(".3~s")(value).replace(/[a-zA-Z]?$/, " $&B");
 }
 
 function count(number, word, words) {

@@ -7,8 +7,8 @@ function recordView(key) {
   const budget = record.ipc === null ? "the whole training set" : count(record.ipc, "image per class", "images per class");
   const labels = record.protocol.labels === "unknown" ? null : `${record.protocol.labels} labels`;
   const values = record.values.map((value) => 100 * value);
-  const mean = values.reduce((a, b) => a + b, 0) / values.length;
-  const std = values.length < 2 ? null : Math.sqrt(values.reduce((a, b) => a + (b - mean) ** 2, 0) / values.length);
+  const mean = d3.mean(values);
+  const std = values.length < 2 ? null : Math.sqrt(d3.mean(values, (value) => (value - mean) ** 2));
   const others = row.records.filter((other) => other !== record);
   const sheet = sheetOf(record);
   const curves = curvePlot(record);

@@ -89,8 +89,15 @@ def run(
         force: distil and train again instead of reusing what is there.
         reporter: where progress and notes go; nowhere when None.
 
+    Returns:
+        The records, also those that the registry had already.
+
     Raises:
-        DDBenchError: an explained error; what was finished before it is kept.
+        DDBenchError: an explained error; finished steps and records are kept.
+
+    Example:
+        >>> records = ddbench.run(["random", "vlcp"], "rded", ipc=[1, 10], repeats=3)
+        >>> records.to_frame().groupby(["ipc", "method"])["value"].mean()
     """
     count, target, again = _count(repeats), path(registry, "registry").absolute(), flag(force, "force")
     block = _block(method, eval, dataset, ipc, network, seed, evaluation_seed, count, preset, options)
@@ -122,7 +129,10 @@ def plan(
 ) -> Plan:
     """Return what :func:`run` with the same arguments would do: cells, steps with estimates, data and weights.
 
-    Nothing is run, and no network connection is opened.
+    Nothing is run, and no network connection is opened. The arguments are those of :func:`run`.
+
+    Raises:
+        UsageError: what would stop the run before it has done anything.
 
     Example:
         >>> print(ddbench.plan("vlcp", "rded", dataset="imagenette", preset="paper"))
@@ -155,6 +165,12 @@ def distill(
     Args:
         out: folder to copy the distilled sets into, one sub-folder each; one that is there is never overwritten, and
             left as it is if it holds the same.
+
+    Returns:
+        One set per method, budget and seed, in this order.
+
+    Raises:
+        DDBenchError: an explained error; finished steps are kept.
     """
     methods, budgets = _some(names(method, "method"), "method"), _some(numbers(ipc, "ipc", 1), "ipc")
     seeds, again = numbers(seed, "seed"), flag(force, "force")
@@ -209,8 +225,16 @@ def evaluate(
         name: what to call the method in records; the recorded name, or the folder's, when empty.
         declared: what the files of a third-party set do not state: the fields of :class:`ddbench.Declared`.
 
+    The other arguments are those of :func:`run`.
+
+    Returns:
+        One record per evaluator and network.
+
     Raises:
         DataError: the folder's classes are not those of the data set (matched by id or name, never by position).
+
+    Example:
+        >>> ddbench.evaluate("images/", "minimax", dataset="imagenette", name="minimax-authors")
     """
     evaluators, networks = _some(names(eval, "eval"), "eval"), names(network, "network")
     base, wished, again = whole(evaluation_seed, "evaluation_seed"), _count(repeats), flag(force, "force")
@@ -253,7 +277,10 @@ def import_set(
 
     Raises:
         DataError: files that cannot be read safely, or do not fit the data set.
-        UsageError: something that must be said, such as the pixel space.
+        UsageError: something that must be declared, such as the pixel space.
+
+    Example:
+        >>> ddbench.import_set("images_best.pt", "mtt-authors", dataset="cifar10", space="normalised")
     """
     where, called, said = path(source, "source"), text(name, "name"), _declared(declared)
     target = None if out is None else path(out, "out").absolute()
@@ -308,9 +335,9 @@ def records(
         >>> frame.groupby(["protocol", "network", "variant"])["value"].mean()
     """
     filters = _filters(dataset=dataset, method=method, evaluator=evaluator, network=network, ipc=ipc, seed=seed)
-    found, problems = read_registry(path(registry, "registry"), **filters)
+    good, problems = read_registry(path(registry, "registry"), **filters)
     _warn(problems)
-    return Records(found)
+    return Records(good)
 
 
 def compare(
@@ -373,7 +400,19 @@ def load_dataset(
     offline: bool = False,
     reporter: Reporter | None = None,
 ) -> Dataset:
-    """Load a data set by name (the embedded default when empty)."""
+    """Load a data set by name (the embedded default when empty).
+
+    Args:
+        name: as `ddbench list datasets` shows it, ``folder:PATH`` or ``npz:PATH``.
+        preset, options, plugins, offline, reporter: as for :func:`run`; options of the scope ``data``, such as
+            ``{"data": {"size": 64}}``.
+
+    Raises:
+        DataError: its files are missing or broken; the hint says how to get them.
+
+    Example:
+        >>> images, labels = ddbench.load_dataset("digits").arrays("train")  # uint8 [N, S, S, C], int64 [N]
+    """
     ctx = context(plugins, preset, options, "cpu", "fp32", offline, reporter)
     return with_dataset(ctx, name).dataset
 
@@ -391,21 +430,21 @@ def _block(
     options: Options | None,
 ) -> Block:
     """Read what to measure."""
-    block = Block(
+    seeds, base = numbers(seed, "seed"), whole(evaluation_seed, "evaluation_seed")
+    for one in (*seeds, base):
+        check_seed(one)
+    return Block(
         method=tuple(_some(names(method, "method"), "method")),
         eval=tuple(names(eval, "eval")),
         dataset=(text(dataset, "dataset"),),
         ipc=tuple(_some(numbers(ipc, "ipc", 1), "ipc")),
         network=tuple(names(network, "network")),
-        seed=tuple(numbers(seed, "seed")),
-        evaluation_seed=whole(evaluation_seed, "evaluation_seed"),
+        seed=tuple(seeds),
+        evaluation_seed=base,
         repeats=repeats,
         preset=text(preset, "preset"),
         option=arguments.options(options),
     )
-    for one in (*block.seed, block.evaluation_seed):
-        check_seed(one)
-    return block
 
 
 def _read_set(ctx: Context, source: Path, name: str, declared: Declared) -> Distilled:
@@ -449,7 +488,7 @@ def _count(repeats: Any) -> int | None:
 
 
 def _declared(values: Mapping[str, Any]) -> Declared:
-    """Read what a foreign set does not say of itself."""
+    """Read what the files of a third-party set do not state."""
     read: dict[str, Callable[[Any, str], Any]] = {
         "space": text,
         "mean": arguments.decimals,

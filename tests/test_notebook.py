@@ -74,6 +74,22 @@ def test_filters_are_read_as_everywhere_else(registry):
         ddbench.records(registry, dataset=3)
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: ddbench.compare(3, "random"),
+        lambda: ddbench.compare("random", "random"),
+        lambda: ddbench.leaderboard(board=3),
+        lambda: ddbench.leaderboard(registry=3),
+        lambda: ddbench.plan("random", "rded", ipc="ten"),
+        lambda: ddbench.plan("random", "rded", seed=-1),
+    ],
+)
+def test_wrong_arguments_are_explained(call):
+    with pytest.raises(ddbench.UsageError):
+        call()
+
+
 def test_compare_gives_effects_and_the_text_of_the_command(registry, capsys):
     from ddbench import cli
 

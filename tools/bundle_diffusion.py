@@ -20,6 +20,8 @@ from ddbench_plugins.diffusion.small.training import train_small_pipeline
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.memory import keep_freed_memory
 
+from ddbench.runtime.progress import reporter
+
 ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "small" / "assets" / "digits"
 
 
@@ -30,14 +32,10 @@ def main(folder: Path) -> None:
     train, _ = stratified(labels, tuple(f"{i:05d}" for i in range(len(labels))), fraction=0.2, seed=0)
     shown, labels = enlarge(images)[train], labels[train]
     captions = describe(shown, [NAMES[label] for label in labels])
-
-    def progress(done: int, total: int, info: str = "") -> None:
-        print(f"\r{done}/{total} {info}", end="", file=sys.stderr, flush=True)
-
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, reporter().task("small diffusion model") as advance:
         preset = PRESETS["digits"]
         report = train_small_pipeline(
-            shown, labels, NAMES, captions, preset, Path(scratch), seed=0, loop=Loop(progress=progress)
+            shown, labels, NAMES, captions, preset, Path(scratch), seed=0, loop=Loop(progress=advance)
         )
         pipeline = load_pipeline(scratch, offline=True)
         for part in (pipeline.vae, pipeline.text_encoder, pipeline.unet):
@@ -45,7 +43,7 @@ def main(folder: Path) -> None:
         save_pipeline(pipeline, folder)
     record = {"data": "digits, 1,437 training images", "preset": preset.describe(), "seed": 0, "measured": report}
     (folder / "training.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    print(f"\n{report}")
+    print(report)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,6 @@ def trained(batches, epochs=3):
         batches=batches,
         optimiser=adamw(0.01),
         step=given_label_step(lambda student, target: kl_soft_label(student, target, 4.0)),
-        precision="fp32",
     )
     return student.state_dict()
 

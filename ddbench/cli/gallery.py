@@ -200,20 +200,15 @@ def _same_classes(sets: list[LoadedSet]) -> list[LoadedSet]:
 
 
 def _records(registry: Path, filters: dict[str, Any]) -> list[Record]:
-    from ddbench.results import registry as folder
+    from ddbench.results.registry import load, no_records
 
-    good, problems = folder.load(registry)
+    chosen = {name: wanted for name, wanted in filters.items() if wanted}
+    good, problems = load(registry, **chosen)
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
-    records = [
-        record
-        for record in folder.select(
-            good, dataset=filters.get("dataset") or (), method=filters.get("method") or (), ipc=filters.get("ipc") or ()
-        )
-        if not record.distilled.whole and record.cell.seed in (filters.get("seed") or [record.cell.seed])
-    ]
+    records = [record for record in good if not record.distilled.whole]
     if not records:
-        raise UsageError(f"No record in {registry} fits.", hint="`ddbench leaderboard` shows what there is.")
+        raise no_records(registry, chosen)
     return records
 
 

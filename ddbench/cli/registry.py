@@ -109,10 +109,10 @@ def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) ->
     Invalid records are skipped and named, and the exit code is then 8.
     """
     from ddbench.results import exchange
-    from ddbench.results.registry import load, select
+    from ddbench.results.registry import load
 
-    good, problems = load(Path(registry))
-    chosen = select(good, ipc=ipc or (), **{name: values or () for name, values in filters.items()})
+    wanted = {name: values for name, values in {**filters, "ipc": ipc}.items() if values}
+    chosen, problems = load(Path(registry), **wanted)
     path = Path(target)
     count = exchange.to_csv_file(chosen, path) if path.suffix == ".csv" else exchange.to_folder(chosen, path)
     for problem in problems:

@@ -57,20 +57,23 @@ def page_data(
     shared: dict[str, int] = {}
     used = {claim.source for claim in claims}
     keys = {record.relative_path().as_posix(): record.key[:16] for record in records}
-    return {
+    content = {
         "version": ddbench.__version__,
         "baseline": baseline,
         "records": [_record(record, shared) for record in records],
         "rows": [_row(row) for row in grouping.rows(records, baseline)],
         "claims": [_claim(claim) for claim in claims],
-        "sources": {key: clean(text) for key, text in sorted((sources or {}).items()) if key in used},
-        "sheets": {digest[:20]: _sheet(sheet) for digest, sheet in sorted((sheets or {}).items())},
+        "sources": {key: text for key, text in sorted((sources or {}).items()) if key in used},
         "pairs": [_pair(pair, keys) for pair in pairs],
-        "boards": [clean(board) for board in boards],
-        "methods": clean(methods or {}),
-        "problems": [clean(text) for text in problems],
+        "boards": boards,
+        "methods": methods or {},
+        "problems": problems,
         "shared_fields": SHARED,
         "shared": [json.loads(text) for text in shared],
+    }
+    return {
+        **clean(content),
+        "sheets": {digest[:20]: _sheet(sheet) for digest, sheet in sorted((sheets or {}).items())},
     }
 
 
@@ -120,7 +123,7 @@ def option_text(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, list | tuple):
-        return f"[{', '.join(json.dumps(v) if isinstance(v, str) else option_text(v) for v in value)}]"
+        return f"[{', '.join(map(_inner, value))}]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{json.dumps(str(k))} = {_inner(v)}" for k, v in value.items()) + "}"
     return repr(value)
@@ -174,7 +177,7 @@ def _record(record: Record, shared: dict[str, int]) -> dict[str, Any]:
         "path": record.relative_path().as_posix(),
     }
     numbers = {name: shared.setdefault(canonical(clean(shown[name])), len(shared)) for name in SHARED}
-    return {name: clean(value) for name, value in {**shown, **numbers}.items()}
+    return {**shown, **numbers}
 
 
 def thinned(curve: Sequence[tuple[int, float]], most: int = CURVE_POINTS) -> list[tuple[int, float]]:
@@ -210,7 +213,7 @@ def _pair(pair: Pair, keys: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _claim(claim: Claim) -> dict[str, Any]:
-    shown = {
+    return {
         "dataset": claim.dataset,
         "method": claim.method,
         "protocol": claim.evaluator,
@@ -226,7 +229,6 @@ def _claim(claim: Claim) -> dict[str, Any]:
         "place": claim.table,
         "note": claim.note,
     }
-    return {name: clean(value) for name, value in shown.items()}
 
 
 def _sheet(sheet: Sheet) -> dict[str, Any]:

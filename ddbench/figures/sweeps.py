@@ -11,7 +11,7 @@ from ddbench.escaping import figure as figure_text
 from ddbench.figures.base import COLOURS, figure
 from ddbench.keys import canonical
 from ddbench.results import labels
-from ddbench.results.schema import SNAPSHOTS, Record
+from ddbench.results.schema import SNAPSHOTS, Cell, Record
 from ddbench.tables import notes
 from ddbench.tables.board import Entry
 from ddbench.tables.leaderboard import Layout, entry, in_order
@@ -36,23 +36,13 @@ def sweep(
     titles = _titles([setting for setting in settings if (setting, base) in groups])
     for setting, title in titles.items():
         first = groups[setting, base][0].cell
-        kept: dict[str, list[Record]] = defaultdict(list)
-        for record in settings[setting]:
-            method = record.cell.method
-            same = (method.name, method.version, canonical(record.cell.other_options)) == (
-                first.method.name,
-                first.method.version,
-                canonical(first.other_options),
-            )
-            if (
-                same
-                and option in method.options
-                and _others(method.options, option) == _others(first.method.options, option)
-            ):
-                kept[canonical(method.options[option])].append(record)
-        points = [(members[0].cell.method.options[option], entry(members)) for members in kept.values()]
+        own = _without(first, option)
+        points = _points(
+            (r for r in settings[setting] if option in r.cell.method.options and _without(r.cell, option) == own),
+            option,
+        )
         if len(points) > 1:
-            lines[title] = sorted(points, key=lambda point: _rank(point[0]))
+            lines[title] = points
     return lines
 
 
@@ -91,9 +81,7 @@ def against(records: Iterable[Record], option: str) -> tuple[dict[str, Points], 
 def _lines(records: Iterable[Record], option: str) -> tuple[dict[str, Points], dict[str, Entry]]:
     groups: dict[str, list[Record]] = defaultdict(list)
     for record in in_order(records):
-        cell = record.cell
-        shared = [setting_of(record), cell.method.name, cell.method.version, cell.other_options]
-        groups[canonical([*shared, _others(cell.method.options, option, SNAPSHOTS)])].append(record)
+        groups[canonical([setting_of(record), _without(record.cell, option, SNAPSHOTS)])].append(record)
     lines: dict[str, Points] = {}
     levels: dict[str, Entry] = {}
     for title, members in zip(_names(list(groups.values()), option), groups.values(), strict=True):
@@ -101,16 +89,7 @@ def _lines(records: Iterable[Record], option: str) -> tuple[dict[str, Points], d
         if option not in method.options:
             levels[title] = entry(members)
             continue
-        kept: dict[str, dict[tuple[str, int], Record]] = defaultdict(dict)
-        for record in members:
-            # One set may have two records: a snapshot of the last iteration, an option set to its default.
-            runs = kept[canonical(record.cell.method.options[option])]
-            place = record.distilled.digest, record.cell.evaluation_seed
-            if place not in runs or len(record.result.values) > len(runs[place].result.values):
-                runs[place] = record
-        several = [list(runs.values()) for runs in kept.values()]
-        points = [(runs[0].cell.method.options[option], entry(runs)) for runs in several]
-        lines[title] = sorted(points, key=lambda point: _rank(point[0]))
+        lines[title] = _points(members, option)
     return lines, levels
 
 
@@ -174,8 +153,20 @@ def _joined(name: str, own: dict[str, Any]) -> str:
     return ", ".join([name, *(f"{key} {labels.value_text(value)}" for key, value in own.items() if value != "absent")])
 
 
-def _others(options: dict[str, Any], *without: str) -> str:
-    return canonical({name: value for name, value in options.items() if name not in without})
+def _without(cell: Cell, *names: str) -> list[Any]:
+    """Return what makes a cell's set, but for its seed and the method's options of these names."""
+    method = cell.method
+    others = {name: value for name, value in method.options.items() if name not in names}
+    return [method.name, method.version, others, cell.other_options]
+
+
+def _points(records: Iterable[Record], option: str) -> Points:
+    """Return the values of an option in order, with the runs of each."""
+    values: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        values[canonical(record.cell.method.options[option])].append(record)
+    points = [(members[0].cell.method.options[option], entry(members)) for members in values.values()]
+    return sorted(points, key=lambda point: _rank(point[0]))
 
 
 def _rank(value: Any) -> tuple[bool, float, str]:

@@ -101,7 +101,7 @@ class DivergedError(DDBenchError):
     """The loss of a training, or what a model made, stopped being finite numbers."""
 
     exit_code = 9
-    summary = "a training or a distillation diverged: its loss or its images are no finite numbers any more"
+    summary = "a training or a distillation diverged: its loss or its images are not finite"
 
 
 #: Exit code of a run stopped with Ctrl-C (the shell's convention: 128 + SIGINT).

@@ -51,17 +51,6 @@ def derive_seed(base: int, role: int | str, *indices: int | str) -> int:
     return int(digest([base, role, *indices])[:8], 16) & 0x7FFFFFFF
 
 
-def is_text(value: Any) -> bool:
-    """Return whether a value is text that can be written: without half characters (lone surrogates)."""
-    if not isinstance(value, str):
-        return False
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 def _plain(value: Any) -> Any:
     # What most values are comes first, without a call for each text: registries of many records are read through here.
     if type(value) is dict and all(type(key) is str for key in value):

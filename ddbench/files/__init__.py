@@ -8,8 +8,8 @@ from ddbench.files.reading import check_archive as check_archive
 from ddbench.files.reading import check_file as check_file
 from ddbench.files.reading import damaged_files as damaged_files
 from ddbench.files.reading import first_line as first_line
+from ddbench.files.reading import is_text as is_text
 from ddbench.files.reading import read_bytes as read_bytes
 from ddbench.files.reading import read_text as read_text
 from ddbench.files.reading import why as why
 from ddbench.files.writing import home as home
-from ddbench.keys import is_text as is_text

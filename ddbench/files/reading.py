@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import stat
 from pathlib import Path
+from typing import Any
 
 from ddbench.errors import DataError, DDBenchError
 
@@ -119,6 +119,8 @@ def damaged_files(folder: Path) -> list[str]:
 
     Of weights only the table of contents is read. Libraries tell much less: they name no file, or blame the network.
     """
+    import json
+
     from safetensors import SafetensorError, safe_open
 
     found = []
@@ -158,3 +160,14 @@ def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:
             f"{path.name} would unpack to {size / 1e9:.1f} GB from {path.stat().st_size / 1e6:.1f} MB.",
             hint="If you trust it, load it yourself and save it uncompressed.",
         )
+
+
+def is_text(value: Any) -> bool:
+    """Return whether a value is text that can be written: without half characters (lone surrogates)."""
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from ddbench.errors import PluginError
-from ddbench.keys import canonical, digest, is_text
+from ddbench.files.reading import is_text
+from ddbench.keys import canonical, digest
 from ddbench.plugin.datasets import Dataset, describe
 from ddbench.plugin.ranges import misfit
 

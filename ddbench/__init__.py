@@ -64,11 +64,9 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.plugin.specs import EvaluatorSpec as EvaluatorSpec
     from ddbench.plugin.specs import MethodSpec as MethodSpec
     from ddbench.plugin.specs import NetworkSpec as NetworkSpec
-    from ddbench.plugin.stages import Effort as Effort
-    from ddbench.plugin.stages import Stage as Stage
-    from ddbench.plugin.stages import Weights as Weights
-    from ddbench.plugin.stages import cached_first as cached_first
-    from ddbench.plugin.stages import hub_weights as hub_weights
+    from ddbench.plugin.weights import Weights as Weights
+    from ddbench.plugin.weights import cached_first as cached_first
+    from ddbench.plugin.weights import hub_weights as hub_weights
     from ddbench.results.collection import Records as Records
     from ddbench.results.schema import Record as Record
     from ddbench.runtime.context import Context as Context

@@ -30,6 +30,7 @@ from ddbench.results.registry import load as read_registry
 from ddbench.results.schema import Record, slug
 from ddbench.runtime.context import Context
 from ddbench.runtime.progress import Reporter
+from ddbench.runtime.steps import cached
 from ddbench.runtime.store import Step
 from ddbench.sets import folder as disk
 from ddbench.sets.declared import Declared
@@ -295,7 +296,7 @@ def import_set(
     def build(step: Step) -> None:
         _write_imported(made, step.dir, ctx.dataset, preview(made.content, ctx.dataset))
 
-    done = ctx.step("imported", inputs, build)
+    done = cached(ctx, "imported", ctx.depends(inputs), build)
     if folder is not None:
         disk.copy(done.dir, folder)
     return disk.load(folder or done.dir, ctx.dataset)

@@ -16,6 +16,7 @@ from ddbench.plugin.manager import Entry, load_plugin, plugin_errors
 from ddbench.results.schema import Cell, PluginPart
 from ddbench.runtime.contents import NAMED, by_content, code, uses
 from ddbench.runtime.context import Context
+from ddbench.runtime.steps import steps_of
 
 if TYPE_CHECKING:
     from ddbench.plugin.interfaces import Plugin
@@ -56,6 +57,7 @@ def student(
         "about": digest(about),
         "method": ctx.method,
         "evaluator": _plugin(evaluator, ctx, entry),
+        "steps": steps(evaluator, ctx, entry, distilled),
         "protocol": protocol.digest,
         "network": network(ctx),
         "ipc": ctx.ipc,
@@ -119,12 +121,20 @@ def other_options(ctx: Context) -> dict[str, dict[str, Any]]:
     return found
 
 
+def steps(plugin: Plugin, ctx: Context, entry: Entry, *more: DistilledSet) -> list[list[str]]:
+    """Return the names and keys of the steps that a plugin asks for: they tell of what its code depends on."""
+    with plugin_errors(entry):
+        return [[call.name, call.key] for call in steps_of(plugin, ctx, *more)]
+
+
 def _plugin(plugin: Plugin, ctx: Context, entry: Entry) -> dict[str, Any]:
     with plugin_errors(entry):
         identity = dict(plugin.identity(ctx))
-    if mistake := not_plain(identity):
-        kind = entry.spec.kind.capitalize()
-        raise PluginError(f"{kind} {entry.spec.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
+        if mistake := not_plain(identity):
+            kind = entry.spec.kind.capitalize()
+            raise PluginError(
+                f"{kind} {entry.spec.name} has an identity that is not plain data: {mistake}.", hint=PLAIN
+            )
     options = by_content(ctx, ctx.resolved.dump())
     return {
         "name": entry.spec.name,

@@ -1,34 +1,39 @@
-"""What a run would do: which steps are there, what the others will cost, and what is missing. Nothing is run."""
+"""What a run would do: which steps are there, what the others will cost, and what is missing. Nothing is run.
+
+Steps declare what they depend on, so that their keys are known, and whether they are there, before any is made.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ddbench.errors import DataError, ModelError, TeacherError
+from ddbench.experiment import dependencies
 from ddbench.experiment.jobs import Failure, Job
-from ddbench.experiment.pipeline import distil, student_effort, train_student
+from ddbench.experiment.pipeline import artifact, distil_effort, finished, student_effort
 from ddbench.experiment.planning import Measurement, Planned
-from ddbench.experiment.rehearsal import DONE, RESUMABLE, TO_DO, NotYet, Rehearsal, Seen
+from ddbench.keys import digest
 from ddbench.plugin.contracts import DistilledSet, Protocol
 from ddbench.plugin.manager import plugin_errors
-from ddbench.plugin.stages import Effort, Stage, Weights
-from ddbench.runtime.context import Bound, Context
-from ddbench.runtime.estimates import Estimate, History
+from ddbench.plugin.weights import Weights
+from ddbench.runtime.context import Context
+from ddbench.runtime.estimates import Effort, Estimate, History
+from ddbench.runtime.steps import StepCall, steps_of, walk
 from ddbench.sets.made import Distilled
 
 Result = TypeVar("Result")
 
+DONE, RESUMABLE, TO_DO = "done", "resumable", "to do"
 DISTILLED, STUDENT = "distilled", "student"
 
 
 @dataclass(frozen=True)
 class Line:
-    """A stage of a run.
+    """A step of a run.
 
     Attributes:
         state: ``done``, ``resumable`` or ``to do``.
@@ -37,8 +42,7 @@ class Line:
         why: of the state.
         estimate: of what is left to do.
         key: of the step, where it is known by now.
-        count: how many such stages there are.
-        effort: what its time grows with, where that is known.
+        count: how many such steps there are.
     """
 
     state: str
@@ -48,12 +52,11 @@ class Line:
     estimate: Estimate = field(default_factory=Estimate)
     key: str = ""
     count: int = 1
-    effort: Effort | None = None
 
 
 @dataclass
-class Outlook:
-    """Stages in the order of a run, and the published models that it reads."""
+class DryRun:
+    """Steps in the order of a run, and the published models that it reads."""
 
     lines: list[Line] = field(default_factory=list)
     weights: list[Weights] = field(default_factory=list)
@@ -64,131 +67,148 @@ class Outlook:
         return [line for line in self.lines if line.state != DONE]
 
     def add(self, lines: Sequence[Line], weights: Sequence[Weights]) -> None:
-        """Add stages and models; those that are there already stand once."""
+        """Add steps and models; those that are there already stand once."""
         for line in lines:
-            same = next((n for n, other in enumerate(self.lines) if _same(line, other)), None)
+            same = next((number for number, other in enumerate(self.lines) if _same(line, other)), None)
             if same is None:
                 self.lines.append(line)
-            elif not (line.key or self.lines[same].key):
+            elif not line.key:
                 self.lines[same] = replace(self.lines[same], count=self.lines[same].count + line.count)
-            elif not self.lines[same].key:
-                self.lines[same] = line
-        known = {(each.source, each.revision) for each in self.weights}
-        self.weights += [each for each in weights if (each.source, each.revision) not in known]
+        known = {(model.source, model.revision) for model in self.weights}
+        self.weights += [model for model in weights if (model.source, model.revision) not in known]
 
 
 def _same(line: Line, other: Line) -> bool:
-    """Whether two stages are one: by their keys, or as far as can be told a step that two plugins share."""
-    if line.name != other.name:
-        return False
-    if line.key and other.key:
-        return line.key == other.key
+    """Whether two lines are of one step; without keys, whether they differ in nothing."""
     if line.key or other.key:
-        return line.of != other.of and line.effort is not None and line.effort == other.effort
+        return line.key == other.key
     return replace(line, count=1) == replace(other, count=1)
 
 
-def outlook(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> Outlook:
+def dry_run(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> DryRun:
     """Return what running these jobs would do.
 
     Args:
-        jobs: expanded in rehearsal.
+        jobs: expanded for a dry run.
         failures: cells whose data cannot be read; of them, only the models are known.
 
     Raises:
         UsageError, PluginError: what would stop a run before it has done anything.
     """
-    found = Outlook()
+    run = DryRun()
     known: dict[int, tuple[Distilled | None, str]] = {}
     for job in jobs:
         planned = job.planned
         history = History(planned.method.ctx.store, planned.method.ctx.machine)
         if id(planned) not in known:
             lines, weights, made = _set(planned, history)
-            found.add(lines, weights)
+            run.add(lines, weights)
             known[id(planned)] = made, next((line.why for line in lines if line.state != DONE), "")
-        made, why = known[id(planned)]
-        found.add(*_measured(planned, job.measurement, made, why, history))
+        run.add(*_measured(planned, job.measurement, *known[id(planned)], history))
     for failure in failures:
-        found.add([], list(_models(failure)))
-    return found
+        run.add([], list(_models(failure)))
+    return run
 
 
 def _set(planned: Planned, history: History) -> tuple[list[Line], list[Weights], Distilled | None]:
-    """Return the stages of a distillation, its models, and the set if it is there."""
-    method, ctx, entry = planned.method
-    assert isinstance(ctx, Rehearsal)
-    ctx = replace(ctx, seen=[])
+    """Return the steps of a distillation, its models, and the set if it is there."""
+    bound = planned.method
+    method, ctx, entry = bound
+    of = f"{entry.name} on {ctx.dataset.name}"
     with plugin_errors(entry):
         weights = list(method.weights(ctx))
-    lacking = next((each.source for each in weights if not each.here), "")
-    made, reason = _tried(partial(distil, Bound(method, ctx, entry)))
-    stages: list[Stage] = []
-    if made is None:
-        with plugin_errors(entry):
-            stages = list(method.stages(ctx))
-    if made is None and not lacking and any(stage.name != DISTILLED for stage in stages):
-
-        def rehearse() -> None:
-            with plugin_errors(entry):
-                method.distill(ctx)
-
-        reason = _tried(rehearse)[1] or reason
-    reason = f"needs {lacking}, which is not here" if lacking else reason
-    own = [each for each in ctx.seen if each.name == DISTILLED]
-    inner = [each for each in ctx.seen if each.name != DISTILLED]
-    efforts = {stage.name: stage.effort for stage in stages}
-    of = f"{entry.name} on {ctx.dataset.name}"
-    lines = [_seen(each, of, efforts.get(each.name), history) for each in inner]
-    names = {each.name for each in inner}
-    if made is None:
-        waits = reason or next((f"after {line.name}" for line in lines if line.state != DONE), "")
-        for stage in stages:
-            if stage.name not in (*names, DISTILLED):
-                lines.append(_declared(stage, of, waits or "not there yet", history))
-    of = f"{of}, IPC {ctx.ipc or 'full'}, seed {ctx.base_seed}"
-    if own:
-        lines += [_seen(each, of, efforts.get(DISTILLED), history) for each in own]
-    else:
-        lines.append(_declared(Stage(DISTILLED, efforts.get(DISTILLED)), of, reason, history))
-    return lines, weights, made
+        calls = steps_of(method, ctx)
+    lacking = _lacking(weights)
+    inputs, reason = _tried(lambda: artifact(bound))
+    made = finished(bound, inputs) if inputs is not None else None
+    lines = [] if made else _lines(calls, of, lacking, history)
+    waits = lacking or next((f"after {line.name}" for line in lines if line.state != DONE), "") or reason
+    effort = None if made else distil_effort(bound)
+    own = _line(ctx, DISTILLED, inputs, f"{of}, IPC {ctx.ipc or 'full'}, seed {ctx.base_seed}", waits, effort, history)
+    return [*lines, own], weights, made
 
 
 def _measured(
     planned: Planned, measurement: Measurement, made: Distilled | None, why: str, history: History
 ) -> tuple[list[Line], list[Weights]]:
-    """Return the stages of an evaluation and its models."""
+    """Return the steps of an evaluation and its models."""
     evaluator, ctx, entry = measurement.evaluator
-    assert isinstance(ctx, Rehearsal)
-    ctx = replace(ctx, seen=[])
+    of = f"{entry.name} on {ctx.network}"
     with plugin_errors(entry):
         weights = list(evaluator.weights(ctx))
-    lacking = next((each.source for each in weights if not each.here), "")
-    content = made.content if made else _black(planned.method.ctx)
+        content = made.content if made else _black(planned.method.ctx)
+        calls = steps_of(evaluator, ctx, content)
+    lacking = _lacking(weights)
+    lines = _lines(calls, of, lacking, history)
 
     def ask() -> Protocol:
         with plugin_errors(entry):
             return evaluator.protocol(ctx, content)
 
-    protocol, reason = (None, f"needs {lacking}, which is not here") if lacking else _tried(ask)
-    if made is not None and protocol is not None:
-        for repeat in range(measurement.repeats):
-            _tried(partial(train_student, Bound(evaluator, ctx, entry), made, protocol, repeat))
-    of = f"{entry.name} on {ctx.network}"
-    lines = [_seen(each, of, None, history) for each in ctx.seen]
-    students = sum(each.name == STUDENT for each in ctx.seen)
+    waits = next((f"after {line.name}" for line in lines if line.state != DONE), lacking)
+    protocol, reason = (None, waits) if waits else _tried(ask)
     effort = student_effort(entry.spec.name, protocol, content, ctx.dataset) if protocol else None
-    waits = reason or (f"after {DISTILLED}" if made is None else next((f"after {line.name}" for line in lines), ""))
-    rest = replace(_declared(Stage(STUDENT, effort), of, waits, history), count=measurement.repeats - students)
-    return [*lines, *([rest] if rest.count else [])], weights
+    if made is None or protocol is None:
+        waits = reason or f"after {DISTILLED}"
+        return [
+            *lines,
+            replace(_line(ctx, STUDENT, None, of, waits, effort, history), count=measurement.repeats),
+        ], weights
+    for repeat in range(measurement.repeats):
+        inputs = dependencies.student(*measurement.evaluator, made.content, made.digest, protocol, repeat)
+        lines.append(_line(ctx, STUDENT, ctx.depends(inputs), of, "", effort, history))
+    return lines, weights
+
+
+def _lacking(weights: Iterable[Weights]) -> str:
+    return next((f"needs {model.source}, which is not here" for model in weights if not model.here), "")
+
+
+def _lines(calls: Iterable[StepCall], of: str, lacking: str, history: History) -> list[Line]:
+    """Return every step that is asked for, after those that it needs, once."""
+    lines: dict[str, Line] = {}
+    for number, call in enumerate(call for call in walk(calls) if call.step.data):
+        inputs, reason = _tried(lambda call=call: call.inputs)  # type: ignore[misc]
+        waits = next((f"after {need.name}" for need in call.needs if need.step.data and _unmade(need)), "")
+        line = _line(call.ctx, call.name, inputs, of, waits or (reason and (lacking or reason)), call.effort, history)
+        lines.setdefault(line.key or f"{call.name} {number}", line)
+    return list(lines.values())
+
+
+def _unmade(call: StepCall) -> bool:
+    done, _ = _tried(call.found)
+    return done is None
+
+
+def _line(
+    ctx: Context,
+    name: str,
+    inputs: Mapping[str, Any] | None,
+    of: str,
+    why: str,
+    effort: Effort | None,
+    history: History,
+) -> Line:
+    """Return the state of a step by what it depends on; None where that is not known yet."""
+    why = why or "not there yet"
+    if inputs is None:
+        return Line(TO_DO, name, of, why, history.estimate(name, effort))
+    key = digest(inputs)
+    if ctx.store.get(name, inputs):
+        return Line(DONE, name, of, f"finished ({key[:8]})", key=key)
+    estimate = history.estimate(name, effort, inputs)
+    if not ctx.store.started(name, inputs):
+        return Line(TO_DO, name, of, why, estimate, key)
+    spent = ctx.store.spent(name, inputs)
+    left = None if estimate.seconds is None else max(0.0, estimate.seconds - spent)
+    why = f"stopped after {spent:.0f} s of work; goes on from there"
+    return Line(RESUMABLE, name, of, why, replace(estimate, seconds=left), key)
 
 
 def _tried(work: Callable[[], Result]) -> tuple[Result | None, str]:
-    """Return what ``work`` returns, or None and why it cannot go on, where something besides time is missing."""
+    """Return what ``work`` returns, or None and why it cannot, where a model or a file is missing."""
     try:
         return work(), ""
-    except NotYet:
-        return None, ""
     except (ModelError, TeacherError, DataError) as error:
         return None, str(error)
 
@@ -199,24 +219,6 @@ def _black(ctx: Context) -> DistilledSet:
     labels = data.train.labels if ctx.ipc is None else np.repeat(np.arange(data.num_classes), ctx.ipc)
     shape = (len(labels), data.image_size, data.image_size, data.channels)
     return DistilledSet(np.broadcast_to(np.uint8(0), shape), labels, whole=ctx.ipc is None)
-
-
-def _seen(each: Seen, of: str, effort: Effort | None, history: History) -> Line:
-    if each.state == DONE:
-        return Line(DONE, each.name, of, f"finished ({each.key[:8]})", key=each.key, effort=each.effort)
-    effort = each.effort or effort
-    estimate = history.estimate(each.name, effort, each.inputs)
-    why = "not there yet"
-    if each.state == RESUMABLE:
-        why = f"stopped after {each.spent:.0f} s of work; goes on from there"
-        left = None if estimate.seconds is None else max(0.0, estimate.seconds - each.spent)
-        estimate = replace(estimate, seconds=left)
-    return Line(each.state, each.name, of, why, estimate, each.key, effort=effort)
-
-
-def _declared(stage: Stage, of: str, why: str, history: History) -> Line:
-    estimate = history.estimate(stage.name, stage.effort)
-    return Line(TO_DO, stage.name, of, why or "not there yet", estimate, effort=stage.effort)
 
 
 def _models(failure: Failure) -> Iterator[Weights]:

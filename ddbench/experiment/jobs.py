@@ -12,7 +12,6 @@ from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.experiment import setup
 from ddbench.experiment.pipeline import load_dataset
 from ddbench.experiment.planning import Measurement, Planned, SameImages, plan
-from ddbench.experiment.rehearsal import NotYet, Rehearsal
 from ddbench.experiment.study import Block, Study
 from ddbench.files.writing import check_writable
 from ddbench.keys import canonical
@@ -22,6 +21,7 @@ from ddbench.results.registry import RESULTS
 from ddbench.results.schema import Cell, Record, budget, place, read, record_key
 from ddbench.runtime.context import Context
 from ddbench.runtime.progress import Reporter
+from ddbench.runtime.store import NotMade
 from ddbench.sets.made import Distilled
 
 Result = TypeVar("Result")
@@ -103,21 +103,18 @@ class Expansion:
 def expand(
     study: Study,
     base: Context,
-    *,
-    rehearse: bool = False,
 ) -> Expansion:
     """Resolve every cell of a study; two that only say the same in other words are one.
 
     Args:
         study: as read.
-        base: with the plugins of the study, machine and store; preset and options are those of the blocks.
-        rehearse: nothing is to be run: data that are not decoded yet are failures.
+        base: with the plugins of the study, machine and store; preset and options are those of the blocks. In a dry
+            run, data that are not decoded yet are failures.
 
     Raises:
         UsageError: a name, an option or a combination that does not exist; nothing has run by then.
         PluginError: a plugin is broken.
     """
-    base = Rehearsal.of(base) if rehearse else base
     parts = list(_parts(study, base))
     found = Expansion()
     loaded: dict[str, Context | DataError] = {}
@@ -193,8 +190,8 @@ def _load(ctx: Context, name: str, loaded: dict[str, Context | DataError]) -> Co
         name = name or setup.default_dataset(ctx.plugins)
         try:
             loaded[mark] = replace(ctx, _dataset=load_dataset(ctx, name))
-        except NotYet:
-            loaded[mark] = NotYet(
+        except NotMade:
+            loaded[mark] = NotMade(
                 f"The images of {name} are here, but have not been looked at yet; a run begins with that.",
                 hint=f"`ddbench data prepare {name}`, with the same --preset and -o data.…, does it ahead.",
             )

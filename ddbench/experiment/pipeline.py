@@ -16,12 +16,12 @@ from ddbench.errors import PluginError, UsageError
 from ddbench.experiment import dependencies
 from ddbench.experiment.dependencies import plugin_part
 from ddbench.figures.gallery import preview
+from ddbench.keys import digest
 from ddbench.plugin.contracts import Budget, DistilledSet, Protocol, Score
 from ddbench.plugin.datasets import Dataset, check_ipc
 from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
 from ddbench.plugin.ranges import doubt
-from ddbench.plugin.stages import Effort
 from ddbench.results.registry import check_name, check_seed, flaws
 from ddbench.results.runs import telling
 from ddbench.results.schema import (
@@ -39,6 +39,8 @@ from ddbench.results.schema import (
 from ddbench.runtime import environment
 from ddbench.runtime.contents import by_content
 from ddbench.runtime.context import Bound, Context, unfit_network
+from ddbench.runtime.estimates import Effort
+from ddbench.runtime.steps import cached, effort
 from ddbench.runtime.store import Done, Step
 from ddbench.sets import folder as disk
 from ddbench.sets.made import Distilled
@@ -80,6 +82,12 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> Bound
             f"Method {name} cannot be computed in {ctx.machine.precision}.",
             hint=f"Choose another precision: {', '.join(method.precisions)}.",
         )
+    if hasattr(method, "stages"):
+        raise PluginError(
+            f"Method {name} of {entry.owner} defines stages(), which is no longer asked for: steps declare themselves.",
+            hint="Put @ddbench.step(…) above what builds a step and delete stages(): docs/plugins/method.md,"
+            ' "Cached steps".',
+        )
     budget = ipc if method.needs_ipc else None
     mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
     return Bound(method, mine.with_options_of(method, entry), entry)
@@ -89,8 +97,6 @@ def distil(bound: Bound[Distiller], *, force: bool = False) -> Distilled:
     """Distil, or reuse the finished set of the same data set, method, options, budget and seed."""
     method, ctx, entry = bound
     plugin = plugin_part(ctx, entry)
-    shrunk = _shrunk("method", ctx)
-    inputs = dependencies.artifact(method, ctx, entry, disk.FORMAT)
 
     def build(step: Step) -> None:
         with plugin_errors(entry), untouched(ctx.dataset, f"Method {plugin.name} of {entry.owner}"):
@@ -103,20 +109,43 @@ def distil(bound: Bound[Distiller], *, force: bool = False) -> Distilled:
         content = disk.save(step.dir, result, ctx.dataset, _about(ctx, entry), preview(result, ctx.dataset))
         step.info.update(digest=content["digest"], bytes=content["bytes"], steps=ctx.ledger)
 
-    effort = None
-    if force or not ctx.store.get("distilled", ctx.depends(inputs)):
-        with plugin_errors(entry):
-            effort = next((stage.effort for stage in method.stages(ctx) if stage.name == "distilled"), None)
-    done = ctx.step("distilled", inputs, build, force=force, effort=effort)
+    return _loaded(bound, cached(ctx, "distilled", artifact(bound), build, force=force, effort=distil_effort(bound)))
+
+
+def artifact(bound: Bound[Distiller]) -> dict[str, Any]:
+    """Return everything that a distilled set depends on.
+
+    Raises:
+        ModelError, DataError: a model or file that must be looked at is not there.
+    """
+    return {**bound.ctx.depends(dependencies.artifact(*bound, disk.FORMAT)), "steps": dependencies.steps(*bound)}
+
+
+def distil_effort(bound: Bound[Distiller]) -> Effort | None:
+    """Return what the time of distilling grows with, without the steps that it uses."""
+    method, ctx, entry = bound
+    with plugin_errors(entry):
+        return effort(ctx, entry.name, method.work, ctx.resolved.dump())
+
+
+def finished(bound: Bound[Distiller], inputs: Mapping[str, Any]) -> Distilled | None:
+    """Return the distilled set that depends on ``inputs``, if it is there."""
+    done = bound.ctx.store.get("distilled", inputs)
+    return _loaded(bound, done) if done else None
+
+
+def _loaded(bound: Bound[Distiller], done: Done) -> Distilled:
+    ctx = bound.ctx
     loaded = disk.load(done.dir, ctx.dataset)
     return Distilled(
-        plugin=plugin,
+        plugin=plugin_part(ctx, bound.entry),
         content=loaded.distilled,
-        key=done.key,
+        # Of what is told in records; where the code of a step lies is not.
+        key=digest(ctx.depends(dependencies.artifact(*bound, disk.FORMAT))),
         digest=done.info["digest"],
         ipc=ctx.ipc,
         seed=ctx.base_seed,
-        shrunk=shrunk,
+        shrunk=_shrunk("method", ctx),
         steps=(steps := [*done.info["steps"], done.cost()]),
         seconds=sum(step["seconds"] for step in steps),
         bytes=done.info["bytes"],
@@ -258,7 +287,7 @@ def train_student(
     """Train and test one network, or find it finished."""
     evaluator, ctx, entry = bound
     name = entry.spec.name
-    inputs = dependencies.student(evaluator, ctx, entry, made.content, made.digest, protocol, repeat)
+    inputs = dependencies.student(*bound, made.content, made.digest, protocol, repeat)
 
     def build(step: Step) -> None:
         before = len(ctx.ledger)
@@ -276,8 +305,8 @@ def train_student(
             steps=ctx.ledger[before:],
         )
 
-    effort = student_effort(name, protocol, made.content, ctx.dataset)
-    done = ctx.step("student", inputs, build, force=force, effort=effort)
+    grows = student_effort(name, protocol, made.content, ctx.dataset)
+    done = cached(ctx, "student", ctx.depends(inputs), build, force=force, effort=grows)
     # What it was made from belongs to the costs also when the student itself is reused.
     known = {entry["key"] for entry in ctx.ledger}
     ctx.ledger.extend(used for used in done.info.get("steps", ()) if used["key"] not in known)

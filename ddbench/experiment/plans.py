@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ddbench.experiment import jobs
-from ddbench.experiment.dry_run import Line, Outlook, outlook
+from ddbench.experiment.dry_run import DONE, DryRun, Line, dry_run
 from ddbench.experiment.jobs import Expansion, Job
-from ddbench.experiment.rehearsal import DONE, NotYet
 from ddbench.experiment.study import Study
-from ddbench.plugin.stages import Weights
+from ddbench.plugin.weights import Weights
 from ddbench.runtime.context import Context
 from ddbench.runtime.estimates import Estimate
 from ddbench.runtime.progress import UNKNOWN, size
 from ddbench.runtime.progress import duration as words
+from ddbench.runtime.store import NotMade
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Plan:
     """
 
     cells: Expansion
-    run: Outlook
+    run: DryRun
     registry: Path
 
     @property
@@ -85,8 +85,8 @@ def plan(study: Study, base: Context, registry: Path) -> Plan:
     Raises:
         UsageError, PluginError: what would stop a run before it has done anything.
     """
-    cells = jobs.expand(study, base, rehearse=True)
-    return Plan(cells, outlook(cells.jobs, cells.failures), registry)
+    cells = jobs.expand(study, replace(base, dry_run=True))
+    return Plan(cells, dry_run(cells.jobs, cells.failures), registry)
 
 
 def _state(job: Job, registry: Path) -> str:
@@ -94,7 +94,7 @@ def _state(job: Job, registry: Path) -> str:
     return "recorded" if have >= wanted else f"{have} of {wanted} networks" if have else "to do"
 
 
-def _steps(run: Outlook) -> Iterator[str]:
+def _steps(run: DryRun) -> Iterator[str]:
     """Yield every step with what it will cost, and the sums of what is known."""
     if not run.lines:
         return
@@ -148,7 +148,7 @@ def _data(cells: Expansion) -> Iterator[str]:
         yield f"  here     {name}: {images} at {data.image_size}×{data.image_size}"
     for failure in cells.failures:
         name = failure.title.rpartition(" on ")[2]
-        unread = isinstance(failure.error, NotYet)
+        unread = isinstance(failure.error, NotMade)
         state, when = ("unread ", "it has been looked at") if unread else ("missing", "it is there")
         yield f"  {state}  {name}: see below; its cells and stages are unknown until {when}"
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.datasets import Dataset, DataStatus, Split
     from ddbench.plugin.embedding import Embedding
     from ddbench.plugin.options import Options
-    from ddbench.plugin.stages import Stage, Weights
+    from ddbench.plugin.weights import Weights
     from ddbench.runtime.context import Context
     from ddbench.runtime.steps import CachedStep, StepCall
 
@@ -31,14 +31,6 @@ class Plugin:
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""
         return {}
-
-    def needs(self, ctx: Context) -> Sequence[CachedStep[[]] | StepCall] | None:
-        """Return the cached steps that a method distils from, or whose results an evaluator's protocol names.
-
-        ``ddbench plan`` follows them and what they need, and their keys are part of the key of the result. None means
-        all steps of the class that take no arguments.
-        """
-        return None
 
     def weights(self, ctx: Context) -> Sequence[Weights]:
         """Return the published models that are read under these options, for ``ddbench plan``.
@@ -65,13 +57,16 @@ class Distiller(Plugin, ABC):
     def distill(self, ctx: Context) -> DistilledSet:
         """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
 
-    def stages(self, ctx: Context) -> Sequence[Stage]:
-        """Return the cached steps that :meth:`distill` goes through, in order, for ``ddbench plan``.
+    def needs(self, ctx: Context) -> Sequence[CachedStep[[]] | StepCall] | None:
+        """Return the cached steps that :meth:`distill` uses; None for all of the class that take no arguments.
 
-        Where there are others than ``distilled``, a plan calls :meth:`distill` with a context whose steps are looked up
-        and never built, and which stops it at the first result that is not there, and where ``ctx.progress`` begins.
+        ``ddbench plan`` follows them and what they need, and their keys are part of the key of the result.
         """
-        return ()
+        return None
+
+    def work(self, ctx: Context) -> float | None:
+        """Return what the time of :meth:`distill` outside of steps grows with (images × iterations), for estimates."""
+        return None
 
     def embedding(self, ctx: Context, label: int) -> Embedding | None:
         """Return what the method saw of one class, for ``ddbench tsne``, or None; the steps it needs are cached."""
@@ -95,6 +90,10 @@ class Evaluator(Plugin, ABC):
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """Return the network used on a data set when the user names none."""
         return self.default_network
+
+    def needs(self, ctx: Context, distilled: DistilledSet) -> Sequence[CachedStep[[]] | StepCall] | None:
+        """Return the cached steps that :meth:`protocol` asks for, such as a teacher; as of a :class:`Distiller`."""
+        return None
 
     @abstractmethod
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:

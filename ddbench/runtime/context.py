@@ -7,11 +7,11 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 
-from ddbench.errors import UsageError
+from ddbench.errors import PluginError, UsageError
 from ddbench.files.writing import explained, home
 from ddbench.keys import derive_seed
 from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
@@ -19,13 +19,12 @@ from ddbench.plugin.options import Preset, Resolved, resolve
 from ddbench.runtime import metrics
 from ddbench.runtime.machine import Machine
 from ddbench.runtime.scope import Scope, free
-from ddbench.runtime.store import Done, Step, Store
+from ddbench.runtime.store import NotMade, Step, Store
 
 if TYPE_CHECKING:
     from ddbench.plugin.contracts import DistilledSet
     from ddbench.plugin.datasets import Dataset
     from ddbench.plugin.interfaces import Plugin
-    from ddbench.plugin.stages import Effort
     from ddbench.runtime.progress import Advance, Info, Reporter
 
 
@@ -132,19 +131,13 @@ class Context:
 
         return content_digest(Path(path).expanduser(), self.store, self.reporter)
 
-    def step(
-        self,
-        name: str,
-        inputs: Mapping[str, Any],
-        builder: Callable[[Step], None],
-        *,
-        force: bool = False,
-        effort: Effort | None = None,
-    ) -> Done:
-        """Return a cached named step by its inputs; see :func:`ddbench.step` for steps that declare them."""
-        from ddbench.runtime.steps import cached
-
-        return cached(self, name, self.depends(inputs), builder, force=force, effort=effort)
+    def step(self, name: str, *_: Any, **__: Any) -> NoReturn:
+        """Refuse what cached a step before steps declared what they depend on."""
+        raise PluginError(
+            f"ctx.step({name!r}, inputs, build) is no longer there: steps declare what they depend on.",
+            hint="Put @ddbench.step(options=[…], seeds=[…]) above the function that builds it, and call that with the"
+            ' context: docs/plugins/method.md, "Cached steps".',
+        )
 
     def keep(self, name: str, distilled: DistilledSet, **options: Any) -> None:
         """Keep a method's images from before its end, in ``snapshots/<name>`` beside its result.
@@ -164,7 +157,12 @@ class Context:
 
         Figures, as in ``advance(i, n, {"loss": 0.123})``, also go into ``metrics.jsonl`` in the folder of the step that
         is being built; a text is only shown.
+
+        Raises:
+            NotMade: nothing is to be made: whatever takes seconds reports its progress.
         """
+        if self.dry_run:
+            raise NotMade(f"Work begins here, and a plan does none: {description}.")
         with self.reporter.task(description, total) as show:
             if not self._building:
                 yield show

@@ -11,7 +11,6 @@ from ddbench.keys import canonical
 from ddbench.runtime import environment
 
 if TYPE_CHECKING:
-    from ddbench.plugin.stages import Effort
     from ddbench.runtime.machine import Machine
     from ddbench.runtime.store import Done, Store
 
@@ -27,6 +26,21 @@ SMALL = 1 << 20
 #: Inputs that change a step's content and not its cost: seeds, and digests of what it is made from.
 VOLATILE = ("seed", "repeat")
 DIGEST = 64
+
+
+@dataclass(frozen=True)
+class Effort:
+    """What the time of a step grows with, so that finished steps tell how long it takes.
+
+    Attributes:
+        amount: time is about proportional to it, e.g. images × epochs.
+        alike: plain data; only steps of the same name for which it is equal are compared.
+        bytes: what the step leaves on disk, where that is known.
+    """
+
+    amount: float
+    alike: Mapping[str, Any]
+    bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -137,7 +151,15 @@ def _memory(done: Done) -> int | None:
 def _lasting(inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Return the inputs that a cost may depend on; which data it is counts although it is a digest."""
     return {
-        name: _lasting(value) if isinstance(value, Mapping) and name != "dataset" else value
+        name: value if name == "dataset" else _without_digests(value)
         for name, value in inputs.items()
-        if name not in VOLATILE and (name == "dataset" or not (isinstance(value, str) and len(value) == DIGEST))
+        if name not in VOLATILE
     }
+
+
+def _without_digests(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return _lasting(value)
+    if isinstance(value, list):
+        return [_without_digests(item) for item in value]
+    return "" if isinstance(value, str) and len(value) == DIGEST else value

@@ -35,7 +35,7 @@ class Scope:
 
     def view(self, values: Options) -> Any:
         """Return the options as the step may read them."""
-        return values if self.options is None and self.reads is None else Declared(values, self)
+        return values if self.options is None and self.reads is None else DeclaredOptions(values, self)
 
     def check_option(self, name: str) -> None:
         """Refuse an option that is not declared."""
@@ -56,7 +56,7 @@ class Scope:
             )
 
 
-class Declared:
+class DeclaredOptions:
     """The options of a step: those that it declared, as attributes."""
 
     def __init__(self, values: Options, scope: Scope) -> None:

@@ -24,13 +24,12 @@ from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, cast, ov
 from ddbench.errors import PluginError
 from ddbench.keys import digest, digest_bytes
 from ddbench.plugin.contracts import PLAIN, not_plain
-from ddbench.plugin.stages import Effort
 from ddbench.runtime import environment, metrics
 from ddbench.runtime.contents import by_content, uses
-from ddbench.runtime.estimates import marked
+from ddbench.runtime.estimates import Effort, marked
 from ddbench.runtime.machine import peak_memory
 from ddbench.runtime.scope import FACTS, Scope, Undeclared, free
-from ddbench.runtime.store import Done, Step
+from ddbench.runtime.store import Done, NotMade, Step
 
 if TYPE_CHECKING:
     from ddbench.runtime.context import Context
@@ -72,7 +71,7 @@ def step(
         needs: steps that it reads, or a function that returns calls of them (``[latents.of(ctx)]``); made first.
         identity: further plain data that the result depends on, e.g. the commit of a model on a hub.
         version: raise it when the results change. In a plugin file, the text of the function is in the key as well.
-        data: False for a step that is the same for every data set and machine.
+        data: False for a step that is the same for every data set and machine; it is on no run's bill.
         work: returns what its time is proportional to (images × epochs), so that finished steps tell how long another
             takes. Only steps are compared that differ in nothing but numbers and the options that ``work`` reads.
         disk: returns how many bytes it leaves, where that is known beforehand.
@@ -129,8 +128,12 @@ class CachedStep(Generic[Arguments]):
         self.declared = declared
         self.__doc__ = function.__doc__
         self._plugin: Any = None
+        self._attribute = ""
         if unknown := set(facts) - set(FACTS):
             raise PluginError(f"Step {self.name} declares {sorted(unknown)}; facts of a run are {', '.join(FACTS)}.")
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._attribute = name
 
     def __get__(self, plugin: Any, owner: type | None = None) -> CachedStep[Arguments]:
         """Return the step of a plugin."""
@@ -142,17 +145,11 @@ class CachedStep(Generic[Arguments]):
 
     def __call__(self, ctx: Context, *args: Arguments.args, **keywords: Arguments.kwargs) -> Done:
         """Return the finished step, building it and what it needs where that is not there."""
-        call = self.of(ctx, *args, **keywords)
-        if ctx._scope and call.key not in ctx._scope.steps:
-            raise PluginError(
-                f"Step {ctx._scope.step} uses the step {self.name}, which it does not declare.",
-                hint=f"Add it to the declaration: @step(needs=[…{self.name.replace('-', '_')}]).",
-            )
-        return call.done()
+        return self.of(ctx, *args, **keywords).done()
 
     def of(self, ctx: Context, *args: Arguments.args, **keywords: Arguments.kwargs) -> StepCall:
         """Return a call of this step that makes nothing, for ``needs``."""
-        return StepCall(self, free(ctx), args, keywords)
+        return StepCall(self, ctx, args, keywords)
 
     @property
     def takes_arguments(self) -> bool:
@@ -187,6 +184,10 @@ class CachedStep(Generic[Arguments]):
         declared = self.declared[what]
         return declared(*self.mine, ctx, *arguments.values()) if callable(declared) else declared
 
+    def calls(self, named: Iterable[CachedStep[[]] | StepCall], ctx: Context) -> list[StepCall]:
+        """Return the calls that a declaration names; methods are those of the same plugin."""
+        return _calls(named, ctx, self._plugin)
+
     @property
     def mine(self) -> tuple[Any, ...]:
         """The plugin of a method."""
@@ -206,7 +207,7 @@ class StepCall:
     """
 
     def __init__(self, step: CachedStep[Any], ctx: Context, args: Sequence[Any], keywords: Mapping[str, Any]) -> None:
-        self.step, self.ctx = step, ctx
+        self.step, self.ctx, self._asked_in = step, free(ctx), ctx._scope
         self.arguments = step.bind(args, keywords)
 
     def __repr__(self) -> str:
@@ -221,7 +222,7 @@ class StepCall:
     def needs(self) -> tuple[StepCall, ...]:
         """The steps that must be there before."""
         found = self.step.ask("needs", self.ctx, self.arguments)
-        return tuple(each.of(self.ctx) if isinstance(each, CachedStep) else each for each in found)
+        return tuple(self.step.calls(found, self.ctx))
 
     @cached_property
     def inputs(self) -> Mapping[str, Any]:
@@ -233,10 +234,10 @@ class StepCall:
         """
         ctx, step, arguments = self.ctx, self.step, self.arguments
         options = by_content(ctx, self._options())
-        plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
         identity = dict(step.ask("identity", ctx, arguments) or {})
         if mistake := not_plain(identity):
             raise PluginError(f"Step {step.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
+        plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
         facts = {name: getattr(ctx, name) for name in step.facts}
         found = {
             **step.code(),
@@ -258,16 +259,15 @@ class StepCall:
     @cached_property
     def effort(self) -> Effort | None:
         """What its time grows with, and with which other steps it can be compared."""
-        step, read = self.step, set[str]()
-        if step.declared["work"] is None:
-            return None
-        amount = step.ask("work", replace(self.ctx, _scope=Scope(step.name, None, None, reads=read)), self.arguments)
-        options = {name: value for name, value in self._options().items() if name not in read}
-        about = {**options, **self.arguments, **({"on": self.ctx.network} if "network" in step.facts else {})}
-        alike: dict[str, Any] = {"step": step.code()["function"], **_kinds(about)}
-        if self.ctx._dataset:
-            alike["data"] = [self.ctx.dataset.image_size, self.ctx.dataset.channels, self.ctx.dataset.num_classes]
-        return Effort(float(amount), alike, step.ask("disk", self.ctx, self.arguments))
+        step = self.step
+        about = {**self.arguments, **({"under test": self.ctx.network} if "network" in step.facts else {})}
+        return effort(
+            self.ctx,
+            step.code()["function"],
+            lambda ctx: step.ask("work", ctx, self.arguments),
+            {**self._options(), **about},
+            disk=step.ask("disk", self.ctx, self.arguments),
+        )
 
     def found(self) -> Done | None:
         """Return the finished step if it is there."""
@@ -279,15 +279,25 @@ class StepCall:
         Raises:
             NotMade: it is not there, and the context is one of a plan.
         """
+        scope = self._asked_in
+        if scope and self.key not in scope.steps:
+            raise PluginError(
+                f"Step {scope.step} uses the step {self.name}, which it does not declare.",
+                hint=f"Add it to the declaration: @step(needs=[…, {self.name.replace('-', '_')}]).",
+            )
         if self.ctx.dry_run and not self.found():
-            raise NotMade(f"The step {self.name} has not been made yet.")
-        if self.found():
-            for call in self.needs:
+            raise NotMade(
+                f"The step {self.name} is not there, and `needs` of the plugin that asks for it does not name it."
+            )
+        there = self.found() is not None
+        for call in self.needs:
+            if there:
                 call._account()
-        else:
-            for call in self.needs:
+            else:
                 call.done()
-        return cached(self.ctx, self.name, self.inputs, self._build, effort=self.effort)
+        if not self.step.data:  # no cost of this run
+            return self.ctx.store.build(self.name, self.inputs, self._build)
+        return cached(self.ctx, self.name, self.inputs, self._build, effort=None if there else self.effort)
 
     def _build(self, out: Step) -> None:
         step, ctx = self.step, self.ctx
@@ -305,7 +315,7 @@ class StepCall:
         """Add what this and all before it cost to the bill of a run that finds a later step finished."""
         for call in self.needs:
             call._account()
-        if done := self.found():
+        if self.step.data and (done := self.found()):
             bill(self.ctx, done)
 
     def _options(self) -> dict[str, Any]:
@@ -322,18 +332,49 @@ class StepCall:
         return list(self.step.ask("seeds", self.ctx, self.arguments))
 
 
-class NotMade(PluginError):
-    """Something is asked for that only a run makes."""
-
-
-def steps_of(plugin: Any, ctx: Context) -> list[StepCall]:
+def steps_of(plugin: Any, ctx: Context, *more: Any) -> list[StepCall]:
     """Return the steps that a plugin asks for: those that its ``needs`` names, else its methods without arguments."""
-    named = plugin.needs(ctx)
+    named = plugin.needs(ctx, *more)
     if named is not None:
-        return [each.of(ctx) if isinstance(each, CachedStep) else each for each in named]
+        return _calls(named, ctx, plugin)
     members = {name: value for kind in reversed(type(plugin).__mro__) for name, value in vars(kind).items()}
     own = [cast("CachedStep[[]]", getattr(plugin, name)) for name, v in members.items() if isinstance(v, CachedStep)]
     return [each.of(ctx) for each in own if not each.takes_arguments]
+
+
+def effort(
+    ctx: Context,
+    what: str,
+    work: Callable[[Context], float | None],
+    settings: Mapping[str, Any],
+    disk: int | None = None,
+) -> Effort | None:
+    """Return what the time of something grows with, and with what else it can be compared.
+
+    Args:
+        ctx: of the run.
+        what: is done.
+        work: returns the amount.
+        settings: options and arguments; those that ``work`` reads, and rates, leave things comparable.
+        disk: bytes that it leaves.
+    """
+    read: set[str] = set()
+    amount = work(replace(ctx, _scope=Scope(what, None, None, reads=read)))
+    if amount is None:
+        return None
+    alike: dict[str, Any] = {name: value for name, value in settings.items() if name not in read and _word(value)}
+    if ctx._dataset is not None:
+        alike["data"] = [ctx.dataset.image_size, ctx.dataset.channels, ctx.dataset.num_classes]
+    return Effort(float(amount), {"of": what, **alike}, disk)
+
+
+def _calls(named: Iterable[CachedStep[[]] | StepCall], ctx: Context, plugin: Any) -> list[StepCall]:
+    calls = []
+    for each in named:
+        if isinstance(each, CachedStep) and each._attribute and each._plugin is None:
+            each = getattr(plugin, each._attribute)
+        calls.append(each.of(ctx) if isinstance(each, CachedStep) else each)
+    return calls
 
 
 def walk(calls: Iterable[StepCall]) -> Iterator[StepCall]:
@@ -440,6 +481,8 @@ def _plain(ctx: Context, value: Any, where: str) -> Any:
         return {str(name): _plain(ctx, item, where) for name, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(ctx, item, where) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted(_plain(ctx, item, where) for item in value)
     if is_dataclass(value) and not isinstance(value, type):
         parts = {each.name: _plain(ctx, getattr(value, each.name), where) for each in fields(value) if each.compare}
         return {"of": type(value).__qualname__, **parts}
@@ -451,6 +494,6 @@ def _plain(ctx: Context, value: Any, where: str) -> Any:
     raise PluginError(f"{where} is {value!r}, which has no place in the key of a step.", hint=PLAIN)
 
 
-def _kinds(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a step must share with another to be compared: words and switches, sizes in options, no rates."""
-    return {name: value for name, value in values.items() if value is None or isinstance(value, (bool, int, str))}
+def _word(value: Any) -> bool:
+    """Whether things are to share a setting to be compared: words, switches and sizes, no rates."""
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, list) and all(map(_word, value)))

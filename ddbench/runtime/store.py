@@ -46,6 +46,10 @@ ENDS = 2**20
 _METRICS = "ddbench: bytes of metrics"
 
 
+class NotMade(DataError):
+    """Something is asked for that only a run makes, and this is a plan."""
+
+
 class _Digesting:
     """A file that is written and digested at once; ``failure`` is what kept it from being written."""
 

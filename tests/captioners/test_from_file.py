@@ -161,7 +161,6 @@ def said(ctx, digits, monkeypatch, texts, count):
     mine = replace(ctx, _dataset=replace(digits, train=split))
     chosen = mine.with_options_of(captioner, entry)
     monkeypatch.setattr(type(mine), "use", lambda self, kind, name: (captioner, chosen, entry))
-    monkeypatch.setattr("ddbench_plugins.diffusion.captions.captions_effort", lambda ctx, name: None)
     return caption_training_images(mine, "says")
 
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.diffusion import arrays, clustering, latents
-from ddbench_plugins.diffusion.backbone import base_model
-from ddbench_plugins.diffusion.captions import caption_training_images
-from ddbench_plugins.diffusion.latents import latents_of
+from ddbench_plugins.diffusion import arrays, class_latents, clustering, latents
+from ddbench_plugins.diffusion.class_latents import latents_of
 from ddbench_plugins.methods.d4m import prototypes as d4m
 from ddbench_plugins.methods.d4m.options import D4MOptions
 from ddbench_plugins.methods.vlcp import stages as vlcp
@@ -27,7 +25,7 @@ WIDE = 24
 def width(request, monkeypatch):
     """Wide latents are kept in half precision, and VLCP's are clustered in their span by threads."""
     if request.param == "wide":
-        for module in (clustering, latents):
+        for module in (clustering, class_latents):
             monkeypatch.setattr(module, "WIDE", WIDE)
     return request.param
 
@@ -50,15 +48,15 @@ def prepare(ctx, tiny_folder, tmp_path):
 
 
 def encoded(mine):
-    return latents.class_latents(mine, base_model(mine, mine.options), 32)
+    return class_latents.class_latents(mine)
 
 
 def by_vlcp(mine):
-    return vlcp.clustered(mine, encoded(mine), caption_training_images(mine, "attributes"), 2)
+    return vlcp.prototypes(mine)
 
 
 def by_d4m(mine):
-    return d4m.find_prototypes(mine, encoded(mine), 2).done
+    return d4m.prototypes(mine)
 
 
 def contents(done):

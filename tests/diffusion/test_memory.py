@@ -10,8 +10,8 @@ import pytest
 from ddbench_plugins.captioners import attributes
 from ddbench_plugins.diffusion.backbone import Backbone
 from ddbench_plugins.diffusion.captions import caption_training_images
+from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
-from ddbench_plugins.diffusion.latents import class_latents, latents_of
 from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
@@ -59,7 +59,7 @@ def captions(ctx, folder):
 
 
 def latents(ctx, folder):
-    return latents_of(class_latents(ctx, Backbone(ctx, str(folder), None, {"model": "tiny"}), SIDE), 1)[-1]
+    return latents_of(class_latents(ctx), 1)[-1]
 
 
 def tuned(cached):
@@ -76,7 +76,7 @@ def tuned(cached):
 def test_the_peak_does_not_grow_with_the_images(ctx, tiny_folder, tmp_path, monkeypatch, stage):
     monkeypatch.setattr(attributes, "BATCH", 8)
     monkeypatch.setattr("ddbench_plugins.diffusion.posteriors.BATCH", 8)
-    options = Resolved(VLCPOptions(batch_size=8))
+    options = Resolved(VLCPOptions(batch_size=8, backbone=str(tiny_folder), resolution=SIDE))
 
     def peak(count):
         mine = replace(ctx, store=Store(tmp_path / str(count)), resolved=options, _dataset=dataset(count))

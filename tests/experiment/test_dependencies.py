@@ -19,6 +19,7 @@ from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.options import FILE, marker
 from ddbench.results import schema as records
 from ddbench.runtime.machine import Machine
+from ddbench.runtime.steps import steps_of, walk
 from ddbench.testing.toy import toy_dataset
 
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
@@ -142,7 +143,9 @@ def test_the_options_that_name_files_are_known():
         for name, option in options_of(kind)
         if PLUGINS.entries[kind][name].spec.load().Options.model_fields[option].annotation in (str, str | None)
     }
-    likely = {each for each in texts if any(word in each[2] for word in ("file", "path", "folder", "backbone"))}
+    likely = {
+        each for each in texts if any(word in each[2] for word in ("file", "path", "folder", "backbone", "stop_words"))
+    }
     assert likely == set(FILES)
     assert {name for _, name, option in FILES if option == "teacher_file"} == {"rded", "sre2l", "fkd", "lrs"}
 
@@ -200,6 +203,11 @@ def test_a_large_file_is_read_again_when_it_was_replaced(ctx, tmp_path, monkeypa
     assert ctx.content_digest(path) != first
 
 
+@ddbench.step()
+def first(ctx, out):
+    """Stand for any step."""
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -215,7 +223,7 @@ def test_every_fact_of_the_data_set_is_in_the_key_of_every_step(run, change):
     other = replace(run, _dataset=replace(run.dataset, **change))
     assert method_keys(run, "random")[0] != method_keys(other, "random")[0]
     assert student_keys(run, "minimax")[0] != student_keys(other, "minimax")[0]
-    made = [each.step("any", {"version": 1}, lambda step: None).key for each in (run, other)]
+    made = [first.of(each).key for each in (run, other)]
     assert made[0] != made[1]
 
 
@@ -277,3 +285,96 @@ def test_identity_of_a_plugin_is_in_the_key(run, monkeypatch):
     second = method_keys(run, "random")[0]
     monkeypatch.setattr(method, "identity", lambda self, ctx: {"weights": "xyz"}, raising=False)
     assert len({first, second, method_keys(run, "random")[0]}) == 3
+
+
+# Steps --------------------------------------------------------------------------------------------------------------
+
+
+def steps_with(run, name, *, file=None, **facts):
+    """Return the steps that a method asks for, by name and arguments."""
+    method, mine, _entry = pipeline.prepare_method(run, name, 2, 0)
+    calls = walk(steps_of(method, replace(mine, **facts)))
+    return {(call.name, canonical(list(map(str, call.arguments.values())))): call for call in calls}
+
+
+def declared(call):
+    return {*call.step.ask("options", call.ctx, call.arguments)}
+
+
+def methods_with_steps():
+    return ("vlcp", "d4m", "dit", "minimax", "mtt", "rded", "sre2l", "herding", "k-center")
+
+
+def test_these_are_the_methods_with_steps(run):
+    names = {name for name in PLUGINS.entries["method"] if steps_with(run, name)}
+    assert names == set(methods_with_steps())
+
+
+@pytest.mark.parametrize(("name", "option"), [pair for pair in options_of("method") if pair[0] in methods_with_steps()])
+def test_every_option_that_a_step_declares_asks_for_another_step(run, name, option):
+    _, mine, _entry = pipeline.prepare_method(run, name, 2, 0)
+    if marker(type(mine.options), option, FILE):
+        pytest.skip("names a file: see below")
+    before, after = steps_with(run, name), steps_with(run, name, resolved=changed(mine.resolved, option))
+    for which in before.keys() & after.keys():
+        if option in declared(before[which]):
+            assert before[which].key != after[which].key, which
+
+
+def seeded(call):
+    return bool(call.step.ask("seeds", call.ctx, call.arguments)) or any(map(seeded, call.needs))
+
+
+@pytest.mark.parametrize("name", methods_with_steps())
+def test_a_seed_asks_for_another_step_where_it_is_drawn_and_nowhere_else(run, name):
+    before, after = steps_with(run, name), steps_with(run, name, base_seed=1)
+    assert before.keys() == after.keys()
+    for which, call in before.items():
+        assert (call.key != after[which].key) == seeded(call), which
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "first"),
+    [
+        ("vlcp", "backbone", "model-facts"),
+        ("d4m", "backbone", "model-facts"),
+        ("dit", "backbone", "model-facts"),
+        ("minimax", "backbone", "model-facts"),
+        ("vlcp", "stop_words", "prototypes"),
+        ("dit", "decoder", "sampled"),
+        ("rded", "teacher_file", "teacher"),
+        ("sre2l", "teacher_file", "teacher"),
+    ],
+)
+def test_the_content_of_weights_and_files_asks_for_other_steps(run, name, option, first, tmp_path):
+    path = tmp_path / "there.txt"
+    target = path / "config.json" if option == "backbone" else path
+    target.parent.mkdir(exist_ok=True)
+    found = []
+    for content in ("one", "two"):
+        target.write_text(content)
+        steps = steps_with(replace(run, explicit={"method": {option: str(path)}}), name)
+        found.append({which: call.key for which, call in steps.items()})  # asked for while the file has this content
+    (step,) = [which for which in found[0] if which[0] == first][:1]
+    assert found[0][step] != found[1][step]
+
+
+def test_the_content_of_a_caption_file_asks_for_other_captions_and_all_that_is_made_from_them(run, tmp_path):
+    path, found = tmp_path / "captions.jsonl", []
+    explicit = {"method": {"captioner": "file"}, "captioner": {"path": str(path)}}
+    for text in ("one", "two"):
+        path.write_text(f'{{"file_name": "a", "text": "{text}"}}\n')
+        steps = steps_with(replace(run, explicit=explicit), "vlcp")
+        found.append({call.name: call.key for call in steps.values() if "attributes" not in call.arguments.values()})
+    same = {name for name in found[0] if found[0][name] == found[1][name]}
+    assert same == {"small-diffusion", "latents", "model-facts", "teacher"}
+
+
+def test_a_captioner_and_a_network_count_with_their_versions(run):
+    before = {which[0]: call.key for which, call in steps_with(run, "vlcp").items()}
+    for kind, name, first in (("captioner", "attributes", "captions"), ("network", "convnet-3-bn", "teacher")):
+        other = load_plugins([TOY])
+        entry = other.entries[kind][name]
+        other.entries[kind][name] = replace(entry, spec=replace(entry.spec, cache_version=99))
+        steps = steps_with(replace(run, plugins=other), "vlcp")
+        assert {which[0]: call.key for which, call in steps.items()}[first] != before[first]

@@ -31,8 +31,12 @@ class Keeper(ddbench.Distiller):
         labels = np.repeat(np.arange(ctx.dataset.num_classes), ctx.ipc)
         return ddbench.DistilledSet(np.full((len(labels), 8, 8, 1), level, np.uint8), labels, learning_rate=0.5)
 
+    @ddbench.step(options=["level"])
+    def paint(self, ctx, out):
+        out.costs.update(bytes_labels=1000)
+
     def distill(self, ctx):
-        ctx.step("paint", {"level": ctx.options.level}, lambda step: step.costs.update(bytes_labels=1000))
+        self.paint(ctx)
         if ctx.options.level != 7:
             return self.painted(ctx, ctx.options.level)
         ctx.keep("early", self.painted(ctx, 3), level=3)
@@ -52,8 +56,12 @@ class Tested(ddbench.Evaluator):
     def protocol(self, ctx, distilled):
         return ddbench.Protocol({"network": ctx.network, "label_type": "hard", "selection": "best_test"})
 
+    @ddbench.step()
+    def inner(self, ctx, out, repeat):
+        pass
+
     def evaluate(self, ctx, distilled, repeat):
-        ctx.step("inner", {"repeat": repeat}, lambda step: None)
+        self.inner(ctx, repeat)
         correct = np.arange(60) < 30 + repeat
         best = 0.75 if ctx.options.best and repeat else None
         curve = [(1, 0.75), (2, float(correct.mean()))]

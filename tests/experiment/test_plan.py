@@ -13,8 +13,8 @@ from PIL import Image
 import ddbench
 from ddbench import cli
 from ddbench.errors import DataError, ModelError
-from ddbench.plugin.stages import Effort, cached_first, hub_weights
-from ddbench.runtime.estimates import Estimate, History, marked
+from ddbench.plugin.weights import cached_first, hub_weights
+from ddbench.runtime.estimates import Effort, Estimate, History, marked
 from ddbench.runtime.machine import Machine
 from ddbench.runtime.store import Store
 
@@ -39,31 +39,27 @@ class Staged(ddbench.Distiller):
     def weights(self, ctx):
         return [ddbench.hub_weights(ctx.options.model, ["config.json"])] if ctx.options.model else []
 
-    def stages(self, ctx):
-        length = ctx.options.length
-        return [ddbench.Stage("first", ddbench.Effort(length, {})), ddbench.Stage("second"), ddbench.Stage("distilled")]
-
     def distill(self, ctx):
-        options = ctx.options
-        first = ctx.step("first", {"length": options.length}, self.first, effort=ddbench.Effort(options.length, {}))
-        second = ctx.step("second", {"first": first.key, "seed": ctx.base_seed}, self.second)
-        figure = first.info["figure"] + second.info["figure"]
-        with ctx.progress("drawing", 1) as advance:
-            self.note("drawing")
-            advance(1)
+        figure = self.first(ctx).info["figure"] + self.second(ctx).info["figure"]
+        self.note("drawing")
         data = ctx.dataset
         images = np.full((ctx.ipc * data.num_classes, 8, 8, 1), figure, np.uint8)
         return ddbench.DistilledSet(images, np.repeat(np.arange(data.num_classes), ctx.ipc))
 
-    def first(self, step):
-        self.note("first")
-        step.info["figure"] = 1
+    def work(self, ctx):
+        return ctx.ipc
 
-    def second(self, step):
+    @ddbench.step(options=["length"], work=lambda self, ctx: ctx.options.length)
+    def first(self, ctx, out):
+        self.note("first")
+        out.info["figure"] = 1
+
+    @ddbench.step(needs=[first], seeds=["second"])
+    def second(self, ctx, out):
         self.note("second")
         if os.environ.get("STOP"):
             raise KeyboardInterrupt
-        step.info["figure"] = 2
+        out.info["figure"] = 2
 
     def note(self, word):
         with Path("notes.txt").open("a") as file:
@@ -121,7 +117,7 @@ def test_what_is_shared_is_done_and_a_stopped_step_can_go_on(here, monkeypatch):
     invoke("run", "-q")
     other = invoke("plan", "--seed", "0,1").stdout
     assert sorted(_lines(other))[0][1] == "done" and "first" in other
-    assert [state for line, state in _lines(other) if "second" in line] == ["to do"]
+    assert [state for line, state in _lines(other) if line.startswith("to do  second")] == ["to do"]
     monkeypatch.setenv("STOP", "1")
     CliRunner().invoke(cli.group, ["run", "-m", "staged", *ARGUMENTS, "--seed", "1", "-q"], standalone_mode=False)
     stopped = invoke("plan", "--seed", "1").stdout
@@ -139,7 +135,9 @@ def test_estimates_come_from_steps_of_the_kind(here):
     (marker,) = (here / "home" / "first").glob("*/step.json")
     content = json.loads(marker.read_text())
     marker.write_text(json.dumps(content | {"seconds": 20.0, "costs": {"peak_process_bytes": 3_000_000_000}}))
-    (line,) = [line for line, _ in _lines(invoke("plan", "-o", "staged.length=6").stdout) if "first" in line]
+    (line,) = [
+        line for line, _ in _lines(invoke("plan", "-o", "staged.length=6").stdout) if line.startswith("to do  first")
+    ]
     assert "~40 s" in line and "3.0 GB" in line
 
 

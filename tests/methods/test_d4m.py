@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from ddbench_plugins.diffusion import synthesis
 from ddbench_plugins.diffusion.backbone import Backbone, base_model
-from ddbench_plugins.diffusion.latents import class_latents, decode_latents
+from ddbench_plugins.diffusion.latents import decode_latents
+from ddbench_plugins.diffusion.synthesis import read_prototypes
 from ddbench_plugins.methods.d4m import prototypes
 from ddbench_plugins.methods.d4m.distiller import D4M
 from ddbench_plugins.methods.d4m.options import D4MOptions
@@ -144,20 +145,15 @@ def test_size_channels_and_prompts_can_be_chosen(run):
 
 
 def test_there_are_as_many_centres_as_images_unless_each_gives_several(prepare, run):
-    mine = prepare(ipc=4)
-    found = prototypes.find_prototypes(mine, _latents(mine), 4)
+    found = read_prototypes(prototypes.prototypes(prepare(ipc=4)))
     assert found.centres.shape == (12, 4, 8, 8) and len(np.unique(found.centres, axis=0)) == 12
-    twice = prototypes.find_prototypes(prepare(ipc=4, repeats=2), _latents(mine), 4)
+    twice = read_prototypes(prototypes.prototypes(prepare(ipc=4, repeats=2)))
     assert len(np.unique(twice.centres, axis=0)) == 6
     assert np.array_equal(twice.centres[::2], twice.centres[1::2])
     result, _ = run(ipc=4, repeats=2)
     assert not np.array_equal(result.images[0], result.images[1])
     with pytest.raises(ddbench.UsageError, match="no multiple"):
         run(ipc=3, repeats=2)
-
-
-def _latents(mine):
-    return class_latents(mine, base_model(mine, mine.options), 16)
 
 
 def test_latents_are_shared_with_vlcp_and_by_all_ipcs(prepare, run):
@@ -174,8 +170,7 @@ def test_latents_are_shared_with_vlcp_and_by_all_ipcs(prepare, run):
 def test_without_noise_an_image_is_its_decoded_prototype(prepare, digits):
     mine = prepare(data=digits, backbone="small", ipc=1, strength=1e-6, guidance_scale=1, steps=50)
     result = D4M().distill(mine)
-    model = base_model(mine, mine.options)
-    found = prototypes.find_prototypes(mine, class_latents(mine, model, 16), 1)
+    model, found = base_model(mine), read_prototypes(prototypes.prototypes(mine))
     decoded = synthesis.grey(decode_latents(model.load(), found.centres))
     # The last scheduled step adds noise of standard deviation 0.03 and removes the predicted part.
     assert np.abs(result.images.astype(int) - decoded.astype(int)).mean() < 2

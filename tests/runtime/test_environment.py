@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from ddbench.runtime import environment
+from ddbench.runtime.steps import cached
 
 
 @pytest.mark.parametrize(
@@ -54,4 +55,4 @@ def test_waiting_threads_sleep_unless_told_otherwise(chosen, policy):
 
 def test_a_step_says_with_how_many_threads_it_was_made(ctx, monkeypatch):
     monkeypatch.setattr(environment, "threads", lambda: 5)
-    assert ctx.step("some", {"version": 1}, lambda step: None).cost()["threads"] == 5
+    assert cached(ctx, "some", {"version": 1}, lambda step: None).cost()["threads"] == 5

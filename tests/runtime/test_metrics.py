@@ -10,6 +10,7 @@ import pytest
 
 import ddbench
 from ddbench.runtime import metrics
+from ddbench.runtime.steps import cached
 from ddbench.runtime.store import Store
 from ddbench.tables import describe
 
@@ -21,7 +22,7 @@ def test_figures_keep_all_digits_and_texts_are_only_shown(ctx):
             advance(2, 3, {"ce loss": math.inf})
             advance(3, 3, "loss 0.5")
 
-    (line,) = metrics.read(ctx.step("loop", {}, build).dir)
+    (line,) = metrics.read(cached(ctx, "loop", {}, build).dir)
     assert line == {"task": "matching", "step": 1, "total": 3, "seconds": line["seconds"], "ce loss": 1 / 3}
 
 
@@ -39,7 +40,7 @@ def _loop(ctx, stop=None, total=6, save=2):
                 if done == stop:
                     raise KeyboardInterrupt
 
-    return ctx.step("loop", {"total": total}, build)
+    return cached(ctx, "loop", {"total": total}, build)
 
 
 def _told(done):
@@ -68,11 +69,11 @@ def test_figures_go_to_the_innermost_step(ctx):
     def outer(step):
         with ctx.progress("matching", 2) as advance:
             advance(1, 2, {"loss": 1})
-            folders["inner"] = ctx.step("inner", {}, inner).dir
+            folders["inner"] = cached(ctx, "inner", {}, inner).dir
             advance(2, 2, {"loss": 0.5})
 
     folders = {}
-    done = ctx.step("outer", {}, outer)
+    done = cached(ctx, "outer", {}, outer)
     assert _told(done) == [(1, 1.0), (2, 0.5)]
     assert [line["task"] for line in metrics.read(folders["inner"])] == ["teacher"]
     with ctx.progress("outside of every step", 1) as advance:
@@ -84,7 +85,7 @@ def test_tasks_without_figures_leave_no_file(ctx):
         with ctx.progress("cropping", 3) as advance:
             advance(3, 3)
 
-    done = ctx.step("plain", {}, build)
+    done = cached(ctx, "plain", {}, build)
     assert not (done.dir / metrics.FILE).exists() and "seconds_per_step" not in done.cost()
 
 
@@ -94,7 +95,7 @@ def test_long_loops_are_thinned_and_keep_their_end(ctx):
             for i in range(1, 50_001):
                 advance(i, 50_000, {"loss": 1})
 
-    told = _told(ctx.step("long", {}, build))
+    told = _told(cached(ctx, "long", {}, build))
     assert metrics.LINES <= len(told) <= metrics.LINES + 1
     assert told[-1][0] == 50_000
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import ddbench
@@ -14,8 +15,6 @@ if TYPE_CHECKING:
 
 #: Pillow's modes of pictures without colour.
 GREY = frozenset({"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"})
-#: Raise when something else is looked for.
-VERSION = 1
 #: What a user should know of pictures whose content is more than what is read.
 TOLD = {
     "alpha": "{count} image(s) have transparency, which is left out: the stored colours count; the first is {first}.",
@@ -31,25 +30,36 @@ def look_at(ctx: ddbench.Context, files: Files, who: str) -> Mapping[str, Any]:
 
     Unreadable files are left to the decoder, which names them all.
     """
-
-    def build(step: ddbench.Step) -> None:
-        modes: dict[str, None] = {}
-        sides: dict[tuple[int, int], None] = {}
-        told = dict.fromkeys(TOLD, (0, ""))
-        for index, found in enumerate(_heads(ctx, files, who)):
-            if found is None:
-                continue
-            mode, side, marks = found
-            modes[mode] = None
-            if len(sides) < 2:
-                sides[side] = None
-            for what in marks:
-                count, first = told[what]
-                told[what] = count + 1, first or files.ids[index]
-        step.info.update(modes=list(modes), sides=[list(side) for side in sides], **told)
-
     listing = digest_of_list([file.id, file.size, file.changed] for file in files)
-    return ctx.store.build("image-heads", {"version": VERSION, "files": listing}, build).info
+    return image_heads(ctx, Listed(listing, files, who)).info
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Files, as the digest of their names, sizes and times of change."""
+
+    digest: str
+    files: Files = field(compare=False)
+    who: str = field(compare=False)
+
+
+@ddbench.step(data=False)
+def image_heads(ctx: ddbench.Context, out: ddbench.Step, listed: Listed) -> None:
+    """Read the heads of all files."""
+    modes: dict[str, None] = {}
+    sides: dict[tuple[int, int], None] = {}
+    told = dict.fromkeys(TOLD, (0, ""))
+    for index, head in enumerate(_heads(ctx, listed.files, listed.who)):
+        if head is None:
+            continue
+        mode, side, marks = head
+        modes[mode] = None
+        if len(sides) < 2:
+            sides[side] = None
+        for what in marks:
+            count, first = told[what]
+            told[what] = count + 1, first or listed.files.ids[index]
+    out.info.update(modes=list(modes), sides=[list(side) for side in sides], **told)
 
 
 def _heads(ctx: ddbench.Context, files: Files, who: str) -> Iterator[tuple[str, tuple[int, int], list[str]] | None]:

@@ -31,9 +31,6 @@ ARRAY_LIMIT = 8 * 2**30
 #: Splits with more bytes of files than this, or more files, are identified by names and sizes only.
 CONTENT_LIMIT = 4 * 2**30
 FILES_LIMIT = 500_000
-#: Raise when decoding changes, or what is kept of a look at the files.
-VERSION = 1
-LOOK_VERSION = 2
 DIGESTS = "digests.bin"
 
 
@@ -76,11 +73,10 @@ class TreeImages(ddbench.FileImages):
             DataError: files that cannot be read; the first is named and all are counted.
         """
         if size not in self._steps:
-            files = {"files": self.listing, "content": self.content}
-            inputs = {"version": VERSION, **files, "size": size, "channels": self.channels}
-            if not always and self._bytes(size) > ARRAY_LIMIT and not self.ctx.store.get("images", inputs):
+            call = self.decoded.of(self.ctx, size)
+            if not always and self._bytes(size) > ARRAY_LIMIT and not call.found():
                 return None
-            done = self.ctx.step("images", inputs, lambda step: self._decode(step, size))
+            done = call.done()
             self._steps[size] = done
             self._arrays[size] = ddbench.ArrayImages(np.load(done.dir / "images.npy", mmap_mode="r"))
         return self._steps[size]
@@ -114,6 +110,22 @@ class TreeImages(ddbench.FileImages):
         Raises:
             DataError: files that are no whole images; the first is named and all are counted.
         """
+        self._looked = self.looked_at(self.ctx)
+        content: str | None = self._looked.info["content"]
+        return content
+
+    # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
+    @ddbench.step(
+        name="image-files",
+        data=False,
+        identity=lambda self, ctx: {
+            "files": self.listing,
+            "changed": digest_of_list(file.changed for file in self.files),
+        },
+        version=3,
+    )
+    def looked_at(self, ctx: ddbench.Context, out: ddbench.Step) -> None:
+        """Look for cut-off files and digest the bytes of all."""
         small = len(self) <= FILES_LIMIT and sum(file.size for file in self.files) <= CONTENT_LIMIT
 
         def look(index: int) -> tuple[str, str]:
@@ -126,26 +138,18 @@ class TreeImages(ddbench.FileImages):
             # Decoding is sure, and quick enough for the few that look cut off.
             return content, "" if whole else self._try(index, 8)[1]
 
-        def build(step: ddbench.Step) -> None:
-            problems: list[str] = []
+        problems: list[str] = []
 
-            def contents() -> Iterator[str]:
-                with (step.dir / DIGESTS).open("wb") as kept:
-                    for content, problem in self._each(f"checking {self.who}", look, 0):
-                        problems.extend([problem] if problem else [])
-                        kept.write(bytes.fromhex(content))
-                        yield content
+        def contents() -> Iterator[str]:
+            with (out.dir / DIGESTS).open("wb") as kept:
+                for content, problem in self._each(f"checking {self.who}", look, 0):
+                    problems.extend([problem] if problem else [])
+                    kept.write(bytes.fromhex(content))
+                    yield content
 
-            content = digest_of_list(contents())
-            complain(self.who, problems)
-            step.info["content"] = content if small else None
-
-        # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
-        changed = digest_of_list(file.changed for file in self.files)
-        inputs = {"version": LOOK_VERSION, "files": self.listing, "changed": changed}
-        self._looked = self.ctx.store.build("image-files", inputs, build)
-        found: str | None = self._looked.info["content"]
-        return found
+        content = digest_of_list(contents())
+        complain(self.who, problems)
+        out.info["content"] = content if small else None
 
     def digests(self) -> list[bytes]:
         """Return the digest of each file's bytes; nothing of a large tree."""
@@ -173,11 +177,18 @@ class TreeImages(ddbench.FileImages):
                     yield from results
                 advance(stop)
 
-    def _decode(self, step: ddbench.Step, size: int) -> None:
-        path = step.dir / "images.npy"
+    @ddbench.step(
+        name="images",
+        identity=lambda self, ctx, size: {"files": self.listing, "content": self.content, "channels": self.channels},
+        work=lambda self, ctx, size: len(self),
+        disk=lambda self, ctx, size: self._bytes(size),
+    )
+    def decoded(self, ctx: ddbench.Context, out: ddbench.Step, size: int) -> None:
+        """Decode all images at a size."""
+        path = out.dir / "images.npy"
         shape = (size, size, self.channels)
-        # Beside the pixels and not by ``step.save``, which imports torch: half of what decoding may take of memory.
-        kept = step.dir / "decoded.json"
+        # Beside the pixels and not by ``out.save``, which imports torch: half of what decoding may take of memory.
+        kept = out.dir / "decoded.json"
         state = json.loads(kept.read_text("utf-8")) if kept.exists() and path.exists() else None
         done, problems = (state["done"], state["problems"]) if state else (0, [])
         # Written as a stream: pages of a mapped file would count as memory of this process.
@@ -203,12 +214,12 @@ class TreeImages(ddbench.FileImages):
                 while raw := file.read(256 * math.prod(shape)):
                     yield np.frombuffer(raw, np.uint8).reshape(-1, *shape)
 
-            step.info["mean"], step.info["std"] = (list(values) for values in measure_all(batches()))
+            out.info["mean"], out.info["std"] = (list(values) for values in measure_all(batches()))
             # What ``pixels_digest`` says of the whole array.
             digest = hashlib.sha256(self._bytes(size).to_bytes(8, "little"))
             for batch in batches():
                 digest.update(batch.data)
-            step.info["pixels"] = digest.hexdigest()
+            out.info["pixels"] = digest.hexdigest()
 
 
 def _header(file: BinaryIO, shape: tuple[int, ...]) -> int:

@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench_plugins.diffusion.synthesis import grey, read_images, resized
+from ddbench_plugins.diffusion.synthesis import grey, resized
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
     from numpy.typing import NDArray
 
-    from ddbench import Context, Done, Step
-    from ddbench_plugins.diffusion.options import DiffusionOptions
+    from ddbench import Context
     from ddbench_plugins.diffusion.synthesis import Prototypes
 
 
@@ -25,10 +24,10 @@ MOST_HELD_OUT = 1000
 
 def acceptance(
     ctx: Context,
-    model: str,
-    found: Prototypes,
+    prototypes: Prototypes,
     images: NDArray[np.uint8],
-    synthesise: Callable[[str, Prototypes, Sequence[str]], Done],
+    plain: NDArray[np.uint8],
+    swapped: NDArray[np.uint8],
 ) -> dict[str, Any]:
     """Return the figures a reader needs before trusting images of a model trained on the data set.
 
@@ -39,48 +38,22 @@ def acceptance(
 
     Args:
         ctx: the run.
-        model: digest of the one that made the images.
-        found: prototypes and prompts, class-major.
-        images: uint8 [n, S, S, C].
-        synthesise: makes images as these were made: a step of that name, from those prototypes and prompts.
+        prototypes: class-major.
+        images: of all prototypes, uint8 [n, S, S, C].
+        plain, swapped: of those that are compared, with their own prompts and with those of the next class.
     """
-    from ddbench_plugins.diffusion.ahead import acceptance_effort
     from ddbench_plugins.teachers.observers import get_teacher
 
-    options: DiffusionOptions = ctx.options
     data = ctx.dataset
-    teacher = get_teacher(ctx, options.acceptance_network, floor=False)
-    rows = spread(found.labels, data.num_classes, options.acceptance_images)
-    swapped_prompts = [found.prompts[row] for row in next_class(found.labels, data.num_classes)]
-    whole = len(rows) == len(found.labels)
-    subset = found if whole else _subset(found, rows)
-    plain = images[rows]
-    if not whole:
-        # Noise goes by position, so that a subset needs images of its own to compare with.
-        done = synthesise("synthesis-plain", subset, subset.prompts)
-        plain = _as_data(read_images(done), data.channels)
-    done = synthesise("synthesis-swapped", subset, [swapped_prompts[row] for row in rows])
-    swapped = _as_data(read_images(done), data.channels)
-    inputs = {
-        "version": 1,
-        "dataset": data.fingerprint,
-        "model": model,
-        "prototypes": found.done.key,
-        "swapped": done.key,
-        "teacher": teacher.digest,
+    teacher = get_teacher(ctx, ctx.options.acceptance_network, floor=False)
+    labels = prototypes.labels[spread(prototypes.labels, data.num_classes, ctx.options.acceptance_images)]
+    other = (labels + 1) % data.num_classes
+    return {
+        "teacher": teacher.describe(),
+        "recognition": recognition(images, prototypes.labels, teacher.predict, data.num_classes),
+        "prompt_swap": prompt_swap(plain, swapped, labels, other, teacher.predict),
+        "nearest": nearest(ctx, images),
     }
-
-    def build(step: Step) -> None:
-        other = (found.labels[rows] + 1) % data.num_classes
-        recognised = recognition(images, found.labels, teacher.predict, data.num_classes)
-        step.info.update(
-            teacher=teacher.describe(),
-            recognition=recognised,
-            prompt_swap=prompt_swap(plain, swapped, found.labels[rows], other, teacher.predict),
-            nearest=nearest(ctx, images),
-        )
-
-    return dict(ctx.step("acceptance", inputs, build, effort=acceptance_effort(ctx)).info)
 
 
 def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:
@@ -91,7 +64,7 @@ def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:
     """
 
     data, size = ctx.dataset, min(images.shape[1], ctx.dataset.image_size)
-    images = _as_data(resized(images.repeat(3 // data.channels, axis=-1), size), data.channels)
+    images = as_data(resized(images.repeat(3 // data.channels, axis=-1), size), data.channels)
     train, _ = data.arrays("train", size)
     chosen = ctx.rng("vlcp nearest").permutation(len(data.test))[:MOST_HELD_OUT]
     return copy_check(images, train, data.test.images.batch(np.sort(chosen).tolist(), size))
@@ -109,12 +82,16 @@ def next_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
     return (np.arange(len(labels)) + ipc) % len(labels)
 
 
-def _subset(found: Prototypes, rows: NDArray[np.int64]) -> Prototypes:
-    prompts = tuple(found.prompts[row] for row in rows)
-    return replace(found, centres=found.centres[rows], prompts=prompts, labels=found.labels[rows])
+def compared(prototypes: Prototypes, classes: int, most: int, *, swapped: bool) -> Prototypes:
+    """Return the prototypes that are compared, with their own prompts or with those of the next class."""
+    rows = spread(prototypes.labels, classes, most)
+    others = next_class(prototypes.labels, classes)
+    prompts = tuple(prototypes.prompts[others[row] if swapped else row] for row in rows)
+    return replace(prototypes, centres=prototypes.centres[rows], prompts=prompts, labels=prototypes.labels[rows])
 
 
-def _as_data(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def as_data(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """Return images of the model, which have three channels, with those of the data set."""
     return grey(images) if channels == 1 else images
 
 

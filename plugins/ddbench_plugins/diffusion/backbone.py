@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
-from ddbench import ModelError, cached_first
+from ddbench import ModelError, cached_first, step
 from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION, published
-from ddbench_plugins.diffusion.small.step import preset_facts, shipped_model, small_effort, small_preset, train_small
+from ddbench_plugins.diffusion.small.step import SMALL, shipped_model, small_diffusion, small_preset
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ddbench import Context, Step, Weights
-    from ddbench_plugins.diffusion.options import BackboneOptions
+    from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
 
-#: Side of Stable Diffusion v1's images, for what is told before the model is there.
+#: Side of Stable Diffusion v1's images, for what is estimated before the model is there.
 SIDE = 512
+#: Options that say which model a method starts from.
+BACKBONE = ("backbone", "revision", *SMALL)
 Model = TypeVar("Model", bound="Backbone")
 
 
@@ -30,13 +32,14 @@ class Backbone:
         source: folder or hub id.
         revision: of a hub id.
         about: what a record says of it.
+        facts: what was found when it was loaded: digest, resolution and number of weights.
     """
 
     ctx: Context
     source: str
     revision: str | None
     about: dict[str, Any]
-    _facts: dict[str, Any] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
     #: What is read of a model on the hub.
     FILES: ClassVar[tuple[str, ...]] = STABLE_DIFFUSION
 
@@ -82,28 +85,32 @@ class Backbone:
         """Return the number of weights of the U-Net."""
         return int(self._look()["parameters"])
 
+    def identity(self) -> dict[str, Any]:
+        """Return which weights a model that was not trained here has: a name alone tells nothing.
+
+        A model of the hub is fetched where it is not here.
+
+        Raises:
+            ModelError: it is not there and cannot be fetched.
+        """
+        if (folder := Path(self.source).expanduser()).is_dir():
+            return {"folder": self.ctx.content_digest(folder)}
+        if not self._on_this_machine():
+            self.load()
+        if known := self._on_this_machine():
+            return {"hub": self.source, "commit": known.revision}
+        return {"digest": self.measure()["digest"]}
+
+    def _on_this_machine(self) -> Weights | None:
+        known = self.on_hub()
+        return known if known and known.here else None
+
     def _look(self) -> dict[str, Any]:
-        """Load the model to see what it is; one that is on this machine is looked at once for all runs."""
-        if not self._facts:
-            known = self.on_hub()
-            state = {"hub": self.source, "commit": known.revision} if known and known.here else {}
-            if not state and (folder := Path(self.source).expanduser()).is_dir():
-                state = {"folder": self.ctx.content_digest(folder)}
-            if state:
-                inputs = {"version": 1, "kind": type(self).__name__, **state}
-                self._facts = dict(self.ctx.store.build("model-facts", inputs, self._note).info)
-            else:
-                self._facts = self._measure()
-        return self._facts
+        self.facts = self.facts or self.measure()
+        return self.facts
 
-    def _note(self, step: Step) -> None:
-        if self.about.get("model") == "small":
-            step.info.update(self._measure())
-            return
-        with self.ctx.progress(f"looking at {self.about['model']}"):  # gigabytes; a plan leaves that to the run
-            step.info.update(self._measure())
-
-    def _measure(self) -> dict[str, Any]:
+    def measure(self) -> dict[str, Any]:
+        """Load the model to see what it is."""
         from ddbench_plugins.diffusion.pipeline import digest, resolution
 
         pipeline = self.load()
@@ -112,6 +119,13 @@ class Backbone:
             "resolution": resolution(pipeline),
             "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
         }
+
+    def looked_at(self) -> dict[str, Any]:
+        """Return :meth:`measure`, with progress where it loads gigabytes."""
+        if self.about.get("model") == "small":
+            return self.measure()
+        with self.ctx.progress(f"looking at {self.about['model']}"):
+            return self.measure()
 
     @property
     def compute_dtype(self) -> str:
@@ -132,17 +146,43 @@ def unavailable_explained() -> Iterator[None]:
         ) from error
 
 
-def base_model(ctx: Context, options: BackboneOptions) -> Backbone:
-    """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs."""
+@step(
+    data=False,
+    needs=lambda ctx: [small_diffusion.of(ctx)] if _is_trained(ctx) else [],
+    identity=lambda ctx: {} if _is_trained(ctx) else _source(ctx).identity(),
+    ignore=BACKBONE,
+)
+def model_facts(ctx: Context, out: Step) -> None:
+    """Look at the model before fine-tuning: digest, resolution and number of weights."""
+    out.info.update(_source(ctx).looked_at())
+
+
+def base_model(ctx: Context) -> Backbone:
+    """Return the model before fine-tuning; ``small`` is trained on the data set, once for all seeds and IPCs.
+
+    Raises:
+        ModelError: it is not there and cannot be fetched.
+    """
+    facts = dict(model_facts(ctx).info)
+    model = replace(_source(ctx), facts=facts)
+    return model if ctx.options.backbone == "small" else identified(model)
+
+
+def _is_trained(ctx: Context) -> bool:
+    return ctx.options.backbone == "small" and not shipped_model(ctx, small_preset(ctx, ctx.options))
+
+
+def _source(ctx: Context) -> Backbone:
+    """Return the model with nothing known of it but where it is."""
+    options: BackboneOptions = ctx.options
     if options.backbone != "small":
-        return identified(Backbone(ctx, options.backbone, options.revision, about_published(options)))
+        return Backbone(ctx, options.backbone, options.revision, about_published(options))
     preset = small_preset(ctx, options)
     shipped = shipped_model(ctx, preset)
-    if shipped:
-        ctx.log(f"✓ small diffusion model: shipped with ddbench ({shipped.name})")
-        return Backbone(ctx, str(shipped), None, {"model": "small", "preset": preset.describe(), "shipped": True})
-    folder = train_small(ctx, preset, small_effort(ctx, options))
-    return Backbone(ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": False})
+    folder = shipped or small_diffusion(ctx).dir
+    return Backbone(
+        ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": shipped is not None}
+    )
 
 
 def about_published(options: BackboneOptions) -> dict[str, Any]:
@@ -152,11 +192,7 @@ def about_published(options: BackboneOptions) -> dict[str, Any]:
 
 
 def identified(model: Model) -> Model:
-    """Note which weights a model that was not trained here has: a name alone, of a folder or the hub, tells nothing.
-
-    Raises:
-        ModelError: it is not there and cannot be fetched.
-    """
+    """Note in ``about`` which weights a model that was not trained here has."""
     model.about |= {"weights": model.digest(), "parameters": model.parameters()}
     known = model.on_hub()
     if known and known.here:
@@ -164,13 +200,12 @@ def identified(model: Model) -> Model:
     return model
 
 
-def backbone_identity(
-    ctx: Context, options: BackboneOptions, files: tuple[str, ...] = STABLE_DIFFUSION
-) -> dict[str, Any]:
+def backbone_identity(ctx: Context, files: tuple[str, ...] = STABLE_DIFFUSION) -> dict[str, Any]:
     """Return which weights a method starts from, for its ``identity``; nothing for a model that is trained here.
 
     A model of the hub that is not here yet has no commit before it is fetched.
     """
+    options: BackboneOptions = ctx.options
     if options.backbone == "small":
         shipped = shipped_model(ctx, small_preset(ctx, options))
         return {"shipped": ctx.content_digest(shipped)} if shipped else {}
@@ -180,10 +215,7 @@ def backbone_identity(
     return {"commit": known.revision} if known and known.here else {}
 
 
-def model_facts(ctx: Context, options: BackboneOptions) -> tuple[dict[str, Any], int]:
-    """Return what a model's speed depends on, and its side, without loading it."""
-    if options.backbone != "small":
-        folder = Path(options.backbone).expanduser()
-        return {"model": folder.name if folder.is_dir() else options.backbone}, SIDE
-    preset = small_preset(ctx, options)
-    return preset_facts(preset), preset.resolution
+def side_of(ctx: Context) -> int:
+    """Return the side at which images are encoded and generated, as far as it is known without loading the model."""
+    options: DiffusionOptions = ctx.options
+    return options.resolution or (small_preset(ctx, options).resolution if options.backbone == "small" else SIDE)

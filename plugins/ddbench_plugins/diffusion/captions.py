@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ddbench import Effort, PluginError, plugin_errors
+from ddbench import PluginError, plugin_errors, step
 from ddbench.files import is_text
 from ddbench_plugins.captioners.metadata import FILE, StoredTexts, write_metadata
 from ddbench_plugins.captioners.pieces import NAMES
@@ -35,36 +35,34 @@ class Captions:
         return StoredTexts(self.done.dir / FILE)
 
 
-def caption_training_images(ctx: Context, name: str) -> Captions:
-    """Return the captions of the training split; they depend on neither IPC nor seed.
+def _identity(ctx: Context, captioner: str) -> dict[str, Any]:
+    plugin, mine, entry = ctx.use("captioner", captioner)
+    with plugin_errors(entry):
+        reads = plugin.identity(mine)
+    # What a captioner says of its files takes the place of their paths.
+    return {"argument": entry.argument, "options": {**mine.resolved.dump(), **reads}}
+
+
+@step(identity=_identity, work=lambda ctx, captioner: len(ctx.dataset.train))
+def captions(ctx: Context, out: Step, captioner: str) -> None:
+    """Write the captions of the training split; they depend on neither IPC nor seed.
 
     Raises:
         UsageError: no such captioner.
         PluginError: it did not return one text per image.
     """
-    captioner, mine, entry = ctx.use("captioner", name)
+    plugin, mine, entry = ctx.use("captioner", captioner)
     data, split = ctx.dataset, ctx.dataset.train
     with plugin_errors(entry):
-        identity = captioner.identity(mine)
-    inputs = {
-        "dataset": data.fingerprint,
-        "size": data.image_size,
-        "class_names": list(data.class_names),
-        "captioner": entry.spec.name,
-        "argument": entry.argument,
-        "version": entry.spec.cache_version,
-        # What a captioner says of its files takes the place of their paths.
-        "options": {**mine.resolved.dump(), **identity},
-    }
+        texts = plugin.caption(mine, split, data.class_names, data.image_size)
+        write_metadata(out.dir / FILE, split.ids, _checked(texts, captioner, split.ids, ctx.warn))
+    for piece in out.dir.glob(NAMES):
+        piece.unlink()
 
-    def build(step: Step) -> None:
-        with plugin_errors(entry):
-            texts = captioner.caption(replace(mine, checkpoint=step), split, data.class_names, data.image_size)
-            write_metadata(step.dir / FILE, split.ids, _checked(texts, name, split.ids, ctx.warn))
-        for piece in step.dir.glob(NAMES):
-            piece.unlink()
 
-    return Captions(ctx.step("captions", inputs, build, effort=captions_effort(ctx, name)), name)
+def caption_training_images(ctx: Context, captioner: str) -> Captions:
+    """Return the captions of the training split."""
+    return Captions(captions(ctx, captioner), captioner)
 
 
 def _checked(texts: Iterable[str], name: str, ids: Sequence[str], warn: Callable[[str], None]) -> Iterator[str]:
@@ -88,15 +86,3 @@ def _checked(texts: Iterable[str], name: str, ids: Sequence[str], warn: Callable
         raise PluginError(f"Captioner {name} returned {count} captions for {len(ids)} images.")
     if empty:
         warn(f"captioner {name} has nothing to say of {empty} of {count} images, the first of which is {first!r}.")
-
-
-def captions_effort(ctx: Context, captioner: str) -> Effort:
-    """Captions: images."""
-    _, mine, entry = ctx.use("captioner", captioner)
-    data = ctx.dataset
-    alike = {
-        "captioner": entry.name,
-        "options": {name: value for name, value in mine.resolved.dump().items() if name != "seed"},
-        "size": data.image_size,
-    }
-    return Effort(len(data.train), alike)

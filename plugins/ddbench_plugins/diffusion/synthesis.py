@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +10,8 @@ import numpy as np
 import torch
 
 from ddbench import derive_seed
-from ddbench_plugins.diffusion.ahead import synthesis_effort
 from ddbench_plugins.diffusion.arrays import save_array
-from ddbench_plugins.diffusion.latents import batch_size
+from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.prompts import embed_prompts
 from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import as_bytes
@@ -41,82 +41,70 @@ class Prototypes:
         prompts: one text per centre.
         labels: int64 [C·ipc].
         counts: per class, how many latents were clustered.
-        done: the finished step; they are its result.
     """
 
     centres: NDArray[np.float32]
     prompts: tuple[str, ...]
     labels: NDArray[np.int64]
     counts: tuple[int, ...]
-    done: Done
 
 
-def synthesise(
+def read_prototypes(done: Done) -> Prototypes:
+    """Return what a step of prototypes wrote: ``centres.npy``, and ``prototypes.json`` with each class's prompts."""
+    classes = json.loads((done.dir / "prototypes.json").read_text("utf-8"))
+    return Prototypes(
+        centres=np.load(done.dir / "centres.npy", mmap_mode="r", allow_pickle=False),
+        prompts=tuple(text for about in classes for text in about["prompts"]),
+        labels=np.repeat(np.arange(len(classes)), [len(about["prompts"]) for about in classes]),
+        counts=tuple(about["count"] for about in classes),
+    )
+
+
+def draw(
     ctx: Context,
+    out: Step,
     model: Backbone,
-    name: str,
-    found: Prototypes,
-    prompts: Sequence[str],
+    prototypes: Prototypes,
     size: int,
     *,
     pad_prompts: bool = True,
     safety_checker: bool = False,
-) -> Done:
-    """Return the step with images uint8 [n, size, size, 3] in files of :data:`CHUNK`, one per prototype.
+) -> None:
+    """Write images uint8 [n, size, size, 3] in files of :data:`CHUNK`, one per prototype.
 
-    Two calls with the same prototypes and other prompts use the same noise. Their random role is
-    the same for all methods, and named after the first of them.
+    The same prototypes with other prompts get the same noise. The random role is the same for all methods, and named
+    after the first of them.
     """
+    from ddbench_plugins.training.memory import keep_freed_memory
+
+    keep_freed_memory()
     options: ImageToImageOptions = ctx.options
-    inputs: dict[str, Any] = {
-        "version": 1,
-        "model": model.digest(),
-        "prototypes": found.done.key,
-        "prompts": list(prompts),
-        "strength": options.strength,
-        "guidance_scale": options.guidance_scale,
-        "steps": options.steps,
-        "negative_prompt": options.negative_prompt,
-        "pad_prompts": pad_prompts,
-        "size": size,
-        "seed": ctx.seed("vlcp synthesis"),
-        "dtype": model.compute_dtype,
-        "numerics": ctx.machine.numerics(),
-    }
-    if safety_checker:
-        inputs["safety_checker"] = True
-
-    def build(step: Step) -> None:
-        from ddbench_plugins.training.memory import keep_freed_memory
-
-        keep_freed_memory()
-        pipeline = model.load(model.compute_dtype, decodes=True, safety_checker=safety_checker)
-        with ctx.progress(name, len(prompts)) as advance:
-            for start in range(0, len(prompts), CHUNK):
-                path = step.dir / f"{start:07d}.npy"
-                if path.exists():
-                    continue
-                rows = slice(start, min(start + CHUNK, len(prompts)))
-                images = image_to_image(
-                    pipeline,
-                    found.centres[rows],
-                    prompts[rows],
-                    strength=options.strength,
-                    guidance=options.guidance_scale,
-                    steps=options.steps,
-                    negative_prompt=options.negative_prompt,
-                    seed=derive_seed(inputs["seed"], "chunk", start),
-                    batch_size=batch_size(options, model.resolution()),
-                    pad_prompts=pad_prompts,
-                    progress=lambda done, total, info="", before=start: advance(before + done, len(prompts)),
-                )
-                save_array(path, resized(images, size))
-
-    return ctx.step(name, inputs, build, effort=synthesis_effort(ctx, options, len(prompts), size))
+    prompts, seed = prototypes.prompts, ctx.seed("vlcp synthesis")
+    pipeline = model.load(model.compute_dtype, decodes=True, safety_checker=safety_checker)
+    with ctx.progress(out.name, len(prompts)) as advance:
+        for start in range(0, len(prompts), CHUNK):
+            path = out.dir / f"{start:07d}.npy"
+            if path.exists():
+                continue
+            rows = slice(start, min(start + CHUNK, len(prompts)))
+            images = image_to_image(
+                pipeline,
+                prototypes.centres[rows],
+                prompts[rows],
+                strength=options.strength,
+                guidance=options.guidance_scale,
+                steps=options.steps,
+                negative_prompt=options.negative_prompt,
+                seed=derive_seed(seed, "chunk", start),
+                batch_size=batch_size(options, model.resolution()),
+                pad_prompts=pad_prompts,
+                progress=lambda done, total, info="", before=start: advance(before + done, len(prompts)),
+            )
+            save_array(path, resized(images, size))
 
 
 def read_images(done: Done) -> NDArray[np.uint8]:
-    """Return the images of :func:`synthesise`, uint8 [n, size, size, 3]."""
+    """Return the images of :func:`draw`, uint8 [n, size, size, 3]."""
     return np.concatenate([np.load(path, allow_pickle=False) for path in sorted(done.dir.glob("*.npy"))])
 
 

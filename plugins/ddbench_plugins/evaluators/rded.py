@@ -12,10 +12,11 @@ from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from torch import Tensor, nn
 
+    from ddbench import StepCall
     from ddbench_plugins.teachers.observers import Observer
 
 
@@ -118,26 +119,31 @@ class Rded(StudentEvaluator):
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
-    def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return which teacher is asked."""
-        from ddbench_plugins.teachers.observers import teacher_identity
+    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+        """Return the teacher."""
+        from ddbench_plugins.teachers.observers import teacher_of
 
-        return teacher_identity(ctx, [ctx.options.teacher or ctx.network], ctx.options.teacher_file)
+        return [] if distilled.whole else [teacher_of(ctx, **_teacher(ctx))]
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> RdedRecipe:
         """Return the options with the teacher and the batch size of the rule."""
         from ddbench_plugins.teachers.observers import get_teacher
 
         options: RdedOptions = ctx.options
-        teacher = get_teacher(
-            ctx,
-            options.teacher or ctx.network,
-            options.normalisation,
-            options.teacher_file,
-            teacher_normalisation=options.teacher_normalisation,
-        )
+        teacher = get_teacher(ctx, **_teacher(ctx))
         size = batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes)
         return RdedRecipe.of(ctx, options, batch_size=size, teacher=teacher)
+
+
+def _teacher(ctx: Context) -> dict[str, Any]:
+    """Return which teacher is asked."""
+    options: RdedOptions = ctx.options
+    return {
+        "network": options.teacher or ctx.network,
+        "normalisation": options.normalisation,
+        "file": options.teacher_file,
+        "teacher_normalisation": options.teacher_normalisation,
+    }
 
 
 def batch_size(given: int | None, ipc: int, num_classes: int) -> int:

@@ -1,17 +1,12 @@
-"""Options that all methods of this kind have, and what their time grows with."""
+"""Options that all methods of this kind have."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 import ddbench
-from ddbench import Effort, Stage
-
-if TYPE_CHECKING:
-    from ddbench import Context
-
 
 #: Gradients of pixels become 0 in fp16, and losses that are gradients themselves have no one scale against that.
 PRECISIONS = ("fp32", "bf16")
@@ -33,14 +28,3 @@ class PixelOptions(ddbench.Options):
             if not 1 <= iteration <= self.iterations:
                 raise ValueError(f"a snapshot of iteration {iteration}, but iterations are 1 to {self.iterations}")
         return self
-
-
-def pixel_stages(ctx: Context, amount: float, *counted: str) -> list[Stage]:
-    """Return the one stage of a method whose time is proportional to ``amount``, made of the options ``counted``.
-
-    Only runs of the same number of images and of otherwise equal options are compared.
-    """
-    data = ctx.dataset
-    options = {name: value for name, value in ctx.resolved.dump().items() if name not in (*counted, "snapshots")}
-    facts = [data.image_size, data.channels, data.num_classes, ctx.ipc]
-    return [Stage("distilled", Effort(amount, {"options": options, "data": facts}))]

@@ -8,7 +8,14 @@ import numpy as np
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.methods.selection import FEATURE_PRESETS, as_rows, dot, select_by_features, squared_norms
+from ddbench_plugins.methods.selection import (
+    FEATURE_PRESETS,
+    as_rows,
+    dot,
+    features_of,
+    select_by_features,
+    squared_norms,
+)
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -26,6 +33,10 @@ class KCenter(ddbench.Distiller):
 
     presets = FEATURE_PRESETS
     seeded = False  # the network is trained with a seed of its own, and shared by all runs
+
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the trained network."""
+        return [features_of(ctx, ctx.options.network)]
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Select ``ctx.ipc`` images per class."""

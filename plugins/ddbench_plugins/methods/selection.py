@@ -68,6 +68,13 @@ def select_by_features(
     return select(ctx, choose, {"teacher": teacher.describe()})
 
 
+def features_of(ctx: ddbench.Context, network: str) -> ddbench.StepCall:
+    """Return the step of the network that :func:`select_by_features` asks."""
+    from ddbench_plugins.teachers.observers import teacher_of
+
+    return teacher_of(ctx, network)
+
+
 def ipc_of(ctx: ddbench.Context) -> int:
     """Return the images per class of a run that has a budget."""
     if ctx.ipc is None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import Effort, ModelError, Score, TeacherError, derive_seed, digest
+from ddbench import ModelError, Score, TeacherError, derive_seed, digest, step
 from ddbench.files import check_file
 from ddbench_plugins.teachers.files import read_about
 from ddbench_plugins.teachers.hubs import published
@@ -17,15 +18,14 @@ from ddbench_plugins.teachers.recipes import TeacherRecipe, recipe_for
 from ddbench_plugins.training.normalisation import constants
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
-    from ddbench import Context, Dataset, Done, Step
+    from ddbench import Context, Dataset, Done, Step, StepCall
     from ddbench_plugins.teachers.hubs import Published
 
 WEIGHTS = "model.safetensors"
 CORRECT = "correct.npy"
-#: Raise when training or measuring changes, so that old teachers are not reused.
-VERSION = 1
+Constants = tuple[Sequence[float], Sequence[float]]
 
 
 @dataclass
@@ -39,13 +39,13 @@ class Observer:
         own: mean and std that the weights were trained with; :meth:`module` converts where they differ.
     """
 
-    ctx: Context
+    ctx: Context = field(compare=False)
     name: str
     done: Done
     mean: Sequence[float]
     std: Sequence[float]
     own: tuple[Sequence[float], Sequence[float]]
-    _module: Any = None
+    _module: Any = field(default=None, compare=False)
 
     @property
     def accuracy(self) -> float:
@@ -167,34 +167,15 @@ def get_teacher(
         TeacherError: its accuracy is below the floor, or it was trained for other classes.
         ModelError: weights are missing, cannot be fetched, or do not fit the network or the image size.
     """
-    data = ctx.dataset
-    mean, std = constants(data, normalisation)
-    about = read_about(Path(file).expanduser()) if file else {}
-    own = _own_constants(data, normalisation, teacher_normalisation, about, published(network))
-    recipe = recipe_for(data.name, network)
-    named = normalisation if teacher_normalisation == "auto" else teacher_normalisation
-    source = _source(ctx, network, file, repeat, recipe, shipped and not repeat and named == "dataset")
-    inputs = {
-        "version": VERSION,
-        "dataset": data.fingerprint,
-        "image_size": data.image_size,
-        "network": network,
-        "mean": list(own[0]) if own else "of the weights",
-        "std": list(own[1]) if own else "of the weights",
-        "source": source,
-        "numerics": ctx.machine.numerics(),
-        **({"about": digest(about)} if about else {}),
-    }
-
-    def build(step: Step) -> None:
-        _build(ctx, step, network, own, recipe, source, file, about)
-
-    done = ctx.step("teacher", inputs, build, effort=_effort(ctx, network, source))
-    observer = Observer(ctx, network, done, mean, std, own or (done.info["mean"], done.info["std"]))
+    mean, std = constants(ctx.dataset, normalisation)
+    recipe = recipe_for(ctx.dataset.name, network)
+    asked = _asked(ctx, network, normalisation, file, teacher_normalisation, repeat, shipped)
+    done = teacher(ctx, **asked)
+    observer = Observer(ctx, network, done, mean, std, asked["own"] or (done.info["mean"], done.info["std"]))
     if floor and observer.accuracy < recipe.floor:
         raise TeacherError(
-            f"The {network} teacher of {data.name} reaches {observer.accuracy:.1%} on the test split; its recipe asks"
-            f" for at least {recipe.floor:.0%}.",
+            f"The {network} teacher of {ctx.dataset.name} reaches {observer.accuracy:.1%} on the test split; its recipe"
+            f" asks for at least {recipe.floor:.0%}.",
             hint="Soft labels of a weak or wrongly ordered teacher are misleading. Check the data and the teacher's"
             " normalisation, choose another network with -o eval.teacher=…, or give weights with"
             " -o eval.teacher_file=….",
@@ -202,26 +183,55 @@ def get_teacher(
     return observer
 
 
-def teacher_identity(ctx: Context, networks: Sequence[str], file: str = "") -> dict[str, Any]:
-    """Return where the weights of teachers come from and what is said beside a file, for a plugin's ``identity``."""
-    about = read_about(Path(file).expanduser()) if file else {}
-    data = ctx.dataset
-    sources = [_source(ctx, name, file, 0, recipe_for(data.name, name), shipped=True) for name in networks]
-    return {"teachers": sources, "about": about}
+def teacher_of(
+    ctx: Context,
+    network: str,
+    normalisation: str = "dataset",
+    file: str = "",
+    *,
+    teacher_normalisation: str = "auto",
+    repeat: int = 0,
+    shipped: bool = True,
+) -> StepCall:
+    """Return the step of :func:`get_teacher` with the same arguments, for ``needs``."""
+    return teacher.of(ctx, **_asked(ctx, network, normalisation, file, teacher_normalisation, repeat, shipped))
 
 
-def teacher_effort(ctx: Context, network: str) -> Effort:
-    """Return what the time of the data set's own teacher grows with."""
-    return _effort(ctx, network, _source(ctx, network, "", 0, recipe_for(ctx.dataset.name, network), shipped=True))
+def teacher_identity(ctx: Context, network: str, file: str) -> dict[str, Any]:
+    """Return where the weights of a teacher come from and what is said beside a file, for a plugin's ``identity``."""
+    path = Path(file).expanduser() if file else None
+    return {"teachers": [_source(ctx, network, path, 0, shipped=True)], "about": _about(path)}
 
 
-def _effort(ctx: Context, network: str, source: Mapping[str, Any]) -> Effort:
+def _asked(
+    ctx: Context, network: str, normalisation: str, file: str, own: str, repeat: int, shipped: bool
+) -> dict[str, Any]:
+    """Return the arguments of the step: what the weights depend on of what the caller says."""
+    about = _about(Path(file).expanduser() if file else None)
+    named = normalisation if own == "auto" else own
+    return {
+        "network": network,
+        "own": _own_constants(ctx.dataset, normalisation, own, about, published(network)),
+        "file": Path(file).expanduser() if file else None,
+        "repeat": repeat,
+        "shipped": shipped and not repeat and named == "dataset",
+    }
+
+
+def _about(file: Path | None) -> Mapping[str, Any]:
+    return read_about(file) if file else {}
+
+
+def _identity(
+    ctx: Context, network: str, own: Constants | None, file: Path | None, repeat: int, shipped: bool
+) -> dict[str, Any]:
+    return {"source": _source(ctx, network, file, repeat, shipped), "about": _about(file)}
+
+
+def _work(ctx: Context, network: str, own: Constants | None, file: Path | None, repeat: int, shipped: bool) -> float:
     """Training: images × epochs; weights that are there already: test images."""
-    data, recipe = ctx.dataset, dict(source.get("recipe", {}))
-    epochs = int(recipe.pop("epochs", 0))
-    facts = [data.image_size, data.channels, data.num_classes]
-    alike = {"network": network, "data": facts, "trained": bool(recipe), "batch": recipe.get("batch_size")}
-    return Effort(3 * epochs * len(data.train) + len(data.test), alike)
+    data, source = ctx.dataset, _source(ctx, network, file, repeat, shipped)
+    return 3 * int(source.get("recipe", {}).get("epochs", 0)) * len(data.train) + len(data.test)
 
 
 def reference(ctx: Context, network: str, normalisation: str = "dataset") -> dict[str, Any]:
@@ -240,7 +250,7 @@ def reference(ctx: Context, network: str, normalisation: str = "dataset") -> dic
 
 def _own_constants(
     data: Dataset, normalisation: str, own: str, about: Mapping[str, Any], weights: Published | None
-) -> tuple[Sequence[float], Sequence[float]] | None:
+) -> Constants | None:
     """Mean and std of a teacher's own inputs; None where only the published weights will tell."""
     if own != "auto":
         return constants(data, own)
@@ -249,38 +259,41 @@ def _own_constants(
     return None if weights else constants(data, normalisation)
 
 
-def _source(ctx: Context, network: str, file: str, repeat: int, recipe: TeacherRecipe, shipped: bool) -> dict[str, Any]:
+def _source(ctx: Context, network: str, file: Path | None, repeat: int, shipped: bool) -> dict[str, Any]:
     """Say where the weights come from: published, a file, the ones of ddbench, or training by the recipe."""
     from ddbench_plugins.teachers.bundled import find_bundled_teacher
 
     known = {"published": network} if published(network) else {}
     if file:
-        path = Path(file).expanduser()
-        if not path.exists():
+        if not file.exists():
             raise ModelError(
                 f"Teacher file {file} does not exist.", hint="Give a .safetensors or .pth file of its state dict."
             )
-        check_file(path, ModelError)
-        return {**known, "file": path.name, "sha256": ctx.content_digest(path)}
+        check_file(file, ModelError)
+        return {**known, "file": file.name, "sha256": ctx.content_digest(file)}
     if known:
         return known
     bundled = find_bundled_teacher(ctx.dataset.name, network) if shipped else None
     # Of the very same split: on another one it would have seen test images.
     if bundled and bundled.record["fingerprint"] == ctx.dataset.fingerprint:
         return {"bundled": bundled.weights.name, "sha256": bundled.record["sha256"]}
+    recipe = recipe_for(ctx.dataset.name, network)
     return {"recipe": recipe.to_dict(), "seed": derive_seed(0, "teacher", repeat)}
 
 
-def _build(
-    ctx: Context,
-    step: Step,
-    network: str,
-    own: tuple[Sequence[float], Sequence[float]] | None,
-    recipe: TeacherRecipe,
-    source: dict[str, Any],
-    file: str,
-    about: Mapping[str, Any],
+@step(identity=_identity, work=_work)
+def teacher(
+    ctx: Context, out: Step, network: str, own: Constants | None, file: Path | None, repeat: int, shipped: bool
 ) -> None:
+    """Train a network by its recipe, or take its weights from where they are, and measure it.
+
+    Args:
+        network: a registered name, or published weights.
+        own: mean and std of its inputs; None where the weights bring them.
+        file: with the weights, if they are in one.
+        repeat: which independently trained network.
+        shipped: take the weights that come with ddbench where there are any.
+    """
     from safetensors.torch import save_file
 
     from ddbench_plugins.teachers.bundled import sha256
@@ -289,15 +302,16 @@ def _build(
     from ddbench_plugins.training.students import test_tensors
 
     data, machine = ctx.dataset, ctx.machine
+    source, recipe = _source(ctx, network, file, repeat, shipped), recipe_for(data.name, network)
     module = ctx.build_network(network_of(network), seed=source.get("seed", 0))
     if "recipe" in source:
         assert own is not None  # only published weights bring their own
-        _train(ctx, step, network, module, own, recipe, source["seed"])
-        step.info.update(epochs=recipe.epochs)
+        _train(ctx, out, network, module, own, recipe, source["seed"])
+        out.info.update(epochs=recipe.epochs)
     else:
-        weights = load(ctx, network, module, file, about)
+        weights = load(ctx, network, module, str(file or ""), _about(file))
         own = own or (weights.mean or data.mean, weights.std or data.std)
-        step.info.update(epochs=0, outputs=weights.outputs)
+        out.info.update(epochs=0, outputs=weights.outputs)
     module.eval()
     test_images, test_labels = test_tensors(data, data.image_size)
     found = evaluate(
@@ -308,20 +322,20 @@ def _build(
         precision=machine.precision,
         device=machine.device,
     )
-    save_file({name: value.contiguous().cpu() for name, value in module.state_dict().items()}, step.dir / WEIGHTS)
-    np.save(step.dir / CORRECT, found.correct.numpy())
-    digest_of_weights = sha256(step.dir / WEIGHTS)
-    step.info.update(
+    save_file({name: value.contiguous().cpu() for name, value in module.state_dict().items()}, out.dir / WEIGHTS)
+    np.save(out.dir / CORRECT, found.correct.numpy())
+    digest_of_weights = sha256(out.dir / WEIGHTS)
+    out.info.update(
         accuracy=found.accuracy, weights=digest_of_weights, source=source, mean=list(own[0]), std=list(own[1])
     )
 
 
 def _train(
     ctx: Context,
-    step: Step,
+    out: Step,
     network: str,
     module: Any,
-    own: tuple[Sequence[float], Sequence[float]],
+    own: Constants,
     recipe: TeacherRecipe,
     seed: int,
 ) -> None:
@@ -340,5 +354,5 @@ def _train(
             mean=own[0],
             std=own[1],
             seed=seed,
-            loop=Loop.of(ctx, advance, step),
+            loop=Loop.of(ctx, advance, out),
         )

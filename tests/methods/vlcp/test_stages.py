@@ -8,9 +8,10 @@ from dataclasses import asdict, replace
 import numpy as np
 import pytest
 from ddbench_plugins.diffusion import finetune
-from ddbench_plugins.diffusion.backbone import Backbone, base_model
-from ddbench_plugins.diffusion.captions import caption_training_images, captions_effort
-from ddbench_plugins.diffusion.latents import class_latents, latents_of
+from ddbench_plugins.diffusion.backbone import Backbone
+from ddbench_plugins.diffusion.captions import caption_training_images
+from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
+from ddbench_plugins.diffusion.synthesis import read_prototypes
 from ddbench_plugins.methods.vlcp import stages
 from ddbench_plugins.methods.vlcp.information import bag_of_words
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
@@ -52,11 +53,9 @@ def test_prototypes_are_of_each_class_without_its_outliers_and_its_own_captions(
     from sklearn.neighbors import LocalOutlierFactor
 
     ctx = prepare(contamination=0.25, neighbours=3, beta=2.0, top_k=1, stop_words="none")
-    base, data = base_model(ctx, ctx.options), ctx.dataset
-    captions = caption_training_images(ctx, "attributes")
-    latents = class_latents(ctx, base, 16)
-    done = stages.clustered(ctx, latents, captions, 3)
-    found = stages.read_prototypes(ctx, done, 3)
+    data, captions, latents = ctx.dataset, caption_training_images(ctx, "attributes"), class_latents(ctx)
+    done = stages.prototypes(ctx)
+    found = read_prototypes(done)
     assert found.centres.shape == (9, 4, 8, 8) and found.counts == (9, 9, 9)
     assert found.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     assert sorted(path.name for path in done.dir.iterdir()) == ["centres.npy", "prototypes.json", "step.json"]
@@ -81,9 +80,7 @@ def test_prototypes_are_of_each_class_without_its_outliers_and_its_own_captions(
 
 
 def test_without_captions_the_prompt_is_the_classs_name(prepare):
-    ctx = prepare()
-    latents = class_latents(ctx, base_model(ctx, ctx.options), 16)
-    found = stages.read_prototypes(ctx, stages.clustered(ctx, latents, None, 2), 2)
+    found = read_prototypes(stages.prototypes(replace(prepare(text="label"), ipc=2)))
     assert found.prompts == ("rows", "rows", "columns", "columns", "checks", "checks")
 
 
@@ -95,13 +92,7 @@ def test_without_captions_the_prompt_is_the_classs_name(prepare):
     ],
 )
 def test_each_option_of_the_prototypes_is_in_their_key(prepare, option, value):
-    keys = []
-    for options in ({}, {option: value}):
-        ctx = prepare(**options)
-        captions = caption_training_images(ctx, "attributes")
-        latents = class_latents(ctx, base_model(ctx, ctx.options), 16)
-        keys.append(stages.clustered(ctx, latents, captions, 2).key)
-    assert keys[0] != keys[1]
+    assert stages.prototypes.of(prepare(**{option: value})).key != stages.prototypes.of(prepare()).key
 
 
 @pytest.fixture
@@ -118,8 +109,7 @@ def asked(monkeypatch):
 
 
 def _finetuned(ctx):
-    captions = caption_training_images(ctx, "attributes")
-    return captions, stages.finetuned_model(ctx, base_model(ctx, ctx.options), captions, 16)
+    return caption_training_images(ctx, "attributes"), stages.finetuned_model(ctx)
 
 
 def test_fine_tuning_is_told_every_option(prepare, asked):
@@ -204,7 +194,7 @@ def test_captions_are_one_file_with_what_their_time_grows_with(prepare, monkeypa
     names = [ctx.dataset.class_names[label] for label in ctx.dataset.train.labels]
     assert all(text.startswith(f"The {name} in") for text, name in zip(captions.texts, names, strict=True))
     told = json.loads((captions.done.dir / "step.json").read_text())["effort"]
-    assert told["amount"] == captions_effort(ctx, "attributes").amount == 36
+    assert told["amount"] == 36
 
 
 def test_kmeans_takes_the_best_of_ten_starts(monkeypatch):

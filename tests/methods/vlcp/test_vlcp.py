@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ddbench_plugins.captioners.metadata import write_metadata
-from ddbench_plugins.diffusion import acceptance, clustering, latents, synthesis
+from ddbench_plugins.diffusion import acceptance, class_latents, clustering, synthesis
 from ddbench_plugins.diffusion import backbone as base_model
 from ddbench_plugins.methods.vlcp.distiller import VLCP
 from ddbench_plugins.methods.vlcp.information import bag_of_words
@@ -111,7 +111,7 @@ def test_wide_latents_are_kept_in_half_precision_and_clustered_once_in_their_spa
     spanned = []
     coordinates = clustering.coordinates
     monkeypatch.setattr(clustering, "coordinates", lambda points: spanned.append(points.shape) or coordinates(points))
-    for module in (clustering, latents):
+    for module in (clustering, class_latents):
         monkeypatch.setattr(module, "WIDE", 24)
     wide, _ = run(finetune=False, contamination=0.1, resolution=32, home="wide")
     (stored,) = (tmp_path / "wide" / "latents").glob("*/00000.npy")
@@ -124,6 +124,7 @@ def test_wide_latents_are_kept_in_half_precision_and_clustered_once_in_their_spa
 
 def test_acceptance_compares_with_real_images(run, monkeypatch):
     monkeypatch.setattr("ddbench_plugins.teachers.observers.get_teacher", lambda ctx, network, floor: Brightness())
+    monkeypatch.setattr("ddbench_plugins.diffusion.method.teacher_of", lambda ctx, network: judge.of(ctx))
     result, steps = run(acceptance="always", finetune=False)
     found = result.extra["acceptance"]
     assert found["recognition"]["count"] == 6
@@ -133,6 +134,11 @@ def test_acceptance_compares_with_real_images(run, monkeypatch):
     few, steps = run(acceptance="always", finetune=False, acceptance_images=3)
     assert few.extra["acceptance"]["recognition"]["count"] == 6
     assert "synthesis-plain" in steps
+
+
+@ddbench.step()
+def judge(ctx, out):
+    """Stand for the training of a network."""
 
 
 class Brightness:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ddbench import Effort, UsageError, derive_seed
+from ddbench import UsageError, derive_seed, step
 from ddbench_plugins.diffusion.backbone import (
+    BACKBONE,
     Backbone,
     about_published,
     base_model,
@@ -15,6 +16,7 @@ from ddbench_plugins.diffusion.backbone import (
     unavailable_explained,
 )
 from ddbench_plugins.diffusion.hub import DIT
+from ddbench_plugins.diffusion.small.step import small_preset
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
@@ -22,7 +24,8 @@ if TYPE_CHECKING:
     from ddbench_plugins.diffusion.dit.small import DiTPreset
 
 
-VERSION = 3
+#: Options that say which transformer a method starts from.
+TRANSFORMER = (*BACKBONE, "small_dit_steps")
 
 
 @dataclass
@@ -65,7 +68,8 @@ class DiTBackbone(Backbone):
         """Return the class ids of the transformer's own labels."""
         return list(self._look()["classes"])
 
-    def _measure(self) -> dict[str, Any]:
+    def measure(self) -> dict[str, Any]:
+        """Load the transformer to see what it is."""
         from ddbench_plugins.diffusion.dit import pipeline as dit
 
         found = self.load()
@@ -79,82 +83,79 @@ class DiTBackbone(Backbone):
         }
 
 
-def base_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
-    """Return the transformer as it was trained; ``small`` is trained on the data set, once for all seeds and IPCs."""
-    if options.backbone == "small":
-        return small_dit(ctx, options)
-    return identified(DiTBackbone(ctx, options.backbone, options.revision, about_published(options)))
-
-
-def small_preset(options: DiTOptions, resolution: int) -> DiTPreset:
-    """Return size and training length of the small transformer for images of a side."""
+def _preset(ctx: Context) -> DiTPreset:
+    """Return size and training length of the small transformer, in the space of the data set's small model."""
     from ddbench_plugins.diffusion.dit.small import PRESETS
 
-    preset = PRESETS[resolution]
-    return replace(preset, steps=options.small_dit_steps or preset.steps)
+    preset = PRESETS[small_preset(ctx, ctx.options).resolution]
+    return replace(preset, steps=ctx.options.small_dit_steps or preset.steps)
 
 
-def small_dit(ctx: Context, options: DiTOptions) -> DiTBackbone:
-    """Return the small transformer in the latent space of the data set's small text-guided model."""
-    from ddbench_plugins.diffusion.pipeline import digest
+@step(
+    options=TRANSFORMER,
+    needs=[model_facts],
+    identity=lambda ctx: {"preset": _preset(ctx).describe()},
+    version=4,
+    work=lambda ctx: _preset(ctx).steps,
+)
+def small_dit(ctx: Context, out: Step) -> None:
+    """Train the small transformer in the latent space of the data set's small text-guided model."""
+    from diffusers import DiTPipeline
 
-    guided = base_model(ctx, options)
-    preset = small_preset(options, guided.resolution())
-    data = ctx.dataset
+    from ddbench_plugins.diffusion.dit import pipeline as dit
+    from ddbench_plugins.diffusion.dit import posteriors, train
+    from ddbench_plugins.diffusion.dit.small import build_scheduler
+    from ddbench_plugins.training.engine import Loop
+    from ddbench_plugins.training.memory import keep_freed_memory
+
+    keep_freed_memory()
+    data, preset, guided = ctx.dataset, _preset(ctx), base_model(ctx)
     pipeline = guided.load()
-    inputs = {
-        "version": VERSION,
-        "dataset": data.fingerprint,
-        "autoencoder": digest(pipeline, ["vae"]),
-        "preset": preset.describe(),
-        "flip": data.flip,
-        "seed": derive_seed(0, "small diffusion transformer"),
-        "numerics": ctx.machine.numerics(),
-    }
+    with ctx.progress("encoding", len(data.train)) as advance:
+        encoded = posteriors.encode(
+            pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance
+        )
+    with ctx.progress("small diffusion transformer", preset.steps) as advance:
+        transformer, report = train.train_transformer(
+            encoded,
+            data.train.labels,
+            data.num_classes,
+            preset,
+            seed=derive_seed(0, "small diffusion transformer"),
+            loop=Loop.of(ctx, advance, out),
+        )
+    dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), out.dir / "model", data.class_ids)
+    out.info.update(report)
 
-    def build(step: Step) -> None:
-        from diffusers import DiTPipeline
 
-        from ddbench_plugins.diffusion.dit import pipeline as dit
-        from ddbench_plugins.diffusion.dit import posteriors, train
-        from ddbench_plugins.diffusion.dit.small import build_scheduler
-        from ddbench_plugins.training.engine import Loop
-        from ddbench_plugins.training.memory import keep_freed_memory
+@step(
+    name="model-facts",
+    data=False,
+    needs=lambda ctx: [small_dit.of(ctx)] if ctx.options.backbone == "small" else [],
+    identity=lambda ctx: {} if ctx.options.backbone == "small" else _source(ctx).identity(),
+    ignore=TRANSFORMER,
+)
+def dit_facts(ctx: Context, out: Step) -> None:
+    """Look at the transformer as it was trained: digest, resolution, number of weights and classes."""
+    out.info.update(_source(ctx).looked_at())
 
-        keep_freed_memory()
-        with ctx.progress("encoding", len(data.train)) as advance:
-            found = posteriors.encode(
-                pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance
-            )
-        with ctx.progress("small diffusion transformer", preset.steps) as advance:
-            transformer, report = train.train_transformer(
-                found,
-                data.train.labels,
-                data.num_classes,
-                preset,
-                seed=inputs["seed"],
-                loop=Loop.of(ctx, advance, step),
-            )
-        dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), step.dir / "model", data.class_ids)
-        step.info.update(report)
 
-    done = ctx.step("small-dit", inputs, build, effort=small_effort(ctx, options))
-    about = {"model": "small", "preset": preset.describe(), "trained": dict(done.info)}
+def base_dit(ctx: Context) -> DiTBackbone:
+    """Return the transformer as it was trained; ``small`` is trained on the data set, once for all seeds and IPCs.
+
+    Raises:
+        ModelError: it is not there and cannot be fetched.
+    """
+    facts = dict(dit_facts(ctx).info)
+    model = replace(_source(ctx), facts=facts)
+    return model if ctx.options.backbone == "small" else identified(model)
+
+
+def _source(ctx: Context) -> DiTBackbone:
+    """Return the transformer with nothing known of it but where it is."""
+    options: DiTOptions = ctx.options
+    if options.backbone != "small":
+        return DiTBackbone(ctx, options.backbone, options.revision, about_published(options))
+    done = small_dit(ctx)
+    about = {"model": "small", "preset": _preset(ctx).describe(), "trained": dict(done.info)}
     return DiTBackbone(ctx, str(done.dir / "model"), None, about)
-
-
-def facts(ctx: Context, options: DiTOptions) -> dict[str, Any]:
-    """Return what a transformer's speed depends on."""
-    backbone, side = model_facts(ctx, options)
-    if options.backbone != "small":
-        return backbone
-    preset = {name: value for name, value in small_preset(options, side).describe().items() if name != "steps"}
-    return {"side": side, "transformer": preset}
-
-
-def small_effort(ctx: Context, options: DiTOptions) -> Effort | None:
-    """Training of the small transformer: steps."""
-    if options.backbone != "small":
-        return None
-    _, side = model_facts(ctx, options)
-    return Effort(small_preset(options, side).steps, {**facts(ctx, options), "images": len(ctx.dataset.train)})

@@ -14,8 +14,7 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from ddbench import StepCall
     from ddbench_plugins.evaluators.fkd.labelling import Plan
     from ddbench_plugins.teachers.observers import Observer
 
@@ -83,11 +82,11 @@ class Fkd(Evaluator):
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
-    def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return which teacher is asked."""
-        from ddbench_plugins.teachers.observers import teacher_identity
+    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+        """Return the teacher."""
+        from ddbench_plugins.teachers.observers import teacher_of
 
-        return teacher_identity(ctx, [ctx.options.teacher or ctx.network], ctx.options.teacher_file)
+        return [] if distilled.whole else [teacher_of(ctx, *_asked(ctx))]
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the teacher's measured accuracy included."""
@@ -117,7 +116,7 @@ class Fkd(Evaluator):
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student under the teacher's labels and test it."""
         from ddbench_plugins.evaluators.fkd.labelling import online_batches
-        from ddbench_plugins.evaluators.fkd.soft_labels import stored_labels
+        from ddbench_plugins.evaluators.fkd.soft_labels import Labeller, SoftLabels, soft_labels
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training import students
         from ddbench_plugins.training.augment import normalise
@@ -143,7 +142,8 @@ class Fkd(Evaluator):
         if options.labels == "stored":
             plan = make_plan(ctx, 0)
             identity = {**teacher.describe(), "weights": teacher.digest, "mode": options.teacher_mode}
-            batches = stored_labels(ctx, images, plan, identity, module).batches(images, plan.recipe)
+            stored = SoftLabels(soft_labels(ctx, images, plan, Labeller(identity, module)).dir)
+            batches = stored.batches(images, plan.recipe)
         else:
             batches = online_batches(images, module(), make_plan(ctx, repeat), ctx.machine.precision)
         seed = ctx.seed("student", repeat)
@@ -221,8 +221,12 @@ def extension(ctx: Context) -> str:
 def _teacher(ctx: Context) -> Observer:
     from ddbench_plugins.teachers.observers import get_teacher
 
+    return get_teacher(ctx, *_asked(ctx))
+
+
+def _asked(ctx: Context) -> tuple[str, str, str]:
     options: FkdOptions = ctx.options
-    return get_teacher(ctx, options.teacher or ctx.network, options.normalisation, options.teacher_file)
+    return options.teacher or ctx.network, options.normalisation, options.teacher_file
 
 
 def _optimiser(options: FkdOptions) -> Any:

@@ -8,19 +8,21 @@ logits, and every student replays both (SRe2L relabel/utils_fkd.py). A stored fo
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ddbench import DataError, digest_bytes, write_atomic
+from ddbench import DataError, step, write_atomic
 from ddbench_plugins.evaluators.fkd.labelling import Plan, compress, label_view, restore
 from ddbench_plugins.evaluators.fkd.views import View, ViewRecipe
 from ddbench_plugins.training.steps import Batch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     from torch import Tensor, nn
 
@@ -30,8 +32,6 @@ if TYPE_CHECKING:
 
 ABOUT = "soft_labels.json"
 FORMAT = 1
-#: Raise when labels change for the same inputs.
-VERSION = 1
 #: Augmented images per shard, about: what a kill can cost.
 SHARD_VIEWS = 10_000
 
@@ -39,34 +39,26 @@ SHARD_VIEWS = 10_000
 # Building -----------------------------------------------------------------------------------------------------------
 
 
-def stored_labels(
-    ctx: Context, images: Tensor, plan: Plan, teacher: dict[str, Any], module: Callable[[], nn.Module]
-) -> SoftLabels:
-    """Return the stored labels of a distilled set, labelling it where that has not been done yet.
+@dataclass(frozen=True)
+class Labeller:
+    """Who labels.
 
-    The step ``soft-labels`` does not depend on the student, so all networks and repeats share it.
-
-    Args:
-        images: ``[N, C, S, S]`` on the run's device.
-        teacher: plain data that determines the teacher and its mode.
+    Attributes:
+        about: plain data that determines the teacher and its mode.
         module: gives the teacher when it is needed, in the mode it is to label in.
     """
-    raw = images.cpu().contiguous()
-    inputs = {
-        "version": VERSION,
-        "images": {"shape": list(raw.shape), "dtype": str(raw.dtype), "content": digest_bytes(raw.numpy().data)},
-        "teacher": teacher,
-        "plan": plan.describe(),
-        "numerics": ctx.machine.numerics(),
-    }
 
-    def build(step: Step) -> None:
-        about = {"class_ids": list(ctx.dataset.class_ids), "teacher": teacher}
-        with ctx.progress("soft labels", plan.epochs) as advance:
-            write(step.dir, images, module(), plan, about, ctx.machine.precision, advance)
-        step.costs["bytes_labels"] = sum(path.stat().st_size for path in files_of(step.dir))
+    about: dict[str, Any]
+    module: Callable[[], nn.Module] = field(compare=False)
 
-    return SoftLabels(ctx.step("soft-labels", inputs, build).dir)
+
+@step()
+def soft_labels(ctx: Context, out: Step, images: Tensor, plan: Plan, labeller: Labeller) -> None:
+    """Label a distilled set ``[N, C, S, S]``; all networks and repeats share the labels."""
+    about = {"class_ids": list(ctx.dataset.class_ids), "teacher": labeller.about}
+    with ctx.progress("soft labels", plan.epochs) as advance:
+        write(out.dir, images, labeller.module(), plan, about, ctx.machine.precision, advance)
+    out.costs["bytes_labels"] = sum(path.stat().st_size for path in files_of(out.dir))
 
 
 def shard_epochs(count: int) -> int:

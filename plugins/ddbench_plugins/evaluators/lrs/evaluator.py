@@ -15,8 +15,7 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from ddbench import StepCall
     from ddbench_plugins.evaluators.lrs.recipe import Recipe
     from ddbench_plugins.evaluators.lrs.trials import Bench, Trial
     from ddbench_plugins.teachers.observers import Observer
@@ -105,11 +104,16 @@ class Lrs(Evaluator):
             return "convnet-3"
         return "convnet-4" if dataset.image_size <= 64 else "modified-resnet-18"
 
-    def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return which teacher is asked."""
-        from ddbench_plugins.teachers.observers import teacher_identity
+    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+        """Return the teachers, and the reference network where it is the data set's own."""
+        from ddbench_plugins.evaluators.lrs.reference import shared_reference
+        from ddbench_plugins.teachers.observers import teacher_of
 
-        return teacher_identity(ctx, ctx.options.teachers or [ctx.network], ctx.options.teacher_file)
+        options: LrsOptions = ctx.options
+        if distilled.whole:
+            return []
+        teachers = [teacher_of(ctx, *asked) for asked in _asked(ctx)] if options.labels == "soft" else []
+        return [*shared_reference(ctx, options.real, options.normalisation), *teachers]
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on, the reference network and teachers included."""
@@ -267,9 +271,12 @@ def _real(ctx: Context) -> tuple[float, dict[str, Any]]:
 def _teachers(ctx: Context) -> list[Observer]:
     from ddbench_plugins.teachers.observers import get_teacher
 
+    return [get_teacher(ctx, *asked) for asked in _asked(ctx)]
+
+
+def _asked(ctx: Context) -> list[tuple[str, str, str]]:
     options: LrsOptions = ctx.options
-    names = options.teachers or (ctx.network,)
-    return [get_teacher(ctx, name, options.normalisation, options.teacher_file) for name in names]
+    return [(name, options.normalisation, options.teacher_file) for name in options.teachers or (ctx.network,)]
 
 
 def _names(ctx: Context) -> str:

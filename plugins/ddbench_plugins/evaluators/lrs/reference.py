@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ddbench_plugins.evaluators.lrs.recipe import Recipe
-from ddbench_plugins.teachers.observers import get_teacher
+from ddbench_plugins.teachers.observers import get_teacher, teacher_of
 
 if TYPE_CHECKING:
-    from ddbench import Context
+    from ddbench import Context, StepCall
     from ddbench_plugins.evaluators.lrs.recipe import Optimiser, ScheduleName
 
 Source = Literal["reference", "table", "official"]
@@ -76,7 +76,7 @@ def real_reference(
     key = ctx.dataset.name, ctx.network
     if source == "official" and key in KEPT:
         return KEPT[key], {"kept by the released code": KEPT[key]}
-    row = TABLE.get(key) if source != "reference" else None
+    row = _row(ctx, source)
     if row is None:
         teacher = get_teacher(ctx, ctx.network, normalisation, floor=False)
         return teacher.accuracy, teacher.describe()
@@ -85,3 +85,13 @@ def real_reference(
     trial = bench.best(whole_set(ctx), recipe, [row.lr], select="last")
     accuracy = trial.accuracy(selection)
     return accuracy, {"accuracy": round(accuracy, 4), "lr": row.lr, **recipe.to_dict()}
+
+
+def shared_reference(ctx: Context, source: Source, normalisation: str) -> list[StepCall]:
+    """Return the step of the network that :func:`real_reference` shares with teachers, where it does."""
+    kept = source == "official" and (ctx.dataset.name, ctx.network) in KEPT
+    return [] if kept or _row(ctx, source) else [teacher_of(ctx, ctx.network, normalisation)]
+
+
+def _row(ctx: Context, source: Source) -> Row | None:
+    return TABLE.get((ctx.dataset.name, ctx.network)) if source != "reference" else None

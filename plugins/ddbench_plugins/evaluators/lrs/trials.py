@@ -7,13 +7,13 @@ the trainings on random images, an interrupted run goes on where it was, and not
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from ddbench import DataError, Score, digest_bytes
+from ddbench import DataError, Score, digest_bytes, step
 from ddbench_plugins.evaluators.lrs import recipe as student_recipe
 from ddbench_plugins.training import students
 from ddbench_plugins.training.augment import normalise
@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.steps import Batch
 
-#: Raise when trainings of the same inputs end differently.
-VERSION = 1
 CORRECT = "correct.npy"
 #: Learning rates of DD-Ranking's search (utils/misc.py).
 RATES = (0.001, 0.005, 0.01, 0.05, 0.1)
@@ -50,11 +48,11 @@ class TrainingSet:
         soft_labels: logits [N, K] that travel with it, or None.
     """
 
-    name: str
-    images: Tensor
-    labels: Tensor
+    name: str = field(compare=False)
+    images: Tensor = field(compare=False)
+    labels: Tensor = field(compare=False)
     digest: str
-    ids: frozenset[str] = frozenset()
+    ids: frozenset[str] = field(default=frozenset(), compare=False)
     soft_labels: Tensor | None = None
 
 
@@ -107,30 +105,21 @@ class Bench:
         ctx = self.ctx
         mean, std = constants(ctx.dataset, self.normalisation)
         recipe = recipe.canonical()
-        stored = data.soft_labels if recipe.soft else None
-        inputs = {
-            "version": VERSION,
-            "dataset": ctx.dataset.fingerprint,
-            "image_size": ctx.dataset.image_size,
-            "network": ctx.network,
-            "images": data.digest,
-            "stored_labels": digest_bytes(stored.numpy()) if stored is not None else "",
-            "teachers": [teacher.digest for teacher in self.teachers] if recipe.soft and stored is None else [],
-            "recipe": recipe.to_dict(),
-            "lr": lr,
-            "mean": list(mean),
-            "std": list(std),
-            "flip": ctx.dataset.flip,
-            "test_resize": test_resize or ctx.dataset.image_size,
-            "seed": self.seed,
-            "validation": ctx.seed("validation") if validate else None,
-            "numerics": ctx.machine.numerics(),
-        }
+        stored = recipe.soft and data.soft_labels is not None
+        training = Training(
+            data=data if stored else replace(data, soft_labels=None),
+            recipe=recipe,
+            lr=lr,
+            mean=tuple(mean),
+            std=tuple(std),
+            test_resize=test_resize or ctx.dataset.image_size,
+            seed=self.seed,
+            validate=validate,
+            teachers=tuple(self.teachers) if recipe.soft and not stored else (),
+        )
         labels = "soft" if recipe.soft else "hard"
         ctx.log(f"{data.name}, {labels} labels, {recipe.augmentation} augmentation, lr {lr:g}")
-        done = ctx.step(
-            "training", inputs, lambda step: self._build(step, data, recipe, lr, test_resize, mean, std, validate)
-        )
+        done = trained(ctx, training)
         return Trial(done, lr, done.info["validation"])
 
     def best(
@@ -166,63 +155,34 @@ class Bench:
         ]
         return torch.stack(found).mean(0)
 
-    def _build(
-        self,
-        step: Step,
-        data: TrainingSet,
-        recipe: Recipe,
-        lr: float,
-        test_resize: int | None,
-        mean: Sequence[float],
-        std: Sequence[float],
-        validate: bool,
-    ) -> None:
-        ctx = self.ctx
-        size = ctx.dataset.image_size
-        test_images, test_labels = students.test_tensors(ctx.dataset, size, test_resize)
-        network = ctx.build_network(seed=self.seed)
-        score = students.train_student(
-            replace(ctx, checkpoint=step),
-            network,
-            images=data.images,
-            labels=data.labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            mean=mean,
-            std=std,
-            epochs=recipe.epochs,
-            test_epochs=recipe.test_epochs(),
-            seed=self.seed,
-            augment=student_recipe.chain(recipe, size, mean, std, ctx.dataset.flip),
-            batch_size=recipe.batch_size,
-            optimiser=student_recipe.optimiser(recipe, lr),
-            schedule=student_recipe.schedule(recipe),
-            step=student_recipe.label_step(recipe, self._labeller(data) if recipe.soft else None),
-        )
-        np.save(step.dir / CORRECT, np.asarray(score.correct))
-        step.info.update(
-            last=score.last,
-            best=max(accuracy for _, accuracy in score.curve),
-            curve=[list(point) for point in score.curve],
-            validation=None,
-        )
-        if validate:
-            images, labels = held_out(ctx, data.ids)
-            machine = ctx.machine
-            found = evaluate(
-                network,
-                images,
-                labels,
-                transform=normalise(mean, std),
-                precision=machine.precision,
-                device=machine.device,
-            )
-            step.info.update(validation=found.accuracy)
 
-    def _labeller(self, data: TrainingSet) -> Any:
+@dataclass(frozen=True)
+class Training:
+    """One training of a network, as what determines it.
+
+    Attributes:
+        data, recipe, lr: on what, and how.
+        mean, std: of the inputs.
+        test_resize: side to which test images are resized before the centre crop.
+        seed: of initial weights, order and augmentation.
+        validate: whether held-out training images are tested.
+        teachers: whose mean logits are soft labels, where none come with the set.
+    """
+
+    data: TrainingSet
+    recipe: Recipe
+    lr: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    test_resize: int
+    seed: int
+    validate: bool
+    teachers: tuple[Observer, ...]
+
+    def labeller(self, device: str) -> Any:
         """Return what labels a batch: the labels stored with the set, or the teachers."""
-        if data.soft_labels is not None:
-            stored = data.soft_labels.to(self.ctx.machine.device)
+        if self.data.soft_labels is not None:
+            stored = self.data.soft_labels.to(device)
             return lambda images, batch: stored[batch.indices]
         networks = [teacher.module() for teacher in self.teachers]
 
@@ -230,6 +190,55 @@ class Bench:
             return torch.stack([network(images).float() for network in networks]).mean(0)
 
         return ask
+
+
+@step(
+    name="training",
+    facts=["network"],
+    seeds=lambda ctx, training: ["validation"] if training.validate else [],
+)
+def trained(ctx: Context, out: Step, training: Training) -> None:
+    """Train one network and test it."""
+    data, recipe, size = training.data, training.recipe, ctx.dataset.image_size
+    mean, std, machine = training.mean, training.std, ctx.machine
+    test_images, test_labels = students.test_tensors(ctx.dataset, size, training.test_resize)
+    network = ctx.build_network(seed=training.seed)
+    score = students.train_student(
+        ctx,
+        network,
+        images=data.images,
+        labels=data.labels,
+        test_images=test_images,
+        test_labels=test_labels,
+        mean=mean,
+        std=std,
+        epochs=recipe.epochs,
+        test_epochs=recipe.test_epochs(),
+        seed=training.seed,
+        augment=student_recipe.chain(recipe, size, mean, std, ctx.dataset.flip),
+        batch_size=recipe.batch_size,
+        optimiser=student_recipe.optimiser(recipe, training.lr),
+        schedule=student_recipe.schedule(recipe),
+        step=student_recipe.label_step(recipe, training.labeller(machine.device) if recipe.soft else None),
+    )
+    np.save(out.dir / CORRECT, np.asarray(score.correct))
+    out.info.update(
+        last=score.last,
+        best=max(accuracy for _, accuracy in score.curve),
+        curve=[list(point) for point in score.curve],
+        validation=None,
+    )
+    if training.validate:
+        images, labels = held_out(ctx, data.ids)
+        result = evaluate(
+            network,
+            images,
+            labels,
+            transform=normalise(mean, std),
+            precision=machine.precision,
+            device=machine.device,
+        )
+        out.info.update(validation=result.accuracy)
 
 
 def held_out(ctx: Context, ids: Collection[str]) -> tuple[Tensor, Tensor]:

@@ -2,64 +2,56 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbench import Context, Effort, UsageError
-from ddbench_plugins.diffusion.ahead import clusters_effort
-from ddbench_plugins.diffusion.arrays import save_array
+from ddbench import Context, UsageError, step, write_atomic
+from ddbench_plugins.diffusion.arrays import save_array, write_rows
+from ddbench_plugins.diffusion.backbone import model_facts
+from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
 from ddbench_plugins.diffusion.clustering import each_class
-from ddbench_plugins.diffusion.latents import latents_of
-from ddbench_plugins.diffusion.synthesis import Prototypes
+from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ddbench import Done, Step
+    from ddbench import Step
     from ddbench_plugins.methods.d4m.options import D4MOptions
 
 
-def find_prototypes(ctx: Context, latents: Done, ipc: int) -> Prototypes:
+@step(
+    options=["km_expand", "leftover", "repeats", "template"],
+    facts=["ipc"],
+    seeds=["d4m order"],
+    needs=[model_facts, class_latents],
+    work=lambda ctx: len(ctx.dataset.train) * (ctx.ipc or 1),
+)
+def prototypes(ctx: Context, out: Step) -> None:
     """Cluster the latents of every class; a prototype stands ``options.repeats`` times, one after the other."""
     options: D4MOptions = ctx.options
-    data = ctx.dataset
+    data, ipc, latents = ctx.dataset, ipc_of(ctx), class_latents(ctx)
     clusters, arrivals, plan = ipc // options.repeats, arrival_order(ctx), chunks_of_classes(ctx, ipc)
-    inputs = {
-        "version": 1,
-        "latents": latents.key,
-        "clusters": clusters,
-        "km_expand": options.km_expand,
-        "leftover": options.leftover,
-        "seed": ctx.seed("d4m order"),
-    }
+    parts = out.dir / "classes"
+    parts.mkdir(exist_ok=True)
+    paths = [parts / f"{label:05d}.npy" for label in range(data.num_classes)]
 
-    def build(step: Step) -> None:
-        def work(label: int) -> None:
-            path = step.dir / f"{label:05d}.npy"
-            if not path.exists():
-                mine = latents_of(latents, label)[arrivals[label]].astype(np.float32)
-                save_array(path, cluster(mine, clusters, options.km_expand, plan[label]))
+    def work(label: int) -> None:
+        if not paths[label].exists():
+            mine = latents_of(latents, label)[arrivals[label]].astype(np.float32)
+            centres = cluster(mine, clusters, options.km_expand, plan[label])
+            save_array(paths[label], centres.repeat(options.repeats, axis=0))
 
-        with ctx.progress("prototypes", data.num_classes) as advance:
-            each_class(work, data.num_classes, advance=advance)
-
-    done = ctx.step("prototypes", inputs, build, effort=effort(ctx))
-    paths = [done.dir / f"{label:05d}.npy" for label in range(data.num_classes)]
-    centres = np.concatenate([np.load(path, mmap_mode="r", allow_pickle=False) for path in paths])
-    return Prototypes(
-        centres=centres.repeat(options.repeats, axis=0) if options.repeats > 1 else centres,
-        prompts=tuple(options.template.replace("{name}", name) for name in data.class_names for _ in range(ipc)),
-        labels=np.repeat(np.arange(data.num_classes), ipc),
-        counts=tuple(fitted(each) for each in plan),
-        done=done,
-    )
-
-
-def effort(ctx: Context) -> Effort:
-    """Prototypes: images × clusters."""
-    options: D4MOptions = ctx.options
-    return clusters_effort(ctx, options, "d4m", options.km_expand, options.repeats)
+    with ctx.progress("prototypes", data.num_classes) as advance:
+        each_class(work, data.num_classes, advance=advance)
+    centres = [np.load(path, mmap_mode="r", allow_pickle=False) for path in paths]
+    write_rows(out.dir / "centres.npy", sum(map(len, centres)), centres)
+    prompts = [options.template.replace("{name}", name) for name in data.class_names]
+    about = [{"prompts": [prompt] * ipc, "count": fitted(own)} for prompt, own in zip(prompts, plan, strict=True)]
+    write_atomic(out.dir / "prototypes.json", json.dumps(about, ensure_ascii=False))
+    shutil.rmtree(parts)
 
 
 def arrival_order(ctx: Context) -> list[NDArray[np.int64]]:

@@ -55,12 +55,10 @@ class DC(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
-    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
-        """Return the one stage."""
-        from ddbench_plugins.matching.options import pixel_stages
-
+    def work(self, ctx: ddbench.Context) -> float:
+        """Images × steps."""
         options: DcOptions = ctx.options
-        return pixel_stages(ctx, options.iterations * options.outer, "iterations", "outer")
+        return ctx.dataset.num_classes * (ctx.ipc or 1) * options.iterations * options.outer
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""

@@ -37,12 +37,10 @@ class DM(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
-    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
-        """Return the one stage."""
-        from ddbench_plugins.matching.options import pixel_stages
-
+    def work(self, ctx: ddbench.Context) -> float:
+        """Images × steps."""
         options: DmOptions = ctx.options
-        return pixel_stages(ctx, options.iterations, "iterations")
+        return ctx.dataset.num_classes * (ctx.ipc or 1) * options.iterations
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""

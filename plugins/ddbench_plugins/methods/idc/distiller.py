@@ -98,11 +98,10 @@ class IDCOne(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
-    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
-        """Return the one stage."""
-        from ddbench_plugins.matching.options import pixel_stages
-
-        return pixel_stages(ctx, ctx.options.iterations * ctx.options.inner, "iterations", "inner")
+    def work(self, ctx: ddbench.Context) -> float:
+        """Images × steps."""
+        options: IdcOneOptions = ctx.options
+        return ctx.dataset.num_classes * (ctx.ipc or 1) * options.iterations * options.inner
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, with the factor to decode them by."""

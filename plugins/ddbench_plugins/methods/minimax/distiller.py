@@ -2,110 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
-from ddbench import DistilledSet, Distiller
+from ddbench import step
+from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
+from ddbench_plugins.methods.dit.distiller import DiT
 from ddbench_plugins.methods.minimax.options import MinimaxOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ddbench import Context, Effort, Stage, Step, Weights
+    from ddbench import Context, Step, StepCall
     from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
+    from ddbench_plugins.methods.minimax.finetune import FinetuneSettings
+
+FINETUNING = (
+    "finetune_steps",
+    "finetune_batch_size",
+    "finetune_learning_rate",
+    "lambda_r",
+    "lambda_d",
+    "memory",
+    "ema_decay",
+    "trainable",
+)
 
 
-class Minimax(Distiller):
+class Minimax(DiT):
     """Fine-tune the transformer once for all IPCs, then sample it as the method ``dit`` samples its base."""
 
     Options = MinimaxOptions
     presets = "presets.toml"
 
-    def identity(self, ctx: Context) -> Mapping[str, Any]:
-        """Return which weights the backbone has."""
-        from ddbench_plugins.diffusion.backbone import backbone_identity
-        from ddbench_plugins.diffusion.hub import DIT
+    def parts(self, ctx: Context) -> list[tuple[int, int]]:
+        """Return the classes, from and to, of each fine-tuned model."""
+        together, count = ctx.options.together, ctx.dataset.num_classes
+        return [(start, min(start + together, count)) for start in range(0, count, together)]
 
-        return backbone_identity(ctx, ctx.options, DIT)
+    def sampled_from(self, ctx: Context, start: int, stop: int) -> StepCall:
+        """Return the step of the fine-tuned model."""
+        return self.minimax.of(ctx, start, stop)
 
-    def weights(self, ctx: Context) -> list[Weights]:
-        """Return the published transformer."""
-        from ddbench_plugins.diffusion.dit import ahead
+    def model(self, ctx: Context, start: int, stop: int) -> DiTBackbone:
+        """Return the model fine-tuned on the images of some classes."""
+        base, done = base_dit(ctx), self.minimax(ctx, start, stop)
+        about = {**base.about, "finetuned": {**done.info["settings"], **done.info["report"]}}
+        return replace(base, source=str(done.dir / "model"), revision=None, about=about)
 
-        return ahead.weights(ctx.options)
-
-    def stages(self, ctx: Context) -> list[Stage]:
-        """Return the cached steps of the method."""
-        from ddbench import Stage
-        from ddbench_plugins.diffusion.dit import ahead
-
-        options: MinimaxOptions = ctx.options
-        models = -(-ctx.dataset.num_classes // options.together)
-        return ahead.stages(ctx, [Stage("minimax", effort(ctx))] * models)
-
-    def distill(self, ctx: Context) -> DistilledSet:
-        """Return ``ctx.ipc`` sampled images per class."""
-        from ddbench_plugins.diffusion.dit.backbone import base_dit
-        from ddbench_plugins.diffusion.dit.images import distilled
-        from ddbench_plugins.methods.selection import ipc_of
-
-        options: MinimaxOptions = ctx.options
-        ipc, base, count = ipc_of(ctx), base_dit(ctx, ctx.options), ctx.dataset.num_classes
-        slices = [range(start, min(start + options.together, count)) for start in range(0, count, options.together)]
-        return distilled(ctx, [(finetuned(ctx, base, classes), classes) for classes in slices], ipc)
-
-
-def effort(ctx: Context) -> Effort:
-    """Fine-tuning of one model: steps."""
-    from ddbench import Effort
-    from ddbench_plugins.diffusion.dit.backbone import facts
-
-    options: MinimaxOptions = ctx.options
-    alike = {"backbone": facts(ctx, options), "batch": options.finetune_batch_size, "trainable": options.trainable}
-    return Effort(options.finetune_steps, alike)
-
-
-def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
-    """Return the model fine-tuned on the images of some classes; it depends on the seed, not on IPC."""
-    import numpy as np
-
-    from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
-    from ddbench_plugins.methods.minimax.finetune import FinetuneSettings
-
-    options: MinimaxOptions = ctx.options
-    data, own = ctx.dataset, base.labels()
-    settings = FinetuneSettings(
-        steps=options.finetune_steps,
-        batch_size=options.finetune_batch_size,
-        learning_rate=options.finetune_learning_rate,
-        lambda_r=options.lambda_r,
-        lambda_d=options.lambda_d,
-        memory=options.memory,
-        ema_decay=options.decay,
-        trainable=options.trainable,
+    @step(
+        options=(*TRANSFORMER, *FINETUNING),
+        ignore=["batch_size"],
+        seeds=["minimax finetune"],
+        needs=lambda self, ctx, start, stop: [dit_facts.of(ctx)],
+        version=3,
+        work=lambda self, ctx, start, stop: ctx.options.finetune_steps,
     )
-    inputs = {
-        "version": 2,
-        "base": base.digest(),
-        "dataset": data.fingerprint,
-        "flip": data.flip,
-        "classes": [classes.start, classes.stop],
-        "labels": [own[label] for label in classes],
-        "settings": asdict(settings),
-        "seed": ctx.seed("minimax finetune"),
-        "numerics": ctx.machine.numerics(),
-    }
-
-    def build(step: Step) -> None:
+    def minimax(self, ctx: Context, out: Step, start: int, stop: int) -> None:
+        """Fine-tune the model on the images of some classes; it depends on the seed, not on IPC."""
+        import numpy as np
         import torch
 
+        from ddbench_plugins.diffusion.class_latents import batch_size
         from ddbench_plugins.diffusion.dit import pipeline as dit
         from ddbench_plugins.diffusion.dit.posteriors import encode
-        from ddbench_plugins.diffusion.latents import batch_size
         from ddbench_plugins.methods.minimax.finetune import finetune
         from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.memory import keep_freed_memory
 
+        options: MinimaxOptions = ctx.options
+        data, base, classes = ctx.dataset, base_dit(ctx), range(start, stop)
+        own, settings = base.labels(), finetuning(options)
         keep_freed_memory()
         found, size = base.load(), base.resolution()
         rows = np.flatnonzero(np.isin(data.train.labels, classes))
@@ -128,12 +93,24 @@ def finetuned(ctx: Context, base: DiTBackbone, classes: range) -> DiTBackbone:
                 torch.tensor(own)[labels],
                 labels,
                 settings,
-                seed=inputs["seed"],
-                loop=Loop.of(ctx, advance, step),
+                seed=ctx.seed("minimax finetune"),
+                loop=Loop.of(ctx, advance, out),
             )
-        dit.save_dit(found, step.dir / "model", base.class_ids())
-        step.info.update(report)
+        dit.save_dit(found, out.dir / "model", base.class_ids())
+        out.info.update(settings=asdict(settings), report=report)
 
-    done = ctx.step("minimax", inputs, build, effort=effort(ctx))
-    about = {**base.about, "finetuned": {**asdict(settings), **done.info}}
-    return DiTBackbone(ctx, str(done.dir / "model"), None, about)
+
+def finetuning(options: MinimaxOptions) -> FinetuneSettings:
+    """Return how the model is fine-tuned."""
+    from ddbench_plugins.methods.minimax.finetune import FinetuneSettings
+
+    return FinetuneSettings(
+        steps=options.finetune_steps,
+        batch_size=options.finetune_batch_size,
+        learning_rate=options.finetune_learning_rate,
+        lambda_r=options.lambda_r,
+        lambda_d=options.lambda_d,
+        memory=options.memory,
+        ema_decay=options.decay,
+        trainable=options.trainable,
+    )

@@ -14,7 +14,6 @@ from ddbench_plugins.methods.selection import ipc_of
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from ddbench_plugins.methods.mtt.experts import Experts
     from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching
     from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
 
@@ -68,16 +67,50 @@ class MTT(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
-    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
-        """Return the experts, which one by one are steps, and the matching."""
-        from ddbench_plugins.matching.options import pixel_stages
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the experts, each with a seed of its own, so that all budgets and distillation seeds share it."""
+        on = self._on(ctx)
+        return [self.expert.of(on, number) for number in range(ctx.options.experts)]
+
+    def work(self, ctx: ddbench.Context) -> float:
+        """Images × steps."""
+        options: MttOptions = ctx.options
+        return ctx.dataset.num_classes * (ctx.ipc or 1) * options.iterations * options.syn_steps
+
+    @ddbench.step(
+        options=lambda self, ctx, number: (
+            *("network", "train_epochs", "expert_lr", "expert_batch", "augment", "normalisation"),
+            *(() if ctx.options.train_epochs else ("max_start_epoch", "expert_epochs")),
+        ),
+        ignore=["experts", "max_start_epoch", "expert_epochs"],
+        work=lambda self, ctx, number: len(ctx.dataset.train) * _epochs(ctx.options),
+    )
+    def expert(self, ctx: ddbench.Context, out: ddbench.Step, number: int) -> None:
+        """Train one expert, and keep its parameters after each epoch."""
+        from ddbench_plugins.methods.mtt.experts import Recipe, train_expert
 
         options: MttOptions = ctx.options
-        return [ddbench.Stage("expert"), *pixel_stages(ctx, options.iterations, "iterations", "eval_epochs", "experts")]
+        recipe = Recipe(
+            network=options.network,
+            epochs=_epochs(options),
+            lr=options.expert_lr,
+            batch_size=options.expert_batch,
+            augment=options.augment,
+            normalisation=options.normalisation,
+        )
+        train_expert(ctx, out, recipe, number, options.experts)
+
+    @staticmethod
+    def _on(ctx: ddbench.Context) -> ddbench.Context:
+        """Return the run on the images that it may see: without those that choose its result."""
+        from ddbench_plugins.methods.mtt.selection import hold_out
+
+        return ctx.with_dataset(hold_out(ctx.dataset)[0]) if ctx.options.keep == "best_validation" else ctx
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, not clamped, with a learning rate."""
         from ddbench_plugins.matching.optimise import optimise
+        from ddbench_plugins.methods.mtt.experts import Experts
         from ddbench_plugins.methods.mtt.matching import TrajectoryMatching
         from ddbench_plugins.methods.mtt.selection import hold_out
 
@@ -88,7 +121,10 @@ class MTT(ddbench.Distiller):
         if options.keep == "best_validation":
             data, judged_by = hold_out(data)
         ddbench.check_ipc(data, ipc)
-        experts = self._experts(ctx, data)
+        _check_epochs(options)
+        on = self._on(ctx)
+        folders = [self.expert(on, number).dir for number in range(options.experts)]
+        experts = Experts(folders, ctx.machine.device)
         images = self._images(ctx, data, ipc)
         work = TrajectoryMatching(images, experts, network, self._settings(ctx, len(images.images)))
         best = options.keep != "last"
@@ -123,28 +159,6 @@ class MTT(ddbench.Distiller):
                 f"MTT cannot match trajectories of {options.network}: {error}.",
                 hint="Choose a network without batch norm, e.g. -o method.network=convnet-3.",
             ) from error
-
-    @staticmethod
-    def _experts(ctx: ddbench.Context, data: ddbench.Dataset) -> Experts:
-        from ddbench_plugins.methods.mtt.experts import Recipe, train_experts
-
-        options: MttOptions = ctx.options
-        needed = options.max_start_epoch - 1 + options.expert_epochs
-        epochs = options.train_epochs or needed
-        if epochs < needed:
-            raise ddbench.UsageError(
-                f"Segments reach epoch {needed} of an expert, but experts are trained for {epochs} epochs.",
-                hint="Raise method.train_epochs (0: as many as needed), or lower method.max_start_epoch.",
-            )
-        recipe = Recipe(
-            network=options.network,
-            epochs=epochs,
-            lr=options.expert_lr,
-            batch_size=options.expert_batch,
-            augment=options.augment,
-            normalisation=options.normalisation,
-        )
-        return train_experts(ctx, data, recipe, options.experts)
 
     @staticmethod
     def _images(ctx: ddbench.Context, data: ddbench.Dataset, ipc: int) -> ImagesWithRate:
@@ -197,3 +211,17 @@ class MTT(ddbench.Distiller):
         winner, scores = best(ctx, sets, judged_by, students)
         extra = {**last.extra, "iteration": winner, "accuracy": scores, "judged_by": options.keep}
         return replace(sets[winner], extra=extra)
+
+
+def _epochs(options: MttOptions) -> int:
+    """Return how long experts are trained."""
+    return options.train_epochs or options.max_start_epoch - 1 + options.expert_epochs
+
+
+def _check_epochs(options: MttOptions) -> None:
+    needed = options.max_start_epoch - 1 + options.expert_epochs
+    if _epochs(options) < needed:
+        raise ddbench.UsageError(
+            f"Segments reach epoch {needed} of an expert, but experts are trained for {_epochs(options)} epochs.",
+            hint="Raise method.train_epochs (0: as many as needed), or lower method.max_start_epoch.",
+        )

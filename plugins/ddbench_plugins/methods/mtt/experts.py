@@ -6,7 +6,7 @@ Each expert is a cached step of its own, with a seed of its own, so all budgets 
 from __future__ import annotations
 
 import io
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench_plugins.training.augment import Augment
-
-#: Raise when experts of the same recipe come out differently.
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -61,43 +58,22 @@ class Experts:
         return torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)).to(self.device)
 
 
-def train_experts(ctx: ddbench.Context, data: ddbench.Dataset, recipe: Recipe, count: int) -> Experts:
-    """Return ``count`` experts of the training split of ``data``, from the cache where they are there."""
-    alike = {"recipe": {**asdict(recipe), "epochs": None}, "data": [data.image_size, data.channels, data.num_classes]}
-    effort = ddbench.Effort(len(data.train) * recipe.epochs, alike)
-    steps = []
-    for number in range(count):
-        mean, std = constants(data, recipe.normalisation)
-        seed = ddbench.derive_seed(0, "mtt expert", number)
-        inputs = {
-            "version": VERSION,
-            "dataset": data.fingerprint,
-            "image_size": data.image_size,
-            "recipe": asdict(recipe),
-            "constants": [list(mean), list(std)],
-            "flip": data.flip,
-            "seed": seed,
-            "numerics": ctx.machine.numerics(),
-        }
+def train_expert(ctx: ddbench.Context, out: ddbench.Step, recipe: Recipe, number: int, count: int) -> None:
+    """Train epoch by epoch. Plain SGD has no state, so the snapshots are the checkpoints as well.
 
-        def build(step: ddbench.Step, seed: int = seed, number: int = number) -> None:
-            _train(ctx, step, data, recipe, seed, number, count)
-
-        steps.append(ctx.step("expert", inputs, build, effort=effort))
-    # Only now asked where they are: a plan, in which some are not, has then seen them all.
-    return Experts([step.dir for step in steps], ctx.machine.device)
-
-
-def _train(
-    ctx: ddbench.Context, step: ddbench.Step, data: ddbench.Dataset, recipe: Recipe, seed: int, number: int, count: int
-) -> None:
-    """Train epoch by epoch. Plain SGD has no state, so the snapshots are the checkpoints as well."""
+    Args:
+        ctx: the run, on the images that the expert sees.
+        out: the step that keeps the parameters after each epoch.
+        recipe: how.
+        number, count: which expert of how many.
+    """
+    data, seed = ctx.dataset, ddbench.derive_seed(0, "mtt expert", number)
     network = ctx.build_network(recipe.network, seed=seed)
-    first = max((epoch for epoch in range(recipe.epochs + 1) if _file(step.dir, epoch).exists()), default=None)
+    first = max((epoch for epoch in range(recipe.epochs + 1) if _file(out.dir, epoch).exists()), default=None)
     if first is None:
         first = 0
-        _save(step.dir, 0, flat(network))
-    start = torch.from_numpy(np.load(_file(step.dir, first), allow_pickle=False))
+        _save(out.dir, 0, flat(network))
+    start = torch.from_numpy(np.load(_file(out.dir, first), allow_pickle=False))
     torch.nn.utils.vector_to_parameters(start, network.parameters())
     pixels, labels = data.arrays("train")
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
@@ -115,7 +91,7 @@ def _train(
                 compile="never",
                 loop=Loop(ctx.machine.device, ctx.machine.precision),
             )
-            _save(step.dir, epoch + 1, flat(network))
+            _save(out.dir, epoch + 1, flat(network))
             advance(epoch + 1, recipe.epochs, {"loss": result.losses[-1]})
 
 

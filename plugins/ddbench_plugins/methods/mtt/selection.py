@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-#: Raise when the same students come out differently.
-VERSION = 1
 #: Share of the training images that is held out, from the experts too.
 HELD_OUT = 0.1
 MOMENTUM, WEIGHT_DECAY, BATCH = 0.9, 5e-4, 256
@@ -35,7 +33,7 @@ class Students:
     """How the sets are compared: this many networks on each, trained as MTT's evaluation does."""
 
     network: str
-    count: int
+    count: int = field(compare=False)  # of which a single one does not depend
     epochs: int
     augment: str
     normalisation: str
@@ -58,68 +56,53 @@ def best(
     data = ctx.dataset
     images = _tensor(split.images.batch(range(len(split)), data.image_size))
     labels = torch.tensor(split.labels)
-    judged = ddbench.digest_bytes(images.numpy(), labels.numpy())
     scores = {}
     for iterations, candidate in candidates.items():
         ctx.log(f"students of iteration {iterations}")
-        found = [
-            _accuracy(ctx, candidate, students, number, images, labels, judged) for number in range(students.count)
-        ]
-        scores[iterations] = float(np.mean(found))
+        numbers = range(students.count)
+        steps = [mtt_student(ctx, candidate, students, number, images, labels) for number in numbers]
+        scores[iterations] = float(np.mean([step.info["accuracy"] for step in steps]))
     winner = max(scores, key=lambda iterations: (scores[iterations], -iterations))
     return winner, {str(iterations): round(score, 4) for iterations, score in scores.items()}
 
 
-def _accuracy(
+@ddbench.step(seeds=["mtt student"])
+def mtt_student(
     ctx: ddbench.Context,
+    out: ddbench.Step,
     candidate: ddbench.DistilledSet,
     students: Students,
     number: int,
     images: Tensor,
     labels: Tensor,
-    judged: str,
-) -> float:
+) -> None:
+    """Train one network on a candidate and test it on held-out images [n, C, S, S]."""
     data, machine = ctx.dataset, ctx.machine
     seed = ctx.seed("mtt student", number)
-    inputs = {
-        "version": VERSION,
-        "images": ddbench.digest_bytes(np.ascontiguousarray(candidate.images).data, candidate.labels.data),
-        "lr": candidate.learning_rate,
-        "students": {**asdict(students), "count": None},
-        "judged": judged,
-        "constants": [list(each) for each in constants(data, students.normalisation)],
-        "flip": data.flip,
-        "seed": seed,
-        "numerics": machine.numerics(),
-    }
-
-    def build(step: ddbench.Step) -> None:
-        network = ctx.build_network(students.network, seed=seed)
-        with ctx.progress("student", students.epochs) as advance:
-            train(
-                network,
-                images=_tensor(candidate.images),
-                labels=torch.tensor(candidate.labels),
-                epochs=students.epochs,
-                batch_size=BATCH,
-                optimiser=optimisers.sgd(candidate.learning_rate or 0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
-                schedule=schedules.dc_step(students.epochs),
-                seed=seed,
-                augment=augmentation(data, students.augment, students.normalisation),
-                loop=Loop.of(ctx, advance, step),
-            )
-        scaled = normalise(*constants(data, students.normalisation))
-        found = evaluate(
+    network = ctx.build_network(students.network, seed=seed)
+    with ctx.progress("student", students.epochs) as advance:
+        train(
             network,
-            images,
-            labels,
-            transform=scaled,
-            precision=machine.precision,
-            device=machine.device,
+            images=_tensor(candidate.images),
+            labels=torch.tensor(candidate.labels),
+            epochs=students.epochs,
+            batch_size=BATCH,
+            optimiser=optimisers.sgd(candidate.learning_rate or 0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
+            schedule=schedules.dc_step(students.epochs),
+            seed=seed,
+            augment=augmentation(data, students.augment, students.normalisation),
+            loop=Loop.of(ctx, advance, out),
         )
-        step.info.update(accuracy=found.accuracy)
-
-    return float(ctx.step("mtt-student", inputs, build).info["accuracy"])
+    scaled = normalise(*constants(data, students.normalisation))
+    found = evaluate(
+        network,
+        images,
+        labels,
+        transform=scaled,
+        precision=machine.precision,
+        device=machine.device,
+    )
+    out.info.update(accuracy=found.accuracy)
 
 
 def _part(data: ddbench.Dataset, places: Any) -> ddbench.Split:

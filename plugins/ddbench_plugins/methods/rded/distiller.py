@@ -11,7 +11,7 @@ import ddbench
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -45,19 +45,24 @@ class RDED(ddbench.Distiller):
     Options = RdedOptions
     presets = "presets.toml"
 
-    def identity(self, ctx: ddbench.Context) -> Mapping[str, Any]:
+    def identity(self, ctx: ddbench.Context) -> dict[str, Any]:
         """Return which teacher is asked."""
         from ddbench_plugins.teachers.observers import teacher_identity
 
-        return teacher_identity(ctx, [ctx.options.network], ctx.options.teacher_file)
+        return teacher_identity(ctx, ctx.options.network, ctx.options.teacher_file)
 
-    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
-        """Return the teacher, and the crops that it judges."""
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the teacher."""
+        from ddbench_plugins.teachers.observers import teacher_of
+
+        options: RdedOptions = ctx.options
+        return [teacher_of(ctx, options.network, options.normalisation, options.teacher_file)]
+
+    def work(self, ctx: ddbench.Context) -> float:
+        """Crops that the teacher judges."""
         options: RdedOptions = ctx.options
         data = ctx.dataset
-        looked_at = sum(min(count, options.pool) for count in data.train.counts(data.num_classes))
-        alike = {"network": options.network, "factor": options.factor, "data": [data.image_size, data.channels]}
-        return [ddbench.Stage("teacher"), ddbench.Stage("distilled", ddbench.Effort(looked_at * options.crops, alike))]
+        return options.crops * sum(min(count, options.pool) for count in data.train.counts(data.num_classes))
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` images per class, each of factor² crops, the most realistic ones first."""

@@ -12,7 +12,7 @@ from ddbench_plugins.matching.options import PRECISIONS
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from ddbench_plugins.methods.sre2l.recover import Recovery
 
@@ -54,24 +54,22 @@ class SRe2L(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
-    def identity(self, ctx: ddbench.Context) -> Mapping[str, Any]:
+    def identity(self, ctx: ddbench.Context) -> dict[str, Any]:
         """Return which teacher is asked."""
         from ddbench_plugins.teachers.observers import teacher_identity
 
-        return teacher_identity(ctx, [ctx.options.network], ctx.options.teacher_file)
+        return teacher_identity(ctx, ctx.options.network, ctx.options.teacher_file)
 
-    def stages(self, ctx: ddbench.Context) -> list[ddbench.Stage]:
-        """Return the teacher, and the recovery: images × iterations."""
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the teacher."""
+        from ddbench_plugins.teachers.observers import teacher_of
+
         options: Sre2lOptions = ctx.options
-        data = ctx.dataset
-        count = data.num_classes * (ctx.ipc or 1)
-        together = min(options.chunk, data.num_classes if options.together == "classes" else count)
-        facts = [data.image_size, data.channels, data.num_classes]
-        alike = {"network": options.network, "together": together, "data": facts, "crop": options.crop}
-        return [
-            ddbench.Stage("teacher"),
-            ddbench.Stage("distilled", ddbench.Effort(count * options.iterations, alike)),
-        ]
+        return [teacher_of(ctx, options.network, options.normalisation, options.teacher_file)]
+
+    def work(self, ctx: ddbench.Context) -> float:
+        """Images × iterations."""
+        return ctx.dataset.num_classes * (ctx.ipc or 1) * float(ctx.options.iterations)
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` recovered images per class."""

@@ -6,37 +6,29 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import Effort
+from ddbench import step
+from ddbench_plugins.diffusion.captions import caption_training_images, captions
 from ddbench_plugins.methods.vlcp.text import tokens
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ddbench import Context, Step
-    from ddbench_plugins.diffusion.captions import Captions
 
 #: Captions used at most for the bag-of-words figure, and the share of them that is held out.
 MOST, HELD_OUT = 20_000, 0.2
 
 
-def caption_information(ctx: Context, captions: Captions) -> dict[str, Any]:
-    """Return how well a bag-of-words classifier names the class of held-out *training* captions without class names.
-
-    Returns:
-        ``accuracy`` (a fraction), ``chance``, the sizes of both parts, and the number of words.
-    """
+@step(
+    options=["captioner"],
+    needs=lambda ctx: [captions.of(ctx, ctx.options.captioner)],
+    work=lambda ctx: min(len(ctx.dataset.train), MOST),
+)
+def caption_information(ctx: Context, out: Step) -> None:
+    """Note how well a bag-of-words classifier names the class of held-out *training* captions without class names."""
     data = ctx.dataset
-    inputs = {"captions": captions.done.key, "dataset": data.fingerprint, "most": MOST, "version": 1}
-
-    def build(step: Step) -> None:
-        step.info.update(bag_of_words(captions.texts, data.train.labels, data.class_names))
-
-    return dict(ctx.step("caption-information", inputs, build, effort=effort(ctx)).info)
-
-
-def effort(ctx: Context) -> Effort:
-    """The figure: captions."""
-    return Effort(min(len(ctx.dataset.train), MOST), {"captioner": ctx.options.captioner})
+    texts = caption_training_images(ctx, ctx.options.captioner).texts
+    out.info.update(bag_of_words(texts, data.train.labels, data.class_names))
 
 
 def bag_of_words(texts: Sequence[str], labels: np.ndarray, class_names: Sequence[str]) -> dict[str, Any]:

@@ -44,7 +44,9 @@ class VLCPOptions(ImageToImageOptions):
         "word", description="compare whole words whatever their case, or substrings as the released code does"
     )
     stop_words: str = Field(
-        "sklearn", description="'sklearn' (its English list), 'none', or a text file (the released code uses NLTK's)"
+        "sklearn",
+        description="'sklearn' (its English list), 'none', or a text file (the released code uses NLTK's)",
+        json_schema_extra={"file": ["sklearn", "none"]},
     )
 
     # Synthesis

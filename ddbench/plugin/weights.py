@@ -1,43 +1,15 @@
-"""What a plugin can say ahead of a run: its stages, what their time grows with, and the model weights that it needs."""
+"""Published model weights that plugins read: whether they are here, their size, and what fetches them."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Effort:
-    """What the time of a step grows with, so that finished steps foretell it.
-
-    Attributes:
-        amount: time is about proportional to it, e.g. images × epochs.
-        alike: plain data; only steps of the same name for which it is equal are compared.
-        bytes: what the step leaves on disk, where that is known.
-    """
-
-    amount: float
-    alike: Mapping[str, Any]
-    bytes: int | None = None
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A cached step that a method goes through, by the name it gives to ``ctx.step``.
-
-    Attributes:
-        name: ``distilled`` stands for the work that a method does outside of steps of its own.
-        effort: what its time grows with.
-    """
-
-    name: str
-    effort: Effort | None = None
 
 
 @dataclass(frozen=True)

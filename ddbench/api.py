@@ -240,11 +240,11 @@ def evaluate(
     evaluators, networks = _some(names(eval, "eval"), "eval"), names(network, "network")
     base, wished, again = whole(evaluation_seed, "evaluation_seed"), _count(repeats), flag(force, "force")
     folder, target = arguments.path(path, "path"), arguments.path(registry, "registry").absolute()
-    said = _declared(declared)
+    declaration = _declared(declared)
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
     _known(ctx.plugins, "evaluator", evaluators)
     ctx = with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(folder))
-    made = _read_set(ctx, folder, text(name, "name"), said)
+    made = _read_set(ctx, folder, text(name, "name"), declaration)
     ctx = replace(ctx, base_seed=base, method=made.plugin.name)
     planned = [Measurement.of(ctx, one, net, made.ipc, wished) for one in evaluators for net in networks or [""]]
     for measurement in planned:
@@ -283,10 +283,10 @@ def import_set(
     Example:
         >>> ddbench.import_set("images_best.pt", "mtt-authors", dataset="cifar10", space="normalised")
     """
-    where, called, said = path(source, "source"), text(name, "name"), _declared(declared)
+    where, called, declaration = path(source, "source"), text(name, "name"), _declared(declared)
     target = None if out is None else path(out, "out").absolute()
     ctx = with_dataset(context(plugins, preset, options, "cpu", "fp32", offline, reporter), dataset)
-    made = _read_set(ctx, where, called, said)
+    made = _read_set(ctx, where, called, declaration)
     folder = None if target is None else _set_folder(target, ctx.dataset, made.plugin.name, made.ipc, made.seed)
     if folder is not None:
         _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})
@@ -478,10 +478,10 @@ def _warn(problems: Iterable[Problem]) -> None:
         warnings.warn(f"left out {problem}", stacklevel=3)
 
 
-def _some(found: list[Any], what: str) -> list[Any]:
-    if not found:
+def _some(values: list[Any], what: str) -> list[Any]:
+    if not values:
         raise UsageError(f"{what} is empty: at least one is needed.")
-    return found
+    return values
 
 
 def _count(repeats: Any) -> int | None:
@@ -501,5 +501,5 @@ def _declared(values: Mapping[str, Any]) -> Declared:
     for name in values:
         if name not in read:
             raise unknown("argument", name, read)
-    said = {name: value for name, value in values.items() if value is not None}
-    return Declared(**{name: read[name](value, name) for name, value in said.items()})
+    given = {name: value for name, value in values.items() if value is not None}
+    return Declared(**{name: read[name](value, name) for name, value in given.items()})

@@ -143,9 +143,9 @@ foreign_options = decorate(
 
 def declared(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the values of :data:`foreign_options` into arguments of the Python API."""
-    said = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate")}
+    given = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate")}
     lines = read_text(Path(values["classes"]), DataError).splitlines() if values["classes"] else []
-    return {**said, "classes": tuple(line.strip() for line in lines if line.strip())}
+    return {**given, "classes": tuple(line.strip() for line in lines if line.strip())}
 
 
 machine_options = decorate(

@@ -52,7 +52,7 @@ def show(plugins: tuple[str, ...]) -> None:
     for name in known:
         state = _status(ctx, name)
         if state is None:
-            word, text = "?", "says nothing of its files"
+            word, text = "?", "does not report its files"
         elif state.found:
             word, text = "there", state.found
         else:

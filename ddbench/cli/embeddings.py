@@ -91,7 +91,7 @@ def prepare(what: str, values: Mapping[str, Any]) -> PreparedMethod:
 
     Args:
         what: name of a method, or file of a record.
-        values: of the command: dataset, ipc, seed, preset and the options that all commands share. A record says all
+        values: of the command: dataset, ipc, seed, preset and the options that all commands share. A record gives all
             of them but the options of the data, which it does not hold; other options replace its own.
 
     Raises:
@@ -106,8 +106,8 @@ def prepare(what: str, values: Mapping[str, Any]) -> PreparedMethod:
     force = shared.pop("force")
     recorded: Mapping[str, Any] = {}
     if what.endswith(".json"):
-        wanted, said, recorded = _cell(Path(what))
-        options = merged(said, options)
+        wanted, recorded_options, recorded = _cell(Path(what))
+        options = merged(recorded_options, options)
     shared["preset"] = wanted["preset"]
     ctx = setup.context(options=options, **shared)
     data = pipeline.load_dataset(ctx, wanted["dataset"] or setup.default_dataset(ctx.plugins))

@@ -60,9 +60,9 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench gallery --registry registry --method random,vlcp --ipc 10
       ddbench gallery --keep
     """
-    if values["members"] is not None and not values["prompts"]:  # said before anything is distilled
+    if values["members"] is not None and not values["prompts"]:  # before anything is distilled
         raise UsageError("--members adds training images to --prompts.", hint="Give --prompts as well.")
-    # Records are chosen by what the user said, not by the defaults of distilling.
+    # Records are chosen by what the user gave, not by the defaults of distilling.
     filters = {name: values[name] for name in ("dataset", "method", "ipc", "seed") if _given(name)}
     if values["keep"]:
         if what:

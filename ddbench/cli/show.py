@@ -137,7 +137,7 @@ def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
     try:
         return replace(ctx, _dataset=load_dataset(ctx, name)), []
     except DataError:
-        why = f"{name} could not be read here (`ddbench data check {name}` says why)"
+        why = f"{name} could not be read here (`ddbench data check {name}` shows why)"
         return ctx, [f"  note: {why}: presets that ask for its size or number of classes are not applied."]
 
 

@@ -29,7 +29,7 @@ def compare(
         f"{seconds[0]:.1f}",
         f"{seconds[1]:.1f}",
         f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})",
-        *(f"{stats.mean(v):.2%}" + (f" ± {stats.population_std(v):.2%}" if len(v) > 1 else "") for v in values),
+        *(f"{statistics.fmean(v):.2%}" + (f" ± {stats.population_std(v):.2%}" if len(v) > 1 else "") for v in values),
         noise(*values),
         f"{ours[0]['tests']} / {theirs[0]['tests']}",
         " / ".join("–" if share is None else f"{share:.0%}" for share in shares),

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from ddbench.results.schema import spread_text
-from ddbench.tables.stats import LEVEL, mean, population_std, two_level_interval
+from ddbench.tables.stats import LEVEL, interval_of_mean, population_std
 
 #: Accuracies are compared as they are shown: percent with this many decimals.
 DECIMALS = 1
@@ -56,7 +57,7 @@ class Entry:
     @property
     def interval(self) -> tuple[float, float] | None:
         """95 % interval of the mean over both levels, or None for a single run."""
-        return two_level_interval(self.groups, within=(0.0, 1.0) if self.accuracy else None)
+        return interval_of_mean(self.groups, within=(0.0, 1.0) if self.accuracy else None)
 
     @property
     def tied(self) -> bool:
@@ -66,7 +67,7 @@ class Entry:
     @property
     def mean(self) -> float:
         """Mean over all runs (fraction)."""
-        return mean(self.values)
+        return fmean(self.values)
 
     @property
     def std(self) -> float | None:
@@ -166,6 +167,10 @@ class Table:
     notes: tuple[str, ...]
     gain_over: str = ""
     claimed: bool = False
+
+    def heads(self) -> list[str]:
+        """Return the names of the columns, with those of budget and network."""
+        return ["IPC", "Network", *(column.label for column in self.columns)]
 
     @property
     def has_sure_gain(self) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 from ddbench.results import labels
 from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import DECIMALS
-from ddbench.tables.stats import mcnemar, mean, population_std
+from ddbench.tables.stats import mcnemar, population_std
 
 
 def summary(record: Record) -> list[str]:
@@ -112,7 +113,7 @@ def _metrics(record: Record) -> list[str]:
     for name in sorted(set.intersection(*map(set, repeats))):
         values = [repeat[name] for repeat in repeats]
         deviation = population_std(values)
-        lines.append(f"  {name:<34} {mean(values):.4g}" + ("" if deviation is None else f" ± {deviation:.2g}"))
+        lines.append(f"  {name:<34} {fmean(values):.4g}" + ("" if deviation is None else f" ± {deviation:.2g}"))
     return ["metrics", *lines] if lines else []
 
 

@@ -11,10 +11,10 @@ make, and does not test what has no deviation.
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
+from statistics import fmean
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -28,57 +28,32 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def mean(values: Sequence[float]) -> float:
-    """Return the arithmetic mean.
-
-    Raises:
-        ValueError: no values.
-    """
-    if not values:
-        raise ValueError("the mean of no values is undefined")
-    return statistics.fmean(values)
-
-
 def population_std(values: Sequence[float]) -> float | None:
     """Return the population standard deviation (ddof 0), as the papers of the field report; None for one value.
 
     Raises:
         ValueError: no values.
     """
-    if not values:
-        raise ValueError("the deviation of no values is undefined")
-    return math.sqrt(_squares(values) / len(values)) if len(values) > 1 else None
+    return math.sqrt(_squares(values) / len(values)) if len(values) != 1 else None
 
 
-def confidence_interval(values: Sequence[float], level: float = 1 - LEVEL) -> tuple[float, float] | None:
-    """Return Student's t interval of the mean (sample deviation, ddof 1), or None for fewer than two values.
-
-    It assumes independent runs: repeats on one distilled set say nothing about another distillation seed.
-
-    Raises:
-        ValueError: a level outside (0, 1).
-    """
-    if not 0 < level < 1:
-        raise ValueError(f"the level must lie between 0 and 1, not be {level}")
-    if len(values) < 2:
-        return None
-    centre, freedom = mean(values), len(values) - 1
-    half = _t_quantile((1 + level) / 2, freedom) * math.sqrt(_squares(values) / freedom / len(values))
-    return centre - half, centre + half
-
-
-def two_level_interval(groups: Groups, *, within: tuple[float, float] | None = None) -> tuple[float, float] | None:
-    """Return the t interval of the mean over distilled sets; over the networks of a single set; None for one run.
-
-    ``within`` cuts it to the range that a value can have: few and scattered accuracies would leave [0, 1].
+def interval_of_mean(groups: Groups, *, within: tuple[float, float] | None = None) -> tuple[float, float] | None:
+    """Return Student's 95 % interval of the mean over distilled sets; over the networks of a single set.
 
     With the same number of repeats per set it is exact for normal effects of both levels (the mean square between sets
-    estimates both). The interval lies around the mean of the sets' means.
+    estimates both). The interval lies around the mean of the sets' means; a single run has none (None).
+
+    Args:
+        groups: values by distilled set.
+        within: the range that a value can have: few and scattered accuracies would leave [0, 1].
     """
-    interval = confidence_interval(groups[0] if len(groups) == 1 else [mean(group) for group in groups])
-    if interval is None or within is None:
-        return interval
-    return max(within[0], interval[0]), min(within[1], interval[1])
+    units = groups[0] if len(groups) == 1 else [fmean(group) for group in groups]
+    if len(units) < 2:
+        return None
+    centre, freedom = fmean(units), len(units) - 1
+    half = _t_quantile(1 - LEVEL / 2, freedom) * math.sqrt(_squares(units) / freedom / len(units))
+    lowest, highest = within or (-math.inf, math.inf)
+    return max(lowest, centre - half), min(highest, centre + half)
 
 
 @dataclass(frozen=True)
@@ -136,7 +111,7 @@ def difference(first: Groups, second: Groups) -> Difference:
         ValueError: no values.
     """
     unit, a, b = _units(first, second)
-    effect, n = mean(a) - mean(b), (len(a), len(b))
+    effect, n = fmean(a) - fmean(b), (len(a), len(b))
     return _tested(effect, unit, n, *(_welch(a, b) if min(n) > 1 else ()))
 
 
@@ -216,13 +191,13 @@ def detectable(first: Groups, second: Groups) -> float | None:
 def _units(first: Groups, second: Groups) -> tuple[str, list[float], list[float]]:
     """Return what is independent: the means of sets, or all networks where one side has a single set."""
     if min(len(first), len(second)) > 1:
-        return "sets", [mean(group) for group in first], [mean(group) for group in second]
+        return "sets", [fmean(group) for group in first], [fmean(group) for group in second]
     return "networks", list(chain.from_iterable(first)), list(chain.from_iterable(second))
 
 
 def _squares(values: Sequence[float]) -> float:
     """Return the sum of squared deviations from the mean (a hundred times faster than the exact one of statistics)."""
-    centre = statistics.fmean(values)
+    centre = fmean(values)
     return math.fsum((value - centre) ** 2 for value in values)
 
 

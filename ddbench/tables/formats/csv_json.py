@@ -12,20 +12,8 @@ from ddbench import escaping
 from ddbench.tables.board import Board, Claimed, Entry, Table
 
 COLUMNS = (
-    "dataset",
-    "fingerprint",
-    "table",
-    "protocol",
-    "network",
-    "ipc",
-    "method",
-    "kind",
-    "mean",
-    "std",
-    "ci95_low",
-    "ci95_high",
-    "sets",
-    "runs",
+    *("dataset", "fingerprint", "table", "protocol", "network", "ipc", "method"),
+    *("kind", "mean", "std", "ci95_low", "ci95_high", "sets", "runs"),
 )
 
 

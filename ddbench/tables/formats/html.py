@@ -24,7 +24,7 @@ def board_html(content: Board) -> str:
 
 def table_html(content: Table) -> str:
     """Return ``<table class="board">``: best ``<strong>``, second ``<u>``; classes best, second, tied, missing."""
-    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in ("IPC", "Network", *_labels(content)))
+    head = "".join(f'<th scope="col">{escape(text)}</th>' for text in content.heads())
     kind = "claimed" if content.claimed else "measured"
     lines = [f'<table class="board {kind}">', f"<caption>{escape(f'{content.dataset}: {content.title}')}</caption>"]
     lines += [f"<thead><tr>{head}</tr></thead>", "<tbody>"]
@@ -36,18 +36,14 @@ def table_html(content: Table) -> str:
 
 def grid_html(content: Grid) -> str:
     """Return ``<table class="grid">``; cells of numbers have class ``number``."""
-    numeric = content.numeric()
+    classes = [' class="number"' * numeric for numeric in content.numeric()]
     head = "".join(f'<th scope="col">{escape(text)}</th>' for text in content.heads())
     lines = ['<table class="grid">', f"<caption>{escape(content.title)}</caption>", f"<thead><tr>{head}</tr></thead>"]
     lines.append("<tbody>")
     for row in content.texts():
-        cells = zip(row, numeric, strict=True)
-        lines.append(f"<tr>{''.join(f'<td{_number(right)}>{escape(text)}</td>' for text, right in cells)}</tr>")
+        cells = zip(row, classes, strict=True)
+        lines.append(f"<tr>{''.join(f'<td{kind}>{escape(text)}</td>' for text, kind in cells)}</tr>")
     return "\n".join([*lines, "</tbody>", "</table>"]) + "\n"
-
-
-def _labels(content: Table) -> list[str]:
-    return [column.label for column in content.columns]
 
 
 def _cell(cell: Entry | Claimed | None, usual: str) -> str:
@@ -63,10 +59,6 @@ def _cell(cell: Entry | Claimed | None, usual: str) -> str:
         text += f' <small class="gain">{escape(seen.gain)}</small>'
     listed = " ".join(filter(None, names))
     return f'<td class="{listed}">{text}</td>' if listed else f"<td>{text}</td>"
-
-
-def _number(right: bool) -> str:
-    return ' class="number"' if right else ""
 
 
 def _notes(notes: Sequence[str]) -> list[str]:

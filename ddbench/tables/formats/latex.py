@@ -54,8 +54,8 @@ def board(content: Board) -> str:
 
 def table(content: Table) -> str:
     """Return the ``tabular`` itself: a rule between budgets, each named once."""
-    head = [escape(text) for text in ("IPC", "Network", *(column.label for column in content.columns))]
-    lines = [f"\\begin{{tabular}}{{ll{'c' * len(content.columns)}}}", r"\toprule", _line(head), r"\midrule"]
+    start = f"\\begin{{tabular}}{{ll{'c' * len(content.columns)}}}"
+    lines = [start, r"\toprule", _line(map(escape, content.heads())), r"\midrule"]
     before: str | None = None
     for row in content.rows:
         new = row.ipc_text != before

@@ -43,9 +43,8 @@ def facts(content: Table) -> list[tuple[str, str]]:
 
 def table(content: Table) -> str:
     """Return the table itself: best **bold**, second <u>underlined</u>."""
-    head = ["IPC", "Network", *(column.label for column in content.columns)]
     rows = [[*_place(row), *(_cell(cell, content.runs) for cell in row.cells)] for row in content.rows]
-    return grid(head, rows)
+    return grid(content.heads(), rows)
 
 
 def gains(content: Table) -> str:

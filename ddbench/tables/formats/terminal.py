@@ -25,7 +25,7 @@ def show(board: Board, file: TextIO | None = None) -> None:
     for number, content in enumerate(shown_here):
         if number:
             console.print()
-        grid = _grid(content) if isinstance(content, Table) else _plain(content)
+        grid = _grid(content)
         if not console.is_terminal:
             unlimited = console.options.update(max_width=10_000)
             console.width = max(100, console.measure(grid, options=unlimited).maximum)
@@ -45,31 +45,24 @@ def _facts(content: Table) -> list[tuple[str, str]]:
     return [*facts(content)[1 if content.claimed else 2 :], *gains]
 
 
-def _grid(content: Table) -> RichTable:
+def _grid(content: Table | Grid) -> RichTable:
     from rich import box
     from rich.table import Table as RichTable
     from rich.text import Text
 
     grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    grid.add_column("IPC")
-    grid.add_column("network")
-    for column in content.columns:
-        grid.add_column(Text(column.label), justify="right")
-    for row in content.rows:
-        grid.add_row(row.budget, Text(row.network), *(_cell(cell, content.runs) for cell in row.cells))
-    return grid
-
-
-def _plain(content: Grid) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    grid = RichTable(box=box.SIMPLE_HEAD, pad_edge=False)
-    for head, right in zip(content.heads(), content.numeric(), strict=True):
-        grid.add_column(Text(head), justify="right" if right else "left")
-    for row in content.texts():
-        grid.add_row(*map(Text, row))
+    rows: list[list[str | Text]]
+    if isinstance(content, Grid):
+        right, rows = content.numeric(), [[Text(text) for text in row] for row in content.texts()]
+    else:
+        right = [place > 1 for place in range(len(content.heads()))]
+        rows = [
+            [row.budget, Text(row.network), *(_cell(cell, content.runs) for cell in row.cells)] for row in content.rows
+        ]
+    for head, numeric in zip(content.heads(), right, strict=True):
+        grid.add_column(Text(head), justify="right" if numeric else "left")
+    for row in rows:
+        grid.add_row(*row)
     return grid
 
 

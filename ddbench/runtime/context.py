@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.contracts import DistilledSet
     from ddbench.plugin.datasets import Dataset
     from ddbench.plugin.interfaces import Plugin
-    from ddbench.runtime.progress import Advance, Info, Reporter
+    from ddbench.runtime.progress import Advance, Reporter
 
 
 P = TypeVar("P")
@@ -156,25 +156,28 @@ class Context:
         """Show progress of anything over two seconds: ``with ctx.progress("captions", n) as advance: advance(i)``.
 
         Figures, as in ``advance(i, n, {"loss": 0.123})``, also go into ``metrics.jsonl`` in the folder of the step that
-        is being built; a text is only shown.
+        is being built.
 
         Raises:
             NotMade: nothing is to be made: whatever takes seconds reports its progress.
+            PluginError: figures as text, which nothing could keep.
         """
         if self.dry_run:
             raise NotMade(f"Work begins here, and a plan does none: {description}.")
         with self.reporter.task(description, total) as show:
-            if not self._building:
-                yield show
-                return
-            step = self._building[-1]
-            task = metrics.Task(step.journal, description, total)
+            step = self._building[-1] if self._building else None
+            task = step and metrics.Task(step.journal, description, total)
 
-            def advance(done: int, total: int | None = None, info: Info = "") -> None:
-                show(done, total, info)
-                if not isinstance(info, str):
+            def advance(done: int, total: int | None = None, figures: Mapping[str, float] | None = None) -> None:
+                if isinstance(figures, str):
+                    raise PluginError(
+                        f"The progress of {description!r} was given the text {figures!r}.",
+                        hint='Give figures by name: advance(done, total, {"loss": loss}).',
+                    )
+                show(done, total, figures)
+                if step and task and figures:
                     with explained(step.dir):
-                        task(done, total, info)
+                        task(done, total, figures)
 
             yield advance
 

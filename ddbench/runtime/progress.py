@@ -10,8 +10,6 @@ from typing import Any, Protocol
 
 from ddbench.escaping import terminal
 
-#: What a loop reports beside its count: figures by name, or a word that is only shown, such as ``"encoding"``.
-Info = Mapping[str, float] | str
 #: What stands for an amount that nobody knows.
 UNKNOWN = "unknown"
 
@@ -19,13 +17,13 @@ UNKNOWN = "unknown"
 class Advance(Protocol):
     """Reports progress: ``advance(done, total, {"loss": 0.123})``."""
 
-    def __call__(self, done: int, total: int | None = None, info: Info = "") -> None:
-        """Say how much is done."""
+    def __call__(self, done: int, total: int | None = None, figures: Mapping[str, float] | None = None) -> None:
+        """Say how much is done, and the figures of a loop by name."""
 
 
-def shown(info: Info) -> str:
-    """Return what the user sees of it: figures with four digits."""
-    return info if isinstance(info, str) else ", ".join(f"{name} {value:.4g}" for name, value in info.items())
+def shown(figures: Mapping[str, float] | None) -> str:
+    """Return what the user sees of figures: four digits."""
+    return ", ".join(f"{name} {value:.4g}" for name, value in (figures or {}).items())
 
 
 class Reporter:
@@ -43,7 +41,7 @@ class Reporter:
     @contextlib.contextmanager
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
         """Show progress of one task while the block runs."""
-        yield lambda done, total=None, info="": None
+        yield lambda done, total=None, figures=None: None
 
 
 class LineReporter(Reporter):
@@ -68,7 +66,7 @@ class LineReporter(Reporter):
         goal = total
         pace = Pace()
 
-        def advance(done: int, total: int | None = None, info: Info = "") -> None:
+        def advance(done: int, total: int | None = None, figures: Mapping[str, float] | None = None) -> None:
             nonlocal last, goal
             goal = total or goal
             now = time.perf_counter()
@@ -77,7 +75,7 @@ class LineReporter(Reporter):
                 return
             last = now
             left = "" if seconds is None else f", about {duration(seconds)} left"
-            said = shown(info)
+            said = shown(figures)
             self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {said}' if said else ''}{left}")
 
         yield advance
@@ -132,17 +130,17 @@ class BarReporter(LineReporter):
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(elapsed_when_finished=True),
-                TextColumn("{task.fields[info]}"),
+                TextColumn("{task.fields[figures]}"),
                 console=self.console,
                 transient=True,
             )
             self._progress.start()
         bars = self._progress
         self._depth += 1
-        bar = bars.add_task(description, total=total, info="")
+        bar = bars.add_task(description, total=total, figures="")
 
-        def advance(done: int, total: int | None = None, info: Info = "") -> None:
-            bars.update(bar, completed=done, info=shown(info), **({"total": total} if total else {}))
+        def advance(done: int, total: int | None = None, figures: Mapping[str, float] | None = None) -> None:
+            bars.update(bar, completed=done, figures=shown(figures), **({"total": total} if total else {}))
 
         start = time.perf_counter()
         try:

@@ -12,7 +12,7 @@ from ddbench_plugins.training.seeding import make_generator
 def test_shape_scale_and_independence_of_batch_size(pipeline: Any, images: np.ndarray) -> None:
     calls: list[tuple[int, int]] = []
     together = encode_images(
-        pipeline, images, resolution=16, seed=3, progress=lambda done, total, info="": calls.append((done, total))
+        pipeline, images, resolution=16, seed=3, progress=lambda done, total: calls.append((done, total))
     )
     assert together.shape == (6, 4, 8, 8)
     assert together.dtype == np.float32

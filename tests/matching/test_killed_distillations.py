@@ -25,7 +25,7 @@ class Killer(Reporter):
 
     @contextlib.contextmanager
     def task(self, description, total=None):
-        def advance(done, total=None, info=""):
+        def advance(done, total=None, figures=None):
             if description.startswith("matching"):
                 self.told.append(done)
                 if done == self.at:

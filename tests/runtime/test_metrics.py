@@ -15,12 +15,11 @@ from ddbench.runtime.store import Store
 from ddbench.tables import describe
 
 
-def test_figures_keep_all_digits_and_texts_are_only_shown(ctx):
+def test_figures_keep_all_digits(ctx):
     def build(step):
         with ctx.progress("matching", 3) as advance:
             advance(1, 3, {"ce loss": 1 / 3, "bn": math.nan, "step": 7})
             advance(2, 3, {"ce loss": math.inf})
-            advance(3, 3, "loss 0.5")
 
     (line,) = metrics.read(cached(ctx, "loop", {}, build).dir)
     assert line == {"task": "matching", "step": 1, "total": 3, "seconds": line["seconds"], "ce loss": 1 / 3}
@@ -78,6 +77,12 @@ def test_figures_go_to_the_innermost_step(ctx):
     assert [line["task"] for line in metrics.read(folders["inner"])] == ["teacher"]
     with ctx.progress("outside of every step", 1) as advance:
         advance(1, 1, {"loss": 1})
+
+
+def test_figures_in_a_text_are_refused_with_what_to_write_instead(ctx):
+    with ctx.progress("matching", 2) as advance, pytest.raises(ddbench.PluginError, match="'loss 3'") as refused:
+        advance(1, 2, "loss 3")
+    assert 'advance(done, total, {"loss": loss})' in refused.value.hint
 
 
 def test_tasks_without_figures_leave_no_file(ctx):

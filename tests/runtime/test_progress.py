@@ -30,9 +30,9 @@ def test_a_second_stretch_begins_anew():
 
 def test_lines_say_figures_and_what_is_left(capsys):
     with LineReporter(interval=0.0).task("counting", 4) as advance:
-        advance(1, info="fine")
+        advance(1)
         for done in range(2, 5):
-            advance(done, info={"loss": 0.123456, "lr": 1e-5})
+            advance(done, figures={"loss": 0.123456, "lr": 1e-5})
     lines = capsys.readouterr().err.splitlines()
-    assert lines[0] == "  counting: 1/4 · fine"
+    assert lines[0] == "  counting: 1/4"
     assert lines[-1] == "  counting: 4/4 · loss 0.1235, lr 1e-05, about 0 s left"

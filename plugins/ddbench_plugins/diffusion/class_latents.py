@@ -84,7 +84,7 @@ def _encode(ctx: Context, out: Step, base: Backbone, resolution: int, seed: int,
                 seed=derive_seed(seed, "class", label),
                 sample=options.latent == "sample",
                 batch_size=batch_size(options, resolution),
-                progress=lambda done, all, info="", before=count: advance(before + done, total),
+                progress=lambda done, all, before=count: advance(before + done, total),
             )
             write_rows(_file(out.dir, label), counts[label], (_stored(batch, base) for batch in latents))
             count += counts[label]

@@ -54,7 +54,7 @@ def encoded_batches(
                 [torch.randn(shape, generator=make_generator(seed, "latent", i)) for i in rows]
             )
         yield finite((mean * factor).numpy(), "latents of the autoencoder")
-        progress(min(start + batch_size, len(images)), len(images), "encoding")
+        progress(min(start + batch_size, len(images)), len(images))
 
 
 @torch.no_grad()
@@ -72,5 +72,5 @@ def decode_latents(
     for start in range(0, len(latents), batch_size):
         batch = torch.from_numpy(latents[start : start + batch_size]).to(vae.device, vae.dtype) / factor
         images.append(to_images(vae.decode(batch, return_dict=False)[0]))
-        progress(min(start + batch_size, len(latents)), len(latents), "decoding")
+        progress(min(start + batch_size, len(latents)), len(latents))
     return np.concatenate(images)

@@ -52,7 +52,7 @@ class Posteriors:
         chosen = [images[row] for row in rows] if isinstance(images, list) else images[list(rows)]
         return to_model(centre_cropped(chosen, self._resolution))
 
-    def keep(self, folder: Path, mirror: bool, team: Team, progress: Callable[[int, int, str], None]) -> KeptPosteriors:
+    def keep(self, folder: Path, mirror: bool, team: Team, progress: Callable[[int, int], None]) -> KeptPosteriors:
         """Encode all images into files of ``folder``, a part of them in each process of a team."""
         batches = [range(len(self._images))[start : start + BATCH] for start in range(0, len(self._images), BATCH)]
         parts = team.shares(batches)
@@ -63,7 +63,7 @@ class Posteriors:
                 pixels = self._pixels(rows)
                 views = [self.encode(view) for view in ((pixels, pixels.flip(3)) if mirror else (pixels,))]
                 yield np.stack([torch.stack(view, 1).numpy() for view in views], 1)
-                progress(rows.stop - mine[0].start, mine[-1].stop - mine[0].start, "encoding")
+                progress(rows.stop - mine[0].start, mine[-1].stop - mine[0].start)
 
         folder.mkdir(parents=True, exist_ok=True)
         if mine:

@@ -98,7 +98,7 @@ def draw(
                 seed=derive_seed(seed, "chunk", start),
                 batch_size=batch_size(options, model.resolution()),
                 pad_prompts=pad_prompts,
-                progress=lambda done, total, info="", before=start: advance(before + done, len(prompts)),
+                progress=lambda done, total, before=start: advance(before + done, len(prompts)),
             )
             save_array(path, resized(images, size))
 
@@ -162,7 +162,7 @@ def image_to_image(
             output_type="np",
         ).images
         images.update(zip(rows, as_bytes((decoded * 255).round(), "synthesised images"), strict=True))
-        progress(len(images), len(prompts), "synthesis")
+        progress(len(images), len(prompts))
     return np.stack([images[row] for row in range(len(prompts))])
 
 

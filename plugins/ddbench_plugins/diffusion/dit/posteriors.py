@@ -58,6 +58,6 @@ def encode(
             posterior = vae.encode((pixels.flip(3) if view else pixels).to(vae.device, vae.dtype)).latent_dist
             means[view].append(finite(posterior.mean.float().cpu(), "posteriors of the autoencoder"))
             stds[view].append(finite(posterior.std.float().cpu(), "posteriors of the autoencoder"))
-        progress(min(start + batch_size, len(rows)), len(rows), "encoding")
+        progress(min(start + batch_size, len(rows)), len(rows))
     mean, std = (torch.stack([torch.cat(view) for view in views if view]) for views in (means, stds))
     return Posteriors(mean, std, float(vae.config.scaling_factor))

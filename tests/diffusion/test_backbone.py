@@ -111,15 +111,13 @@ def test_unavailable_model_says_what_to_do(source: str) -> None:
 def test_memory_savers_leave_the_images_alone(tiny_folder: Path) -> None:
     latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     plain = load_pipeline(tiny_folder).vae.decode(latents).sample
-    sliced = load_pipeline(tiny_folder, vae_slicing=True, attention="sliced").vae.decode(latents).sample
+    sliced = load_pipeline(tiny_folder, sparing=True).vae.decode(latents).sample
     torch.testing.assert_close(plain, sliced)
 
 
-def test_options_are_checked(tiny_folder: Path) -> None:
+def test_dtype_is_checked(tiny_folder: Path) -> None:
     with pytest.raises(ValueError, match="dtype"):
         load_pipeline(tiny_folder, dtype="int8")
-    with pytest.raises(ValueError, match="attention"):
-        load_pipeline(tiny_folder, attention="flash")
 
 
 def test_saving_again_gives_equal_files(tiny_folder: Path, tmp_path: Path) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
@@ -21,11 +23,11 @@ if TYPE_CHECKING:
 SIDE = 512
 #: Options that say which model a method starts from.
 BACKBONE = ("backbone", "revision", *SMALL)
-Model = TypeVar("Model", bound="Backbone")
+Model = TypeVar("Model", bound="DiffusionModel")
 
 
 @dataclass
-class Backbone:
+class DiffusionModel(ABC):
     """A diffusion model that is loaded when it is first needed.
 
     Attributes:
@@ -41,24 +43,19 @@ class Backbone:
     about: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
     #: What is read of a model on the hub.
-    FILES: ClassVar[tuple[str, ...]] = STABLE_DIFFUSION
+    FILES: ClassVar[tuple[str, ...]]
 
-    def load(self, dtype: str = "fp32", *, decodes: bool = False, safety_checker: bool = False) -> Any:
-        """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
-
-        ``decodes``: on a GPU, images are decoded one by one, those larger than the autoencoder's own size by tiles.
+    @abstractmethod
+    def load(self, dtype: str = "fp32") -> Any:
+        """Return a fresh pipeline on the run's device.
 
         Raises:
             ModelError: it is not there and cannot be fetched.
         """
-        from ddbench_plugins.diffusion.pipeline import load_pipeline
 
-        device = self.ctx.machine.device
-        sparing = decodes and device.startswith("cuda")
-        options = {"vae_slicing": sparing, "vae_tiling": sparing, "safety_checker": safety_checker}
-        return self._loaded(
-            lambda offline: load_pipeline(self.source, self.revision, device, dtype, offline, **options)
-        )
+    @abstractmethod
+    def measure(self) -> dict[str, Any]:
+        """Load the model to see what it is: digest, resolution, number of weights."""
 
     def on_hub(self) -> Weights | None:
         """Return what is known of a model of the hub; None of one in a folder."""
@@ -82,7 +79,7 @@ class Backbone:
         return int(self._look()["resolution"])
 
     def parameters(self) -> int:
-        """Return the number of weights of the U-Net."""
+        """Return the number of weights of the network that denoises."""
         return int(self._look()["parameters"])
 
     def identity(self) -> dict[str, Any]:
@@ -109,17 +106,6 @@ class Backbone:
         self.facts = self.facts or self.measure()
         return self.facts
 
-    def measure(self) -> dict[str, Any]:
-        """Load the model to see what it is."""
-        from ddbench_plugins.diffusion.pipeline import digest, resolution
-
-        pipeline = self.load()
-        return {
-            "digest": digest(pipeline),
-            "resolution": resolution(pipeline),
-            "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
-        }
-
     def looked_at(self) -> dict[str, Any]:
         """Return :meth:`measure`, with progress where it loads gigabytes."""
         if self.about.get("model") == "small":
@@ -131,6 +117,39 @@ class Backbone:
     def compute_dtype(self) -> str:
         """Precision of encoding and synthesis: the run's on a GPU, fp32 on a CPU."""
         return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
+
+
+@dataclass
+class Backbone(DiffusionModel):
+    """Stable Diffusion or a small model of its kind."""
+
+    FILES: ClassVar[tuple[str, ...]] = STABLE_DIFFUSION
+
+    def load(self, dtype: str = "fp32", *, decodes: bool = False, safety_checker: bool = False) -> Any:
+        """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
+
+        ``decodes``: on a GPU, images are decoded one by one, those larger than the autoencoder's own size by tiles.
+
+        Raises:
+            ModelError: it is not there and cannot be fetched.
+        """
+        from ddbench_plugins.diffusion.pipeline import load_pipeline
+
+        device = self.ctx.machine.device
+        sparing = decodes and device.startswith("cuda")
+        where = self.source, self.revision, device, dtype
+        return self._loaded(partial(load_pipeline, *where, sparing=sparing, safety_checker=safety_checker))
+
+    def measure(self) -> dict[str, Any]:
+        """Load the model to see what it is."""
+        from ddbench_plugins.diffusion.pipeline import digest, resolution
+
+        pipeline = self.load()
+        return {
+            "digest": digest(pipeline),
+            "resolution": resolution(pipeline),
+            "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
+        }
 
 
 @contextmanager

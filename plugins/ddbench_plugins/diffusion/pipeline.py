@@ -28,22 +28,17 @@ def load_pipeline(
     dtype: str = "fp32",
     offline: bool = False,
     *,
-    vae_slicing: bool = False,
-    vae_tiling: bool = False,
-    attention: str = "sdpa",
+    sparing: bool = False,
     safety_checker: bool = False,
 ) -> Any:
     """A ``StableDiffusionImg2ImgPipeline`` from a hub id ("owner/name") or a local folder, on ``device``.
 
     ``dtype`` is 'fp32', 'bf16' or 'fp16'. ``offline`` uses only what is on this machine. The safety checker,
-    which replaces flagged images by black ones, is left out unless asked for. ``vae_slicing`` and ``vae_tiling`` save
-    memory at decoding, ``attention`` 'sliced' at denoising ('sdpa' is torch's fused attention). Raises
-    BackboneUnavailableError.
+    which replaces flagged images by black ones, is left out unless asked for. ``sparing`` decodes
+    images one by one, and those larger than the autoencoder's own size by tiles. Raises BackboneUnavailableError.
     """
     from diffusers import StableDiffusionImg2ImgPipeline
 
-    if attention not in ("sdpa", "sliced"):
-        raise ValueError(f"attention must be 'sdpa' or 'sliced', not {attention!r}")
     unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = open_pipeline(
         StableDiffusionImg2ImgPipeline,
@@ -57,12 +52,9 @@ def load_pipeline(
     )
     if safety_checker and pipeline.safety_checker is None:
         raise BackboneUnavailableError(f"the diffusion model {str(source)!r} comes without a safety checker")
-    if vae_slicing:
+    if sparing:
         pipeline.vae.enable_slicing()
-    if vae_tiling:
         pipeline.vae.enable_tiling()
-    if attention == "sliced":
-        pipeline.enable_attention_slicing()
     return pipeline.to(device)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ddbench import UsageError, derive_seed, step
 from ddbench_plugins.diffusion.backbone import (
     BACKBONE,
-    Backbone,
+    DiffusionModel,
     about_published,
     base_model,
     identified,
@@ -29,7 +29,7 @@ TRANSFORMER = (*BACKBONE, "small_dit_steps")
 
 
 @dataclass
-class DiTBackbone(Backbone):
+class DiTBackbone(DiffusionModel):
     """A diffusion transformer that is loaded when it is first needed."""
 
     FILES: ClassVar[tuple[str, ...]] = DIT

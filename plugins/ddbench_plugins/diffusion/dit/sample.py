@@ -32,7 +32,7 @@ def sample_latents(
     guidance: float = 4.0,
     channels: int = 4,
     batch_size: int = 64,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[..., None] | None = None,
 ) -> np.ndarray:
     """Scaled latents float32 [n, 4, h, w] of the transformer's ``labels``; image i draws all its noise from stream i.
 
@@ -60,7 +60,7 @@ def _batch(
     steps: int,
     guidance: float,
     channels: int,
-    progress: Callable[[int], None],
+    progress: Callable[..., None],
 ) -> Tensor:
     from diffusers import DDPMScheduler
 

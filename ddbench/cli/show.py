@@ -96,7 +96,7 @@ def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
     scopes = (entry.spec.kind, entry.spec.name.rstrip(":"), f"{entry.spec.kind}/{entry.spec.name.rstrip(':')}")
     chosen = {key: value for scope in scopes for key, value in ctx.explicit.get(scope, {}).items()}
     # The name alone decides most presets, so it counts even where the data itself is not there.
-    facts = ctx.situation() | ({"dataset": dataset} if dataset else {})
+    facts = ctx.match_context() | ({"dataset": dataset} if dataset else {})
     resolved = resolve(type(plugin), f"{entry.spec.kind}/{entry.name}", facts, ctx.preset, chosen)
     paper = {name: value for name, value, _ in resolved.shrunk}
     where = ", ".join(

@@ -201,7 +201,7 @@ def _line(
         return Line(TO_DO, name, of, why, estimate, key)
     spent = ctx.store.spent(name, inputs)
     left = None if estimate.seconds is None else max(0.0, estimate.seconds - spent)
-    why = f"stopped after {spent:.0f} s of work; goes on from there"
+    why = f"stopped after {spent:.0f} s of work; resumes from there"
     return Line(RESUMABLE, name, of, why, replace(estimate, seconds=left), key)
 
 

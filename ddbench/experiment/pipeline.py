@@ -277,7 +277,9 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
             hint="What of it is a method's and what an evaluator's is in docs/plugins/index.md.",
         )
     if telling(record) and len(set(record.result.correct)) < len(students):
-        ctx.reporter.warn(f"{plugin.name} gave networks that answer every test image alike: they count once.")
+        ctx.reporter.warn(
+            f"{plugin.name} gave networks that are right on exactly the same test images: they count once."
+        )
     return record
 
 

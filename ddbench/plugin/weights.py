@@ -58,7 +58,7 @@ def cached_first(
 
     Args:
         load: given whether to open no connection.
-        here: whether the model is on this machine, as far as can be told.
+        here: whether the model is on this machine, as far as is known.
         offline: whether the run opens no connection.
         failures: what ``load`` raises where something is missing after all.
     """

@@ -208,7 +208,7 @@ class Context:
 
     # Other plugins ------------------------------------------------------------------------------------------------
 
-    def situation(self) -> dict[str, Any]:
+    def match_context(self) -> dict[str, Any]:
         """Return what preset rules can ask about."""
         facts: dict[str, Any] = {"ipc": self.ipc, "network": self.network, "method": self.method}
         if self._dataset is not None:
@@ -228,7 +228,7 @@ class Context:
         return Bound(plugin, self.with_options_of(plugin, entry), entry)
 
     def with_options_of(self, plugin: Plugin, entry: Entry, **facts: Any) -> Context:
-        """Return this context with the resolved options of ``plugin``; ``facts`` add to :meth:`situation`.
+        """Return this context with the resolved options of ``plugin``; ``facts`` add to :meth:`match_context`.
 
         Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``),
         which wins.
@@ -237,7 +237,7 @@ class Context:
         chosen: dict[str, Any] = {}
         for scope in (kind, f"{kind}/{name}"):
             chosen |= self.explicit.get(scope, {})
-        resolved = resolve(type(plugin), f"{kind}/{name}", free(self).situation() | facts, self.preset, chosen)
+        resolved = resolve(type(plugin), f"{kind}/{name}", free(self).match_context() | facts, self.preset, chosen)
         allowed = self._scope and replace(self._scope, options=None)
         return replace(self, resolved=resolved, _scope=allowed)
 

@@ -34,12 +34,12 @@ class Effort:
 
     Attributes:
         amount: time is about proportional to it, e.g. images × epochs.
-        alike: plain data; only steps of the same name for which it is equal are compared.
+        comparable_by: plain data; only steps of the same name for which it is equal are compared.
         bytes: what the step leaves on disk, where that is known.
     """
 
     amount: float
-    alike: Mapping[str, Any]
+    comparable_by: Mapping[str, Any]
     bytes: int | None = None
 
 
@@ -54,11 +54,11 @@ class Estimate:
 
 def marked(effort: Effort, machine: Machine) -> dict[str, Any]:
     """Return an effort as it is kept with a finished step: with the machine."""
-    return {"amount": effort.amount, "alike": canonical(_alike(effort, machine))}
+    return {"amount": effort.amount, "comparable_by": canonical(_comparable_by(effort, machine))}
 
 
-def _alike(effort: Effort, machine: Machine) -> dict[str, Any]:
-    return {**effort.alike, "on": {**machine.numerics(), **environment.computer()}}
+def _comparable_by(effort: Effort, machine: Machine) -> dict[str, Any]:
+    return {**effort.comparable_by, "on": {**machine.numerics(), **environment.computer()}}
 
 
 @dataclass
@@ -76,8 +76,8 @@ class History:
         """
         if effort is None:
             return self._like(name, inputs) if inputs is not None else Estimate()
-        mark = canonical(_alike(effort, self.machine))
-        found = [done for done in self._steps(name) if _effort(done).get("alike") == mark]
+        mark = canonical(_comparable_by(effort, self.machine))
+        found = [done for done in self._steps(name) if _effort(done).get("comparable_by") == mark]
         near = [done for done in found if _distance(done, effort) <= math.log(FARTHEST)]
         near.sort(key=lambda done: (_distance(done, effort), -done.seconds))
         if not near:

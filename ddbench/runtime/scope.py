@@ -77,7 +77,7 @@ class DeclaredOptions:
 
 
 class Undeclared:
-    """Stands for a fact of the run that a step did not declare: whoever uses it is told."""
+    """Stands for a fact of the run that a step did not declare: using it is an error."""
 
     def __init__(self, step: str, name: str, value: Any) -> None:
         self.__dict__.update(step=step, name=name, value=value)

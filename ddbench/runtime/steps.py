@@ -362,10 +362,12 @@ def effort(
     amount = work(replace(ctx, _scope=Scope(what, None, None, reads=read)))
     if amount is None:
         return None
-    alike: dict[str, Any] = {name: value for name, value in settings.items() if name not in read and _word(value)}
+    comparable_by: dict[str, Any] = {
+        name: value for name, value in settings.items() if name not in read and _word(value)
+    }
     if ctx._dataset is not None:
-        alike["data"] = [ctx.dataset.image_size, ctx.dataset.channels, ctx.dataset.num_classes]
-    return Effort(float(amount), {"of": what, **alike}, disk)
+        comparable_by["data"] = [ctx.dataset.image_size, ctx.dataset.channels, ctx.dataset.num_classes]
+    return Effort(float(amount), {"of": what, **comparable_by}, disk)
 
 
 def _calls(named: Iterable[CachedStep[[]] | StepCall], ctx: Context, plugin: Any) -> list[StepCall]:

@@ -1,7 +1,7 @@
 """The content-addressed store: every finished step is a folder named by the digest of what it depends on.
 
 A step is built in ``<key>.partial`` (which also keeps its checkpoints), and renamed to ``<key>`` when it is done, so a
-finished folder is always complete and a killed one goes on where it stopped. Checkpoints and the files of finished
+finished folder is always complete and a killed one resumes where it stopped. Checkpoints and the files of finished
 steps carry digests, so that a damaged one is named and never used. Nothing but ddbench's own is ever deleted.
 """
 
@@ -83,7 +83,7 @@ class Step:
             :mod:`ddbench.runtime.estimates`.
         journal: what the step's loops say, by ``ctx.progress``.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
-        warn: told of a damaged checkpoint.
+        warn: called for a damaged checkpoint.
     """
 
     name: str
@@ -188,7 +188,7 @@ class Store:
 
     Attributes:
         root: the folder.
-        warn: told of damaged checkpoints, and whom a step waits for.
+        warn: called for damaged checkpoints, and while a step waits for another process.
     """
 
     def __init__(self, root: Path, warn: Callable[[str], None] = silent) -> None:
@@ -209,7 +209,7 @@ class Store:
         return self._finished(name, key, self.path(name, key), reused=True)
 
     def started(self, name: str, inputs: Mapping[str, Any]) -> bool:
-        """Return whether an unfinished build of this step is there to go on with."""
+        """Return whether an unfinished build of this step can be resumed."""
         path = self.path(name, digest(inputs))
         return path.with_name(path.name + ".partial").exists()
 
@@ -280,8 +280,8 @@ class Store:
             # Time spent before a kill -9 is lost from the bill, time before Ctrl-C or an error is not.
             spent += time.perf_counter() - start
             with contextlib.suppress(OSError):
-                (partial / "sitting.json").write_text(json.dumps({"seconds": spent}))
-        for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, *OLD, "sitting.json"):
+                (partial / "session.json").write_text(json.dumps({"seconds": spent}))
+        for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, *OLD, "session.json"):
             (partial / leftover).unlink(missing_ok=True)
         with explained(partial):
             sync(partial)
@@ -353,7 +353,7 @@ def _check(folder: Path, files: Mapping[str, Any]) -> None:
 
 def _seconds(partial: Path) -> float:
     with contextlib.suppress(OSError, ValueError):  # a kill may have cut this note short
-        return float(json.loads((partial / "sitting.json").read_text("utf-8"))["seconds"])
+        return float(json.loads((partial / "session.json").read_text("utf-8"))["seconds"])
     return 0.0
 
 

@@ -151,7 +151,7 @@ def test_a_students_time_grows_with_passes_of_images_through_networks():
     found = student_effort("rded", soft, made, data)
     assert found.amount == (3 + 1) * 50 * 6 + 60
     assert student_effort("rded", hard, made, data).amount == 3 * 50 * 6 + 60
-    assert found.alike == {
+    assert found.comparable_by == {
         "evaluator": "rded",
         "teacher": "convnet-3",
         "settings": {"network": "mlp", "batch_size": 4, "label_type": "soft"},

@@ -122,7 +122,7 @@ def test_what_is_shared_is_done_and_a_stopped_step_can_go_on(here, monkeypatch):
     CliRunner().invoke(cli.group, ["run", "-m", "staged", *ARGUMENTS, "--seed", "1", "-q"], standalone_mode=False)
     stopped = invoke("plan", "--seed", "1").stdout
     assert stages(stopped) == {"first": "done", "second": "resumable", "distilled": "resumable", "student": "to do"}
-    assert "goes on from there" in stopped
+    assert "resumes from there" in stopped
 
 
 def test_a_dry_run_is_a_plan(here):

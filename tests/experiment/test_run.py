@@ -408,7 +408,7 @@ def test_a_set_evaluated_again_under_its_corrected_name_verifies(run, tmp_path):
 
 @pytest.mark.parametrize("seeds", [{"seed": -1}, {"evaluation_seed": -1}, {"seed": 2**63}])
 def test_a_seed_that_no_record_can_have_is_refused_before_anything_runs(run, seeds):
-    with pytest.raises(UsageError, match="cannot be a seed"):
+    with pytest.raises(UsageError, match="is not a valid seed"):
         run(**seeds)
 
 
@@ -433,4 +433,6 @@ def test_an_evaluator_that_draws_nothing_is_told(run, tmp_path):
     log = Log()
     (record,) = run(plugins=[plugin], reporter=log, repeats=3)
     assert len(set(record.result.correct)) == 1
-    assert log.warnings == ["nearest-mean gave networks that answer every test image alike: they count once."]
+    assert log.warnings == [
+        "nearest-mean gave networks that are right on exactly the same test images: they count once."
+    ]

@@ -193,7 +193,7 @@ def test_a_killed_step_goes_on(run):
 
 def test_work_tells_what_can_be_compared(run):
     effort = first.of(run).effort
-    assert effort.amount == 30 and "length" not in effort.alike and effort.alike["file"] == ""
+    assert effort.amount == 30 and "length" not in effort.comparable_by and effort.comparable_by["file"] == ""
     assert second.of(run).effort is None
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import html as _html
+import io
 import os
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
+from csv import writer
 from typing import Any, TextIO
 
 #: What spreadsheets take for a formula when a cell begins with it.
@@ -60,6 +62,13 @@ def csv(value: Any) -> Any:
         return value
     value = terminal(value)
     return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
+
+
+def csv_text(rows: Iterable[Iterable[Any]]) -> str:
+    """Return rows as the text of a CSV file, every cell as :func:`csv` returns it."""
+    text = io.StringIO()
+    writer(text, lineterminator="\n").writerows(map(csv, row) for row in rows)
+    return text.getvalue()
 
 
 def figure(text: str) -> str:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import glob
-import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -212,9 +210,4 @@ def to_csv_file(records: Iterable[Record], path: Path) -> int:
 
 def to_csv(records: Iterable[Record]) -> str:
     """Return one line per trained network, as :func:`ddbench.results.collection.rows` has them."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for row in rows(records):
-        writer.writerow(map(escaping.csv, row))
-    return text.getvalue()
+    return escaping.csv_text([COLUMNS, *rows(records)])

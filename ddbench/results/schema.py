@@ -7,12 +7,9 @@ the same command on the same machine gives the same digest.
 from __future__ import annotations
 
 import base64
-import functools
-import hashlib
 import json
 import statistics
-from collections.abc import Mapping, Set
-from json.encoder import encode_basestring
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +21,7 @@ from ddbench.errors import RecordError
 from ddbench.files.reading import read_bytes
 from ddbench.files.schemas import Part, first_flaw
 from ddbench.files.writing import write_atomic
-from ddbench.keys import canonical
+from ddbench.keys import digest as content_digest
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -196,45 +193,19 @@ def result_digest(
     cell: Cell, protocol: ProtocolPart, distilled: DistilledPart, result: Result, shrunk: list[tuple[str, Any, Any]]
 ) -> str:
     """Digest of everything in a record but its costs and environment."""
-    parts = [_part_text(part) for part in (cell, protocol, distilled, result)]
-    return _sha256(f"[{','.join([*parts, canonical([list(entry) for entry in shrunk])])}]")
+    parts = [part.model_dump(mode="json") for part in (cell, protocol, distilled, result)]
+    return content_digest([*parts, shrunk])
 
 
 def protocol_digest(protocol: ProtocolPart) -> str:
     """Return the digest of a protocol as :attr:`ddbench.Protocol.digest` makes it."""
-    return _sha256(_part_text(protocol, without={"digest"}))[:16]
+    return content_digest(protocol.model_dump(mode="json", exclude={"digest"}))[:16]
 
 
 def record_key(cell: Cell, numerics: Mapping[str, str]) -> str:
     """Return the key of a cell on a kind of machine; presets only name options, which count themselves."""
-    counted = canonical({name: numerics[name] for name in NUMERICS})
-    return _sha256(f'{{"cell":{_part_text(cell, without={"preset"})},"numerics":{counted}}}')
-
-
-def _part_text(part: BaseModel, *, without: Set[str] = frozenset()) -> str:
-    """Return the canonical JSON of a part.
-
-    Its tables (facts of data sets, options, settings) are those of many records, so that each is written out once.
-    """
-    fields = sorted(part.model_dump(mode="json", exclude=set(without)).items())
-    return "{" + ",".join(f'"{name}":{_text(value)}' for name, value in fields) + "}"
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return _table_text(json.dumps(value))
-    if isinstance(value, str):
-        return encode_basestring(value)
-    return str(value) if type(value) is int else canonical(value)
-
-
-@functools.lru_cache(maxsize=4096)
-def _table_text(table: str) -> str:
-    return canonical(json.loads(table))
-
-
-def _sha256(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    counted = {name: numerics[name] for name in NUMERICS}
+    return content_digest({"cell": cell.model_dump(mode="json", exclude={"preset"}), "numerics": counted})
 
 
 def read(path: Path) -> Record:

@@ -136,12 +136,8 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _board(page: Page, records: Sequence[Record], content: Declared, claims: Published, *, beside: bool) -> Board:
-    arranged = replace(
-        content.layout(),
-        first=page.method or content.columns.first,
-        networks=page.network,
-        names=page.names,
-    )
+    first = page.method or content.columns.first
+    arranged = replace(content.layout(), first=first, networks=page.network, names=page.names)
     layouts = [
         replace(arranged, metric=metric, lower_is_better=metric in page.lower_is_better) for metric in page.metric
     ]
@@ -168,21 +164,13 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
 
 def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> list[Claim]:
     """Return the claims a page shows; the whole data set belongs to every budget and choice of methods."""
-    selected = published.select(
-        claims.claims,
-        dataset=page.dataset,
-        evaluator=page.evaluator,
-        source=page.source,
-        table=page.table,
-        kind=page.kind,
-    )
-    budgets, methods, networks = set(page.ipc), set(page.method), set(page.network)
+    names = ("dataset", "evaluator", "source", "table", "kind")
+    ipc = (*page.ipc, None) if page.ipc else ()
     return [
         claim
-        for claim in selected
-        if (not networks or (aliases.network_of(claim) if aliases else claim.network) in networks)
-        and (claim.ipc is None or not budgets or claim.ipc in budgets)
-        and (claim.ipc is None or not methods or claim.method in methods)
+        for claim in published.select(claims.claims, ipc=ipc, **{name: getattr(page, name) for name in names})
+        if (not page.network or (aliases.network_of(claim) if aliases else claim.network) in page.network)
+        and (claim.ipc is None or not page.method or claim.method in page.method)
     ]
 
 

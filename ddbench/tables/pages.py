@@ -32,13 +32,11 @@ def render(content: Sequence[Board]) -> dict[str, str]:
 
 def changes(folder: Path, pages: Mapping[str, str], *, complete: bool = True) -> list[str]:
     """Return what writing would do, in words: pages that are new, differ, or (when complete) are no longer made."""
-    lines = []
-    for name, text in sorted(pages.items()):
-        old = _read(folder / name)
-        if old is None:
-            lines.append(f"{name} is missing")
-        elif old != text:
-            lines.append(f"{name} is out of date")
+    lines = [
+        f"{name} is {'missing' if old is None else 'out of date'}"
+        for name, text in sorted(pages.items())
+        if (old := _read(folder / name)) != text
+    ]
     return lines + [f"{path.name} is no longer made from any record" for path in _stale(folder, pages) if complete]
 
 

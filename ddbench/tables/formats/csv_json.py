@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -23,19 +21,11 @@ def to_csv(boards: Sequence[Board]) -> str:
     Accuracies are fractions; the interval is Student's t over distilled sets (over networks where there is one set;
     empty for one run). ``kind`` is ``measured``, or whose claim it is (sources.md of the published claims).
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     tables = [table for board in boards for table in board.tables]
     if tables or not any(board.grids for board in boards):
-        writer.writerow(COLUMNS)
-        for table in tables:
-            writer.writerows(map(escaping.csv, line) for line in _lines(table))
-        return text.getvalue()
-    for plain in (plain for board in boards for plain in board.grids):
-        writer.writerow(map(escaping.csv, plain.heads()))
-        for row in plain.rows:
-            writer.writerow(map(escaping.csv, row))
-    return text.getvalue()
+        return escaping.csv_text([COLUMNS, *(line for table in tables for line in _lines(table))])
+    grids = [grid for board in boards for grid in board.grids]
+    return escaping.csv_text([line for grid in grids for line in (grid.heads(), *grid.rows)])
 
 
 def to_json(boards: Sequence[Board]) -> str:

@@ -76,7 +76,7 @@ TINY = {
 def _resolved(ctx: Context, preset: str = "", **facts):
     ctx = replace(ctx, preset=Preset.parse(preset), _dataset=replace(toy_dataset(), name=facts.get("dataset", "toy")))
     entry = ctx.plugins.get("evaluator", "fkd")
-    ctx.situation = lambda: facts  # type: ignore[method-assign]
+    ctx.match_context = lambda: facts  # type: ignore[method-assign]
     return Context.with_options_of(ctx, fkd.Fkd(), entry)
 
 

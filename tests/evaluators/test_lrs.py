@@ -78,7 +78,7 @@ def test_scores_of_a_run():
 def _options(preset: str, **facts):
     plugins = load_plugins()
     ctx = Context(plugins=plugins, store=None, reporter=None, preset=Preset.parse(preset))
-    ctx.situation = lambda: facts
+    ctx.match_context = lambda: facts
     return Context.with_options_of(ctx, lrs.Lrs(), plugins.get("evaluator", "lrs"))
 
 

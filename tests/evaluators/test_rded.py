@@ -49,7 +49,7 @@ def test_test_resize():
 def _options(ctx: Context, preset: str, **facts):
     ctx = replace(ctx, preset=Preset.parse(preset))
     entry = ctx.plugins.get("evaluator", "rded")
-    ctx.situation = lambda: facts  # type: ignore[method-assign]
+    ctx.match_context = lambda: facts  # type: ignore[method-assign]
     return Context.with_options_of(ctx, Rded(), entry).options
 
 

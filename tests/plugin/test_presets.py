@@ -148,12 +148,12 @@ def test_paper_is_the_papers_experiment(ctx, name):
 @pytest.mark.usefixtures("unbuilt")
 @pytest.mark.parametrize("name", TABLES)
 def test_students_of_the_papers_experiment(ctx, name):
-    from ddbench_plugins.evaluators import minimax, rded
+    from ddbench_plugins.evaluators import rded
 
     for measured in (m.evaluator for m in _planned(ctx, name)[0].measurements):
         options = measured.ctx.options
         if measured.entry.name == "minimax":
-            found = minimax.recipe(measured.ctx)
+            found = measured.plugin.recipe(measured.ctx, None)
             assert (found.epochs, found.batch_size, found.lr) == STUDENTS[name]
             assert (found.weight_decay, found.cutmix, found.imagenet) == (5e-4, 1.0, True)
         else:

@@ -9,7 +9,7 @@ from typing import Any
 from ddbench.errors import UsageError
 from ddbench.plugin.contracts import LABEL_TYPES, PIXEL_SPACES
 from ddbench.plugin.options import Preset
-from ddbench.results.schema import PluginPart, Record
+from ddbench.results.schema import Record
 
 #: Seeds, counts and sizes are whole numbers below this, so that every program can read them.
 LARGEST = 2**63
@@ -69,13 +69,9 @@ def _asked(record: Record) -> Iterator[str]:
     except UsageError:
         yield f"its preset {cell.preset!r} does not exist"
     for kind, plugin in (("method", cell.method), ("evaluator", cell.evaluator)):
-        yield from _explicit(kind, plugin)
-
-
-def _explicit(kind: str, plugin: PluginPart) -> Iterator[str]:
-    for name, value in plugin.explicit.items():
-        if name not in plugin.options or plugin.options[name] != value:
-            yield f"its {kind} was set to {name}={value!r} but used {plugin.options.get(name)!r}"
+        for name, value in plugin.explicit.items():
+            if name not in plugin.options or plugin.options[name] != value:
+                yield f"its {kind} was set to {name}={value!r} but used {plugin.options.get(name)!r}"
 
 
 def _protocol(record: Record) -> Iterator[str]:

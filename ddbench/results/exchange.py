@@ -152,26 +152,23 @@ def _import(record: Record, where: str, registry: Path, report: Report, replace:
     usual = record.relative_path()
     name = record.relative_path(beside=is_beside(usual.with_name(Path(where).name), usual)).as_posix()
     path = registry / RESULTS / name
-    if not path.exists():
-        write_atomic(path, record.dump())
-        report.added.append(name)
-        return
-    try:
-        old = schema.read(path)
-    except RecordError as error:
-        report.refused.append(Problem(where, f"ours at {name} is invalid: {error}"))
-        return
-    if extends(old, record):
-        report.same.append(name)
-    elif extends(record, old):
-        write_atomic(path, record.dump())
-        report.extended.append(name)
-    elif replace:
-        write_atomic(path, record.dump())
-        report.replaced.append(name)
-    else:
-        message = f"contradicts ours at {name}: {record.mean:.2%} there, {old.mean:.2%} here"
-        report.refused.append(Problem(where, message))
+    kind = report.added
+    if path.exists():
+        try:
+            old = schema.read(path)
+        except RecordError as error:
+            report.refused.append(Problem(where, f"ours at {name} is invalid: {error}"))
+            return
+        if extends(old, record):
+            report.same.append(name)
+            return
+        kind = report.extended if extends(record, old) else report.replaced
+        if kind is report.replaced and not replace:
+            message = f"contradicts ours at {name}: {record.mean:.2%} there, {old.mean:.2%} here"
+            report.refused.append(Problem(where, message))
+            return
+    write_atomic(path, record.dump())
+    kind.append(name)
 
 
 def to_folder(records: Iterable[Record], folder: Path) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from statistics import fmean
 from typing import Any
 
-from ddbench.results import labels
+from ddbench.results.labels import flat, label, value_text
 from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import DECIMALS
@@ -16,26 +16,26 @@ from ddbench.tables.stats import mcnemar, population_std
 def summary(record: Record) -> list[str]:
     """Return a record as lines of text."""
     cell, result, costs = record.cell, record.result, record.costs
-    values = ", ".join(_percent(value) for value in result.values)
+    values = ", ".join(f"{100 * value:.{DECIMALS}f}" for value in result.values)
     lines = [
-        f"{cell.dataset['name']}, {labels.label(cell.method.name, cell.method.explicit)}, IPC {record.budget},"
+        f"{cell.dataset['name']}, {label(cell.method.name, cell.method.explicit)}, IPC {record.budget},"
         f" seed {cell.seed}",
-        f"evaluated  by {labels.label(cell.evaluator.name, cell.evaluator.explicit)} on {cell.network}",
+        f"evaluated  by {label(cell.evaluator.name, cell.evaluator.explicit)} on {cell.network}",
         f"accuracy   {record.accuracy} %"
         f" ({notes.selection_text(result.selection)}; {len(result.values)} networks: {values})",
         *_metrics(record),
         *(f"{name.lower():<11}{text}" for name, text in notes.facts([record]) if name not in ("Evaluator", "Accuracy")),
         f"preset     {cell.preset}",
         f"protocol   {record.protocol.digest}{f', {notes.EXTENSION}' if record.protocol.extension else ''}",
-        *_listed(labels.flat(record.protocol.settings)),
+        *_listed(flat(record.protocol.settings)),
     ]
     if record.protocol.extension:
         lines.append(f"           {record.protocol.extension}")
     if cell.method.options:
-        lines += ["method", *_listed(labels.flat(cell.method.options))]
+        lines += ["method", *_listed(flat(cell.method.options))]
     if record.shrunk:
         lines.append("paper → used here")
-        lines += [f"  {name:<34} {_text(paper)} → {_text(used)}" for name, paper, used in record.shrunk]
+        lines += [f"  {name:<34} {value_text(paper)} → {value_text(used)}" for name, paper, used in record.shrunk]
     kept = record.distilled
     lines.append(f"distilled  {kept.count} images {kept.shape[1:]} in {kept.space}, digest {kept.digest[:8]}")
     peak = "" if costs.peak_bytes is None else f", peak memory {_bytes(costs.peak_bytes)}"
@@ -59,19 +59,11 @@ def summary(record: Record) -> list[str]:
 
 def difference(first: Record, second: Record) -> list[str]:
     """Return how two records differ as lines of text: whether they can be compared, then protocol, cell and result."""
-    same = first.protocol.digest == second.protocol.digest
     data = _facts(first.cell.dataset), _facts(second.cell.dataset)
-    lines = [
-        "Same protocol: the two accuracies can be compared."
-        if same and data[0] == data[1]
-        else "Not comparable: "
-        + " and ".join(
-            text
-            for text, holds in (("the protocols differ", same), ("the data sets differ", data[0] == data[1]))
-            if not holds
-        )
-        + "."
-    ]
+    reasons = ["the protocols differ"] * (first.protocol.digest != second.protocol.digest)
+    reasons += ["the data sets differ"] * (data[0] != data[1])
+    verdict = f"Not comparable: {' and '.join(reasons)}." if reasons else ""
+    lines = [verdict or "Same protocol: the two accuracies can be compared."]
     one, two = first.cell, second.cell
     parts: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("protocol", _protocol(first), _protocol(second)),
@@ -86,7 +78,7 @@ def difference(first: Record, second: Record) -> list[str]:
         here, there = notes.distinct([left, right])
         if here:
             lines.append(name)
-            lines += [f"  {key}: {_text(here[key])} → {_text(there[key])}" for key in here]
+            lines += [f"  {key}: {value_text(here[key])} → {value_text(there[key])}" for key in here]
     lines += _result(first, second, paired=data[0] == data[1])
     return lines
 
@@ -145,15 +137,7 @@ def _software(record: Record) -> dict[str, Any]:
 
 
 def _listed(table: Mapping[str, Any]) -> list[str]:
-    return [f"  {key:<34} {_text(value)}" for key, value in sorted(table.items())]
-
-
-def _text(value: Any) -> str:
-    return labels.value_text(value)
-
-
-def _percent(value: float) -> str:
-    return f"{100 * value:.{DECIMALS}f}"
+    return [f"  {key:<34} {value_text(value)}" for key, value in sorted(table.items())]
 
 
 def _bytes(count: int) -> str:

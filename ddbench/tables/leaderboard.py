@@ -149,18 +149,20 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         for cell, (column, _) in zip(row.cells, columns, strict=True)
         if isinstance(cell, Entry) and not column.whole
     )
+    metric = f"{layout.metric} ({'lower' if layout.lower_is_better else 'higher'} is better)"
     runs = max(usual, key=lambda text: (usual[text], text)) if usual else ""
     everything = [*records, *whole]
     first = everything[0]
     labelled = [(column.label, column.whole, members) for column, members in columns]
-    protocols = {(row.budget, row.network): _with_digest(records, row) for row in rows if row.protocol}
+    by_key = {(r.cell.ipc, r.cell.network, r.protocol.digest): r for r in reversed(records)}
+    protocols = {(row.budget, row.network): by_key[row.ipc, row.network, row.protocol] for row in rows if row.protocol}
     return Table(
         dataset=first.cell.dataset["name"],
         fingerprint=first.cell.dataset["fingerprint"],
         evaluator=first.cell.evaluator.name,
         preset=first.cell.preset,
         title=notes.title(first) + (f", {layout.metric}" if layout.metric != HEADLINE else ""),
-        facts=notes.facts(records or whole, _metric_text(layout)),
+        facts=notes.facts(records or whole, "" if layout.metric == HEADLINE else metric),
         columns=tuple(replace(column, label=_called(column, layout)) for column, _ in columns),
         rows=tuple(replace(row, network=layout.called(row.network)) for row in rows),
         runs=runs,
@@ -168,18 +170,6 @@ def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -
         gain_over=layout.gain_over
         if any(isinstance(cell, Entry) and cell.gain is not None for row in rows for cell in row.cells)
         else "",
-    )
-
-
-def _metric_text(layout: Layout) -> str:
-    if layout.metric == HEADLINE:
-        return ""
-    return f"{layout.metric} ({'lower' if layout.lower_is_better else 'higher'} is better)"
-
-
-def _with_digest(records: Sequence[Record], row: Row) -> Record:
-    return next(
-        r for r in records if (r.cell.ipc, r.cell.network, r.protocol.digest) == (row.ipc, row.network, row.protocol)
     )
 
 

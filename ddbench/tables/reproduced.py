@@ -79,7 +79,11 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
     """Return every published top-1 cell with each variant of it that was measured, in the order of the claims."""
     names = aliases or Aliases()
     groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    wanted = [(claim, _claimed_place(claim, names)) for claim in claims if claim.metric == "top1"]
+    wanted = [
+        (claim, (claim.dataset, claim.ipc, claim.method, names.network_of(claim)))
+        for claim in claims
+        if claim.metric == "top1"
+    ]
     places = {place for _, place in wanted}
     for record in in_order(records):
         extended = record.protocol.extension and record.cell.ipc is not None
@@ -135,10 +139,6 @@ def _line(pair: Pair) -> tuple[str | float | int | None, ...]:
 def _place(record: Record) -> tuple[object, ...]:
     cell = record.cell
     return cell.dataset["name"], cell.ipc, cell.method.name, cell.network
-
-
-def _claimed_place(claim: Claim, names: Aliases) -> tuple[object, ...]:
-    return claim.dataset, claim.ipc, claim.method, names.network_of(claim)
 
 
 def _variant(record: Record) -> str:

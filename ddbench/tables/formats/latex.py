@@ -44,9 +44,10 @@ def document(boards: Sequence[Board]) -> str:
 
 def board(content: Board) -> str:
     """Return all tables and grids of a board, to be included in a document."""
-    parts = [f"{MARK}\n% {_comment(content.title)}"]
+    parts = [f"{MARK}\n% {' '.join(content.title.split())}"]
     for part in content.tables:
-        parts.append(_float(f"{part.dataset}: {part.title}", table(part), _remarks(part)))
+        remarks = [*(f"{name}: {text}." for name, text in facts(part)), *part.legend, *part.notes]
+        parts.append(_float(f"{part.dataset}: {part.title}", table(part), remarks))
     for plain in content.grids:
         parts.append(_float(plain.title, grid(plain), plain.notes))
     return "\n".join(parts)
@@ -89,10 +90,6 @@ def _plain(character: str) -> str:
     return base if base.isalnum() else "?"
 
 
-def _comment(text: str) -> str:
-    return " ".join(text.split())
-
-
 def _cell(cell: Entry | Claimed | None, usual: str) -> str:
     seen = shown(cell, usual)
     text = escape(seen.text)
@@ -103,11 +100,6 @@ def _cell(cell: Entry | Claimed | None, usual: str) -> str:
 def _bold(text: str) -> str:
     """Let ± be bold as well."""
     return text.replace(r"$\pm$", r"\boldmath$\pm$")
-
-
-def _remarks(content: Table) -> list[str]:
-    listed = [f"{name}: {text}." for name, text in facts(content)]
-    return [*listed, *content.legend, *content.notes]
 
 
 def _float(caption: str, body: str, notes: Sequence[str]) -> str:

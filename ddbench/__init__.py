@@ -98,6 +98,11 @@ else:
         """Import a public name on first use."""
         if name == "__all__":
             return sorted(["__version__", *_homes()])
+        if name in ("Stage", "Effort"):
+            raise ImportError(
+                f"ddbench.{name} is no longer there: put @ddbench.step(…) above what builds a step, and delete stages()"
+                ' (docs/plugins/method.md, "Cached steps")'
+            )
         if name not in _homes():
             raise AttributeError(f"module 'ddbench' has no attribute {name!r}")
         return getattr(importlib.import_module(_homes()[name]), name)

@@ -236,6 +236,25 @@ def test_steps_can_be_sent_to_other_processes(run):
     sent(run)
 
 
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("def distill(self, ctx): ctx.step('mine', {}, lambda step: None)", r"ctx\.step\('mine', inputs, build\)"),
+        ("def stages(self, ctx): return ()\n    distill = stages", r"defines stages\(\)"),
+        ("def distill(self, ctx): return ddbench.Effort(1, {})", r"ddbench\.Effort is no longer there"),
+    ],
+)
+def test_a_plugin_of_the_way_before_is_told_what_to_change(tmp_path, body, named):
+    path = tmp_path / "old.py"
+    path.write_text(
+        f"import ddbench\nclass Old(ddbench.Distiller):\n    {body}\n"
+        "@ddbench.hookimpl\ndef ddbench_methods():\n    return [ddbench.MethodSpec('old', Old)]\n"
+    )
+    toy = Path(__file__).parents[1] / "toy_plugin.py"
+    with pytest.raises(PluginError, match=named):
+        ddbench.distill("old", dataset="toy", ipc=1, plugins=[path, toy])
+
+
 def test_files_stay_in_the_folder(run):
     @ddbench.step(name="named")
     def kept(ctx, out):

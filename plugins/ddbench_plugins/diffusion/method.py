@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ddbench import Distiller, step
 from ddbench_plugins.diffusion.backbone import BACKBONE, backbone_identity, base_model, model_facts
 from ddbench_plugins.diffusion.hub import backbone_weights
-from ddbench_plugins.teachers.observers import teacher_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +35,13 @@ def _work(ctx: Context, *, compared: bool) -> float:
 def _bytes(ctx: Context, *, compared: bool) -> int:
     size = ctx.options.size or ctx.dataset.image_size
     return _count(ctx, compared=compared) * size * size * 3
+
+
+def judge(ctx: Context) -> StepCall:
+    """Return the step of the network, trained on real images, that recognises the distilled ones."""
+    from ddbench_plugins.teachers.observers import teacher_of
+
+    return teacher_of(ctx, ctx.options.acceptance_network)
 
 
 #: What the images depend on besides prototypes and model.
@@ -125,7 +131,7 @@ class ImageToImage(Distiller):
         seeds=["vlcp nearest"],
         needs=lambda self, ctx: [
             self.synthesis.of(ctx),
-            teacher_of(ctx, ctx.options.acceptance_network),
+            judge(ctx),
             *([] if self._all_compared(ctx) else [self.synthesis_plain.of(ctx)]),
             self.synthesis_swapped.of(ctx),
         ],

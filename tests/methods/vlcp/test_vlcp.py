@@ -124,7 +124,7 @@ def test_wide_latents_are_kept_in_half_precision_and_clustered_once_in_their_spa
 
 def test_acceptance_compares_with_real_images(run, monkeypatch):
     monkeypatch.setattr("ddbench_plugins.teachers.observers.get_teacher", lambda ctx, network, floor: Brightness())
-    monkeypatch.setattr("ddbench_plugins.diffusion.method.teacher_of", lambda ctx, network: judge.of(ctx))
+    monkeypatch.setattr("ddbench_plugins.teachers.observers.teacher_of", lambda ctx, network: judge.of(ctx))
     result, steps = run(acceptance="always", finetune=False)
     found = result.extra["acceptance"]
     assert found["recognition"]["count"] == 6

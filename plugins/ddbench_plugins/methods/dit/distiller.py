@@ -11,7 +11,7 @@ from ddbench_plugins.diffusion.backbone import backbone_identity
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
 from ddbench_plugins.diffusion.dit.options import DiTOptions
 from ddbench_plugins.diffusion.hub import DECODER, DIT, published
-from ddbench_plugins.teachers.observers import teacher_of
+from ddbench_plugins.diffusion.method import judge
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -104,7 +104,7 @@ class DiT(Distiller):
         seeds=["vlcp nearest"],
         needs=lambda self, ctx: [
             *(self.sampled.of(ctx, *part) for part in self.parts(ctx)),
-            teacher_of(ctx, ctx.options.acceptance_network),
+            judge(ctx),
         ],
         identity=lambda self, ctx: {"parts": self.parts(ctx)},
         ignore=["together"],

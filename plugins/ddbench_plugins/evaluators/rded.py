@@ -123,27 +123,23 @@ class Rded(StudentEvaluator):
         """Return the teacher."""
         from ddbench_plugins.teachers.observers import teacher_of
 
-        return [] if distilled.whole else [teacher_of(ctx, **_teacher(ctx))]
+        own = ctx.options.teacher_normalisation
+        return [] if distilled.whole else [teacher_of(ctx, *_asked(ctx), teacher_normalisation=own)]
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> RdedRecipe:
         """Return the options with the teacher and the batch size of the rule."""
         from ddbench_plugins.teachers.observers import get_teacher
 
         options: RdedOptions = ctx.options
-        teacher = get_teacher(ctx, **_teacher(ctx))
+        teacher = get_teacher(ctx, *_asked(ctx), teacher_normalisation=options.teacher_normalisation)
         size = batch_size(options.batch_size, ctx.ipc or 1, ctx.dataset.num_classes)
         return RdedRecipe.of(ctx, options, batch_size=size, teacher=teacher)
 
 
-def _teacher(ctx: Context) -> dict[str, Any]:
+def _asked(ctx: Context) -> tuple[str, str, str]:
     """Return which teacher is asked."""
     options: RdedOptions = ctx.options
-    return {
-        "network": options.teacher or ctx.network,
-        "normalisation": options.normalisation,
-        "file": options.teacher_file,
-        "teacher_normalisation": options.teacher_normalisation,
-    }
+    return options.teacher or ctx.network, options.normalisation, options.teacher_file
 
 
 def batch_size(given: int | None, ipc: int, num_classes: int) -> int:

@@ -34,7 +34,8 @@ def draw(records: Sequence[Record]) -> Any:
     for number, (record, label) in enumerate(zip(curved, labels(curved), strict=True)):
         colour = COLOURS[number % len(COLOURS)]
         for curve in record.result.curves:
-            axes.plot(*_xy(curve), color=colour, alpha=0.3, linewidth=0.8)
+            epochs, values = [epoch for epoch, _ in curve], [100 * value for _, value in curve]
+            axes.plot(epochs, values, color=colour, alpha=0.3, linewidth=0.8)
         axes.plot(*mean_curve(record), color=colour, linewidth=2, label=figure_text(label), linestyle=_dash(number))
     axes.set_xlabel("epoch")
     axes.set_ylabel("test accuracy, %")
@@ -101,10 +102,6 @@ def labels(records: Sequence[Record]) -> list[str]:
         ", ".join([name, *(f"{key} {value_text(value)}" for key, value in detail.items())])
         for name, detail in zip(names, details, strict=True)
     ]
-
-
-def _xy(curve: Sequence[tuple[int, float]]) -> tuple[list[int], list[float]]:
-    return [epoch for epoch, _ in curve], [100 * value for _, value in curve]
 
 
 def _dash(number: int) -> str:

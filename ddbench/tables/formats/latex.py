@@ -93,13 +93,9 @@ def _plain(character: str) -> str:
 def _cell(cell: Entry | Claimed | None, usual: str) -> str:
     seen = shown(cell, usual)
     text = escape(seen.text)
-    text = {1: f"\\textbf{{{_bold(text)}}}", 2: f"\\underline{{{text}}}"}.get(seen.rank, text)
+    bold = text.replace(r"$\pm$", r"\boldmath$\pm$")
+    text = {1: f"\\textbf{{{bold}}}", 2: f"\\underline{{{text}}}"}.get(seen.rank, text)
     return text + r"$^{\approx}$" * seen.tied + f" ({escape(seen.runs)})" * bool(seen.runs)
-
-
-def _bold(text: str) -> str:
-    """Let ± be bold as well."""
-    return text.replace(r"$\pm$", r"\boldmath$\pm$")
 
 
 def _float(caption: str, body: str, notes: Sequence[str]) -> str:

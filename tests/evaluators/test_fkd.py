@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ddbench_plugins.evaluators.fkd import evaluator as fkd
@@ -147,6 +148,11 @@ def test_batch_norm_sees_halves_of_full_batches_only(count, parts):
     assert seen == parts
 
 
+def _recipe(**options):
+    options = fkd.FkdOptions(**options)
+    return fkd.FkdRecipe.of(SimpleNamespace(dataset=toy_dataset()), options, options=options, teacher=None)
+
+
 @pytest.mark.parametrize(
     ("schedule", "epochs", "expected"),
     [
@@ -157,7 +163,7 @@ def test_batch_norm_sees_halves_of_full_batches_only(count, parts):
     ],
 )
 def test_schedules(schedule, epochs, expected):
-    factor = fkd._schedule(fkd.FkdOptions(schedule=schedule, epochs=epochs))
+    factor = _recipe(schedule=schedule, epochs=epochs).schedule
     assert {epoch: factor(epoch) for epoch in expected} == pytest.approx(expected, abs=1e-6)
     assert schedules.cosine(400)(400) == pytest.approx(0)
 
@@ -167,7 +173,7 @@ def test_which_parameters_decay(optimiser, decay):
     from ddbench_plugins.networks import convnet
 
     network = convnet.build(in_channels=1, image_size=8, num_classes=3, depth=1, width=8, norm="batch")
-    made = fkd._optimiser(fkd.FkdOptions(optimiser=optimiser, decay=decay, weight_decay=0.02))(network)
+    made = _recipe(optimiser=optimiser, decay=decay, weight_decay=0.02).optimiser(network)
     decayed = sum(p.numel() for group in made.param_groups if group["weight_decay"] for p in group["params"])
     assert all(group["weight_decay"] in (0, 0.02) for group in made.param_groups)
     biases = sum(p.numel() for p in network.parameters() if p.ndim == 1)

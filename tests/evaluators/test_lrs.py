@@ -12,7 +12,7 @@ import torch
 from ddbench_plugins.evaluators.lrs import evaluator as lrs
 from ddbench_plugins.evaluators.lrs import recipe as student_recipe
 from ddbench_plugins.evaluators.lrs import trials
-from ddbench_plugins.evaluators.lrs.recipe import Recipe
+from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
 from ddbench_plugins.evaluators.lrs.reference import TABLE, real_reference
 from ddbench_plugins.evaluators.lrs.scores import (
     augmentation_robust_beta,
@@ -147,8 +147,8 @@ def test_table_of_networks_trained_on_everything():
     assert (row.lr, row.weight_decay, row.step_size, row.epochs) == (0.1, 1e-4, 30, 90)
 
 
-def _recipe(**changes) -> Recipe:
-    return replace(Recipe(False, 30, 8, "sgd", 5e-4, "step", 15), **changes)
+def _recipe(**changes) -> TrialRecipe:
+    return replace(TrialRecipe(False, 30, 8, "sgd", 5e-4, "step", 15), **changes)
 
 
 def test_tests_are_made_every_ten_epochs_and_after_the_last():
@@ -166,7 +166,7 @@ def test_equal_trainings_have_equal_keys():
     assert _recipe(augmentation="cutmix", mix_hard_labels=False).canonical() != _recipe(augmentation="cutmix")
 
 
-def _loss(recipe: Recipe, labeller=None, seen=None) -> float:
+def _loss(recipe: TrialRecipe, labeller=None, seen=None) -> float:
     images = torch.stack([torch.full((1, 8, 8), float(value)) for value in range(4)])
     batch = Batch(images, torch.arange(4), torch.tensor([3, 2, 1, 0]))
     weights = torch.randn(64, 4, generator=torch.Generator().manual_seed(1)) / 8

@@ -41,14 +41,14 @@ class Teacher:
 
     digest = "0"
 
-    def __init__(self, *asked: Any, **more: Any) -> None:
-        self.asked = asked
+    def __init__(self, ctx: Any, network: str, *asked: Any, **more: Any) -> None:
+        self.network = network
 
     def module(self) -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 3))
 
     def describe(self) -> dict[str, Any]:
-        return {"network": self.asked[1]}
+        return {"network": self.network}
 
 
 @pytest.fixture

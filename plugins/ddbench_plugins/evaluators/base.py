@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ddbench import Context, DistilledSet, Evaluator, Protocol, Score
 
 if TYPE_CHECKING:
+    from ddbench import StepCall
     from ddbench_plugins.training.recipe import StudentRecipe
 
 
@@ -14,6 +15,14 @@ class StudentEvaluator(Evaluator):
     """Trains students by the :meth:`recipe`; the whole training set has the reference network's protocol and score."""
 
     default_repeats = 3
+
+    def teachers(self, ctx: Context) -> list[StepCall]:
+        """Return the steps of the networks whose accuracy the protocol states."""
+        return []
+
+    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+        """Return the teachers."""
+        return [] if distilled.whole else self.teachers(ctx)
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> StudentRecipe:
         """Return how a student is trained; the protocol's own values are filled in."""

@@ -119,12 +119,12 @@ class Rded(StudentEvaluator):
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
-    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+    def teachers(self, ctx: Context) -> list[StepCall]:
         """Return the teacher."""
         from ddbench_plugins.teachers.observers import teacher_of
 
         own = ctx.options.teacher_normalisation
-        return [] if distilled.whole else [teacher_of(ctx, *_asked(ctx), teacher_normalisation=own)]
+        return [teacher_of(ctx, *_asked(ctx), teacher_normalisation=own)]
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> RdedRecipe:
         """Return the options with the teacher and the batch size of the rule."""

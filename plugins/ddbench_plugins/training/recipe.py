@@ -37,7 +37,7 @@ class StudentRecipe(ABC):
     selection: str = "last"
 
     @classmethod
-    def of(cls, ctx: Context, options: Options, **resolved: Any) -> Self:
+    def of(cls, ctx: Context, options: Options, /, **resolved: Any) -> Self:
         """Return the recipe that options give, with the protocol's own values ``resolved`` where they leave them."""
         names = {field.name for field in fields(cls)} - resolved.keys()
         return cls(dataset=ctx.dataset, **{name: value for name, value in options if name in names}, **resolved)

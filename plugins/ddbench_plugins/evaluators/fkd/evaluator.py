@@ -7,16 +7,25 @@ Su et al., *D4M*, CVPR 2024 (matching/, validate/). Storing labels of augmented 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
+from ddbench import Context, Dataset, DistilledSet, Options, UsageError
+from ddbench_plugins.evaluators.base import StudentEvaluator
+from ddbench_plugins.training.recipe import StudentRecipe
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from ddbench import StepCall
     from ddbench_plugins.evaluators.fkd.labelling import Plan
     from ddbench_plugins.teachers.observers import Observer
+    from ddbench_plugins.training.loop import Batches
+    from ddbench_plugins.training.optimisers import OptimiserFactory
+    from ddbench_plugins.training.schedules import Schedule
 
 #: Data sets for which SRe2L's code has a setting of its own.
 PUBLISHED = ("cifar100", "tiny-imagenet", "imagenet-1k")
@@ -71,110 +80,118 @@ class FkdOptions(Options):
     )
 
 
-class Fkd(Evaluator):
+@dataclass(frozen=True, kw_only=True)
+class FkdRecipe(StudentRecipe):
+    """Soft labels of ``teacher``, KL; all else is as in the options."""
+
+    options: FkdOptions
+    teacher: Observer
+
+    @property
+    def test_epochs(self) -> list[int]:
+        """0-based epochs with a test."""
+        return test_epochs(self.epochs, self.selection, self.options.test_every)
+
+    @property
+    def test_resize(self) -> int:
+        """Side to which test images are resized before the centre crop."""
+        size = self.dataset.image_size
+        return size // 7 * 8 if self.options.test_resize else size
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the protocol states, the teacher's measured accuracy included."""
+        return {
+            "label_type": "soft",
+            "loss": "KL(teacher || student), batchmean",
+            "image_size": self.dataset.image_size,
+            "flip": self.dataset.flip,
+            **self.options.model_dump(exclude={"teacher", "teacher_file"}),
+            "teacher": self.teacher.describe(),
+        }
+
+    @property
+    def optimiser(self) -> OptimiserFactory:
+        """AdamW or SGD."""
+        from ddbench_plugins.training.optimisers import OPTIMISERS
+
+        momentum = {"momentum": self.options.momentum} if self.options.optimiser == "sgd" else {}
+        decay = {"weight_decay": self.weight_decay, "decay": self.options.decay}
+        return OPTIMISERS[self.options.optimiser](self.lr, **decay, **momentum)
+
+    @property
+    def schedule(self) -> Schedule:
+        """Of the learning rate."""
+        from ddbench_plugins.training.schedules import SCHEDULES
+
+        return SCHEDULES[self.options.schedule](self.epochs)
+
+    def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
+        """Return the labelled batches, optimiser, schedule and loss."""
+        from ddbench_plugins.training import losses, steps
+        from ddbench_plugins.training.augment import normalise
+
+        options = self.options
+        loss = partial(losses.kl_soft_label, temperature=options.temperature, scale_by_t2=options.scale_by_t2)
+        return {
+            "augment": normalise(*self.constants),
+            "batches": self._batches(ctx, images.to(ctx.machine.device), repeat),
+            "optimiser": self.optimiser,
+            "schedule": self.schedule,
+            "step": steps.given_label_step(loss, part_size=part_size(options)),
+        }
+
+    def _batches(self, ctx: Context, images: Tensor, repeat: int) -> Batches:
+        from ddbench_plugins.evaluators.fkd.labelling import online_batches
+        from ddbench_plugins.evaluators.fkd.soft_labels import Labeller, SoftLabels, soft_labels
+
+        mode = self.options.teacher_mode
+
+        def module() -> nn.Module:
+            network: nn.Module = self.teacher.module().train(mode == "train")
+            return network
+
+        if self.options.labels == "online":
+            return online_batches(images, module(), make_plan(ctx, repeat), ctx.machine.precision)
+        plan = make_plan(ctx, 0)
+        identity = {**self.teacher.describe(), "weights": self.teacher.digest, "mode": mode}
+        return SoftLabels(soft_labels(ctx, images, plan, Labeller(identity, module)).dir).batches(images, plan.recipe)
+
+
+class Fkd(StudentEvaluator):
     """Soft labels of augmented batches, stored beforehand or online; KL, AdamW or SGD."""
 
     Options = FkdOptions
     presets = "fkd.toml"
-    default_repeats = 3
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
-    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+    def teachers(self, ctx: Context) -> list[StepCall]:
         """Return the teacher."""
         from ddbench_plugins.teachers.observers import teacher_of
 
-        return [] if distilled.whole else [teacher_of(ctx, *_asked(ctx))]
+        return [teacher_of(ctx, *_asked(ctx))]
 
-    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on, the teacher's measured accuracy included."""
-        from ddbench_plugins.teachers.observers import reference
+    def extension(self, ctx: Context) -> str:
+        """Say whose setting is used where SRe2L's code has none for the data set."""
+        return extension(ctx)
+
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> FkdRecipe:
+        """Return the options with the teacher."""
+        from ddbench_plugins.teachers.observers import get_teacher
 
         options: FkdOptions = ctx.options
-        if distilled.whole:
-            return Protocol(reference(ctx, ctx.network, options.normalisation), extension(ctx))
         if options.top_k is not None and options.top_k >= ctx.dataset.num_classes:
             raise UsageError(
                 f"top_k={options.top_k} leaves none of the {ctx.dataset.num_classes} classes out.",
                 hint="Set it to none to keep all logits.",
             )
-        return Protocol(
-            {
-                "network": ctx.network,
-                "label_type": "soft",
-                "loss": "KL(teacher || student), batchmean",
-                "image_size": ctx.dataset.image_size,
-                "flip": ctx.dataset.flip,
-                **options.model_dump(exclude={"teacher", "teacher_file"}),
-                "teacher": _teacher(ctx).describe(),
-            },
-            extension(ctx),
-        )
-
-    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
-        """Train one student under the teacher's labels and test it."""
-        from ddbench_plugins.evaluators.fkd.labelling import online_batches
-        from ddbench_plugins.evaluators.fkd.soft_labels import Labeller, SoftLabels, soft_labels
-        from ddbench_plugins.teachers.observers import get_teacher
-        from ddbench_plugins.training import students
-        from ddbench_plugins.training.augment import normalise
-        from ddbench_plugins.training.losses import kl_soft_label
-        from ddbench_plugins.training.normalisation import constants
-        from ddbench_plugins.training.steps import given_label_step
-
-        options: FkdOptions = ctx.options
-        if distilled.whole:
-            return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
-        size = ctx.dataset.image_size
-        mean, std = constants(ctx.dataset, options.normalisation)
-        images, labels = students.training_tensors(distilled, ctx.dataset, size)
-        images = images.to(ctx.machine.device)
-        test_images, test_labels = students.test_tensors(
-            ctx.dataset, size, size // 7 * 8 if options.test_resize else size
-        )
-        teacher = _teacher(ctx)
-
-        def module() -> Any:
-            return teacher.module().train(options.teacher_mode == "train")
-
-        if options.labels == "stored":
-            plan = make_plan(ctx, 0)
-            identity = {**teacher.describe(), "weights": teacher.digest, "mode": options.teacher_mode}
-            stored = SoftLabels(soft_labels(ctx, images, plan, Labeller(identity, module)).dir)
-            batches = stored.batches(images, plan.recipe)
-        else:
-            batches = online_batches(images, module(), make_plan(ctx, repeat), ctx.machine.precision)
-        seed = ctx.seed("student", repeat)
-        return students.train_student(
-            ctx,
-            ctx.build_network(seed=seed),
-            images=images,
-            labels=labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            mean=mean,
-            std=std,
-            epochs=options.epochs,
-            test_epochs=test_epochs(options.epochs, options.selection, options.test_every),
-            seed=seed,
-            augment=normalise(mean, std),
-            batches=batches,
-            batch_size=options.batch_size,
-            optimiser=_optimiser(options),
-            schedule=_schedule(options),
-            step=given_label_step(
-                lambda student, target: kl_soft_label(
-                    student, target, options.temperature, scale_by_t2=options.scale_by_t2
-                ),
-                part_size=part_size(options),
-            ),
-        )
+        return FkdRecipe.of(ctx, options, options=options, teacher=get_teacher(ctx, *_asked(ctx)))
 
 
 def make_plan(ctx: Context, repeat: int) -> Plan:
-    """Return which labels a student learns: stored ones are those of repeat 0 for all, on-line ones its own."""
+    """Return which labels a student learns: stored ones are those of repeat 0 for all, online ones its own."""
     from ddbench_plugins.evaluators.fkd.labelling import Plan
     from ddbench_plugins.evaluators.fkd.views import ViewRecipe
     from ddbench_plugins.training.normalisation import constants
@@ -218,27 +235,6 @@ def extension(ctx: Context) -> str:
     )
 
 
-def _teacher(ctx: Context) -> Observer:
-    from ddbench_plugins.teachers.observers import get_teacher
-
-    return get_teacher(ctx, *_asked(ctx))
-
-
 def _asked(ctx: Context) -> tuple[str, str, str]:
     options: FkdOptions = ctx.options
     return options.teacher or ctx.network, options.normalisation, options.teacher_file
-
-
-def _optimiser(options: FkdOptions) -> Any:
-    from ddbench_plugins.training import optimisers
-
-    lr, weight_decay, decay = options.lr, options.weight_decay, options.decay
-    if options.optimiser == "sgd":
-        return optimisers.sgd(lr, momentum=options.momentum, weight_decay=weight_decay, decay=decay)
-    return optimisers.adamw(lr, weight_decay=weight_decay, decay=decay)
-
-
-def _schedule(options: FkdOptions) -> Any:
-    from ddbench_plugins.training import schedules
-
-    return getattr(schedules, options.schedule)(options.epochs)

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Evaluator, Options, Protocol, Score, UsageError
+from ddbench import Context, Dataset, DistilledSet, Options, Score, UsageError
+from ddbench_plugins.evaluators.base import StudentEvaluator
 
 if TYPE_CHECKING:
     from ddbench import StepCall
-    from ddbench_plugins.evaluators.lrs.recipe import Recipe
+    from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
     from ddbench_plugins.evaluators.lrs.trials import Bench, Trial
     from ddbench_plugins.teachers.observers import Observer
 
@@ -91,12 +92,11 @@ class LrsOptions(Options):
     ars_lambda: float = Field(0.5, ge=0, le=1, description="weight of augmented against plain training in ARS")
 
 
-class Lrs(Evaluator):
+class Lrs(StudentEvaluator):
     """HLR, IOR, LRS and ARS; the headline accuracy is that of the distilled set under its own labels."""
 
     Options = LrsOptions
     presets = "lrs.toml"
-    default_repeats = 3
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet-3; at paper scale ConvNet-4 at 64 pixels and ResNet-18 beyond."""
@@ -104,28 +104,21 @@ class Lrs(Evaluator):
             return "convnet-3"
         return "convnet-4" if dataset.image_size <= 64 else "modified-resnet-18"
 
-    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
+    def teachers(self, ctx: Context) -> list[StepCall]:
         """Return the teachers, and the reference network where it is the data set's own."""
         from ddbench_plugins.evaluators.lrs.reference import shared_reference
         from ddbench_plugins.teachers.observers import teacher_of
 
         options: LrsOptions = ctx.options
-        if distilled.whole:
-            return []
         teachers = [teacher_of(ctx, *asked) for asked in _asked(ctx)] if options.labels == "soft" else []
         return [*shared_reference(ctx, options.real, options.normalisation), *teachers]
 
-    def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on, the reference network and teachers included."""
+    def settings(self, ctx: Context, distilled: DistilledSet) -> dict[str, Any]:
+        """Return what the protocol states, the reference network and teachers included."""
         options: LrsOptions = ctx.options
-        if distilled.whole:
-            from ddbench_plugins.teachers.observers import reference
-
-            return Protocol(reference(ctx, ctx.network, options.normalisation))
         _check(options, distilled)
         settings: dict[str, Any] = options.model_dump(exclude={"labels", "teachers", "teacher_file"})
         settings |= {
-            "network": ctx.network,
             "label_type": options.labels,
             "lr": _rule(options),
             "step_size": _step_size(options),
@@ -138,16 +131,13 @@ class Lrs(Evaluator):
             settings["teacher"] = (
                 described[0] if len(described) == 1 else {"network": _names(ctx), "members": described}
             )
-        return Protocol(settings)
+        return settings
 
-    def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
+    def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train the networks of one run and score them; each is a cached step of its own."""
         from ddbench_plugins.evaluators.lrs import trials
-        from ddbench_plugins.teachers.observers import get_teacher
 
         options: LrsOptions = ctx.options
-        if distilled.whole:
-            return get_teacher(ctx, ctx.network, options.normalisation, repeat=repeat, floor=False).score()
         soft = options.labels == "soft"
         bench = trials.Bench(ctx, options.normalisation, ctx.seed("student", repeat), _teachers(ctx) if soft else ())
         stored = soft and options.soft_label_mode == "S"
@@ -160,7 +150,7 @@ class Lrs(Evaluator):
 
         syn = run.train(synthetic, recipe, own)
         chance = run.train(random, recipe, reference)
-        found = {
+        figures = {
             "syn": run.accuracy(syn),
             "random": run.accuracy(chance),
             "syn_lr": syn.lr,
@@ -170,13 +160,13 @@ class Lrs(Evaluator):
         if soft:
             hard_rates = own if options.reference_lr == "same" else trials.RATES
             hard = bench.best(synthetic, recipe.hard(options.augment_hard), hard_rates, select=run.select)
-            found["syn_hard"] = run.accuracy(hard)
+            figures["syn_hard"] = run.accuracy(hard)
         else:
-            found["syn_hard"] = found["syn"]
+            figures["syn_hard"] = figures["syn"]
         if options.ars:
-            found["syn_plain"] = run.accuracy(run.train(synthetic, recipe.plain(), own))
-            found["random_plain"] = run.accuracy(run.train(random, recipe.plain(), reference))
-        return syn.score(found | scores(found, options.lrs_lambda, options.ars_lambda))
+            figures["syn_plain"] = run.accuracy(run.train(synthetic, recipe.plain(), own))
+            figures["random_plain"] = run.accuracy(run.train(random, recipe.plain(), reference))
+        return syn.score(figures | scores(figures, options.lrs_lambda, options.ars_lambda))
 
 
 @dataclass(frozen=True)
@@ -207,7 +197,7 @@ class _Run:
 
         return (self.options.lr,) if self.options.lr and self.options.reference_lr == "same" else RATES
 
-    def train(self, data: Any, recipe: Recipe, rates: tuple[float, ...]) -> Trial:
+    def train(self, data: Any, recipe: TrialRecipe, rates: tuple[float, ...]) -> Trial:
         """Return the best training."""
         return self.bench.best(data, recipe, rates, select=self.select, test_resize=self.options.test_resize)
 
@@ -216,35 +206,35 @@ class _Run:
         return trial.accuracy(self.options.selection)
 
 
-def scores(found: dict[str, float], lrs_lambda: float, ars_lambda: float) -> dict[str, float]:
+def scores(accuracies: dict[str, float], lrs_lambda: float, ars_lambda: float) -> dict[str, float]:
     """Return HLR, IOR, α and LRS, and with accuracies of plain training β and ARS; everything is a fraction.
 
     Args:
-        found: accuracies ``real_hard``, ``syn_hard``, ``syn``, ``random``, and for ARS ``syn_plain``, ``random_plain``.
+        accuracies: ``real_hard``, ``syn_hard``, ``syn``, ``random``, and for ARS ``syn_plain``, ``random_plain``.
         lrs_lambda, ars_lambda: weights of IOR in LRS, and of augmented training in ARS.
     """
     from ddbench_plugins.evaluators.lrs import scores as of
 
-    hlr = of.hard_label_recovery(found["real_hard"], found["syn_hard"])
-    ior = of.improvement_over_random(found["syn"], found["random"])
+    hlr = of.hard_label_recovery(accuracies["real_hard"], accuracies["syn_hard"])
+    ior = of.improvement_over_random(accuracies["syn"], accuracies["random"])
     alpha = of.label_robust_alpha(ior, hlr, lrs_lambda)
     made = {"hlr": hlr, "ior": ior, "alpha": alpha, "lrs": of.robust_score(alpha)}
-    if "syn_plain" in found:
-        plain = of.improvement_over_random(found["syn_plain"], found["random_plain"])
+    if "syn_plain" in accuracies:
+        plain = of.improvement_over_random(accuracies["syn_plain"], accuracies["random_plain"])
         beta = of.augmentation_robust_beta(ior, plain, ars_lambda)
         made |= {"ior_plain": plain, "beta": beta, "ars": of.robust_score(beta)}
     return made
 
 
-def _recipe(options: LrsOptions) -> Recipe:
+def _recipe(options: LrsOptions) -> TrialRecipe:
     """How networks are trained under the method's own labels."""
-    from ddbench_plugins.evaluators.lrs.recipe import Recipe
+    from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
 
-    return Recipe(
+    return TrialRecipe(
         soft=options.labels == "soft",
         step_size=_step_size(options),
         test_every=TEST_EVERY[options.labels] if options.selection == "best_test" else 0,
-        **options.model_dump(include=set(Recipe.__dataclass_fields__) - {"soft", "step_size", "test_every"}),
+        **options.model_dump(include=set(TrialRecipe.__dataclass_fields__) - {"soft", "step_size", "test_every"}),
     )
 
 

@@ -30,7 +30,7 @@ ScheduleName = Literal["step", "half_cosine", "cosine"]
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrialRecipe:
     """One training but for its learning rate; plain data, and part of the training's key."""
 
     soft: bool
@@ -61,19 +61,19 @@ class Recipe:
     test_every: int = 0
     """Epochs between tests; 0 for one test, after the last epoch."""
 
-    def plain(self) -> Recipe:
+    def plain(self) -> TrialRecipe:
         """The same without any augmentation, of batches or images (aug_robust.py)."""
         return replace(
             self, augmentation="none", crop_padding=0, crop_scale=1.0, patch_shuffle=1, flip=False
         ).canonical()
 
-    def hard(self, augmented: bool) -> Recipe:
+    def hard(self, augmented: bool) -> TrialRecipe:
         """The same with hard labels; batches are augmented only if asked for, images as before (soft_label.py)."""
         return replace(self, soft=False, augmentation=self.augmentation if augmented else "none").canonical()
 
-    def canonical(self) -> Recipe:
+    def canonical(self) -> TrialRecipe:
         """The same with what has no effect set to its default, so that equal trainings have equal keys."""
-        default = Recipe(self.soft, self.epochs, self.batch_size, self.optimiser, self.weight_decay, "step", 1)
+        default = TrialRecipe(self.soft, self.epochs, self.batch_size, self.optimiser, self.weight_decay, "step", 1)
         unused = ["loss", "temperature", "scale_by_t2", "mse_weight", "ce_weight"] * (not self.soft)
         unused += ["temperature", "scale_by_t2"] * (self.loss == "mse_gt")
         unused += ["mse_weight", "ce_weight"] * (self.loss != "mse_gt")
@@ -93,7 +93,7 @@ class Recipe:
         return [*between, last]
 
 
-def chain(recipe: Recipe, size: int, mean: Sequence[float], std: Sequence[float], mirrored: bool) -> Augment:
+def chain(recipe: TrialRecipe, size: int, mean: Sequence[float], std: Sequence[float], mirrored: bool) -> Augment:
     """Return the augmentation of one batch but for mixing: of images, normalisation, then DSA.
 
     ``mirrored`` is whether a mirrored image keeps its label.
@@ -116,7 +116,7 @@ def chain(recipe: Recipe, size: int, mean: Sequence[float], std: Sequence[float]
     return augment.compose(*operations)
 
 
-def label_step(recipe: Recipe, labeller: Callable[[Tensor, Batch], Tensor] | None = None) -> Step:
+def label_step(recipe: TrialRecipe, labeller: Callable[[Tensor, Batch], Tensor] | None = None) -> Step:
     """Return the step of one batch: mixing, labels, loss.
 
     ``labeller(mixed_images, batch)`` gives the soft labels as logits [B, K]; hard labels are the batch's own.
@@ -146,7 +146,7 @@ def label_step(recipe: Recipe, labeller: Callable[[Tensor, Batch], Tensor] | Non
     return step
 
 
-def soft_loss(recipe: Recipe, student: Tensor, target: Tensor, labels: Tensor) -> Tensor:
+def soft_loss(recipe: TrialRecipe, student: Tensor, target: Tensor, labels: Tensor) -> Tensor:
     """Return the loss between logits [B, K]; ``labels`` [B] are the hard ones, which only mse_gt uses."""
     match recipe.loss:
         case "kl":
@@ -157,12 +157,12 @@ def soft_loss(recipe: Recipe, student: Tensor, target: Tensor, labels: Tensor) -
     return losses.mse_and_ground_truth(student, target, labels, **weights)
 
 
-def optimiser(recipe: Recipe, lr: float) -> OptimiserFactory:
+def optimiser(recipe: TrialRecipe, lr: float) -> OptimiserFactory:
     """Return the optimiser, with weight decay on all parameters (utils/train_and_eval.py)."""
     return optimisers.OPTIMISERS[recipe.optimiser](lr, weight_decay=recipe.weight_decay, decay="all")
 
 
-def schedule(recipe: Recipe) -> Schedule:
+def schedule(recipe: TrialRecipe) -> Schedule:
     """Return the schedule of the learning rate."""
     if recipe.schedule == "step":
         return schedules.step(recipe.step_size)

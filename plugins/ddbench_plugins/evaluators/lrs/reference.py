@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from ddbench_plugins.evaluators.lrs.recipe import Recipe
+from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
 from ddbench_plugins.teachers.observers import get_teacher, teacher_of
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ class Row:
     epochs: int
     batch_size: int = 512
 
-    def recipe(self, like: Recipe, own_size: bool) -> Recipe:
+    def recipe(self, like: TrialRecipe, own_size: bool) -> TrialRecipe:
         """Return it as a recipe, augmented and tested as ``like``, with its epochs and batches if ``own_size``."""
-        return Recipe(
+        return TrialRecipe(
             soft=False,
             epochs=like.epochs if own_size else self.epochs,
             batch_size=like.batch_size if own_size else self.batch_size,
@@ -57,7 +57,7 @@ KEPT = {("imagenet-1k", "modified-resnet-18"): 0.565, ("tiny-imagenet", "modifie
 
 
 def real_reference(
-    ctx: Context, source: Source, like: Recipe, *, normalisation: str, selection: str
+    ctx: Context, source: Source, like: TrialRecipe, *, normalisation: str, selection: str
 ) -> tuple[float, dict[str, Any]]:
     """Return the accuracy (fraction), and how it came about; one training, shared by all methods.
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench import Context, DistilledSet, Done, Step
-    from ddbench_plugins.evaluators.lrs.recipe import Recipe
+    from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
     from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.steps import Batch
 
@@ -100,7 +100,9 @@ class Bench:
     seed: int
     teachers: Sequence[Observer] = ()
 
-    def train(self, data: TrainingSet, recipe: Recipe, lr: float, *, test_resize: int | None, validate: bool) -> Trial:
+    def train(
+        self, data: TrainingSet, recipe: TrialRecipe, lr: float, *, test_resize: int | None, validate: bool
+    ) -> Trial:
         """Train one network and test it, or find it finished."""
         ctx = self.ctx
         mean, std = constants(ctx.dataset, self.normalisation)
@@ -123,7 +125,13 @@ class Bench:
         return Trial(done, lr, done.info["validation"])
 
     def best(
-        self, data: TrainingSet, recipe: Recipe, rates: Sequence[float], *, select: str, test_resize: int | None = None
+        self,
+        data: TrainingSet,
+        recipe: TrialRecipe,
+        rates: Sequence[float],
+        *,
+        select: str,
+        test_resize: int | None = None,
     ) -> Trial:
         """Train with every rate and return the best training.
 
@@ -170,7 +178,7 @@ class Training:
     """
 
     data: TrainingSet
-    recipe: Recipe
+    recipe: TrialRecipe
     lr: float
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -87,10 +87,10 @@ class MTT(ddbench.Distiller):
     )
     def expert(self, ctx: ddbench.Context, out: ddbench.Step, number: int) -> None:
         """Train one expert, and keep its parameters after each epoch."""
-        from ddbench_plugins.methods.mtt.experts import Recipe, train_expert
+        from ddbench_plugins.methods.mtt.experts import ExpertRecipe, train_expert
 
         options: MttOptions = ctx.options
-        recipe = Recipe(
+        recipe = ExpertRecipe(
             network=options.network,
             epochs=_epochs(options),
             lr=options.expert_lr,

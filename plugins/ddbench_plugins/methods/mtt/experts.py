@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Recipe:
+class ExpertRecipe:
     """How experts are trained: plain SGD at a constant rate, cross-entropy."""
 
     network: str
@@ -58,7 +58,7 @@ class Experts:
         return torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)).to(self.device)
 
 
-def train_expert(ctx: ddbench.Context, out: ddbench.Step, recipe: Recipe, number: int, count: int) -> None:
+def train_expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number: int, count: int) -> None:
     """Train epoch by epoch. Plain SGD has no state, so the snapshots are the checkpoints as well.
 
     Args:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ddbench_plugins.training.normalisation import constants
 
@@ -14,6 +14,15 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddbench import Context, Dataset, Options, Score
+
+
+T = TypeVar("T")
+
+
+def from_options(kind: type[T], options: Options, /, **resolved: Any) -> T:
+    """Return a dataclass with the options of the same names as its fields, but for those ``resolved`` otherwise."""
+    names = {field.name for field in fields(kind)} - resolved.keys()  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in options if name in names}, **resolved)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,8 +48,7 @@ class StudentRecipe(ABC):
     @classmethod
     def of(cls, ctx: Context, options: Options, /, **resolved: Any) -> Self:
         """Return the recipe that options give, with the protocol's own values ``resolved`` where they leave them."""
-        names = {field.name for field in fields(cls)} - resolved.keys()
-        return cls(dataset=ctx.dataset, **{name: value for name, value in options if name in names}, **resolved)
+        return from_options(cls, options, dataset=ctx.dataset, **resolved)
 
     @property
     def constants(self) -> tuple[tuple[float, ...], tuple[float, ...]]:

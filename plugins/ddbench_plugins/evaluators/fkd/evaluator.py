@@ -15,7 +15,7 @@ from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Options, UsageError
 from ddbench_plugins.evaluators.base import StudentEvaluator
-from ddbench_plugins.training.recipe import StudentRecipe
+from ddbench_plugins.training.recipe import StudentRecipe, from_options
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -198,19 +198,8 @@ def make_plan(ctx: Context, repeat: int) -> Plan:
 
     options: FkdOptions = ctx.options
     mean, std = constants(ctx.dataset, options.normalisation)
-    recipe = ViewRecipe(
-        crop=options.crop,
-        crop_scale=options.crop_scale,
-        padding=options.padding,
-        flip=ctx.dataset.flip,
-        mix=options.mix,
-        mixup_alpha=options.mixup_alpha,
-        mean=tuple(mean),
-        std=tuple(std),
-    )
-    return Plan(
-        recipe, options.epochs, options.batch_size, ctx.seed("views", repeat), options.top_k, options.temperature
-    )
+    recipe = from_options(ViewRecipe, options, flip=ctx.dataset.flip, mean=tuple(mean), std=tuple(std))
+    return from_options(Plan, options, recipe=recipe, seed=ctx.seed("views", repeat))
 
 
 def part_size(options: FkdOptions) -> int:

@@ -229,12 +229,14 @@ def scores(accuracies: dict[str, float], lrs_lambda: float, ars_lambda: float) -
 def _recipe(options: LrsOptions) -> TrialRecipe:
     """How networks are trained under the method's own labels."""
     from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
+    from ddbench_plugins.training.recipe import from_options
 
-    return TrialRecipe(
+    return from_options(
+        TrialRecipe,
+        options,
         soft=options.labels == "soft",
         step_size=_step_size(options),
         test_every=TEST_EVERY[options.labels] if options.selection == "best_test" else 0,
-        **options.model_dump(include=set(TrialRecipe.__dataclass_fields__) - {"soft", "step_size", "test_every"}),
     )
 
 

@@ -66,20 +66,16 @@ class DC(ddbench.Distiller):
         from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images
         from ddbench_plugins.matching.optimise import optimise
         from ddbench_plugins.methods.dc.matching import GradientMatching, Matching
+        from ddbench_plugins.training.recipe import from_options
 
         options: DcOptions = ctx.options
         ipc = ipc_of(ctx)
         real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dc init")), ipc, options.lr_img)
-        settings = Matching(
-            outer=options.outer,
-            inner=options.inner,
-            batch_real=options.batch_real,
-            batch_train=options.batch_train,
-            lr_net=options.lr_net,
-            metric=options.metric,
+        settings = from_options(
+            Matching,
+            options,
             strategy=strategy_for(ctx.dataset) if options.augment == "dsa" else (),
-            joint_step=options.joint_step,
             precision=ctx.machine.precision,
             seed=ctx.seed("dc steps"),
         )

@@ -147,28 +147,20 @@ class IDCOne(ddbench.Distiller):
     def _settings(ctx: ddbench.Context) -> Matching:
         from ddbench_plugins.methods.idc.matching import Matching
         from ddbench_plugins.training.idc_recipe import is_small
+        from ddbench_plugins.training.recipe import from_options
 
         options: IdcOneOptions = ctx.options
         by_rule = not (ctx.dataset.name == "mnist" and factor_of(ctx) > 1)
         cutout = by_rule if options.cutout is None else options.cutout
         cutmix = (0.5 if is_small(ctx.dataset) else 1.0) if options.cutmix is None else options.cutmix
         strategy: tuple[Operator, ...] = ("color", "crop", "cutout") if cutout else ("color", "crop")
-        return Matching(
-            inner=options.inner,
-            batch_real=options.batch_real,
-            train_images=options.train_images,
-            early_epochs=options.early_epochs,
+        return from_options(
+            Matching,
+            options,
             cutmix=cutmix,
-            lr_net=options.lr_net,
-            weight_decay=options.weight_decay,
-            match=options.match,
-            metric=options.metric,
-            biases=options.biases,
-            classifier=options.classifier,
             strategy=strategy,
             # CutMix takes the place of cutout.
             train_strategy=tuple(name for name in strategy if name != "cutout" or cutmix == 0),
-            step_per_class=options.step_per_class,
             precision=ctx.machine.precision,
             seed=ctx.seed("idc steps"),
         )

@@ -111,18 +111,14 @@ class SRe2L(ddbench.Distiller):
     @staticmethod
     def _settings(ctx: ddbench.Context, mean: Sequence[float], std: Sequence[float]) -> Recovery:
         from ddbench_plugins.methods.sre2l.recover import Recovery
+        from ddbench_plugins.training.recipe import from_options
 
         options: Sre2lOptions = ctx.options
-        return Recovery(
-            iterations=options.iterations,
-            lr=options.lr,
-            bn_weight=options.bn_weight,
-            first_bn=options.first_bn,
+        return from_options(
+            Recovery,
+            options,
             jitter=(-options.jitter if options.jitter_centred else 0, options.jitter),
-            crop=options.crop,
             flip=options.crop and ctx.dataset.flip,
-            tv_weight=options.tv_weight,
-            l2_weight=options.l2_weight,
             size=ctx.dataset.image_size,
             channels=ctx.dataset.channels,
             mean=tuple(mean),

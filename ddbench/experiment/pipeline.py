@@ -82,12 +82,6 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> Bound
             f"Method {name} cannot be computed in {ctx.machine.precision}.",
             hint=f"Choose another precision: {', '.join(method.precisions)}.",
         )
-    if hasattr(method, "stages"):
-        raise PluginError(
-            f"Method {name} of {entry.owner} defines stages(), which is no longer asked for: steps declare themselves.",
-            hint="Put @ddbench.step(…) above what builds a step and delete stages(): docs/plugins/method.md,"
-            ' "Cached steps".',
-        )
     budget = ipc if method.needs_ipc else None
     mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
     return Bound(method, mine.with_options_of(method, entry), entry)

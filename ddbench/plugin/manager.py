@@ -330,6 +330,13 @@ def load_plugin(entry: Entry) -> Any:
             f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner} is {target!r}, not a class derived from"
             f" ddbench.{base.__name__}."
         )
+    if hasattr(target, "stages"):
+        raise PluginError(
+            f"{entry.spec.kind.capitalize()} {entry.spec.name} of {entry.owner} defines stages(), which is no longer"
+            " asked for: steps declare themselves.",
+            hint="Put @ddbench.step(…) above what builds a step and delete stages(): docs/plugins/method.md,"
+            ' "Cached steps".',
+        )
     try:
         with contained(f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner}"):
             return target()

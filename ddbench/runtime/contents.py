@@ -118,11 +118,21 @@ def code(entry: Entry) -> dict[str, Any]:
 def uses(ctx: Context, options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the versions of the networks and captioners that options name."""
     versions: dict[str, Any] = {}
-    for values in options:
-        for value in values.values():
-            for name in value if isinstance(value, (list, tuple)) else (value,):
-                for kind in NAMED:
-                    known = ctx.plugins.entries[kind]
-                    if isinstance(name, str) and (entry := known.get(name) or known.get(name.partition(":")[0] + ":")):
-                        versions[f"{kind}/{name}"] = code(entry)
+    for name in _texts(options):
+        for kind in NAMED:
+            known = ctx.plugins.entries[kind]
+            if entry := known.get(name) or known.get(name.partition(":")[0] + ":"):
+                versions[f"{kind}/{name}"] = code(entry)
     return versions
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text inside plain data."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _texts(item)

@@ -119,6 +119,12 @@ class Context:
             return dict(inputs)
         return {**inputs, "run": {"dataset": self._dataset.key(), "numerics": self.machine.numerics()}}
 
+    def options_by_content(self) -> dict[str, Any]:
+        """Return the resolved options with every file or folder that they name by its content, for ``identity``."""
+        from ddbench.runtime.contents import by_content
+
+        return by_content(self, self.resolved.dump(), all_files=True)
+
     def content_digest(self, path: str | Path) -> str:
         """Return the sha256 (hex) of a file, or of a folder's files with their names, remembered between runs.
 

@@ -62,6 +62,11 @@ class DeclaredOptions:
     def __init__(self, values: Options, scope: Scope) -> None:
         self._values, self._scope = values, scope
 
+    def model_dump(self) -> dict[str, Any]:
+        """Return the options that may be read."""
+        names = type(self._values).model_fields if self._scope.options is None else self._scope.options
+        return {name: getattr(self, name) for name in sorted(names)}
+
     def __getattr__(self, name: str) -> Any:
         kind = type(self._values)
         if name in kind.model_fields:

@@ -70,7 +70,7 @@ def step(
         facts: of the run: ``ipc``, ``network`` and ``method``.
         needs: steps that it reads, or a function that returns calls of them (``[latents.of(ctx)]``); made first.
         identity: further plain data that the result depends on, e.g. the commit of a model on a hub.
-        version: raise it when the results change. In a plugin file, the text of the function is in the key as well.
+        version: raise it when the results change. The text of a plugin file is in the key as well.
         data: False for a step that is the same for every data set and machine; it is on no run's bill.
         work: returns what its time is proportional to (images × epochs), so that finished steps tell how long another
             takes. Only steps are compared that differ in nothing but numbers and the options that ``work`` reads.
@@ -158,7 +158,7 @@ class CachedStep(Generic[Arguments]):
         return bool(given)
 
     def code(self) -> dict[str, Any]:
-        """Return which function this is; of a plugin file, whose author works on it, also its text."""
+        """Return which function this is; of a plugin file, whose author works on it, also the file's text."""
         function, module = self.function, sys.modules.get(self.function.__module__)
         file = getattr(module, "__ddbench_file__", "")
         found: dict[str, Any] = {
@@ -169,7 +169,7 @@ class CachedStep(Generic[Arguments]):
         if kind is not None:  # its other methods may be its own
             found["plugin"] = kind.__qualname__ if file else f"{kind.__module__}:{kind.__qualname__}"
         if file:
-            found["source"] = digest(_sources(function, vars(module), kind))
+            found["source"] = digest_bytes(Path(str(getattr(module, "__file__", ""))).read_bytes())
         return found
 
     def bind(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
@@ -443,30 +443,6 @@ def bill(ctx: Context, done: Done) -> Done:
     if all(known["key"] != entry["key"] for known in ctx.ledger):
         ctx.ledger.append(entry)
     return done
-
-
-def _sources(function: Callable[..., Any], module: Mapping[str, Any], kind: type | None) -> dict[str, str]:
-    """Return the text of a function, and of all that it reads of its module and its class."""
-    found: dict[str, str] = {}
-    waiting: list[Any] = [function]
-    while waiting:
-        item = waiting.pop()
-        name = getattr(item, "__qualname__", "")
-        if name in found:
-            continue
-        found[name] = inspect.getsource(item)
-        parts = list(vars(item).values()) if isinstance(item, type) else [item]
-        codes = [part.__code__ for part in parts if inspect.isfunction(part)]
-        while codes:
-            code = codes.pop()
-            codes += [each for each in code.co_consts if inspect.iscode(each)]
-            for read in code.co_names:
-                value = getattr(kind, read, module.get(read))
-                if inspect.isfunction(value) or inspect.isclass(value):
-                    waiting += [value] if value.__module__ == function.__module__ else []
-                elif isinstance(value, (int, float, str, tuple)):
-                    found[f"{read} ="] = repr(value)
-    return found
 
 
 def _plain(ctx: Context, value: Any, where: str) -> Any:

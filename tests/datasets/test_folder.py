@@ -426,3 +426,21 @@ def test_values_that_do_not_fit_into_8_bits_are_refused_not_clipped(load, tree, 
     Image.fromarray(np.arange(144).reshape(12, 12).astype(kind)).save(tree / "train" / "b" / "deep.tiff")
     with pytest.raises(ddbench.DataError, match=rf"b/deep.tiff cannot be read \(.*8 bits \(mode {mode}\); save it"):
         load(f"folder:{tree}")
+
+
+def test_files_of_equal_names_sizes_and_times_are_told_apart(tmp_path, load):
+    import os
+
+    from PIL import Image
+
+    data = []
+    for name, seed in (("one", 1), ("other", 2)):
+        for split in ("train", "test"):
+            for label in ("a", "b"):
+                path = tmp_path / name / "set" / split / label / "0.bmp"
+                path.parent.mkdir(parents=True)
+                colour = seed + 10 * (label == "a") + 100 * (split == "test")
+                Image.new("RGB", (8, 8), (colour, 0, 0)).save(path)
+                os.utime(path, (1e9, 1e9))
+        data.append(load(f"folder:{tmp_path / name / 'set'}"))
+    assert data[0].fingerprint != data[1].fingerprint

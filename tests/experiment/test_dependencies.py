@@ -370,6 +370,18 @@ def test_the_content_of_a_caption_file_asks_for_other_captions_and_all_that_is_m
     assert same == {"small-diffusion", "latents", "model-facts", "teacher"}
 
 
+def test_what_a_captioners_file_option_names_counts_by_content(run, tmp_path):
+    from ddbench.runtime.contents import by_content
+
+    path = tmp_path / "words.txt"
+    mine = replace(run, explicit={"captioner/file": {"path": str(path)}}).use("captioner", "file").ctx
+    seen = []
+    for text in ("one", "two"):
+        path.write_text(text)
+        seen.append(mine.options_by_content())
+    assert seen[0] != seen[1] == by_content(mine, mine.resolved.dump(), all_files=True)
+
+
 def test_a_captioner_and_a_network_count_with_their_versions(run):
     before = {which[0]: call.key for which, call in steps_with(run, "vlcp").items()}
     for kind, name, first in (("captioner", "attributes", "captions"), ("network", "convnet-3-bn", "teacher")):

@@ -127,7 +127,7 @@ def test_the_record_says_what_departed_from_the_paper_and_that_the_weights_are_o
 def test_a_plan_finds_the_models_and_everything_done(place):
     ended = shell(place, commands()[1].replace("ddbench run", "ddbench plan"))
     assert ended.returncode == 0 and ended.stderr == ""
-    assert "nothing is left to do" in ended.stdout and "1 cells: 1 recorded" in ended.stdout
+    assert "nothing is left to do" in ended.stdout and "1 cell: 1 recorded" in ended.stdout
     assert "here     benjamin-paine/stable-diffusion-v1-5 at" in ended.stdout
     assert "here     llava-hf/llava-1.5-7b-hf at" in ended.stdout
 

@@ -40,7 +40,7 @@ def _identity(ctx: Context, captioner: str) -> dict[str, Any]:
     with plugin_errors(entry):
         reads = plugin.identity(mine)
     # What a captioner says of its files takes the place of their paths.
-    return {"argument": entry.argument, "options": {**mine.resolved.dump(), **reads}}
+    return {"argument": entry.argument, "options": {**mine.options_by_content(), **reads}}
 
 
 @step(identity=_identity, work=lambda ctx, captioner: len(ctx.dataset.train))

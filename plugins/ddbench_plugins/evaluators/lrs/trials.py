@@ -52,7 +52,7 @@ class TrainingSet:
     images: Tensor = field(compare=False)
     labels: Tensor = field(compare=False)
     digest: str
-    ids: frozenset[str] = field(default=frozenset(), compare=False)
+    ids: frozenset[str] = frozenset()
     soft_labels: Tensor | None = None
 
 

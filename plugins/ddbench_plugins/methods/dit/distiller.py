@@ -17,8 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddbench import Context, Step, StepCall, Weights
-    from ddbench_plugins.diffusion.backbone import backbone_identity
-from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
+    from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
 
 #: What the images depend on besides the transformer.
 SAMPLED = ("steps", "guidance_scale", "cfg_channels", "decoder", "size")

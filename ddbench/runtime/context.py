@@ -243,12 +243,23 @@ class Context:
         chosen: dict[str, Any] = {}
         for scope in (kind, f"{kind}/{name}"):
             chosen |= self.explicit.get(scope, {})
-        resolved = resolve(type(plugin), f"{kind}/{name}", free(self).match_context() | facts, self.preset, chosen)
+        whole = free(self)
+        resolved = resolve(type(plugin), f"{kind}/{name}", whole.match_context() | facts, whole.preset, chosen)
         allowed = self._scope and replace(self._scope, options=None)
         return replace(self, resolved=resolved, _scope=allowed)
 
     def with_dataset(self, dataset: Dataset) -> Context:
-        """Return this context with another data set, e.g. one without some of its training images."""
+        """Return this context with another data set, e.g. one without some of its training images.
+
+        Raises:
+            PluginError: other images under the same fingerprint, which keys could not tell apart.
+        """
+        known = self._dataset
+        if known and dataset.fingerprint == known.fingerprint and dataset.train is not known.train:
+            raise PluginError(
+                f"A data set of other training images has the fingerprint of {known.name}.",
+                hint="Give it its own: replace(data, train=…, fingerprint=ddbench.digest([data.fingerprint, '…'])).",
+            )
         return replace(self, _dataset=dataset)
 
     def build_network(self, name: str = "", *, image_size: int | None = None, seed: int, **settings: Any) -> Any:

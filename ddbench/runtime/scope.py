@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import types
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from ddbench.errors import PluginError
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from ddbench.runtime.context import Context
 
 #: Facts of a run that a step may declare; the data set and the machine are in every key.
-FACTS = ("ipc", "network", "method")
+FACTS = ("ipc", "network", "method", "preset")
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class DeclaredOptions:
         member = getattr(kind, name)
         if isinstance(member, property) and member.fget:
             return member.fget(self)
+        if isinstance(member, cached_property):
+            return member.func(self)
         if isinstance(member, types.FunctionType):
             return types.MethodType(member, self)
         return getattr(self._values, name)

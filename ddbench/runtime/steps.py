@@ -67,7 +67,7 @@ def step(
         options: those that the result depends on, or a function that returns them.
         ignore: options that may be read although the result does not depend on them, such as a batch size.
         seeds: roles of ``ctx.seed`` and ``ctx.rng``, or a function that returns them.
-        facts: of the run: ``ipc``, ``network`` and ``method``.
+        facts: of the run: ``ipc``, ``network``, ``method`` and ``preset``.
         needs: steps that it reads, or a function that returns calls of them (``[latents.of(ctx)]``); made first.
         identity: further plain data that the result depends on, e.g. the commit of a model on a hub.
         version: raise it when the results change. The text of a plugin file is in the key as well.
@@ -238,7 +238,7 @@ class StepCall:
         if mistake := not_plain(identity):
             raise PluginError(f"Step {step.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
         plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
-        facts = {name: getattr(ctx, name) for name in step.facts}
+        facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
         found = {
             **step.code(),
             "options": options,

@@ -275,3 +275,28 @@ def test_networks_inside_of_arguments_count_with_their_versions(run):
         pass
 
     assert "network/convnet-1" in nested.of(run, {"teachers": ["convnet-1"]}).inputs["uses"]
+
+
+def test_a_preset_and_cached_properties_are_read_only_where_declared(run):
+    @ddbench.step()
+    def undeclared(ctx, out):
+        out.info["scale"] = ctx.preset.scale
+
+    @ddbench.step(facts=["preset"])
+    def declared(ctx, out):
+        out.info["scale"] = ctx.preset.scale
+
+    with pytest.raises(PluginError, match=r"reads ctx\.preset"):
+        undeclared(run)
+    assert declared(run).info == {"scale": "cpu"}
+    paper = replace(run, preset=type(run.preset).parse("paper"))
+    assert declared.of(paper).key != declared.of(run).key
+
+
+def test_other_images_need_another_fingerprint(run):
+    data = run.dataset
+    fewer = replace(data, train=replace(data.train))
+    with pytest.raises(PluginError, match="has the fingerprint of toy"):
+        run.with_dataset(fewer)
+    other = replace(fewer, fingerprint=ddbench.digest([data.fingerprint, "fewer"]))
+    assert run.with_dataset(other).dataset is other

@@ -36,7 +36,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.errors import StorageError as StorageError
     from ddbench.errors import TeacherError as TeacherError
     from ddbench.errors import UsageError as UsageError
-    from ddbench.experiment.plans import Plan as Plan
+    from ddbench.experiment.plan import Plan as Plan
     from ddbench.files.writing import write_atomic as write_atomic
     from ddbench.keys import derive_seed as derive_seed
     from ddbench.keys import digest as digest

@@ -11,10 +11,10 @@ from typing import Any, SupportsIndex
 
 from ddbench.errors import UsageError, unknown
 from ddbench.experiment import jobs
+from ddbench.experiment.cells import Measurement, SameImages, sets
 from ddbench.experiment.pipeline import check_network, distil
-from ddbench.experiment.planning import Measurement, SameImages, sets
-from ddbench.experiment.plans import Plan
-from ddbench.experiment.plans import plan as plan_study
+from ddbench.experiment.plan import Plan
+from ddbench.experiment.plan import plan as plan_study
 from ddbench.experiment.setup import context, with_dataset
 from ddbench.experiment.study import Block, command
 from ddbench.figures.gallery import preview

@@ -34,7 +34,7 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     """Print the plan of a study or of the options of a command; return the exit code."""
     from ddbench.cli import study as studies
     from ddbench.errors import ModelError
-    from ddbench.experiment.plans import plan
+    from ddbench.experiment.plan import plan
     from ddbench.runtime.progress import QuietReporter
 
     content = studies.read_study(context, study, values)

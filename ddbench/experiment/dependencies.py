@@ -108,17 +108,17 @@ def cell(ctx: Context, method: PluginPart, evaluator: PluginPart, *, ipc: int | 
 def other_options(ctx: Context) -> dict[str, dict[str, Any]]:
     """Return options that are neither the method's nor the evaluator's: captioners', networks', the data set's.
 
-    Of the data set only those that differ from what it has without being told; what follows from them is often, but
+    Of the data set only those that differ from its defaults; what follows from them is often, but
     not always, in the facts of the data set (whether mirrored images keep their label is not).
     """
-    found = {
+    options = {
         scope: by_content(ctx, values, all_files=True)
         for scope, values in ctx.explicit.items()
         if values and scope.partition("/")[0] in NAMED
     }
     if changed := _data_options(ctx):
-        found["dataset"] = changed
-    return found
+        options["dataset"] = changed
+    return options
 
 
 def steps(plugin: Plugin, ctx: Context, entry: Entry, *more: DistilledSet) -> list[list[str]]:
@@ -157,7 +157,7 @@ def _data_options(ctx: Context) -> dict[str, Any]:
     loading = replace(ctx, _dataset=None, ipc=None, network="", method="")
     plain = replace(loading, explicit={})
     loader = load_plugin(entry)
-    chosen, usual = (each.with_options_of(loader, entry).resolved for each in (loading, plain))
+    chosen, usual = (ctx.with_options_of(loader, entry).resolved for ctx in (loading, plain))
     used = by_content(replace(ctx, resolved=chosen), chosen.dump())
     without = usual.dump()
     return {key: value for key, value in used.items() if canonical(value) != canonical(without[key])}

@@ -13,9 +13,9 @@ import numpy as np
 
 from ddbench.errors import DataError, ModelError, TeacherError
 from ddbench.experiment import dependencies
+from ddbench.experiment.cells import Measurement, Planned
 from ddbench.experiment.jobs import Failure, Job
 from ddbench.experiment.pipeline import artifact, distil_effort, finished, student_effort
-from ddbench.experiment.planning import Measurement, Planned
 from ddbench.keys import digest
 from ddbench.plugin.contracts import DistilledSet, Protocol
 from ddbench.plugin.manager import plugin_errors

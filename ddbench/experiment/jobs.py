@@ -1,4 +1,4 @@
-"""A study as jobs, one record each: expanded before anything runs, then run in turn, going on after failures."""
+"""A study as jobs, one record each: expanded before anything runs, then run in turn, whatever fails."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.experiment import setup
+from ddbench.experiment.cells import Measurement, Planned, SameImages, resolve
 from ddbench.experiment.pipeline import load_dataset
-from ddbench.experiment.planning import Measurement, Planned, SameImages, plan
 from ddbench.experiment.study import Block, Study
 from ddbench.files.writing import check_writable
 from ddbench.keys import canonical
@@ -91,7 +91,7 @@ class Expansion:
 
     Attributes:
         jobs: what to run, in order.
-        same: names of cells that come to the same as an earlier one, each with that one's.
+        same: names of cells that come to the same as an earlier one, with the name of that one.
         failures: what cannot be run because its data cannot be read.
     """
 
@@ -104,7 +104,7 @@ def expand(
     study: Study,
     base: Context,
 ) -> Expansion:
-    """Resolve every cell of a study; two that only say the same in other words are one.
+    """Resolve every cell of a study; two that differ only in wording are one.
 
     Args:
         study: as read.
@@ -115,19 +115,18 @@ def expand(
         UsageError: a name, an option or a combination that does not exist; nothing has run by then.
         PluginError: a plugin is broken.
     """
-    parts = list(_parts(study, base))
-    found = Expansion()
+    expansion = Expansion()
     loaded: dict[str, Context | DataError] = {}
     jobs: dict[str, Job] = {}
-    for where, block, name, ctx in parts:
+    for where, block, name, ctx in _parts(study, base):
         for dataset in block.dataset:
             with_data = _load(ctx, dataset, loaded)
             if isinstance(with_data, DataError):
                 title = f"{name or ', '.join(block.method)} on {dataset or setup.default_dataset(ctx.plugins)}"
-                found.failures.append(Failure(title, with_data, block, ctx, dataset))
+                expansion.failures.append(Failure(title, with_data, block, ctx, dataset))
                 continue
             try:
-                planned = plan(
+                planned = resolve(
                     with_data,
                     block.method,
                     block.eval,
@@ -149,17 +148,17 @@ def expand(
                     more = max(first.measurement.repeats, measurement.repeats)
                     jobs[mark] = replace(first, measurement=replace(first.measurement, repeats=more))
                     if first.key != job.key:
-                        found.same.append((job.name or job.label, first.name or first.label))
+                        expansion.same.append((job.name or job.label, first.name or first.label))
                 else:
                     jobs[mark] = job
-    found.jobs = list(jobs.values())
-    found.same = list(dict.fromkeys(found.same))
-    return found
+    expansion.jobs = list(jobs.values())
+    expansion.same = list(dict.fromkeys(expansion.same))
+    return expansion
 
 
-def _parts(study: Study, base: Context) -> Iterator[tuple[str, Block, str, Context]]:
-    """Yield every variant of every block with its place, name and context, once all names are known to exist."""
-    found = []
+def _parts(study: Study, base: Context) -> list[tuple[str, Block, str, Context]]:
+    """Return every variant of every block with its place, name and context; all names exist."""
+    parts = []
     for number, block in enumerate(study.blocks, 1):
         where = f"{study.title}, block {number}" if len(study.blocks) > 1 else study.title
         try:
@@ -171,10 +170,10 @@ def _parts(study: Study, base: Context) -> Iterator[tuple[str, Block, str, Conte
             preset = Preset.parse(block.preset)
             for name, options in block.variants():
                 ctx = replace(base, preset=preset, explicit=setup.scoped(options, base.plugins))
-                found.append((where, block, name, ctx))
+                parts.append((where, block, name, ctx))
         except UsageError as error:
             raise _placed(error, where) from error
-    yield from found
+    return parts
 
 
 def _placed(error: UsageError, where: str) -> UsageError:
@@ -202,7 +201,7 @@ def _load(ctx: Context, name: str, loaded: dict[str, Context | DataError]) -> Co
 
 
 def _mark(cell: Cell) -> str:
-    """What two cells share whose results are the same: everything but how it was said."""
+    """What two cells share whose results are the same: everything but how it was written."""
     content: dict[str, Any] = cell.model_dump(mode="json", exclude={"preset"})
     del content["method"]["explicit"], content["evaluator"]["explicit"]
     return canonical(content)
@@ -218,7 +217,7 @@ def run(
         registry: folder whose ``results/`` receives the records.
         reporter: told which job begins.
         force: work again instead of reusing what is finished.
-        stop: raise the first error instead of going on.
+        stop: raise the first error.
     """
     check_writable(registry)
     current: Planned | None = None

@@ -134,7 +134,7 @@ def _loaded(bound: Bound[Distiller], done: Done) -> Distilled:
     return Distilled(
         plugin=plugin_part(ctx, bound.entry),
         content=loaded.distilled,
-        # Of what is told in records; where the code of a step lies is not.
+        # What a record names; where the code of a step lies is not.
         key=digest(ctx.depends(dependencies.artifact(*bound, disk.FORMAT))),
         digest=done.info["digest"],
         ipc=ctx.ipc,
@@ -222,7 +222,7 @@ def untouched(dataset: Dataset, who: str, distilled: DistilledSet | None = None)
 def check_network(ctx: Context) -> None:
     """Refuse a network under test that cannot take the data set's images, before any work is done for it.
 
-    What was found good once is not built again, so that a finished run need not import torch.
+    A network that has passed once is not built again, so that a finished run need not import torch.
 
     Raises:
         UsageError: it cannot be built for them, or fails on them.
@@ -280,7 +280,7 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
 def train_student(
     bound: Bound[Evaluator], made: Distilled, protocol: Protocol, repeat: int, force: bool = False
 ) -> Done:
-    """Train and test one network, or find it finished."""
+    """Train and test one network, or reuse it where finished."""
     evaluator, ctx, entry = bound
     name = entry.spec.name
     inputs = dependencies.student(*bound, made.content, made.digest, protocol, repeat)

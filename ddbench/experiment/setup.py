@@ -78,27 +78,28 @@ def scoped(options: Mapping[str, Mapping[str, Any]], plugins: Plugins) -> dict[s
     Raises:
         UsageError: a scope that is not known, or could be several plugins.
     """
-    found: dict[str, dict[str, Any]] = {}
+    scoped: dict[str, dict[str, Any]] = {}
     for scope, values in options.items():
         full = SCOPE_ALIASES.get(scope, scope)
         if full not in plugins.entries:
             full = _plugin_scope(full, plugins)
-        found.setdefault(full, {}).update(values)
-    return found
+        scoped.setdefault(full, {}).update(values)
+    return scoped
 
 
 def _plugin_scope(scope: str, plugins: Plugins) -> str:
     kind, slash, name = scope.partition("/")
     kinds = [SCOPE_ALIASES.get(kind, kind)] if slash else list(plugins.entries)
     wanted = name if slash else scope
-    found = [k for k in kinds if {wanted, wanted + ":"} & plugins.entries.get(k, {}).keys()]
-    if len(found) == 1:
-        return f"{found[0]}/{wanted}"
-    if found:
-        choices = " or ".join(f"{k}/{wanted}" for k in found)
-        raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Say {choices}.")
+    matches = [kind for kind in kinds if {wanted, wanted + ":"} & plugins.entries.get(kind, {}).keys()]
+    if len(matches) == 1:
+        return f"{matches[0]}/{wanted}"
+    if matches:
+        choices = " or ".join(f"{kind}/{wanted}" for kind in matches)
+        raise UsageError(f"Option scope {scope!r} could be several plugins.", hint=f"Write {choices}.")
     names = {name.rstrip(":") for known in plugins.entries.values() for name in known}
-    raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names])
+    hint = f"A scope is {', '.join([*SCOPE_ALIASES, *plugins.entries])}, or the name of a plugin (`ddbench list`)."
+    raise unknown("option scope", scope, [*SCOPE_ALIASES, *plugins.entries, *names], hint=hint)
 
 
 def with_dataset(ctx: Context, name: Any) -> Context:

@@ -22,7 +22,7 @@ def _several(value: Any) -> Any:
     if isinstance(value, str):
         return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
     several = value if isinstance(value, list | tuple) else [value]
-    return tuple(each for place, each in enumerate(several) if each not in several[:place])
+    return tuple(item for place, item in enumerate(several) if item not in several[:place])
 
 
 Names = Annotated[tuple[str, ...], BeforeValidator(_several)]
@@ -56,14 +56,14 @@ class Block(BaseModel):
     def variants(self) -> list[tuple[str, Nested]]:
         """Return the name in tables ("" for none) and the options of every combination of swept values."""
         axes = [(scope, key, values) for scope, keys in self.sweep.items() for key, values in keys.items()]
-        found = []
+        variants = []
         for chosen in itertools.product(*(values for _, _, values in axes)):
             swept: Nested = {}
             for (scope, key, _), value in zip(axes, chosen, strict=True):
                 swept.setdefault(scope, {})[key] = value
             name = " ".join([self.label, *map(str, chosen)]) if self.label else ""
-            found.append((name, merged(self.option, swept)))
-        return found
+            variants.append((name, merged(self.option, swept)))
+        return variants
 
 
 @dataclass(frozen=True)
@@ -170,15 +170,15 @@ def merged(first: Any, second: Any, where: str = "") -> Nested:
     Raises:
         UsageError: not of that form.
     """
-    found: Nested = {}
+    tables: Nested = {}
     for table in (first, second):
         for scope, values in table.items() if isinstance(table, Mapping) else [("", table)]:
             if not isinstance(values, Mapping):
                 raise UsageError(
                     f"{where}: option {scope!r} has no scope.", hint="Write SCOPE.KEY: option.method.strength = 0.6"
                 )
-            found.setdefault(scope, {}).update(values)
-    return found
+            tables.setdefault(scope, {}).update(values)
+    return tables
 
 
 def _known(content: Mapping[str, Any], keys: Sequence[str], where: str) -> None:

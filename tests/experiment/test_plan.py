@@ -87,7 +87,7 @@ def invoke(command, *arguments, method="staged"):
     return CliRunner().invoke(cli.group, line, catch_exceptions=False)
 
 
-def stages(output: str) -> dict[str, str]:
+def steps(output: str) -> dict[str, str]:
     return {line.removeprefix(state).split()[0]: state for line, state in _lines(output)}
 
 
@@ -100,7 +100,7 @@ def _lines(output: str):
 
 def test_states_before_and_after_and_nothing_is_run(here):
     before = invoke("plan").stdout
-    assert stages(before) == dict.fromkeys(("first", "second", "distilled", "student"), "to do")
+    assert steps(before) == dict.fromkeys(("first", "second", "distilled", "student"), "to do")
     assert "student ×2" in before and "1 cell: 1 to do" in before
     assert "here     toy: 60 training and 60 test images at 8×8" in before
     assert not (here / "notes.txt").exists() and not (here / "registry").exists()
@@ -108,7 +108,7 @@ def test_states_before_and_after_and_nothing_is_run(here):
     assert invoke("run", "-q").exit_code == 0
     assert (here / "notes.txt").read_text() == "first second drawing "
     after = invoke("plan").stdout
-    assert stages(after) == {"distilled": "done", "student": "done"}
+    assert steps(after) == {"distilled": "done", "student": "done"}
     assert "nothing is left to do" in after and "1 cell: 1 recorded" in after
     assert (here / "notes.txt").read_text() == "first second drawing "
 
@@ -121,7 +121,7 @@ def test_what_is_shared_is_done_and_a_stopped_step_can_go_on(here, monkeypatch):
     monkeypatch.setenv("STOP", "1")
     CliRunner().invoke(cli.group, ["run", "-m", "staged", *ARGUMENTS, "--seed", "1", "-q"], standalone_mode=False)
     stopped = invoke("plan", "--seed", "1").stdout
-    assert stages(stopped) == {"first": "done", "second": "resumable", "distilled": "resumable", "student": "to do"}
+    assert steps(stopped) == {"first": "done", "second": "resumable", "distilled": "resumable", "student": "to do"}
     assert "resumes from there" in stopped
 
 
@@ -177,12 +177,12 @@ def test_the_papers_experiment_without_its_data(here, monkeypatch):
 def test_digits_need_no_network(here):
     result = CliRunner().invoke(cli.group, ["plan", "-m", "vlcp", "-e", "rded", "--offline"], catch_exceptions=False)
     assert result.exit_code == 0
-    found = stages(result.stdout)
-    assert list(found) == [
+    states = steps(result.stdout)
+    assert list(states) == [
         *("captions", "latents", "prototypes", "finetuned", "synthesis", "teacher", "synthesis-swapped", "acceptance"),
         *("caption-information", "distilled", "student"),
     ]
-    assert set(found.values()) == {"to do"}
+    assert set(states.values()) == {"to do"}
     assert "weights" not in result.stdout.split()
 
 
@@ -191,7 +191,7 @@ def test_every_method_can_be_planned(method, here):
     line = ["plan", "-m", method, "-e", "dc,lrs", "--repeats", "1"]
     result = CliRunner().invoke(cli.group, line, catch_exceptions=False)
     assert result.exit_code == 0
-    assert {"distilled", "student"} <= stages(result.stdout).keys()
+    assert {"distilled", "student"} <= steps(result.stdout).keys()
     assert {path.name for path in (here / "home").iterdir()} <= {"network", "model-facts"}  # looked at, not made
 
 
@@ -215,7 +215,7 @@ def test_images_of_folders_are_planned_once_they_have_been_looked_at(here):
     assert CliRunner().invoke(cli.group, ["data", "prepare", name, "-o", "data.size=8"]).exit_code == 0
     after = CliRunner().invoke(cli.group, ["plan", *line], catch_exceptions=False)
     assert after.exit_code == 0 and "6 training and 2 test images at 8×8" in after.stdout
-    assert stages(after.stdout) == {"distilled": "to do", "student": "to do"}
+    assert steps(after.stdout) == {"distilled": "to do", "student": "to do"}
 
 
 # Models of the hub ------------------------------------------------------------------------------------------------
@@ -243,9 +243,9 @@ FILES = ("config.json", "unet/*.index.json", "unet/*.safetensors")
 
 
 def test_a_model_in_the_hubs_cache_is_here(hub):
-    found = hub_weights("me/model", FILES)
-    assert found.here and found.revision == "a" * 40
-    assert found.bytes == sum(path.stat().st_size for path in hub.rglob("*") if path.is_file())
+    weights = hub_weights("me/model", FILES)
+    assert weights.here and weights.revision == "a" * 40
+    assert weights.bytes == sum(path.stat().st_size for path in hub.rglob("*") if path.is_file())
     assert hub_weights("me/model", FILES, "a" * 40).here
     other = hub_weights("me/model", FILES, "v2", 5)
     assert not other.here and other.command == "hf download me/model --revision v2" and other.bytes == 5
@@ -375,7 +375,7 @@ def test_vlcp_on_digits(here):
     def plan(*arguments):
         return CliRunner().invoke(cli.group, ["plan", "-m", "vlcp", *quick, *arguments], catch_exceptions=False).stdout
 
-    assert set(stages(plan("--ipc", "2")).values()) == {"to do"}
+    assert set(steps(plan("--ipc", "2")).values()) == {"to do"}
     ddbench.run(
         "vlcp",
         "rded",
@@ -386,8 +386,8 @@ def test_vlcp_on_digits(here):
             "method": {"finetune_epochs": 1, "steps": 4, "acceptance": "never"},
         },
     )
-    assert stages(plan("--ipc", "2")) == {"distilled": "done", "teacher": "done", "student": "done"}
-    found = stages(plan("--ipc", "3"))
-    done = [name for name, state in found.items() if state == "done"]
+    assert steps(plan("--ipc", "2")) == {"distilled": "done", "teacher": "done", "student": "done"}
+    states = steps(plan("--ipc", "3"))
+    done = [name for name, state in states.items() if state == "done"]
     assert done == ["captions", "latents", "finetuned", "caption-information", "teacher"]
-    assert found["prototypes"] == found["synthesis"] == found["student"] == "to do"
+    assert states["prototypes"] == states["synthesis"] == states["student"] == "to do"

@@ -217,7 +217,7 @@ def test_failures_of_one_kind_have_their_exit_code(write):
 def test_a_dry_run_lists_what_is_recorded_and_runs_nothing(write, tmp_path):
     path = write("[[cells]]\n[[cells]]\nlabel = 'noisy'\noption.method.noise = 3.0\nrepeats = 3")
     shown = invoke(path, "--dry-run").stdout
-    assert shown.partition("stages")[0].count("to do  ") == 2 and "2 cells: 2 to do" in shown
+    assert shown.partition("steps")[0].count("to do  ") == 2 and "2 cells: 2 to do" in shown
     assert not (tmp_path / "registry").exists()
     invoke(path, "-q", "--repeats", "2")
     shown = invoke(path, "--dry-run").stdout

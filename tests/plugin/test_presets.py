@@ -9,7 +9,7 @@ import pytest
 
 import ddbench
 from ddbench.errors import PluginError, UsageError
-from ddbench.experiment.planning import plan
+from ddbench.experiment import cells
 from ddbench.plugin.manager import load_plugin
 from ddbench.plugin.options import Options, Preset, resolve
 
@@ -117,12 +117,12 @@ def _planned(ctx, name: str, preset: str = "paper", evaluators=(), method: str =
     *_, classes, side = TABLES[name]
     ctx = replace(ctx, _dataset=_like(name, classes, side), preset=Preset.parse(preset))
     axes = {"budgets": [10], "networks": [], "seeds": [], "evaluation_seed": 0, "repeats": None, **more}
-    return plan(ctx, [method], evaluators, **axes)
+    return cells.resolve(ctx, [method], evaluators, **axes)
 
 
 @pytest.fixture
 def unbuilt(monkeypatch):
-    monkeypatch.setattr("ddbench.experiment.planning.check_network", lambda ctx: None)
+    monkeypatch.setattr("ddbench.experiment.cells.check_network", lambda ctx: None)
 
 
 @pytest.mark.usefixtures("unbuilt")

@@ -93,7 +93,7 @@ def sets(ctx: Context, methods: Sequence[str], budgets: Sequence[int], seeds: Se
     return list({(one.entry.name, one.ctx.ipc, one.ctx.base_seed): one for one in bound}.values())
 
 
-def plan(
+def resolve(
     ctx: Context,
     methods: Sequence[str],
     evaluators: Sequence[str],

@@ -47,7 +47,7 @@ class Plan:
         """Return the lines of the plan by their heading; what is empty is left out."""
         listed = {
             "cells": list(self._cells()),
-            "stages": list(_steps(self.run)),
+            "steps": list(_steps(self.run)),
             "data": list(_data(self.cells)),
             "weights": list(_weights(self.run.weights)),
         }
@@ -98,7 +98,7 @@ def _steps(run: DryRun) -> Iterator[str]:
     """Yield every step with what it will cost, and the sums of what is known."""
     if not run.lines:
         return
-    rows = [("state", "stage", "time", "memory", "disk", "of", "why")]
+    rows = [("state", "step", "time", "memory", "disk", "of", "why")]
     for line in _together(run.lines):
         name = line.name + (f" ×{line.count}" if line.count > 1 else "")
         costs = ("", "", "") if line.state == DONE else _costs(line.estimate)
@@ -150,7 +150,7 @@ def _data(cells: Expansion) -> Iterator[str]:
         name = failure.title.rpartition(" on ")[2]
         unread = isinstance(failure.error, NotMade)
         state, when = ("unread ", "it has been looked at") if unread else ("missing", "it is there")
-        yield f"  {state}  {name}: see below; its cells and stages are unknown until {when}"
+        yield f"  {state}  {name}: see below; its cells and steps are unknown until {when}"
 
 
 def _weights(weights: Sequence[Weights]) -> Iterator[str]:

@@ -57,11 +57,14 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.plugin.interfaces import DatasetLoader as DatasetLoader
     from ddbench.plugin.interfaces import Distiller as Distiller
     from ddbench.plugin.interfaces import Evaluator as Evaluator
+    from ddbench.plugin.interfaces import Executor as Executor
+    from ddbench.plugin.interfaces import Launch as Launch
     from ddbench.plugin.manager import plugin_errors as plugin_errors
     from ddbench.plugin.options import Options as Options
     from ddbench.plugin.specs import CaptionerSpec as CaptionerSpec
     from ddbench.plugin.specs import DatasetSpec as DatasetSpec
     from ddbench.plugin.specs import EvaluatorSpec as EvaluatorSpec
+    from ddbench.plugin.specs import ExecutorSpec as ExecutorSpec
     from ddbench.plugin.specs import MethodSpec as MethodSpec
     from ddbench.plugin.specs import NetworkSpec as NetworkSpec
     from ddbench.plugin.weights import Weights as Weights

@@ -23,7 +23,7 @@ ALIASES = {"eval": "evaluator", "data": "dataset"}
 @click.argument("kind", required=False)
 @common.plugin_option
 def command(kind: str | None, plugins: tuple[str, ...]) -> None:
-    """List methods, evaluators, data sets, networks and captioners, or only one KIND of them.
+    """List methods, evaluators, data sets, networks, captioners and executors, or only one KIND of them.
 
     \b
     Examples:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pluggy
 
-from ddbench.plugin.specs import CaptionerSpec, DatasetSpec, EvaluatorSpec, MethodSpec, NetworkSpec
+from ddbench.plugin.specs import CaptionerSpec, DatasetSpec, EvaluatorSpec, ExecutorSpec, MethodSpec, NetworkSpec
 
 hookspec = pluggy.HookspecMarker("ddbench")
 hookimpl = pluggy.HookimplMarker("ddbench")
@@ -42,6 +42,12 @@ def ddbench_captioners() -> Sequence[CaptionerSpec]:
     return ()
 
 
+@hookspec
+def ddbench_executors() -> Sequence[ExecutorSpec]:
+    """Return the executors of this plugin."""
+    return ()
+
+
 #: Hook name of each kind.
 HOOKS = {
     "method": "ddbench_methods",
@@ -49,4 +55,5 @@ HOOKS = {
     "dataset": "ddbench_datasets",
     "network": "ddbench_networks",
     "captioner": "ddbench_captioners",
+    "executor": "ddbench_executors",
 }

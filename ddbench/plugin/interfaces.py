@@ -1,9 +1,11 @@
-"""The classes that plugins derive from: methods, evaluators, data sets and captioners."""
+"""The classes that plugins derive from: methods, evaluators, data sets, captioners and executors."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Plugin:
-    """What methods, evaluators, data sets and captioners have in common.
+    """What methods, evaluators, data sets, captioners and executors have in common.
 
     Attributes:
         Options: the typed options (:class:`ddbench.Options`); defaults are those of the ``cpu+sane`` preset.
@@ -122,3 +124,65 @@ class Captioner(Plugin, ABC):
     @abstractmethod
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterable[str]:
         """Return one caption per image of the split, in order; a generator need not hold them all in memory."""
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a worker of a run is started, on any machine that sees the same files.
+
+    Attributes:
+        command: its words. A worker takes one cell after the other until none is left that it can run. SIGTERM ends it
+            cleanly: it gives its cell back, of which nothing is lost up to the last checkpoint.
+        environment: variables that it needs beside those of its machine.
+        folder: of the run; what a worker prints outside of cells belongs into ``folder / "logs"``.
+        name: of the run, for the listing of a queue.
+    """
+
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    folder: Path
+    name: str
+
+    def words(self, cells: int | None = None) -> list[str]:
+        """Return the command of a worker that ends after a number of cells; None for no limit."""
+        return [*self.command, *([] if cells is None else ["--cells", str(cells)])]
+
+
+class Executor(Plugin, ABC):
+    """Starts workers somewhere: on this machine, by a queue, on a cluster.
+
+    Workers are alike and find their cells themselves, so that an executor knows nothing of methods or results. It is
+    asked by one process at a time, perhaps not the one that started the workers: what it must know is in the handles.
+
+    Attributes:
+        detaches: whether workers stay when the process that started them ends on purpose (``--detach`` needs it).
+    """
+
+    detaches: ClassVar[bool] = False
+
+    def check(self, ctx: Context) -> None:
+        """Refuse what cannot work here (a program or a partition that does not exist), before anything is started.
+
+        Raises:
+            UsageError: with what to do about it.
+        """
+
+    @abstractmethod
+    def capacity(self, ctx: Context, cells: int) -> int:
+        """Return how many workers there should be, running or in a queue, while ``cells`` cells can be run at once."""
+
+    @abstractmethod
+    def start(self, ctx: Context, launch: Launch, count: int) -> Sequence[str]:
+        """Start ``count`` workers and return a handle of each: text by which any process finds it again."""
+
+    @abstractmethod
+    def running(self, ctx: Context, handles: Sequence[str]) -> Collection[str]:
+        """Return those of the workers that run, or wait in a queue."""
+
+    @abstractmethod
+    def cancel(self, ctx: Context, handles: Sequence[str]) -> None:
+        """End workers, in a queue or by SIGTERM; those that have ended are no error."""
+
+    def why(self, ctx: Context, handle: str) -> str:
+        """Return why a worker has ended, as far as the engine knows ("out of memory", "time limit"), else ""."""
+        return ""

@@ -322,6 +322,7 @@ def load_plugin(entry: Entry) -> Any:
         "evaluator": interfaces.Evaluator,
         "dataset": interfaces.DatasetLoader,
         "captioner": interfaces.Captioner,
+        "executor": interfaces.Executor,
     }[entry.spec.kind]
     with contained(f"The {entry.spec.kind} {entry.spec.name!r} of {entry.owner}"):
         target = entry.spec.load()

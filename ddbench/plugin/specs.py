@@ -103,5 +103,12 @@ class CaptionerSpec(Spec):
     kind: ClassVar[str] = "captioner"
 
 
-SPECS: tuple[type[Spec], ...] = (MethodSpec, EvaluatorSpec, DatasetSpec, NetworkSpec, CaptionerSpec)
+@dataclass(frozen=True)
+class ExecutorSpec(Spec):
+    """A way to start workers; its target is a :class:`ddbench.Executor`."""
+
+    kind: ClassVar[str] = "executor"
+
+
+SPECS: tuple[type[Spec], ...] = (MethodSpec, EvaluatorSpec, DatasetSpec, NetworkSpec, CaptionerSpec, ExecutorSpec)
 KINDS: tuple[str, ...] = tuple(spec.kind for spec in SPECS)

@@ -1,0 +1,17 @@
+"""Executors: where the workers of a run are started."""
+
+from __future__ import annotations
+
+from ddbench import ExecutorSpec, hookimpl
+
+
+@hookimpl
+def ddbench_executors() -> list[ExecutorSpec]:
+    """Return the built-in executors."""
+    return [
+        ExecutorSpec(
+            name="local",
+            target="ddbench_plugins.executors.local:Local",
+            summary="workers on this machine: one per GPU, or several that share its cores",
+        )
+    ]

@@ -22,14 +22,17 @@ from ddbench.files.folders import taken
 from ddbench.files.writing import check_writable
 from ddbench.plugin import arguments
 from ddbench.plugin.arguments import flag, names, numbers, path, text, whole
+from ddbench.plugin.contracts import Budget
 from ddbench.plugin.datasets import Dataset
+from ddbench.plugin.interfaces import Distiller
 from ddbench.plugin.manager import Plugins
 from ddbench.results.collection import Records
+from ddbench.results.labels import label
 from ddbench.results.registry import Problem, check_seed
 from ddbench.results.registry import load as read_registry
 from ddbench.results.schema import Record, slug
-from ddbench.runtime.context import Context
-from ddbench.runtime.progress import Reporter
+from ddbench.runtime.context import Bound, Context
+from ddbench.runtime.progress import Reporter, numbered
 from ddbench.runtime.steps import cached
 from ddbench.runtime.store import Step
 from ddbench.sets import folder as disk
@@ -186,7 +189,7 @@ def distill(
             _free(folder, {"method": entry.spec.name, "ipc": mine.ipc, "seed": mine.base_seed})
     loaded = []
     same = SameImages(ctx.reporter.warn)
-    for bound in planned:
+    for _, bound in numbered(ctx.reporter, planned, _title):
         _, mine, entry = bound
         made = distil(bound, force=again)
         same.look(made)
@@ -250,7 +253,12 @@ def evaluate(
     for measurement in planned:
         check_network(measurement.evaluator.ctx)
     check_writable(target)
-    return Records(measurement.carry_out(made, target, force=again) for measurement in planned)
+    title = f"{made.plugin.name} on {ctx.dataset.name}, IPC {Budget(made.ipc)}, seed {made.seed}"
+    results = []
+    for place, measurement in numbered(ctx.reporter, planned, lambda one: f"{title}, {one.title}"):
+        results.append(measurement.carry_out(made, target, force=again))
+        ctx.reporter.log(f"{place} accuracy {results[-1].accuracy} %")
+    return Records(results)
 
 
 def import_set(
@@ -461,6 +469,13 @@ def _free(folder: Path, wanted: Mapping[str, Any]) -> None:
     """Refuse a folder that is in the way before any work is done; a set of the same run may be the very one to make."""
     if os.path.lexists(folder) and disk.summary(folder) != wanted:
         raise taken(folder)
+
+
+def _title(bound: Bound[Distiller]) -> str:
+    """Return which set is made, in words."""
+    _, ctx, entry = bound
+    what = label(entry.name, ctx.resolved.explicit)
+    return f"{what} on {ctx.dataset.name}, IPC {Budget(ctx.ipc)}, seed {ctx.base_seed}"
 
 
 def _known(plugins: Plugins, kind: str, names: Iterable[str]) -> None:

@@ -126,8 +126,13 @@ LISTED = 20
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return `` Did you mean 'x'?`` for a near miss (case and accents do not count), else an empty string."""
-    close = _near(word, known, 1)
-    return f" Did you mean {close[0]!r}?" if close else ""
+    close = closest(word, known)
+    return f" Did you mean {close!r}?" if close else ""
+
+
+def closest(word: str, known: Iterable[str]) -> str:
+    """Return the known name nearest to a word, or "" where none is near; case and accents do not count."""
+    return next(iter(_near(word, known, 1)), "")
 
 
 def unknown(what: str, word: str, known: Iterable[str], *, hint: str = "") -> UsageError:
@@ -139,6 +144,11 @@ def unknown(what: str, word: str, known: Iterable[str], *, hint: str = "") -> Us
     else:
         listed = ", ".join(names) if names else "none"
     return UsageError(f"Unknown {what} {word!r}.{did_you_mean(word, names)}", hint=hint or f"Known: {listed}.")
+
+
+def same_but_case(word: str, known: Iterable[str]) -> str:
+    """Return the known name that differs from a word in case and accents at most, or ""."""
+    return next((name for name in known if _plain(name) == _plain(word)), "")
 
 
 def _near(word: str, known: Iterable[str], count: int, cutoff: float = 0.6) -> list[str]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable, Mapping
+import io
+import json
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ddbench.errors import DataError, UsageError
+from ddbench.errors import DataError, UsageError, closest
+from ddbench.escaping import terminal
 from ddbench.files.reading import read_text
 
 if TYPE_CHECKING:
@@ -18,6 +25,10 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
 
+#: Scopes of ``-o``, and whose options they are.
+SCOPES = {"eval": "evaluator", "method": "method", "data": "dataset", "captioner": "captioner"}
+#: Where the standard output of a command is kept that prints nothing else.
+STDOUT = "ddbench.stdout"
 #: How comma lists are shown in --help.
 NAMES, NUMBERS = "NAME[,NAME…]", "N[,N…]"
 
@@ -44,6 +55,35 @@ def numbers(text: str) -> list[int]:
 def written(folder: Path, out: str | None) -> Path:
     """Return where a set was written in the words of ``--out``, which is made absolute for the work itself."""
     return Path(out) / folder.name if out else folder
+
+
+def aligned(rows: Iterable[Sequence[str]]) -> str:
+    """Return lines of columns that are aligned; on a terminal, the last column is wrapped where it stands.
+
+    A column whose texts all begin with a digit is aligned right, as numbers are.
+    """
+    rows = [tuple(map(terminal, row)) for row in rows]
+    if not rows:
+        return "  none"
+    columns = list(zip(*rows, strict=True))[:-1]
+    pads = [
+        (str.rjust if all(text[:1].isdigit() for text in column) else str.ljust, max(map(len, column)))
+        for column in columns
+    ]
+    lines = []
+    for row in rows:
+        start = "  " + "".join(pad(text, width) + "  " for text, (pad, width) in zip(row, pads, strict=False))
+        lines += _wrapped(row[-1], start)
+    return "\n".join(lines)
+
+
+def _wrapped(text: str, start: str) -> list[str]:
+    """Wrap text behind the start of its first line; what is piped stays one line, for grep."""
+    if not sys.stdout.isatty():
+        return [f"{start}{text}".rstrip()]
+    width = max(len(start) + 20, shutil.get_terminal_size().columns - 1)
+    wrapped = textwrap.wrap(text, width, initial_indent=start, subsequent_indent=" " * len(start))
+    return wrapped or [start.rstrip()]
 
 
 def decorate(*decorators: Callable[[Any], Any]) -> Decorator[Any]:
@@ -148,12 +188,29 @@ def declared(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**given, "classes": tuple(line.strip() for line in lines if line.strip())}
 
 
+def _silence(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    """Let nothing of the command reach standard output but :func:`give`."""
+    if value and STDOUT not in context.meta:
+        context.meta[STDOUT] = sys.stdout
+        context.with_resource(contextlib.redirect_stdout(io.StringIO()))
+    return value
+
+
+def give(value: Any) -> None:
+    """Print plain data as the JSON of a command that was asked for it."""
+    shown = json.dumps(value, indent=1, ensure_ascii=False, default=str)
+    click.echo(shown, file=click.get_current_context().meta[STDOUT])
+
+
+quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_silence, help="Print warnings and errors only.")
+json_option = click.option("--json", "as_json", is_flag=True, callback=_silence, help="Print JSON instead.")
+notes_option = click.option("--notes", is_flag=True, help="Print all notes of tables, not three lines.")
 machine_options = decorate(
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),
     click.option("--offline", is_flag=True, help="Never open a network connection."),
     click.option("--force", is_flag=True, help="Recompute finished steps instead of reusing them."),
-    click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result."),
+    quiet_option,
 )
 #: What a run and its plan are of.
 experiment_options = decorate(
@@ -178,8 +235,12 @@ experiment_options = decorate(
 )
 
 
-def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
+def parse_options(pairs: Iterable[str], values: Mapping[str, Any] | None = None) -> dict[str, dict[str, str]]:
     """Turn ``method.strength=0.6`` pairs into scope → key → text; a later pair wins.
+
+    Args:
+        pairs: of ``-o``.
+        values: the other values of the command line: the plugins they name are those whose options may be meant.
 
     Raises:
         UsageError: a pair of another form.
@@ -189,16 +250,40 @@ def parse_options(pairs: Iterable[str]) -> dict[str, dict[str, str]]:
         left, equals, value = pair.partition("=")
         scope, dot, key = left.strip().rpartition(".")  # a plugin's name may have dots
         if not (equals and dot and scope and key):
-            raise UsageError(f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint=_scope_hint(left.strip(), equals, value))
+            raise UsageError(
+                f"-o {pair!r} is not SCOPE.KEY=VALUE.", hint=_scope_hint(left.strip(), equals, value, values or {})
+            )
         options.setdefault(scope, {})[key.strip()] = value.strip()
     return options
 
 
-def _scope_hint(key: str, equals: str, value: str) -> str:
+def _scope_hint(key: str, equals: str, value: str, values: Mapping[str, Any]) -> str:
+    """Say whose option a key without a scope may be: of the plugins that the command names, else of any."""
     if not (equals and key.isidentifier()):
         return "For example: -o method.strength=0.6"
-    given = f"{key}={value}"
-    return f"Say whose option it is: -o eval.{given}, -o method.{given} or -o data.{given}."
+    known = option_keys(values)
+    if close := closest(key, {name for names in known.values() for name in names}):
+        meant = [f"-o {scope}.{close}={value}" for scope, names in known.items() if close in names]
+        return f"Did you mean {' or '.join(meant)}?"
+    return f"Say whose option it is, such as -o eval.{key}={value}; `ddbench show NAME` lists options."
+
+
+def option_keys(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the options by scope, those of the plugins that a command names, of a kind without one those of all.
+
+    Args:
+        values: ``method``, ``evaluator``, ``dataset`` (names or None) and ``plugins`` (files) of a command line.
+    """
+    from ddbench.plugin.manager import load_plugin, load_plugins
+
+    plugins = load_plugins(values.get("plugins") or ())
+    keys: dict[str, list[str]] = {}
+    for scope, kind in SCOPES.items():
+        named = values.get(kind) or ()
+        entries = [entry for name, entry in plugins.entries[kind].items() if name in named or not named]
+        models = [getattr(load_plugin(entry), "Options", None) for entry in entries]
+        keys[scope] = sorted({name for model in models if model for name in model.model_fields})
+    return keys
 
 
 def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -206,7 +291,7 @@ def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:
     from ddbench.runtime.progress import reporter
 
     shared = {name: values[name] for name in ("preset", "plugins", "device", "precision", "offline", "force")}
-    return {**shared, "options": parse_options(values["options"]), "reporter": reporter(values["quiet"])}
+    return {**shared, "options": parse_options(values["options"], values), "reporter": reporter(values["quiet"])}
 
 
 def check_datasets(values: Mapping[str, Any]) -> list[str]:

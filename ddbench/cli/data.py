@@ -23,7 +23,7 @@ SETTINGS = common.decorate(
     common.set_option,
     common.plugin_option,
     click.option("--offline", is_flag=True, help="Never open a network connection."),
-    click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result."),
+    common.quiet_option,
 )
 
 
@@ -120,7 +120,7 @@ def _tell(word: str, message: str, advice: str) -> None:
 def _context(values: dict[str, Any]) -> Context:
     from ddbench.runtime.progress import reporter
 
-    options = common.parse_options(values["options"])
+    options = common.parse_options(values["options"], values)
     return setup.context(
         values["plugins"],
         values["preset"],

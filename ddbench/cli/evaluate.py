@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 @common.plugin_option
 @common.registry_option
 @common.machine_options
+@common.notes_option
 def command(**values: Any) -> None:
     """Evaluate distilled sets: those that ddbench wrote, pictures in class folders, or the tensors of released code.
 
@@ -66,4 +67,4 @@ def command(**values: Any) -> None:
             **common.declared(values),
             **common.common_arguments(values),
         )
-    show(records, Path(values["registry"]), started)
+    show(records, Path(values["registry"]), started, notes=values["notes"])

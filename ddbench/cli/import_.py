@@ -26,7 +26,7 @@ from ddbench.sets.declared import IMPORTED
 )
 @common.set_option
 @common.plugin_option
-@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and the result.")
+@common.quiet_option
 def command(**values: Any) -> None:
     """Convert a third-party distilled set, SOURCE, into the format that all other commands read.
 
@@ -61,7 +61,7 @@ def command(**values: Any) -> None:
         dataset=datasets[0],
         out=values["out"],
         plugins=values["plugins"],
-        options=common.parse_options(values["options"]),
+        options=common.parse_options(values["options"], values),
         reporter=reporter(values["quiet"]),
         **common.declared(values),
     )

@@ -24,8 +24,10 @@ from ddbench.errors import RecordError
     show_default=True,
     help="What to print.",
 )
-def command(registry: str, out: str, board: str, check: bool, form: str) -> None:
-    """Turn records into comparison tables: print them, and write them as Markdown pages.
+@common.notes_option
+@common.quiet_option
+def command(registry: str, out: str, board: str, check: bool, form: str, notes: bool, quiet: bool) -> None:
+    """Turn records into comparison tables: write them as Markdown pages, and print one of them, or which there are.
 
     Pages depend only on the registry and boards.toml, so they can be committed and checked. Invalid records and claims
     are skipped and named, and the exit code is then 8.
@@ -33,6 +35,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
     \b
     Examples:
       ddbench leaderboard
+      ddbench leaderboard --board digits
       ddbench leaderboard --check
       ddbench leaderboard --board digits --format csv > digits.csv
       ddbench leaderboard --board table2 --format latex > table2.tex
@@ -63,13 +66,15 @@ def command(registry: str, out: str, board: str, check: bool, form: str) -> None
         click.echo(f"{len(rendered)} pages are up to date.")
         return
     written = pages.write(folder, rendered, complete=not board)
-    if form == "table":
-        for shown in boards:
-            terminal.show(shown)
-            click.echo()
-    else:
+    if form != "table":
         click.echo(boards.to(form), nl=False)
-    for name in written:
+    elif board:
+        for shown in boards:
+            terminal.show(shown, notes=notes)
+    else:
+        click.echo(common.aligned((shown.name, shown.title) for shown in boards))
+        click.echo("`ddbench leaderboard --board NAME` prints one.")
+    for name in [] if quiet else written:
         click.echo(f"wrote   {folder / name}", err=True)
     if problems:
         click.echo("  → `ddbench registry verify` lists the problems; all other records are in the tables.", err=True)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -45,20 +43,15 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
         if number:
             click.echo()
         click.echo(click.style(f"{name}s", bold=True))
-        click.echo(described(loaded.entries[name]), nl=False)
+        click.echo(described(loaded.entries[name]))
     common.warn_failures(loaded)
 
 
 def described(entries: Mapping[str, Entry]) -> str:
-    """Return aligned, wrapped names and summaries; the owner stands behind what is not built in."""
-    piped = not sys.stdout.isatty()  # one line per name then, for grep
-    width = sys.maxsize if piped else max(60, shutil.get_terminal_size().columns) - 1
-    formatter = click.HelpFormatter(width=width)
-    formatter.indent()
+    """Return aligned names and summaries; the owner stands behind what is not built in."""
     rows = []
     for name, entry in sorted(entries.items()):
         default = " (default)" * bool(getattr(entry.spec, "default", False))
         owner = f" [{entry.owner}]" * (entry.owner.origin != "built-in")
         rows.append((name, f"{entry.spec.summary}{default}{owner}"))
-    formatter.write_dl(rows or [("none", "")], col_max=width if piped else 24)
-    return formatter.getvalue()
+    return common.aligned(rows)

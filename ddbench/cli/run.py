@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: the study's name).")
 @click.option("--dry-run", is_flag=True, help="Run nothing: the same as `ddbench plan`.")
 @common.machine_options
+@common.notes_option
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
     """Distil with every method, evaluate under every protocol, and write one record per cell.
@@ -65,7 +66,7 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
         for failure in expansion.failures:
             raise failure.error
         done = jobs.run(expansion.jobs, registry.absolute(), reporter, force=force, stop=True)
-        show([record for record in done if isinstance(record, Record)], registry, started)
+        show([record for record in done if isinstance(record, Record)], registry, started, notes=values["notes"])
         return 0
     studies.check_boards(content, expansion)
     return studies.carry_out(
@@ -76,18 +77,19 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
         reporter=reporter,
         again=shlex.join(["ddbench", *sys.argv[1:]]),
         force=force,
+        notes=values["notes"],
         debug=bool(context.obj and context.obj.get("debug")),
     )
 
 
-def show(records: list[Record], registry: Path, started: float) -> None:
+def show(records: list[Record], registry: Path, started: float, *, notes: bool = False) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
     from ddbench.results.exchange import path_of
     from ddbench.tables.declared import declared
     from ddbench.tables.formats import terminal
     from ddbench.tables.leaderboard import build
 
-    terminal.show(build(records, declared(Path("leaderboards")).layout()))
+    terminal.show(build(records, declared(Path("leaderboards")).layout()), notes=notes)
     click.echo()
     for record in records:
         click.echo(f"record  {path_of(record, registry)}")

@@ -144,7 +144,7 @@ def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
 def _context(values: dict[str, Any]) -> Context:
     from ddbench.runtime.progress import QuietReporter
 
-    options = common.parse_options(values["options"])
+    options = common.parse_options(values["options"], values)
     # Showing downloads nothing.
     ctx = setup.context(
         values["plugins"], values["preset"], options, "cpu", "fp32", offline=True, reporter=QuietReporter()

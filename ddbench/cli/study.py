@@ -29,6 +29,7 @@ def carry_out(
     reporter: Reporter,
     again: str,
     force: bool = False,
+    notes: bool = False,
     debug: bool = False,
 ) -> int:
     """Run a study's cells, write its boards and return the exit code: 0, or that of what failed.
@@ -41,6 +42,7 @@ def carry_out(
         reporter: receives progress and notes.
         again: the command that resumes it.
         force: work again instead of reusing what is finished.
+        notes: print all notes of its boards.
         debug: stop with the first error and its traceback.
     """
     from ddbench.experiment.jobs import Failure, run
@@ -52,7 +54,7 @@ def carry_out(
     broken = len(failures)
     if records:
         try:
-            boards(study, cells, records, registry, out)
+            boards(study, cells, records, registry, out, notes=notes)
         except DDBenchError as error:  # earlier failures are reported all the same
             if debug:
                 raise
@@ -99,7 +101,9 @@ def check_boards(study: Study, cells: Expansion) -> None:
             raise unknown(f"reference of board {page.name}", page.reference, known)
 
 
-def boards(study: Study, cells: Expansion, records: Sequence[Record], registry: Path, out: Path) -> None:
+def boards(
+    study: Study, cells: Expansion, records: Sequence[Record], registry: Path, out: Path, *, notes: bool = False
+) -> None:
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
     from ddbench.figures import base as figures
     from ddbench.figures import sweeps
@@ -119,7 +123,7 @@ def boards(study: Study, cells: Expansion, records: Sequence[Record], registry: 
     made = making.boards(records, declared, claims=claims)
     own = [page.name for page in declared.board]
     for board in [board for board in made if board.name in own] or made:
-        terminal.show(board)
+        terminal.show(board, notes=notes)
         click.echo()
     written = pages.write(out, pages.render(made))
     reference = next((page.reference for page in declared.board if page.reference), "")
@@ -167,4 +171,4 @@ def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
         for name, key in names.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    return {**replaced, "option": parse_options(values["options"])} if values["options"] else replaced
+    return {**replaced, "option": parse_options(values["options"], values)} if values["options"] else replaced

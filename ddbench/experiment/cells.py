@@ -42,6 +42,12 @@ class Measurement:
     evaluator: Bound[Evaluator]
     repeats: int
 
+    @property
+    def title(self) -> str:
+        """The evaluator with its options and network, in words."""
+        _, ctx, entry = self.evaluator
+        return f"{labels.label(entry.name, ctx.resolved.explicit)} on {ctx.network}"
+
     @classmethod
     def of(cls, ctx: Context, evaluator: str, network: str, ipc: int | None, repeats: int | None) -> Measurement:
         """Resolve an evaluator by name; its own number of repeats when None."""

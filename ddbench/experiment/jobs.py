@@ -20,7 +20,7 @@ from ddbench.results import labels
 from ddbench.results.registry import RESULTS
 from ddbench.results.schema import Cell, Record, budget, place, read, record_key
 from ddbench.runtime.context import Context
-from ddbench.runtime.progress import Reporter
+from ddbench.runtime.progress import Reporter, numbered
 from ddbench.runtime.store import NotMade
 from ddbench.sets.made import Distilled
 
@@ -223,8 +223,7 @@ def run(
     current: Planned | None = None
     made: Distilled | Exception = RuntimeError("nothing to distil")
     seen = SameImages(reporter.warn)
-    for number, job in enumerate(jobs, 1):
-        reporter.log(f"[{number}/{len(jobs)}] {job.title}")
+    for mark, job in numbered(reporter, jobs, lambda job: job.title):
         if job.planned is not current:
             current, made = job.planned, _tried(partial(job.planned.distil, force=force), stop)
             if isinstance(made, Distilled):
@@ -234,7 +233,12 @@ def run(
             result = made
         else:
             result = _tried(partial(job.measurement.carry_out, made, registry, force=force), stop)
-        yield Failure(job.title, result) if isinstance(result, Exception) else result
+        if isinstance(result, Exception):
+            reporter.log(f"{mark} failed: {result}")
+            yield Failure(job.title, result)
+        else:
+            reporter.log(f"{mark} accuracy {result.accuracy} %")
+            yield result
 
 
 def _tried(work: Callable[[], Result], stop: bool) -> Result | Exception:

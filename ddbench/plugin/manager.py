@@ -19,7 +19,7 @@ from typing import Any
 
 import pluggy
 
-from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, not_installed, unknown
+from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, not_installed, same_but_case, unknown
 from ddbench.files.writing import REASONS
 from ddbench.plugin import hookspecs
 from ddbench.plugin.containment import contained
@@ -103,13 +103,14 @@ class Plugins:
                 raise UsageError(f"{name!r} needs something after the colon.", hint=known[name].spec.summary)
             entry = known[prefix + ":"]
             return Entry(entry.spec, entry.owner, argument)
-        others = [other for other, names in self.entries.items() if other != kind and name in names]
-        if others:
-            listed = " and ".join(f"{'an' if kind_[0] in 'aeiou' else 'a'} {kind_}" for kind_ in others)
-            raise UsageError(
-                f"Unknown {kind} {name!r}: it is {listed}.", hint=f"`ddbench list {kind}s` shows them all."
-            )
-        raise unknown(kind, name, known)
+        error = unknown(kind, name, known)
+        others = {other: same_but_case(name, names) for other, names in self.entries.items()}
+        listed = [f"{'an' if other[0] in 'aeiou' else 'a'} {other}" for other, same in others.items() if same]
+        if listed and not others[kind]:
+            same = next(filter(None, others.values()))
+            it = "it" if same == name else repr(same)
+            raise UsageError(f"Unknown {kind} {name!r}: {it} is {' and '.join(listed)}.", hint=error.hint)
+        raise error
 
     def find(self, name: str) -> list[Entry]:
         """Return every spec called ``name``, whatever its kind; ``kind/name`` means one.

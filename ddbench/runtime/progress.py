@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
 
 from ddbench.escaping import terminal
 
+Thing = TypeVar("Thing")
 #: What stands for an amount that nobody knows.
 UNKNOWN = "unknown"
 
@@ -42,6 +43,14 @@ class Reporter:
     def task(self, description: str, total: int | None = None) -> Iterator[Advance]:
         """Show progress of one task while the block runs."""
         yield lambda done, total=None, figures=None: None
+
+
+def numbered(reporter: Reporter, things: Sequence[Thing], title: Callable[[Thing], str]) -> Iterator[tuple[str, Thing]]:
+    """Yield things with their place, ``[3/24]``, and say which one begins."""
+    for number, thing in enumerate(things, 1):
+        place = f"[{number}/{len(things)}]"
+        reporter.log(f"{place} {title(thing)}")
+        yield place, thing
 
 
 class LineReporter(Reporter):

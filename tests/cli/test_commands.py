@@ -47,7 +47,7 @@ def blocks(monkeypatch):
 
 
 def test_run_passes_everything_on_and_shows_the_table(here, blocks):
-    line = "run -m random,vlcp -e rded --ipc 1,10 --seed 0,1 --repeats 2 --preset paper -o eval.epochs=3 -q"
+    line = "run -m random,vlcp -e rded --ipc 1,10 --seed 0,1 --repeats 2 --preset paper -o eval.epochs=3"
     result = invoke(*line.split())
     (block,) = blocks
     assert block.method == ("random", "vlcp") and block.ipc == (1, 10) and block.seed == (0, 1)
@@ -153,7 +153,9 @@ def test_leaderboard_prints_writes_and_checks(here):
     for method in ("random", "vlcp"):
         records.write(make(method, (0.5,)), here / "registry")
     assert invoke("leaderboard", "--check").exit_code == 1
-    result = invoke("leaderboard")
+    assert invoke("leaderboard", "--quiet").output == ""
+    assert invoke("leaderboard").stdout.splitlines()[0].split() == ["digits", "Data", "set", "digits"]
+    result = invoke("leaderboard", "--board", "digits")
     assert "50.0" in result.stdout and "± 0.0" not in result.stdout
     page = (here / "leaderboards" / "digits.md").read_text("utf-8")
     assert "| IPC | Network | random | vlcp |" in page and str(here) not in page

@@ -60,7 +60,8 @@ def test_the_same_command_gives_the_same_digest_and_reuses_everything(run, monke
     (again,) = run(reporter=log)
     assert again.digest == first.digest
     assert log.lines[0].startswith("[1/1] toy on toy, IPC 2, seed 0")
-    assert all("reused" in line for line in log.lines[1:])
+    assert log.lines[-1] == f"[1/1] accuracy {again.accuracy} %"
+    assert all("reused" in line for line in log.lines[1:-1])
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "other"))
     (elsewhere,) = run(registry=tmp_path / "registry2")
     assert elsewhere.digest == first.digest

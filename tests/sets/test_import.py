@@ -450,7 +450,7 @@ def test_every_unmatched_folder_is_named(bring, tmp_path):
 def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tensors, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     _res(tmp_path / "res_DM_toy_ConvNet_2ipc.pt", [tensors, tensors])
-    words = ["import", "res_DM_toy_ConvNet_2ipc.pt", "--as", "dm-authors", "-d", "toy", "--plugin", str(TOY), "-q"]
+    words = ["import", "res_DM_toy_ConvNet_2ipc.pt", "--as", "dm-authors", "-d", "toy", "--plugin", str(TOY)]
     words += ["--space", "normalised", "--run", "-1", "--out", "sets"]
     with pytest.raises(SystemExit) as stop:
         main(words)

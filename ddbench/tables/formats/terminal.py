@@ -8,13 +8,22 @@ from typing import TYPE_CHECKING, TextIO
 from ddbench.tables.board import SURE_TEXT, TIED, Board, Claimed, Entry, Grid, Table, shown
 from ddbench.tables.formats.markdown import facts
 
+#: Lines below a table where not all are asked for.
+LINES = 3
+
 if TYPE_CHECKING:
     from rich.table import Table as RichTable
     from rich.text import Text
 
 
-def show(board: Board, file: TextIO | None = None) -> None:
-    """Print every table of a board with its facts and notes; nothing is cut off when the output is not a terminal."""
+def show(board: Board, file: TextIO | None = None, *, notes: bool = True) -> None:
+    """Print every table of a board with its facts and notes; no number is cut off when the output is no terminal.
+
+    Args:
+        board: to print.
+        file: standard output when None.
+        notes: print all that there is to say; at most :data:`LINES` lines below a table otherwise.
+    """
     from rich.console import Console
     from rich.padding import Padding
     from rich.text import Text
@@ -32,11 +41,30 @@ def show(board: Board, file: TextIO | None = None) -> None:
         heading = f"{content.dataset}: {content.title}" if isinstance(content, Table) else content.title
         console.print(Text(heading, style="bold"))
         console.print(grid)
-        for name, text in _facts(content) if isinstance(content, Table) else []:
-            console.print(Padding(Text.assemble((f"{name}: ", "bold"), text), (0, 0, 0, 2)))
-        legend = content.legend if isinstance(content, Table) else ()
-        for note in (*legend, *content.notes):
-            console.print(Padding(Text(f"· {note}", style="dim"), (0, 0, 0, 2)))
+        about, remarks = _told(content)
+        if notes:
+            for text in (*about, *remarks):
+                console.print(Padding(text, (0, 0, 0, 2)))
+            continue
+        lines = [*[Text(" · ").join(about)] * bool(about), *remarks]
+        if len(lines) > LINES:
+            more = f"· {len(lines) - LINES + 1} more notes: --notes shows all"
+            lines = [*lines[: LINES - 1], Text(more, style="dim")]
+        for text in lines:
+            line = Text("  ").append_text(text)
+            if console.is_terminal:
+                line.truncate(console.width, overflow="ellipsis")
+            console.print(line, soft_wrap=True)
+
+
+def _told(content: Table | Grid) -> tuple[list[Text], list[Text]]:
+    """Return what there is to say below a table: its facts, and the meaning of marks with the notes."""
+    from rich.text import Text
+
+    table = content if isinstance(content, Table) else None
+    about = [Text.assemble((f"{name}: ", "bold"), text) for name, text in (_facts(table) if table else [])]
+    legend = table.legend if table else ()
+    return about, [Text(f"· {note}", style="dim") for note in (*legend, *content.notes)]
 
 
 def _facts(content: Table) -> list[tuple[str, str]]:

@@ -1,0 +1,98 @@
+"""What commands print: places, accuracies, few notes, nothing when quiet, and guesses at what was meant."""
+
+from __future__ import annotations
+
+import io
+import re
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from records import make
+
+from ddbench import cli
+from ddbench.cli import common
+from ddbench.errors import UsageError
+from ddbench.tables.formats import terminal
+from ddbench.tables.leaderboard import build
+
+TOY = str(Path(__file__).parents[1] / "toy_plugin.py")
+
+
+def invoke(*arguments):
+    return CliRunner().invoke(cli.group, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+RUN = ("run", "-m", "random,full", "-e", "nearest-mean", "--ipc", "1", "--repeats", "1", "--plugin", TOY)
+
+
+def test_every_cell_says_its_place_and_ends_with_its_accuracy(here):
+    told = invoke(*RUN).stderr.splitlines()
+    begun = [line for line in told if re.match(r"\[\d/2\] \w+ on digits", line)]
+    assert begun == [
+        "[1/2] random on digits, IPC 1, seed 0, nearest-mean on convnet-3",
+        "[2/2] full on digits, IPC full, seed 0, nearest-mean on convnet-3",
+    ]
+    ended = [line for line in told if re.fullmatch(r"\[\d/2\] accuracy \d+\.\d %", line)]
+    assert [line[:5] for line in ended] == ["[1/2]", "[2/2]"]
+    invoke("distill", "-m", "random", "--ipc", "1,2", "--out", "sets")
+    told = invoke("evaluate", *sorted(Path("sets").iterdir()), "-e", "nearest-mean", "--plugin", TOY).stderr
+    assert "[1/1] random on digits, IPC 2, seed 0, nearest-mean on convnet-3" in told and "[1/1] accuracy" in told
+
+
+def test_a_quiet_run_says_nothing(here):
+    assert invoke(*RUN, "--quiet").output == ""
+    assert invoke("distill", "-m", "random", "--ipc", "1", "-q").output == ""
+    assert len(list(here.glob("registry/results/digits/*/*.json"))) == 2
+
+
+def printed(**arguments):
+    file = io.StringIO()
+    board = build([make("random", (0.5, 0.6)), make("vlcp", (0.52, 0.61))])
+    terminal.show(board, file, **arguments)
+    return file.getvalue().splitlines()
+
+
+def test_three_lines_of_notes_unless_all_are_asked_for():
+    short, long = printed(notes=False), printed()
+    table = next(place for place, line in enumerate(short) if "Labels" in line)
+    assert len(short) - table == 3
+    assert re.fullmatch(r"  · \d+ more notes: --notes shows all", short[-1])
+    assert len(long) > len(short) and long[:table] == short[:table]
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("epochs=3", "-o eval.epochs=3?"),
+        ("Epoch=3", "-o eval.epochs=3?"),
+        ("strength=0.5", "-o method.strength=0.5?"),
+        ("guidance=3", "-o method.guidance_scale=3?"),
+    ],
+)
+def test_an_option_without_its_scope_gets_it(given, meant):
+    with pytest.raises(UsageError) as raised:
+        common.parse_options([given], {"method": ["vlcp"], "evaluator": ["minimax"], "dataset": ["cifar10"]})
+    assert raised.value.hint == f"Did you mean {meant}"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("-m VLCP -e rded", "Unknown method 'VLCP'. Did you mean 'vlcp'?"),
+        ("-m vlcp -e rded -d CIFAR10", "Unknown dataset 'CIFAR10'. Did you mean 'cifar10'?"),
+        ("-m vlcp -e vlcp", "Unknown evaluator 'vlcp': it is a method."),
+        ("-m vlcp -e VLCP", "Unknown evaluator 'VLCP': 'vlcp' is a method."),
+        ("-m Cifar10 -e rded", "Unknown method 'Cifar10': 'cifar10' is a dataset."),
+    ],
+)
+def test_names_in_another_case_or_of_another_kind_are_recognised(words, said):
+    with pytest.raises(UsageError) as raised:
+        invoke("run", *words.split())
+    assert str(raised.value) == said

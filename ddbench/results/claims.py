@@ -26,9 +26,12 @@ from ddbench.results.registry import Problem
 
 FOLDER, FILE, SOURCES, ALIASES = "published", "published.csv", "sources.md", "aliases.toml"
 #: Whose number it is (explained in sources.md).
-KINDS = ("own", "own-quoted", "other", "baseline", "full", "benchmark", "third-party")
-#: Metrics that are accuracies in percent; others are scores in points and may be negative.
-ACCURACIES = ("top1", "top1_avg_over_aug", "top1_avg_transfer")
+KINDS = ("own", "own-quoted", "ablation", "other", "baseline", "full", "benchmark", "third-party")
+#: Metrics that are accuracies or recalls in percent; others are scores in points and may be negative.
+ACCURACIES = (
+    *("top1", "top1_avg_over_aug", "top1_avg_transfer"),
+    *(f"{way}@{rank}" for way in ("tr", "ir") for rank in (1, 5, 10)),
+)
 METRICS = (*ACCURACIES, "hlr", "ior")
 UNKNOWN = "unknown"
 

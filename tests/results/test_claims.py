@@ -30,10 +30,22 @@ def folder(tmp_path):
 
 def test_the_shipped_claims_are_in_order_and_name_their_sources():
     found = claims.read(REGISTRY).claims
-    assert len(found) == 1836
+    assert len(found) == 2567
     assert {claim.source for claim in found} == set(claims.read(REGISTRY).citations)
     assert claims.dump(found) == claims.path(REGISTRY).read_text("utf-8")
     assert {claim.kind for claim in found} == set(claims.KINDS)
+
+
+def test_kernel_regression_is_kept_apart_from_trained_networks():
+    """No network is trained under ``krr``: its kernels are no networks of another protocol, and it has no other."""
+    found = claims.read(REGISTRY).claims
+    kernels = ("kernel-", "random-features-")
+    assert all((claim.evaluator == "krr") == claim.network.startswith(kernels) for claim in found)
+    solved = [claim for claim in found if claim.method == "ls" and claim.network == "kernel-convnet"]
+    notebook = [claim for claim in solved if claim.source == "kip_nb"]
+    for claim in (claim for claim in solved if claim.source == "kip2021sub"):
+        cells = [own.value for own in notebook if (own.dataset, own.ipc) == (claim.dataset, claim.ipc)]
+        assert any(abs(value - claim.value) < 0.051 for value in cells), claim
 
 
 def test_every_shipped_citation_names_its_work_by_itself():

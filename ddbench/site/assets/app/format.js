@@ -35,11 +35,16 @@ const METRICS = {
   top1_avg_transfer: "mean over networks",
   hlr: "HLR, points",
   ior: "IOR, points",
+  ...Object.fromEntries([1, 5, 10].flatMap((rank) => [
+    [`tr@${rank}`, `text recall at ${rank}`],
+    [`ir@${rank}`, `image recall at ${rank}`],
+  ])),
 };
 
 const WHOSE = {
   own: "the method’s own claim",
   "own-quoted": "own claim, read in another paper",
+  ablation: "a variant in its method’s own paper",
   other: "in another paper’s table",
   baseline: "baseline",
   full: "whole data set",

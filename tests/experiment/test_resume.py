@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -59,8 +60,10 @@ def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = s
 
 def _await_checkpoint(home: Path, step: str, process: subprocess.Popen[str]) -> None:
     while process.poll() is None:
-        if any(home.glob(f"{step}/*.partial/checkpoint*")) or any(home.glob(f"{step}/*/step.json")):
-            return
+        # A step that ends meanwhile takes its .partial folder from under the listing.
+        with contextlib.suppress(FileNotFoundError):
+            if any(home.glob(f"{step}/*.partial/checkpoint*")) or any(home.glob(f"{step}/*/step.json")):
+                return
         time.sleep(0.01)
 
 

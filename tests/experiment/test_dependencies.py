@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import math
 import typing
 from dataclasses import replace
@@ -390,3 +391,39 @@ def test_a_captioner_and_a_network_count_with_their_versions(run):
         other.entries[kind][name] = replace(entry, spec=replace(entry.spec, cache_version=99))
         steps = steps_with(replace(run, plugins=other), "vlcp")
         assert {which[0]: call.key for which, call in steps.items()}[first] != before[first]
+
+
+#: Where a built-in decides by the name of a data set, which is in no key, and what tells of it in keys instead.
+BY_NAME = {
+    "methods/idc/distiller.py": "identity",
+    "evaluators/dc/evaluator.py": "protocol",
+    "evaluators/fkd/evaluator.py": "protocol",
+    "evaluators/idc.py": "protocol",
+    "evaluators/lrs/reference.py": "protocol",
+    "teachers/observers.py": "identity of the step",
+    "teachers/pretrained.py": "identity of the step",
+}
+
+
+def test_nothing_else_decides_by_the_name_of_a_data_set():
+    root = Path(ddbench.__file__).parents[1] / "plugins" / "ddbench_plugins"
+    found = set()
+    for path in root.rglob("*.py"):
+        tree = ast.parse(path.read_text("utf-8"))
+        said = {id(part) for text in ast.walk(tree) if isinstance(text, ast.JoinedStr) for part in ast.walk(text)}
+        for node in ast.walk(tree):
+            named = isinstance(node, ast.Attribute) and node.attr == "name" and id(node) not in said
+            if named and ast.unparse(node.value).rpartition(".")[2] in ("data", "dataset"):
+                found.add(path.relative_to(root).as_posix())
+    assert found == set(BY_NAME)
+
+
+@pytest.mark.parametrize(("evaluator", "names"), [("dc", ("toy", "mnist")), ("idc", ("toy", "svhn", "cifar10"))])
+def test_what_an_evaluator_decides_by_name_is_in_its_protocol(run, evaluator, names):
+    digests = set()
+    for name in names:
+        named = replace(run, _dataset=replace(run.dataset, name=name), method="random")
+        plugin, mine, _ = pipeline.prepare_evaluator(named, evaluator, "convnet-3", 1)
+        images, labels = named.dataset.arrays("train")
+        digests.add(plugin.protocol(mine, ddbench.DistilledSet(images[:3], labels[:3])).digest)
+    assert len(digests) == len(names)

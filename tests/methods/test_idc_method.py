@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench.experiment.pipeline import distil, prepare_evaluator, prepare_method
+from ddbench.experiment.pipeline import artifact, distil, prepare_evaluator, prepare_method
+from ddbench.keys import digest
 from ddbench.plugin.options import Preset
 from ddbench.testing.conformance import check_method
 from ddbench.testing.toy import toy_dataset
@@ -339,3 +340,13 @@ def test_on_digits(ctx, digits):
     assert made.content.images.shape == (10, 16, 16, 1)
     assert made.content.images.dtype == np.float32
     assert made.content.extra["loss"] > 0
+
+
+def test_the_name_that_the_released_code_asks_for_is_in_the_key(ctx):
+    def key(name, method="idc"):
+        return digest(artifact(prepare_method(replace(ctx, _dataset=replace(toy_dataset(), name=name)), method, 1, 0)))
+
+    for method in ("idc", "idc-1"):
+        assert key("toy", method) == key("cifar10-of-mine", method) != key("mnist", method)
+    # What records name has no part for other names: their keys stay.
+    assert IDC().identity(replace(ctx, _dataset=toy_dataset())) == {}

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from ddbench_plugins.methods.idc.matching import Matching
     from ddbench_plugins.training.dsa import Operator
 
+#: The data set with a cutout and a base size of its own.
+MNIST = "mnist"
+
 
 class IdcOneOptions(PixelOptions):
     """Options of IDC with one training image per stored image (IDC-I); defaults of the released code for CIFAR."""
@@ -98,6 +101,10 @@ class IDCOne(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
+    def identity(self, ctx: ddbench.Context) -> dict[str, str]:
+        """Return the data set whose name the released code asks for: no other part of a key has the name."""
+        return {"rules of": MNIST} if ctx.dataset.name == MNIST else {}
+
     def work(self, ctx: ddbench.Context) -> float:
         """Images × steps."""
         options: IdcOneOptions = ctx.options
@@ -150,7 +157,7 @@ class IDCOne(ddbench.Distiller):
         from ddbench_plugins.training.recipe import from_options
 
         options: IdcOneOptions = ctx.options
-        by_rule = not (ctx.dataset.name == "mnist" and factor_of(ctx) > 1)
+        by_rule = not (ctx.dataset.name == MNIST and factor_of(ctx) > 1)
         cutout = by_rule if options.cutout is None else options.cutout
         cutmix = (0.5 if is_small(ctx.dataset) else 1.0) if options.cutmix is None else options.cutmix
         strategy: tuple[Operator, ...] = ("color", "crop", "cutout") if cutout else ("color", "crop")
@@ -180,6 +187,6 @@ def factor_of(ctx: ddbench.Context) -> int:
 
 def base_size(dataset: ddbench.Dataset) -> int:
     """Return the side for which the base learning rate of the pixels is meant (reproduce.py)."""
-    if dataset.name == "mnist":
+    if dataset.name == MNIST:
         return 28
     return 32 if dataset.image_size <= 64 else 224

@@ -112,7 +112,8 @@ def artifact(bound: Bound[Distiller]) -> dict[str, Any]:
     Raises:
         ModelError, DataError: a model or file that must be looked at is not there.
     """
-    return {**bound.ctx.depends(dependencies.artifact(*bound, disk.FORMAT)), "steps": dependencies.steps(*bound)}
+    steps = dependencies.steps(*bound)  # first: what they fetch has an identity afterwards
+    return {**bound.ctx.depends(dependencies.artifact(*bound, disk.FORMAT)), "steps": steps}
 
 
 def distil_effort(bound: Bound[Distiller]) -> Effort | None:

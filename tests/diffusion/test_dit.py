@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,8 @@ from ddbench_plugins.training.seeding import make_generator
 
 import ddbench
 from ddbench.errors import DivergedError
-from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import artifact, distil, prepare_method
+from ddbench.keys import digest
 from ddbench.plugin.options import Preset
 from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_dit
@@ -366,3 +368,26 @@ def test_on_digits(ctx: Context, digits: Dataset) -> None:
     assert made.images.shape == (20, 16, 16, 1)
     assert made.extra["backbone"]["preset"]["steps"] == 20
     assert 0 <= made.extra["acceptance"]["recognition"]["rate"] <= 1
+
+
+def test_the_key_of_sampled_images_holds_the_decoder_that_is_here(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub = tmp_path / "models--someone--decoder"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    ctx = replace(ctx, machine=replace(ctx.machine, offline=True))
+    bound = _on(ctx, digits, backbone=str(folder), decoder="someone/decoder")
+    with pytest.raises(ddbench.ModelError, match="someone/decoder") as caught:
+        _ = bound.plugin.sampled.of(bound.ctx, 0, 10).key
+    assert "method.decoder=''" in caught.value.hint
+    keys = []
+    for commit in ("1" * 40, "2" * 40):
+        shutil.copytree(folder / "vae", hub / "snapshots" / commit)
+        (hub / "refs").mkdir(exist_ok=True)
+        (hub / "refs" / "main").write_text(commit)
+        call = bound.plugin.sampled.of(bound.ctx, 0, 10)
+        assert call.inputs["identity"] == {"decoder": {"hub": "someone/decoder", "commit": commit}}
+        keys.append((call.key, digest(artifact(bound))))
+        assert bound.plugin.identity(bound.ctx)["decoder"] == commit
+    assert len({*keys[0], *keys[1]}) == 4
+    assert base.Decoder(bound.ctx, "someone/decoder", None, {}).load().config.latent_channels == 4

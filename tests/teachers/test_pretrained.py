@@ -12,7 +12,7 @@ import torch
 from ddbench_plugins.networks.bridges import build_timm, build_torchvision
 from ddbench_plugins.teachers.files import read_about
 from ddbench_plugins.teachers.hubs import published
-from ddbench_plugins.teachers.observers import get_teacher
+from ddbench_plugins.teachers.observers import get_teacher, teacher_of
 from ddbench_plugins.teachers.pretrained import imagenet
 from ddbench_plugins.teachers.renormalise import Renormalised
 from registered import build_network
@@ -159,6 +159,35 @@ def test_offline_says_what_to_put_where(data, monkeypatch, tmp_path, name, words
     with pytest.raises(ModelError, match=words) as caught:
         get_teacher(data, name)
     assert hint in caught.value.hint and "eval.teacher_file=" in caught.value.hint
+
+
+def test_the_key_of_a_hubs_teacher_holds_the_weights_that_are_read_cached_or_downloaded(data, monkeypatch, tmp_path):
+    import huggingface_hub
+
+    hub, torch_home = tmp_path / "models--timm--test_resnet.r160_in1k", tmp_path / "torch"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(torch_home))
+
+    def publish(seed):
+        torch.manual_seed(seed)
+        commit = str(seed) * 40
+        (hub / "snapshots" / commit).mkdir(parents=True)
+        (hub / "refs").mkdir(exist_ok=True)
+        (hub / "refs" / "main").write_text(commit)
+        saved(timm.create_model("test_resnet", num_classes=1000), hub / "snapshots" / commit / "model.safetensors")
+
+    online = replace(data, machine=Machine())
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", lambda name, file: publish(1))  # a hub without network
+    downloaded = get_teacher(online, TAGGED, floor=False)
+    asked = teacher_of(online, TAGGED).key
+    assert downloaded.done.key == asked == teacher_of(data, TAGGED).key
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", None)  # what is here is not asked for again
+    assert get_teacher(online, TAGGED, floor=False).done.reused
+    publish(2)
+    other = get_teacher(data, TAGGED, floor=False)
+    assert not other.done.reused and other.digest != downloaded.digest
+    file = hub / "snapshots" / ("2" * 40) / "model.safetensors"
+    assert other.describe()["source"] == {"published": TAGGED, "sha256": data.content_digest(file)}
 
 
 @pytest.mark.parametrize("name", ["timm:test_resnet.r161_in1k", "torchvision:resnet18.IMAGENET1K_V9"])

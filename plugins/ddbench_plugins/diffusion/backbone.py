@@ -44,6 +44,8 @@ class DiffusionModel(ABC):
     facts: dict[str, Any] = field(default_factory=dict)
     #: What is read of a model on the hub.
     FILES: ClassVar[tuple[str, ...]]
+    #: What helps where it cannot be had.
+    INSTEAD: ClassVar[str] = "Or use the small model, which needs no download: -o method.backbone=small."
 
     @abstractmethod
     def load(self, dtype: str = "fp32") -> Any:
@@ -67,7 +69,7 @@ class DiffusionModel(ABC):
 
         known = self.on_hub()
         here, offline = known is not None and known.here, self.ctx.machine.offline
-        with unavailable_explained():
+        with unavailable_explained(self.INSTEAD):
             return cached_first(load, here=here, offline=offline, failures=(BackboneUnavailableError,))
 
     def digest(self) -> str:
@@ -153,16 +155,14 @@ class Backbone(DiffusionModel):
 
 
 @contextmanager
-def unavailable_explained() -> Iterator[None]:
+def unavailable_explained(instead: str = DiffusionModel.INSTEAD) -> Iterator[None]:
     """Turn the error of a model that is not there, or of another kind, into one that says what helps."""
     from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
 
     try:
         yield
     except BackboneUnavailableError as error:
-        raise ModelError(
-            str(error), hint="Or use the small model, which needs no download: -o method.backbone=small."
-        ) from error
+        raise ModelError(str(error), hint=instead) from error
 
 
 @step(

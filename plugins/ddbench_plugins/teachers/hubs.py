@@ -63,31 +63,19 @@ def timm_model(
         UsageError: timm knows no such weights.
         ModelError: they are not here and cannot be fetched, or do not fit.
     """
-    from timm import list_pretrained
-    from timm.models import get_pretrained_cfg
-
-    model = f"{source.architecture}.{source.tag}"
-    known = list_pretrained(f"{source.architecture}.*")
-    if model not in known:
-        raise _unknown(source, [name.partition(".")[2] for name in known])
-    config = get_pretrained_cfg(model)
-    overlay: dict[str, Any] = {}
-    if given is not None:
-        overlay = {"state_dict": dict(given), "custom_load": False}
-    elif offline:
-        overlay = {"state_dict": read_state(_cached(source, config)), "custom_load": False}
+    config = _timm_config(source)
+    state = read_state(weights_file(source, offline=offline)) if given is None else given
     try:
         whole = create_timm(
-            model,
+            f"{source.architecture}.{source.tag}",
             size,
             in_chans=channels,
             pretrained=True,
-            pretrained_cfg_overlay=overlay,
+            pretrained_cfg_overlay={"state_dict": dict(state), "custom_load": False},
             num_classes=config.num_classes,
         )
     except FAILURES as error:
-        reason = _reason(error)
-        raise _does_not_fit(source, reason) if overlay else _advice(source, reason, _timm_hint(config)) from error
+        raise _does_not_fit(source, _reason(error)) from error
     return Bridged(whole), tuple(config.mean), tuple(config.std)
 
 
@@ -98,29 +86,17 @@ def torchvision_model(
 
     Its models take RGB images of any size, except transformers, which take the size of their weights.
     """
-    import torch
     from torchvision import models
 
-    if source.architecture not in models.list_models(module=models):
-        raise UsageError(f"torchvision has no model {source.architecture!r}.")
-    choices = models.get_model_weights(source.architecture)
-    if source.tag not in choices.__members__:
-        raise _unknown(source, list(choices.__members__))
-    weights = choices[source.tag]
-    name = weights.url.rpartition("/")[2]
-    hint = f"download {weights.url}, copy the file here and pass -o eval.teacher_file={name}"
-    cached = Path(torch.hub.get_dir(), "checkpoints", name)
-    if given is None and offline and not cached.is_file():
-        raise _advice(source, "it is not in the local cache and offline mode is on", hint)
-    if given is None and cached.is_file():
-        check_file(cached, ModelError)
+    weights = _torchvision_weights(source)
+    if given is None:
+        weights_file(source, offline=offline)  # where torchvision looks for it
     try:
         whole = models.get_model(source.architecture, weights=weights if given is None else None)
         if given is not None:
             whole.load_state_dict(given)
     except FAILURES as error:
-        reason = _reason(error)
-        raise _advice(source, reason, hint) if given is None else _does_not_fit(source, reason) from error
+        raise _does_not_fit(source, _reason(error)) from error
     scaling = weights.transforms()
     return Bridged(whole), tuple(scaling.mean), tuple(scaling.std)
 
@@ -139,19 +115,88 @@ def class_ids(outputs: int, what: str) -> list[str]:
     return list(ImageNetInfo(subset).label_names())
 
 
-def _cached(source: Published, config: Any) -> Path:
-    """Return the file of published timm weights on this machine."""
+def weights_file(source: Published, *, offline: bool) -> Path:
+    """Return the file of published weights on this machine, fetched where it is not here.
+
+    Raises:
+        UsageError: there are no such weights.
+        ModelError: they are not here and cannot be fetched; says what to put where.
+    """
+    timm = source.family == "timm"
+    about = _timm_config(source) if timm else _torchvision_weights(source)
+    hint = _timm_hint(about) if timm else _hint(f"download {about.url}", about.url.rpartition("/")[2])
+    found = _cached(about)
+    if found is None and offline:
+        raise _advice(source, "it is not in the local cache and offline mode is on", hint)
+    try:
+        if found is None:
+            _fetch(about)
+            found = _cached(about)
+    except FAILURES as error:
+        raise _advice(source, _reason(error), hint) from error
+    if found is None:
+        raise _advice(source, "it was not where it was fetched to", hint)
+    check_file(found, ModelError)
+    return found
+
+
+def _timm_config(source: Published) -> Any:
+    from timm import list_pretrained
+    from timm.models import get_pretrained_cfg
+
+    model = f"{source.architecture}.{source.tag}"
+    known = list_pretrained(f"{source.architecture}.*")
+    if model not in known:
+        raise _unknown(source, [name.partition(".")[2] for name in known])
+    return get_pretrained_cfg(model)
+
+
+def _torchvision_weights(source: Published) -> Any:
+    from torchvision import models
+
+    if source.architecture not in models.list_models(module=models):
+        raise UsageError(f"torchvision has no model {source.architecture!r}.")
+    choices = models.get_model_weights(source.architecture)
+    if source.tag not in choices.__members__:
+        raise _unknown(source, list(choices.__members__))
+    return choices[source.tag]
+
+
+def _names(about: Any) -> list[str]:
+    """Return the names that a file of timm's weights may have on the hub; none where it is not on the hub."""
+    if not getattr(about, "hf_hub_id", None):
+        return []
+    return [about.hf_hub_filename] if about.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
+
+
+def _cached(about: Any) -> Path | None:
+    """Return the file of published weights if it is on this machine."""
     import torch
     from huggingface_hub import try_to_load_from_cache
 
-    names = [config.hf_hub_filename] if config.hf_hub_filename else ["model.safetensors", "pytorch_model.bin"]
-    for name in names if config.hf_hub_id else []:
-        place = try_to_load_from_cache(config.hf_hub_id, name)
+    for name in _names(about):
+        place = try_to_load_from_cache(about.hf_hub_id, name)
         if isinstance(place, str):
             return Path(place)
-    if config.url and (kept := Path(torch.hub.get_dir(), "checkpoints", config.url.rpartition("/")[2])).is_file():
-        return kept
-    raise _advice(source, "it is not in the local cache and offline mode is on", _timm_hint(config))
+    kept = Path(torch.hub.get_dir(), "checkpoints", about.url.rpartition("/")[2]) if about.url else None
+    return kept if kept and kept.is_file() else None
+
+
+def _fetch(about: Any) -> None:
+    """Fetch published weights to where :func:`_cached` finds them."""
+    import torch
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    names = _names(about)
+    for name in names:
+        try:
+            hf_hub_download(about.hf_hub_id, name)
+            return
+        except EntryNotFoundError:
+            if name == names[-1] and not about.url:
+                raise
+    torch.hub.load_state_dict_from_url(about.url, map_location="cpu", check_hash=True, weights_only=True)
 
 
 def _timm_hint(config: Any) -> str:
@@ -159,7 +204,11 @@ def _timm_hint(config: Any) -> str:
     command = (
         f"hf download {config.hf_hub_id} {name} --local-dir FOLDER" if config.hf_hub_id else f"download {config.url}"
     )
-    return f"{command}, copy the file here and pass -o eval.teacher_file=FOLDER/{name}"
+    return _hint(command, f"FOLDER/{name}")
+
+
+def _hint(command: str, file: str) -> str:
+    return f"{command}, copy the file here and pass -o eval.teacher_file={file}"
 
 
 def _unknown(source: Published, tags: list[str]) -> UsageError:

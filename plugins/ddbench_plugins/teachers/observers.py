@@ -12,7 +12,7 @@ import numpy as np
 from ddbench import ModelError, Score, TeacherError, derive_seed, digest, step
 from ddbench.files import check_file
 from ddbench_plugins.teachers.files import read_about
-from ddbench_plugins.teachers.hubs import published
+from ddbench_plugins.teachers.hubs import published, weights_file
 from ddbench_plugins.teachers.pretrained import load, network_of
 from ddbench_plugins.teachers.recipes import TeacherRecipe, recipe_for
 from ddbench_plugins.training.normalisation import constants
@@ -230,7 +230,8 @@ def _identity(
 
 def _work(ctx: Context, network: str, own: Constants | None, file: Path | None, repeat: int, shipped: bool) -> float:
     """Training: images × epochs; weights that are there already: test images."""
-    data, source = ctx.dataset, _source(ctx, network, file, repeat, shipped)
+    data, there = ctx.dataset, file or published(network)
+    source = {} if there else _source(ctx, network, None, repeat, shipped)
     return 3 * int(source.get("recipe", {}).get("epochs", 0)) * len(data.train) + len(data.test)
 
 
@@ -263,7 +264,8 @@ def _source(ctx: Context, network: str, file: Path | None, repeat: int, shipped:
     """Say where the weights come from: published, a file, the ones of ddbench, or training by the recipe."""
     from ddbench_plugins.teachers.bundled import find_bundled_teacher
 
-    known = {"published": network} if published(network) else {}
+    weights = published(network)
+    known = {"published": network} if weights else {}
     if file:
         if not file.exists():
             raise ModelError(
@@ -271,8 +273,8 @@ def _source(ctx: Context, network: str, file: Path | None, repeat: int, shipped:
             )
         check_file(file, ModelError)
         return {**known, "file": file.name, "sha256": ctx.content_digest(file)}
-    if known:
-        return known
+    if weights:
+        return {**known, "sha256": ctx.content_digest(weights_file(weights, offline=ctx.machine.offline))}
     bundled = find_bundled_teacher(ctx.dataset.name, network) if shipped else None
     # Of the very same split: on another one it would have seen test images.
     if bundled and bundled.record["fingerprint"] == ctx.dataset.fingerprint:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ddbench import UsageError, derive_seed, step
@@ -15,7 +16,7 @@ from ddbench_plugins.diffusion.backbone import (
     model_facts,
     unavailable_explained,
 )
-from ddbench_plugins.diffusion.hub import DIT
+from ddbench_plugins.diffusion.hub import DECODER, DIT
 from ddbench_plugins.diffusion.small.step import small_preset
 
 if TYPE_CHECKING:
@@ -81,6 +82,30 @@ class DiTBackbone(DiffusionModel):
             "parameters": sum(weight.numel() for weight in found.transformer.parameters()),
             "classes": classes,
         }
+
+
+class Decoder(DiffusionModel):
+    """An autoencoder that decodes in place of the transformer's own."""
+
+    FILES: ClassVar[tuple[str, ...]] = DECODER
+    INSTEAD: ClassVar[str] = "Or decode with the model's own autoencoder: -o method.decoder=''."
+
+    def load(self, dtype: str = "fp32") -> Any:
+        """Return an ``AutoencoderKL`` on the run's device.
+
+        Raises:
+            ModelError: it is not there and cannot be fetched.
+        """
+        from ddbench_plugins.diffusion.dit.pipeline import load_autoencoder
+
+        device = self.ctx.machine.device
+        return self._loaded(lambda offline: load_autoencoder(self.source, device, dtype, offline))
+
+    def measure(self) -> dict[str, Any]:
+        """Load the autoencoder to see what it is."""
+        from ddbench_plugins.diffusion.pipeline import digest
+
+        return {"digest": digest(SimpleNamespace(vae=self.load()), ["vae"])}
 
 
 def _preset(ctx: Context) -> DiTPreset:

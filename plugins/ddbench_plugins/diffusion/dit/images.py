@@ -6,10 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import ModelError, cached_first
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
-from ddbench_plugins.diffusion.hub import published
+from ddbench_plugins.diffusion.dit.backbone import Decoder
 from ddbench_plugins.diffusion.synthesis import resized
 
 if TYPE_CHECKING:
@@ -45,7 +44,7 @@ def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64
     batch = batch_size(options, model.resolution())
     pipeline = model.load(model.compute_dtype)
     if options.decoder:
-        pipeline.vae = _decoder(ctx, options.decoder, model.compute_dtype)
+        pipeline.vae = Decoder(ctx, options.decoder, None, {}).load(model.compute_dtype)
     (out.dir / "latents").mkdir(exist_ok=True)
     with ctx.progress("sampling", len(own)) as advance:
         for start in range(0, len(own), CHUNK):
@@ -65,25 +64,6 @@ def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64
             )
             save_array(out.dir / "latents" / path.name, latents)
             save_array(path, resized(decode_latents(pipeline, latents, batch_size=batch), size))
-
-
-def _decoder(ctx: Context, source: str, dtype: str) -> Any:
-    from ddbench_plugins.diffusion.dit.pipeline import load_autoencoder
-    from ddbench_plugins.diffusion.hub import DECODER
-    from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError
-
-    known, machine = published(source, DECODER), ctx.machine
-    try:
-        return cached_first(
-            lambda offline: load_autoencoder(source, machine.device, dtype, offline),
-            here=known is not None and known.here,
-            offline=machine.offline,
-            failures=(BackboneUnavailableError,),
-        )
-    except BackboneUnavailableError as error:
-        raise ModelError(
-            str(error), hint="Or decode with the model's own autoencoder: -o method.decoder=''."
-        ) from error
 
 
 def latent_figures(

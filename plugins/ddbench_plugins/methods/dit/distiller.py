@@ -8,9 +8,9 @@ import numpy as np
 
 from ddbench import DistilledSet, Distiller, Options, step
 from ddbench_plugins.diffusion.backbone import backbone_identity
-from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
+from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, Decoder, base_dit, dit_facts
 from ddbench_plugins.diffusion.dit.options import DiTOptions
-from ddbench_plugins.diffusion.hub import DECODER, DIT, published
+from ddbench_plugins.diffusion.hub import DECODER, DIT, is_hub, published
 from ddbench_plugins.diffusion.method import judge
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ SAMPLED = ("steps", "guidance_scale", "cfg_channels", "decoder", "size")
 
 
 def _decoder(self: DiT, ctx: Context, *classes: int) -> dict[str, Any]:
-    known = published(ctx.options.decoder, DECODER)
-    return {"decoder": known.revision} if known else {}
+    source = ctx.options.decoder
+    return {"decoder": Decoder(ctx, source, None, {}).identity()} if is_hub(source) else {}
 
 
 class DiT(Distiller):
@@ -35,8 +35,9 @@ class DiT(Distiller):
     presets = "presets.toml"
 
     def identity(self, ctx: Context) -> dict[str, Any]:
-        """Return which weights the backbone has."""
-        return backbone_identity(ctx, DIT)
+        """Return which weights the backbone and a published decoder have."""
+        known = published(ctx.options.decoder, DECODER)
+        return {**backbone_identity(ctx, DIT), **({"decoder": known.revision} if known and known.here else {})}
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published transformer and decoder; none for small models and folders."""

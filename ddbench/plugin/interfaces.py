@@ -119,7 +119,17 @@ class DatasetLoader(Plugin, ABC):
 
 
 class Captioner(Plugin, ABC):
-    """Describes images in words."""
+    """Describes images in words.
+
+    Attributes:
+        seeded: True for captions that depend on the distillation seed: they are made anew for every seed.
+    """
+
+    seeded: ClassVar[bool] = False
+
+    def needs(self, ctx: Context) -> Sequence[CachedStep[[]] | StepCall] | None:
+        """Return the cached steps that :meth:`caption` uses; as of a :class:`Distiller`."""
+        return None
 
     @abstractmethod
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterable[str]:

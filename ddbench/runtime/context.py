@@ -18,7 +18,7 @@ from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
 from ddbench.plugin.options import Preset, Resolved, resolve
 from ddbench.runtime import metrics
 from ddbench.runtime.machine import Machine
-from ddbench.runtime.scope import Scope, free
+from ddbench.runtime.scope import Scope, free, used
 from ddbench.runtime.store import NotMade, Step, Store
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.datasets import Dataset
     from ddbench.plugin.interfaces import Plugin
     from ddbench.runtime.progress import Advance, Reporter
+    from ddbench.runtime.steps import StepCall
 
 
 P = TypeVar("P")
@@ -245,8 +246,7 @@ class Context:
             chosen |= self.explicit.get(scope, {})
         whole = free(self)
         resolved = resolve(type(plugin), f"{kind}/{name}", whole.match_context() | facts, whole.preset, chosen)
-        allowed = self._scope and replace(self._scope, options=None)
-        return replace(self, resolved=resolved, _scope=allowed)
+        return replace(self, resolved=resolved, **used(self, f"{kind.capitalize()} {name}"))
 
     def with_dataset(self, dataset: Dataset) -> Context:
         """Return this context with another data set, e.g. one without some of its training images.
@@ -306,6 +306,13 @@ class Bound(NamedTuple, Generic[P]):
     plugin: P
     ctx: Context
     entry: Entry
+
+    def steps(self) -> list[StepCall]:
+        """Return the cached steps that the plugin asks for, for ``needs`` of a step that uses it."""
+        from ddbench.runtime.steps import steps_of
+
+        with plugin_errors(self.entry):
+            return steps_of(self.plugin, self.ctx)
 
 
 def unfit_network(dataset: Dataset, network: str, error: Exception) -> UsageError:

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 
 #: Facts of a run that a step may declare; the data set and the machine are in every key.
 FACTS = ("ipc", "network", "method", "preset")
+#: What a plugin that a step uses, such as a captioner, can do.
+PLUGIN_HINT = (
+    "For seeds, set `seeded = True` in its class; name cached steps in its `needs`, which may declare facts of the run"
+    " (docs/plugins/captioner.md)."
+)
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class Scope:
         options, seeds: names and roles that may be read; None for all.
         steps: keys of steps that may be used.
         reads: options that were read, when somebody wants to know.
+        plugin: whom the step uses, such as a captioner, and who reads now.
     """
 
     step: str
@@ -33,6 +39,18 @@ class Scope:
     seeds: frozenset[str] | None
     steps: frozenset[str] = frozenset()
     reads: set[str] | None = field(default=None, compare=False)
+    plugin: str = ""
+
+    def refused(self, what: str, declaration: str) -> PluginError:
+        """Return the error of a step, or of a plugin that it uses, that does ``what`` without this declaration."""
+        if self.plugin:
+            return PluginError(
+                f"{self.plugin} {what}, on which it does not say that its results depend.", hint=PLUGIN_HINT
+            )
+        return PluginError(
+            f"Step {self.step} {what}, which it does not declare.",
+            hint=f"Add it to the declaration: @step({declaration}).",
+        )
 
     def view(self, values: Options) -> Any:
         """Return the options as the step may read them."""
@@ -51,10 +69,7 @@ class Scope:
     def check_seed(self, role: str) -> None:
         """Refuse a role of randomness that is not declared."""
         if self.seeds is not None and role not in self.seeds:
-            raise PluginError(
-                f"Step {self.step} draws the seed {role!r}, which it does not declare.",
-                hint=f"Add it to the declaration: @step(seeds=[…, {role!r}]).",
-            )
+            raise self.refused(f"draws the seed {role!r}", f"seeds=[…, {role!r}]")
 
 
 class DeclaredOptions:
@@ -87,11 +102,11 @@ class DeclaredOptions:
 class Undeclared:
     """Stands for a fact of the run that a step did not declare: using it is an error."""
 
-    def __init__(self, step: str, name: str, value: Any) -> None:
-        self.__dict__.update(step=step, name=name, value=value)
+    def __init__(self, scope: Scope, name: str, value: Any) -> None:
+        self.__dict__.update(scope=scope, name=name, value=value)
 
     def __repr__(self) -> str:
-        return f"<{self.name} is not declared by step {self.step}>"
+        return f"<{self.name} is not declared by step {self.scope.step}>"
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -99,16 +114,23 @@ class Undeclared:
         return self._refuse()
 
     def _refuse(self, *_: Any) -> NoReturn:
-        seed = self.name == "base_seed"
-        raise PluginError(
-            f"Step {self.step} reads ctx.{self.name}, which it does not declare.",
-            hint="Add it to the declaration: " + ("@step(seeds=[…])." if seed else f'@step(facts=["{self.name}"]).'),
-        )
+        declaration = "seeds=[…]" if self.name == "base_seed" else f'facts=["{self.name}"]'
+        raise self.scope.refused(f"reads ctx.{self.name}", declaration)
 
     __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _refuse
     __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = _refuse
     __index__ = __int__ = __float__ = __str__ = __format__ = __iter__ = __len__ = __contains__ = _refuse
+
+
+def used(ctx: Context, plugin: str) -> dict[str, Any]:
+    """Return what of a step's context is another one for a plugin that it uses: all options are the plugin's own."""
+    if ctx._scope is None:
+        return {}
+    scope = replace(ctx._scope, options=None, plugin=plugin)
+    facts = {name: getattr(ctx, name) for name in (*FACTS, "base_seed")}
+    hidden = {name: Undeclared(scope, name, fact.value) for name, fact in facts.items() if isinstance(fact, Undeclared)}
+    return {"_scope": scope, **hidden}
 
 
 def free(ctx: Context) -> Context:

@@ -11,18 +11,24 @@ Called with a context, ``self.features(ctx)``, it returns the finished step (:cl
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import inspect
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass, replace
+from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, cast, overload
 
+import numpy as np
+
 from ddbench.errors import PluginError
-from ddbench.keys import digest, digest_bytes
+from ddbench.files.reading import is_text
+from ddbench.keys import canonical, digest, digest_bytes
 from ddbench.plugin.contracts import PLAIN, not_plain
 from ddbench.runtime import environment, metrics
 from ddbench.runtime.contents import by_content, uses
@@ -36,7 +42,7 @@ if TYPE_CHECKING:
 
 Arguments = ParamSpec("Arguments")
 #: What a declaration lists: names, or a function of context and arguments that returns them.
-Names = Sequence[str] | Callable[..., Sequence[str]]
+Names = Sequence[str] | Callable[..., Sequence[str] | None]
 
 
 def step(
@@ -66,7 +72,7 @@ def step(
         name: a folder name in the store; that of the function, with hyphens, when empty.
         options: those that the result depends on, or a function that returns them.
         ignore: options that may be read although the result does not depend on them, such as a batch size.
-        seeds: roles of ``ctx.seed`` and ``ctx.rng``, or a function that returns them.
+        seeds: roles of ``ctx.seed`` and ``ctx.rng``, or a function that returns them, or None for any role.
         facts: of the run: ``ipc``, ``network``, ``method`` and ``preset``.
         needs: steps that it reads, or a function that returns calls of them (``[latents.of(ctx)]``); made first.
         identity: further plain data that the result depends on, e.g. the commit of a model on a hub.
@@ -158,19 +164,17 @@ class CachedStep(Generic[Arguments]):
         return bool(given)
 
     def code(self) -> dict[str, Any]:
-        """Return which function this is; of a plugin file, whose author works on it, also the file's text."""
-        function, module = self.function, sys.modules.get(self.function.__module__)
-        file = getattr(module, "__ddbench_file__", "")
-        found: dict[str, Any] = {
-            "function": f"{file or function.__module__}:{function.__qualname__}",
+        """Return which function this is, of which plugin; of plugin files also their text."""
+        kinds: tuple[type, ...] = (
+            () if self._plugin is None else type(self._plugin).__mro__
+        )  # other methods may be another class's
+        texts = sorted({text for part in (self.function, *kinds) if (text := _text(part))})
+        return {
+            "function": _home(self.function),
             "version": self.version,
+            **({"plugin": _home(kinds[0])} if kinds else {}),
+            **({"source": texts} if texts else {}),
         }
-        kind = None if self._plugin is None else type(self._plugin)
-        if kind is not None:  # its other methods may be its own
-            found["plugin"] = kind.__qualname__ if file else f"{kind.__module__}:{kind.__qualname__}"
-        if file:
-            found["source"] = digest_bytes(Path(str(getattr(module, "__file__", ""))).read_bytes())
-        return found
 
     def bind(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name."""
@@ -247,7 +251,7 @@ class StepCall:
             "identity": identity,
             "facts": facts,
             "uses": uses(ctx, [options, plain, facts]),
-            "seed": ctx.base_seed if self._roles() else None,
+            "seed": None if self._roles() == frozenset() else ctx.base_seed,
         }
         return ctx.depends(found) if step.data else found
 
@@ -281,10 +285,7 @@ class StepCall:
         """
         scope = self._asked_in
         if scope and self.key not in scope.steps:
-            raise PluginError(
-                f"Step {scope.step} uses the step {self.name}, which it does not declare.",
-                hint=f"Add it to the declaration: @step(needs=[…, {self.name.replace('-', '_')}]).",
-            )
+            raise scope.refused(f"uses the step {self.name}", f"needs=[…, {self.name.replace('-', '_')}]")
         if self.ctx.dry_run and not self.found():
             raise NotMade(
                 f"The step {self.name} is not there, and `needs` of the plugin that asks for it does not name it."
@@ -304,11 +305,14 @@ class StepCall:
         scope = Scope(
             step.name,
             frozenset((*step.ask("options", ctx, self.arguments), *step.declared["ignore"])),
-            frozenset(self._roles()),
+            self._roles(),
             frozenset(call.key for call in walk(self.needs)),
         )
-        hidden = [*(fact for fact in FACTS if fact not in step.facts), *([] if scope.seeds else ["base_seed"])]
-        values: dict[str, Any] = {name: Undeclared(step.name, name, getattr(ctx, name)) for name in hidden}
+        hidden = [
+            *(fact for fact in FACTS if fact not in step.facts),
+            *(["base_seed"] if scope.seeds == frozenset() else []),
+        ]
+        values: dict[str, Any] = {name: Undeclared(scope, name, getattr(ctx, name)) for name in hidden}
         step.function(*step.mine, replace(ctx, checkpoint=out, _scope=scope, **values), out, **self.arguments)
 
     def _account(self) -> None:
@@ -328,8 +332,9 @@ class StepCall:
             )
         return {name: known[name] for name in names}
 
-    def _roles(self) -> list[str]:
-        return list(self.step.ask("seeds", self.ctx, self.arguments))
+    def _roles(self) -> frozenset[str] | None:
+        roles = self.step.ask("seeds", self.ctx, self.arguments)
+        return None if roles is None else frozenset(roles)
 
 
 def steps_of(plugin: Any, ctx: Context, *more: Any) -> list[StepCall]:
@@ -447,29 +452,62 @@ def bill(ctx: Context, done: Done) -> Done:
 
 def _plain(ctx: Context, value: Any, where: str) -> Any:
     """Return an argument as plain data: paths, arrays and steps by what is in them."""
-    if value is None or isinstance(value, (bool, int, float, str)):
+    if value is None or isinstance(value, (bool, int)) or (isinstance(value, str) and is_text(value)):
         return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, bytes):
+        return {"bytes": digest_bytes(value)}
     if isinstance(value, Path):
         return {"content": ctx.content_digest(value)}
     if isinstance(value, (StepCall, Done)):
         return {"step": value.key}
     if isinstance(value, range):
-        return [value.start, value.stop, value.step]
+        return {"range": [value.start, value.stop, value.step]}
     if isinstance(value, Mapping):
-        return {str(name): _plain(ctx, item, where) for name, item in value.items()}
+        pairs = [[_plain(ctx, name, where), _plain(ctx, item, where)] for name, item in value.items()]
+        texts = all(isinstance(name, str) for name, _ in pairs)
+        return dict(pairs) if texts else {"pairs": sorted(pairs, key=canonical)}
     if isinstance(value, (list, tuple)):
         return [_plain(ctx, item, where) for item in value]
     if isinstance(value, (set, frozenset)):
-        return sorted(_plain(ctx, item, where) for item in value)
+        return sorted((_plain(ctx, item, where) for item in value), key=canonical)
+    if isinstance(value, Enum):
+        return {"of": _home(type(value)), "name": value.name}
     if is_dataclass(value) and not isinstance(value, type):
         parts = {each.name: _plain(ctx, getattr(value, each.name), where) for each in fields(value) if each.compare}
-        return {"of": type(value).__qualname__, **parts}
-    array = value.detach().cpu().contiguous().numpy() if type(value).__module__ == "torch" else value
-    if type(array).__module__ == "numpy" and hasattr(array, "tobytes"):
-        return {"shape": list(array.shape), "dtype": str(array.dtype), "content": digest_bytes(array.tobytes())}
-    if hasattr(value, "item"):
-        return value.item()
-    raise PluginError(f"{where} is {value!r}, which has no place in the key of a step.", hint=PLAIN)
+        return {"of": _home(type(value)), **parts}
+    if (content := _content(value)) is not None:
+        return {"shape": list(value.shape), "dtype": str(value.dtype), "content": digest_bytes(content)}
+    told = " ".join(repr(value).split())[:200]
+    raise PluginError(f"{where} is {told}, which has no place in the key of a step.", hint=PLAIN)
+
+
+def _content(value: Any) -> bytes | None:
+    """Return the numbers of an array or a tensor; None of anything else, and of what holds more than numbers."""
+    if isinstance(value, (np.ndarray, np.generic)) and not isinstance(value, np.ma.MaskedArray):
+        return None if value.dtype.hasobject else value.tobytes()
+    torch = sys.modules.get("torch")
+    if torch is None or not isinstance(value, torch.Tensor):
+        return None
+    with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):  # sparse and quantised ones, for example
+        dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
+        return bytes(dense.reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
+    return None
+
+
+def _home(thing: Any) -> str:
+    """Return module and name of a class or function; of a plugin file, that of the file, wherever it lies."""
+    file = getattr(sys.modules.get(thing.__module__), "__ddbench_file__", "")
+    return f"{file or thing.__module__}:{thing.__qualname__}"
+
+
+def _text(thing: Any) -> str:
+    """Return the digest of the text of the plugin file, whose author works on it, of a class or function; else ''."""
+    module = sys.modules.get(thing.__module__)
+    return (
+        digest_bytes(Path(str(module.__file__)).read_bytes()) if module and hasattr(module, "__ddbench_file__") else ""
+    )
 
 
 def _word(value: Any) -> bool:

@@ -15,6 +15,7 @@ from ddbench_plugins.diffusion.captions import caption_training_images
 import ddbench
 from ddbench.plugin.manager import Entry, Owner
 from ddbench.plugin.options import Resolved
+from ddbench.runtime.context import Bound
 from ddbench.runtime.progress import Reporter
 
 
@@ -160,7 +161,7 @@ def said(ctx, digits, monkeypatch, texts, count):
     entry = Entry(ddbench.CaptionerSpec("says", Says), Owner("test", "file"))
     mine = replace(ctx, _dataset=replace(digits, train=split))
     chosen = mine.with_options_of(captioner, entry)
-    monkeypatch.setattr(type(mine), "use", lambda self, kind, name: (captioner, chosen, entry))
+    monkeypatch.setattr(type(mine), "use", lambda self, kind, name: Bound(captioner, chosen, entry))
     return caption_training_images(mine, "says")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 from dataclasses import replace
 from pathlib import Path
 
@@ -99,7 +101,6 @@ def test_everything_declared_is_in_the_key_and_nothing_else(run, tmp_path):
         (lambda ctx: ctx.network == "convnet-3", "ctx.network"),
         (lambda ctx: ctx.method.upper(), "ctx.method"),
         (lambda ctx: first(ctx), "step first"),
-        (lambda ctx: ctx.use("captioner", "attributes")[1].ipc + 1, "ctx.ipc"),
     ],
 )
 def test_what_is_not_declared_cannot_be_read(run, read, named):
@@ -136,6 +137,59 @@ def test_arguments_are_in_the_key_by_content(run, tmp_path):
     assert len({one, given.of(run, path).key, *(given.of(run, each).key for each in arrays)}) == 2 + len(arrays)
     with pytest.raises(PluginError, match="no place in the key"):
         _ = given.of(run, object()).key
+
+
+class Kind(enum.Enum):
+    ONE, TWO = 1, 2
+
+
+def same_name(field):
+    """Return two data classes of one name in two modules, with equal fields."""
+    return [
+        dataclasses.make_dataclass("Part", [field], frozen=True, namespace={"__module__": module})(1)
+        for module in ("one", "two")
+    ]
+
+
+def test_values_of_every_kind_enter_by_content(run):
+    torch = pytest.importorskip("torch")
+
+    @ddbench.step()
+    def given(ctx, out, value):
+        pass
+
+    x = torch.tensor([1.0, 2.0])
+    different = [
+        *(float("inf"), float("-inf"), float("nan"), 1.5, b"a", b"b", range(3), [0, 3, 1], Kind.ONE, Kind.TWO),
+        *({1: "a"}, {"1": "a"}, {1: "b"}, {(1, 2), (2, 1)}, {(1, 2)}, *same_name("width")),
+        *(x, -x, x.bfloat16(), -x.bfloat16(), x.half(), x.bool(), x.reshape(1, 2), x.cfloat(), x.cfloat() * 1j),
+        *(torch.nn.Parameter(x[:1]), torch.zeros(0), np.float32(2), np.float64([2]), np.array(["a"]), np.array(["b"])),
+    ]
+    assert len({given.of(run, value).key for value in different}) == len(different)
+    for one, other in [
+        ({"b", "a", "c"}, {"c", "a", "b"}),
+        ({1: "a", 2: "b"}, {2: "b", 1: "a"}),
+        ((1j * x).conj(), (1j * x).conj().resolve_conj()),
+        (torch.arange(6).reshape(2, 3).T, torch.arange(6).reshape(2, 3).T.contiguous()),
+        (np.arange(6).reshape(2, 3).T, np.arange(6).reshape(2, 3).T.copy()),
+    ]:
+        assert given.of(run, one).key == given.of(run, other).key
+
+
+def test_what_has_no_content_is_refused_by_name(run):
+    torch = pytest.importorskip("torch")
+
+    @ddbench.step()
+    def given(ctx, out, value):
+        pass
+
+    objects = np.array([object(), None])
+    for value in (
+        *(objects, np.ma.masked_array([1], [True]), torch.eye(2).to_sparse(), "\ud800", {"a": objects}, [object()]),
+        *(test_what_has_no_content_is_refused_by_name, torch.nn.Linear(1, 1), Kind, torch.float32),
+    ):
+        with pytest.raises(PluginError, match=r"given\(value\) is .*no place in the key of a step"):
+            _ = given.of(run, value).key
 
 
 def test_an_option_that_no_plugin_has_is_named(run):
@@ -216,6 +270,25 @@ def test_the_text_of_a_plugin_file_is_in_the_keys_of_its_steps(run, tmp_path):
     plain = key("a", text)
     assert key("b", text) == plain  # wherever it lies
     assert key("c", text.replace("{'a': 1}", "{'a': 2}")) != plain
+
+
+def test_the_text_of_a_plugin_file_is_in_the_keys_of_steps_that_its_class_inherits(run, tmp_path):
+    def key(value: str, name: str = "Mine") -> str:
+        (tmp_path / "mine.py").write_text(
+            f"import ddbench\nfrom {Method.__module__} import Method\n"
+            f"class {name}(Method, ddbench.Distiller):\n    def distill(self, ctx): ...\n"
+            f"    def double(self, value): return {value}\n"
+            f"@ddbench.hookimpl\ndef ddbench_methods():\n    return [ddbench.MethodSpec('mine', {name})]\n"
+        )
+        return load_plugins([tmp_path / "mine.py"]).get("method", "mine").spec.load()().mine.of(run).key
+
+    assert len({key("1"), key("2"), key("1", "Other"), Method().mine.of(run).key}) == 4
+    assert key("1") == key("1")
+
+
+def test_plugins_of_one_name_in_two_modules_have_steps_of_their_own(run):
+    kinds = [type("Same", (Method,), {"__module__": module}) for module in ("one", "two")]
+    assert len({kind().mine.of(run).key for kind in kinds}) == 2
 
 
 def test_steps_can_be_sent_to_other_processes(run):

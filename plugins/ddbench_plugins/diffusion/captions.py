@@ -43,9 +43,14 @@ def _identity(ctx: Context, captioner: str) -> dict[str, Any]:
     return {"argument": entry.argument, "options": {**mine.options_by_content(), **reads}}
 
 
-@step(identity=_identity, work=lambda ctx, captioner: len(ctx.dataset.train))
+@step(
+    identity=_identity,
+    needs=lambda ctx, captioner: ctx.use("captioner", captioner).steps(),
+    seeds=lambda ctx, captioner: None if ctx.use("captioner", captioner).plugin.seeded else (),
+    work=lambda ctx, captioner: len(ctx.dataset.train),
+)
 def captions(ctx: Context, out: Step, captioner: str) -> None:
-    """Write the captions of the training split; they depend on neither IPC nor seed.
+    """Write the captions of the training split; they do not depend on IPC, and on the seed if the captioner says so.
 
     Raises:
         UsageError: no such captioner.

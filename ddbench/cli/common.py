@@ -20,7 +20,9 @@ from ddbench.escaping import terminal
 from ddbench.files.reading import read_text
 
 if TYPE_CHECKING:
+    from ddbench.experiment.jobs import Failure
     from ddbench.plugin.manager import Plugins
+    from ddbench.results.schema import Record
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
@@ -196,10 +198,24 @@ def _silence(context: click.Context, parameter: click.Parameter, value: bool) ->
     return value
 
 
-def give(value: Any) -> None:
-    """Print plain data as the JSON of a command that was asked for it."""
-    shown = json.dumps(value, indent=1, ensure_ascii=False, default=str)
-    click.echo(shown, file=click.get_current_context().meta[STDOUT])
+def give(make: Callable[[], Any]) -> None:
+    """Print plain data as JSON where the command was asked for it, after its work."""
+    context = click.get_current_context()
+    if context.params.get("as_json"):
+        click.echo(json.dumps(make(), indent=1, ensure_ascii=False), file=context.meta[STDOUT])
+
+
+def give_records(records: Sequence[Record], failures: Sequence[Failure], registry: Path) -> None:
+    """Print records with their paths, and what failed, as the JSON of what makes records."""
+    from ddbench.results.collection import Records
+    from ddbench.results.exchange import path_of
+
+    def made() -> dict[str, Any]:
+        paths = [{"path": str(path_of(record, registry))} for record in records]
+        described = [{**known, **path} for known, path in zip(Records(records).to_dicts(), paths, strict=True)]
+        return {"records": described, "failed": [failure.to_dict() for failure in failures]}
+
+    give(made)
 
 
 quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_silence, help="Print warnings and errors only.")

@@ -19,6 +19,7 @@ from ddbench.errors import RecordError
 @common.listed("-e", "--eval", "evaluator", help="… evaluators.")
 @common.listed("-n", "--network", help="… networks.")
 @common.listed("--ipc", read=common.numbers, help="… budgets.")
+@common.json_option
 def command(
     first: str,
     second: str,
@@ -27,6 +28,7 @@ def command(
     evaluator: list[str] | None,
     network: list[str] | None,
     ipc: list[int] | None,
+    as_json: bool,
 ) -> None:
     """Compare two methods in every setting in which both were measured, or two records.
 
@@ -47,6 +49,7 @@ def command(
     comparison, problems = of_registry(Path(registry), first, second, **chosen)
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
+    common.give(comparison.to_dict)
     click.echo(str(comparison))
     if problems:
         sys.exit(RecordError.exit_code)

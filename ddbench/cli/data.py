@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -43,27 +44,22 @@ def command() -> None:
 
 @command.command("list")
 @common.plugin_option
-def show(plugins: tuple[str, ...]) -> None:
+@common.json_option
+def show(plugins: tuple[str, ...], as_json: bool) -> None:
     """List the data sets, and whether their files were found; nothing is read or downloaded."""
-
     ctx = setup.context(plugins, device="cpu", precision="fp32", offline=True)
     known = sorted(name for name in ctx.plugins.entries["dataset"] if not name.endswith(":"))
-    width = max(map(len, known), default=0)
-    for name in known:
-        state = _status(ctx, name)
-        if state is None:
-            word, text = "?", "does not report its files"
-        elif state.found:
-            word, text = "there", state.found
-        else:
-            word, text = "missing", ""
-        click.echo(f"  {name.ljust(width)}  {word.ljust(7)}  {text}".rstrip())
+    states = {name: _status(ctx, name) for name in known}
+    common.give(lambda: [_facts(name, status) for name, status in states.items()])
+    rows = [(name, *_words(status)) for name, status in states.items()]
+    click.echo(common.aligned(rows))
     click.echo("`ddbench data check NAME` shows how to get missing files.")
 
 
 @command.command("check")
 @NAMES
 @SETTINGS
+@common.json_option
 def check(names: tuple[str, ...], **values: Any) -> None:
     """List the files of data sets and name what is missing or broken; nothing is downloaded.
 
@@ -71,9 +67,11 @@ def check(names: tuple[str, ...], **values: Any) -> None:
     """
     ctx = _context({**values, "offline": True})
     absent = 0
+    facts = []
     for name in names:
         state = _status(ctx, name)
         click.echo(click.style(name, bold=True))
+        facts.append(_facts(name, state))
         if state is not None and not state.found:
             absent += 1
             _tell("missing", state.missing, state.advice)
@@ -81,10 +79,14 @@ def check(names: tuple[str, ...], **values: Any) -> None:
         if state is not None:
             click.echo(f"  files        {state.found}")
         try:
-            _describe(_load(ctx, name))
+            data = _load(ctx, name)
+            _describe(data)
+            facts[-1] |= data.describe()
         except DataError as error:
             absent += 1
+            facts[-1] |= {"broken": str(error), "advice": error.hint}
             _tell("broken", str(error), error.hint)
+    common.give(lambda: facts)
     if absent:
         sys.exit(DataError.exit_code)
 
@@ -93,6 +95,7 @@ def check(names: tuple[str, ...], **values: Any) -> None:
 @NAMES
 @common.listed("--size", read=common.numbers, help="Image sides to decode at, in pixels (default: the data set's).")
 @SETTINGS
+@common.json_option
 def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> None:
     """Download data sets where that is allowed, and decode every image once, ahead of all runs.
 
@@ -102,14 +105,28 @@ def prepare(names: tuple[str, ...], size: list[int] | None, **values: Any) -> No
     ctx = _context(values)
     if any(not 0 < side <= ImageSource.LARGEST_SIDE for side in size or ()):
         raise click.BadParameter(f"images have sides of 1 to {ImageSource.LARGEST_SIDE} pixels.", param_hint="--size")
+    facts = []
     for name in names:
         start = time.perf_counter()
         data = _load(ctx, name)
         for side in size or [data.image_size]:
             kept = sum(split.images.prepare(side) for split in (data.train, data.test))
+            facts.append({"name": name, "images": len(data.train) + len(data.test), "size": side, "bytes": kept})
             where = f"{kept / 1e6:,.1f} MB in {ctx.home}" if kept else "nothing to decode"
             click.echo(f"{name}  {len(data.train) + len(data.test):,} images at {side}×{side}: {where}")
         click.echo(f"{name}  ready after {time.perf_counter() - start:.1f} s")
+    common.give(lambda: facts)
+
+
+def _words(status: DataStatus | None) -> tuple[str, str]:
+    if status is None:
+        return "?", "does not report its files"
+    return ("there", status.found) if status.found else ("missing", "")
+
+
+def _facts(name: str, status: DataStatus | None) -> dict[str, Any]:
+    """Return what is known of a data set's files as data; nothing of one that does not report them."""
+    return {"name": name, **(asdict(status) if status else {})}
 
 
 def _tell(word: str, message: str, advice: str) -> None:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 @common.registry_option
 @common.machine_options
 @common.notes_option
+@common.json_option
 def command(**values: Any) -> None:
     """Evaluate distilled sets: those that ddbench wrote, pictures in class folders, or the tensors of released code.
 

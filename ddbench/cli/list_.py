@@ -20,7 +20,8 @@ ALIASES = {"eval": "evaluator", "data": "dataset"}
 @click.command("list")
 @click.argument("kind", required=False)
 @common.plugin_option
-def command(kind: str | None, plugins: tuple[str, ...]) -> None:
+@common.json_option
+def command(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """List methods, evaluators, data sets, networks, captioners and executors, or only one KIND of them.
 
     \b
@@ -39,6 +40,7 @@ def command(kind: str | None, plugins: tuple[str, ...]) -> None:
             raise unknown("kind", kind, KINDS)
         wanted = (singular,)
     loaded = load_plugins(plugins)
+    common.give(lambda: [entry.to_dict() for name in wanted for _, entry in sorted(loaded.entries[name].items())])
     for number, name in enumerate(wanted):
         if number:
             click.echo()

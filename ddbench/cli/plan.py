@@ -13,6 +13,7 @@ from ddbench.cli import common
 @click.command("plan")
 @common.experiment_options
 @common.machine_options
+@common.json_option
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
     """Show what `ddbench run` with the same arguments would do, and run nothing.
@@ -41,6 +42,7 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     shared = {**common.common_arguments(values), "offline": True, "reporter": QuietReporter()}  # a plan fetches nothing
     planned = plan(content, studies.base(content, shared), Path(values["registry"]))
     studies.check_boards(content, planned.cells)
+    common.give(planned.to_dict)
     for number, (heading, lines) in enumerate(planned.sections().items()):
         click.echo("\n" * bool(number) + click.style(heading, bold=True))
         click.echo("\n".join(lines))

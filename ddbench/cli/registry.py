@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def command() -> None:
 
 @command.command("verify")
 @common.registry_option
-def verify(registry: str) -> None:
+@common.json_option
+def verify(registry: str, as_json: bool) -> None:
     """Verify keys and digests; find invalid, edited, duplicate and misplaced records, and invalid claims.
 
     The exit code is 8 if anything is wrong.
@@ -40,6 +42,14 @@ def verify(registry: str) -> None:
     checked = check(Path(registry))
     published, wrong = claims.load(Path(registry))
     problems = [*checked.problems, *wrong]
+    common.give(
+        lambda: {
+            "records": checked.records,
+            "claims": len(published.claims),
+            "problems": [asdict(problem) for problem in problems],
+            "notes": [asdict(note) for note in checked.notes],
+        }
+    )
     for problem in problems:
         click.echo(str(problem), err=True)
     for note in checked.notes:
@@ -58,7 +68,8 @@ def verify(registry: str) -> None:
 @common.registry_option
 @click.option("--replace", is_flag=True, help="Let a contradicting record replace ours.")
 @click.option("--percent", is_flag=True, help="Accept claims below 1 as percent, not as fractions.")
-def import_(source: str, registry: str, replace: bool, percent: bool) -> None:
+@common.json_option
+def import_(source: str, registry: str, replace: bool, percent: bool, as_json: bool) -> None:
     """Import records from another registry, a folder or a file; or published claims from a CSV file.
 
     Nothing is overwritten silently: a record with more repeats of the same runs extends ours; a contradicting one is
@@ -77,6 +88,7 @@ def import_(source: str, registry: str, replace: bool, percent: bool) -> None:
         text = read_text(path, RecordError)
         with exchange.locked(Path(registry)):
             added, wrong = claims.add(Path(registry), text, percent=percent)
+        common.give(lambda: {"claims": added, "refused": wrong})
         for line in wrong:
             click.echo(f"refused {line}", err=True)
         click.echo(f"{added} claims added")
@@ -84,6 +96,7 @@ def import_(source: str, registry: str, replace: bool, percent: bool) -> None:
             click.echo("  → Write 14.4 for 0.144; if percent are meant, add --percent.", err=True)
         sys.exit(RecordError.exit_code if wrong else 0)
     report = exchange.import_records(path, Path(registry), replace=replace)
+    common.give(lambda: asdict(report))
     for problem in report.refused:
         click.echo(f"refused {problem}", err=True)
     for name in report.replaced:
@@ -103,7 +116,8 @@ def import_(source: str, registry: str, replace: bool, percent: bool) -> None:
 @common.listed("-e", "--evaluator")
 @common.listed("-n", "--network")
 @common.listed("--ipc", read=common.numbers)
-def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) -> None:
+@common.json_option
+def export(target: str, registry: str, ipc: list[int] | None, as_json: bool, **filters: Any) -> None:
     """Write records to a new folder, or to a new CSV file with one line per trained network (TARGET ends in .csv).
 
     Invalid records are skipped and named, and the exit code is then 8.
@@ -115,6 +129,7 @@ def export(target: str, registry: str, ipc: list[int] | None, **filters: Any) ->
     chosen, problems = load(Path(registry), **wanted)
     path = Path(target)
     count = exchange.to_csv_file(chosen, path) if path.suffix == ".csv" else exchange.to_folder(chosen, path)
+    common.give(lambda: {"records": count, "target": target, "problems": [asdict(problem) for problem in problems]})
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
     click.echo(f"{count} records → {target}")

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--dry-run", is_flag=True, help="Run nothing: the same as `ddbench plan`.")
 @common.machine_options
 @common.notes_option
+@common.json_option
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
     """Distil with every method, evaluate under every protocol, and write one record per cell.
@@ -89,6 +90,7 @@ def show(records: list[Record], registry: Path, started: float, *, notes: bool =
     from ddbench.tables.formats import terminal
     from ddbench.tables.leaderboard import build
 
+    common.give_records(records, [], registry)
     terminal.show(build(records, declared(Path("leaderboards")).layout()), notes=notes)
     click.echo()
     for record in records:

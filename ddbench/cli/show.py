@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.manager import Entry
     from ddbench.results.schema import Record
     from ddbench.runtime.context import Context
+    from ddbench.sets.folder import LoadedSet
 
 
 @click.command("show")
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 @common.preset_option
 @common.set_option
 @common.plugin_option
+@common.json_option
 def command(what: tuple[str, ...], **values: Any) -> None:
     """Show a plugin with its resolved options and their origin; or a record; or the difference of two records.
 
@@ -41,37 +43,51 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench show RECORD RECORD          how they differ, protocol first
       ddbench show FOLDER                 a distilled set
     """
+    if any(_is_path(name) for name in what):
+        _show_files(what)
+        return
+    ctx = _context(values)
+    entries = [entry for name in what for entry in ctx.plugins.find(name)]
+    facts = [{**entry.to_dict(), **_described(ctx, entry, values["dataset"])} for entry in entries]
+    common.give(lambda: {"plugins": facts})
+    click.echo("\n\n".join("\n".join(_plugin(entry, known)) for entry, known in zip(entries, facts, strict=True)))
+
+
+def _show_files(what: tuple[str, ...]) -> None:
+    """Show records and distilled sets; of two records, how they differ."""
+    from ddbench.results.collection import Records
     from ddbench.tables import describe
 
-    if not any(_is_path(name) for name in what):
-        ctx = _context(values)
-        entries = [entry for name in what for entry in ctx.plugins.find(name)]
-        for number, entry in enumerate(entries):
-            for line in ["", *plugin_lines(ctx, entry, values["dataset"])][not number :]:
-                click.echo(line)
-        return
-    found = [_record(name) for name in what]
-    records = [record for record in found if record is not None]
+    found = [(name, _record(name)) for name in what]
+    records = Records(record for _, record in found if record is not None)
+    sets = [_load(name) for name, record in found if record is None]
+    known: dict[str, Any] = {
+        "records": records.to_dicts(),
+        "sets": [{**one.about, "path": str(one.path)} for one in sets],
+    }
     if len(what) == 2 and len(records) == 2:
-        lines = describe.difference(records[0], records[1])
+        lines = describe.difference(*records)
+        known |= {"obstacles": describe.obstacles(*records), "differences": describe.differences(*records)}
     else:
         lines = [line for record in records for line in [*describe.summary(record), ""]]
-        lines += [line for name, record in zip(what, found, strict=True) if record is None for line in _set(name)]
+        lines += [line for loaded in sets for line in _set(loaded)]
+    common.give(lambda: known)
     click.echo("\n".join(lines).rstrip())
 
 
-def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
-    """Return what there is to know about one plugin."""
+def _plugin(entry: Entry, known: dict[str, Any]) -> list[str]:
+    """Return in words what there is to know about one plugin."""
     spec = entry.spec
     lines = [click.style(f"{spec.kind} {entry.name}", bold=True), f"  {spec.summary}"]
     lines.append(f"  from {entry.owner}, cache version {spec.cache_version}")
     if spec.paper:
         lines.append(f"  paper: {spec.paper}")
-    if spec.kind == "network":
-        settings = ", ".join(f"{key}={value}" for key, value in getattr(spec, "settings", ()))
-        lines += [f"  settings: {settings}"] * bool(settings)
-    else:
-        lines += _options(ctx, entry, dataset)
+    if settings := ", ".join(f"{key}={value}" for key, value in known.get("settings", {}).items()):
+        lines.append(f"  settings: {settings}")
+    if "options" in known:
+        lines += _options(known)
+    elif "settings" not in known:
+        lines.append("  no options")
     if spec.bibtex:
         lines.append("")
         for line in spec.bibtex.splitlines():  # kept as lines, to be copied
@@ -79,50 +95,71 @@ def plugin_lines(ctx: Context, entry: Entry, dataset: str) -> list[str]:
     return lines
 
 
-def _options(ctx: Context, entry: Entry, dataset: str) -> list[str]:
-    from ddbench.plugin.manager import load_plugin
-    from ddbench.plugin.options import resolve
+def _options(known: dict[str, Any]) -> list[str]:
     from ddbench.results.labels import value_text
 
+    lines = [f"  note: {note}" for note in known["notes"]]
+    where = ", ".join(f"{name} {value}" for name, value in known["for"].items())
+    lines.append(f"  options for {where}:")
+    for option in known["options"]:
+        origin = "set by you" if option["source"] == "explicit" else option["source"]
+        lines.append(
+            f"  {click.style(option['name'], bold=True)} = {value_text(option['value']) or '(empty)'}  ({origin})"
+        )
+        details = [option["type"]]
+        if option["source"] != "default":
+            details.append(f"default {value_text(option['default']) or '(empty)'}")
+        if "paper" in option:
+            details.append(f"at paper scale {value_text(option['paper'])}")
+        text = f"{option['description'] or 'no description'} [{', '.join(details)}]"
+        lines += textwrap.wrap(text, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
+    if known["experiment"]:
+        lines.append("  experiment, where the command leaves it open:")
+    for name, given in known["experiment"].items():
+        lines.append(f"  {click.style(f'--{name}', bold=True)} {_words(given['value'])}  ({given['source']})")
+    return lines
+
+
+def _described(ctx: Context, entry: Entry, dataset: str) -> dict[str, Any]:
+    """Return as data what a plugin can be told: the fixed settings of a network, or options with their sources."""
+    from ddbench.plugin.manager import load_plugin
+    from ddbench.plugin.options import resolve
+
+    if entry.spec.kind == "network":
+        return {"settings": dict(getattr(entry.spec, "settings", ()))}
     plugin = load_plugin(entry)
     model = getattr(plugin, "Options", None)
     if model is None:
-        return ["  no options"]
-    lines: list[str] = []
+        return {}
+    notes: list[str] = []
     if dataset:
-        ctx, lines = _with_dataset(ctx, dataset)
-        if entry.spec.kind == "evaluator" and not ctx.network and not lines:
+        ctx, notes = _with_dataset(ctx, dataset)
+        if entry.spec.kind == "evaluator" and not ctx.network and not notes:
             ctx = replace(ctx, network=plugin.network_for(ctx.dataset, ctx.preset.scale))
     scopes = (entry.spec.kind, entry.spec.name.rstrip(":"), f"{entry.spec.kind}/{entry.spec.name.rstrip(':')}")
     chosen = {key: value for scope in scopes for key, value in ctx.explicit.get(scope, {}).items()}
     # The name alone decides most presets, so it counts even where the data itself is not there.
     facts = ctx.match_context() | ({"dataset": dataset} if dataset else {})
     resolved = resolve(type(plugin), f"{entry.spec.kind}/{entry.name}", facts, ctx.preset, chosen)
-    paper = {name: value for name, value, _ in resolved.shrunk}
-    where = ", ".join(
-        f"{name} {value}"
-        for name, value in (("data set", dataset), ("IPC", ctx.ipc), ("network", ctx.network))
-        if value
-    )
-    lines.append(f"  options for {where}, preset {ctx.preset}:")
-    for name, value in resolved.dump().items():
-        field = model.model_fields[name]
-        origin = resolved.sources[name]
-        from_ = f"  ({'set by you' if origin == 'explicit' else origin})"
-        lines.append(f"  {click.style(name, bold=True)} = {value_text(value) or '(empty)'}{from_}")
-        details = [_type_text(field.annotation)]
-        default = field.get_default(call_default_factory=True)
-        if origin != "default":
-            details.append(f"default {value_text(default) or '(empty)'}")
-        if name in paper:
-            details.append(f"at paper scale {value_text(paper[name])}")
-        text = f"{field.description or 'no description'} [{', '.join(details)}]"
-        lines += textwrap.wrap(text, _width(), initial_indent=" " * 6, subsequent_indent=" " * 6)
-    if resolved.experiment:
-        lines.append("  experiment, where the command leaves it open:")
-    for name, (value, origin) in resolved.experiment.items():
-        lines.append(f"  {click.style(f'--{name}', bold=True)} {_words(value)}  ({origin})")
-    return lines
+    paper = {name: {"paper": value} for name, value, _ in resolved.shrunk}
+    places = {"data set": dataset, "IPC": ctx.ipc, "network": ctx.network, "preset": str(ctx.preset)}
+    defaults = model.model_construct().model_dump(mode="json")
+    return {
+        "for": {name: value for name, value in places.items() if value},
+        "notes": notes,
+        "options": [
+            {
+                **{"name": name, "value": value, "source": resolved.sources[name], "default": defaults[name]},
+                "type": _type_text(model.model_fields[name].annotation),
+                "description": model.model_fields[name].description or "",
+                **paper.get(name, {}),
+            }
+            for name, value in resolved.dump().items()
+        ],
+        "experiment": {
+            name: {"value": value, "source": origin} for name, (value, origin) in resolved.experiment.items()
+        },
+    }
 
 
 def _words(value: Any) -> str:
@@ -138,7 +175,7 @@ def _with_dataset(ctx: Context, name: str) -> tuple[Context, list[str]]:
         return replace(ctx, _dataset=load_dataset(ctx, name)), []
     except DataError:
         why = f"{name} could not be read here (`ddbench data check {name}` shows why)"
-        return ctx, [f"  note: {why}: presets that ask for its size or number of classes are not applied."]
+        return ctx, [f"{why}: presets that ask for its size or number of classes are not applied."]
 
 
 def _context(values: dict[str, Any]) -> Context:
@@ -173,10 +210,13 @@ def _record(name: str) -> Record | None:
     return read_good(path)
 
 
-def _set(name: str) -> list[str]:
+def _load(name: str) -> LoadedSet:
     from ddbench.sets.folder import load
 
-    loaded = load(Path(name))
+    return load(Path(name))
+
+
+def _set(loaded: LoadedSet) -> list[str]:
     about = loaded.about
     budget = "full" if about["ipc"] is None else about["ipc"]
     lines = [

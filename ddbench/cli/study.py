@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbench.cli import common
 from ddbench.errors import DDBenchError, UsageError, unknown
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ def carry_out(
             if debug:
                 raise
             failures.append(Failure(f"boards in {out}", error))
+    common.give_records(records, failures, registry)
     click.echo(f"cells   {len(records)} recorded, {broken} failed; records in {registry / 'results'}")
     for name, other in cells.same:
         click.echo(f"same    {name} is the same cell as {other}")
@@ -162,8 +164,6 @@ def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
     """Return the keys of a study that the command line sets, which replace those of the file."""
     from click.core import ParameterSource
 
-    from ddbench.cli.common import parse_options
-
     keys = ("method", "dataset", "ipc", "network", "seed", "evaluation_seed", "repeats", "preset")
     names = {"evaluator": "eval", **{key: key.replace("_", "-") for key in keys}}
     replaced = {
@@ -171,4 +171,4 @@ def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:
         for name, key in names.items()
         if context.get_parameter_source(name) is ParameterSource.COMMANDLINE
     }
-    return {**replaced, "option": parse_options(values["options"], values)} if values["options"] else replaced
+    return {**replaced, "option": common.parse_options(values["options"], values)} if values["options"] else replaced

@@ -84,6 +84,10 @@ class Failure:
     ctx: Context | None = None
     dataset: str = ""
 
+    def to_dict(self) -> dict[str, str]:
+        """Return it as plain data: what, why, and what to do."""
+        return {"title": self.title, "error": str(self.error), "hint": getattr(self.error, "hint", "")}
+
 
 @dataclass
 class Expansion:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ddbench.experiment import jobs
 from ddbench.experiment.dry_run import DONE, DryRun, Line, dry_run
@@ -42,6 +43,17 @@ class Plan:
     def missing(self) -> list[Weights]:
         """Published weights that are not on this machine."""
         return [model for model in self.run.weights if not model.here]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data; what ``ddbench plan --json`` prints. Seconds and bytes, None is unknown."""
+        cells = zip(self.cells.jobs, self.states, strict=True)
+        return {
+            "cells": [{"title": job.title, "key": job.key, "state": state} for job, state in cells],
+            "same": [list(names) for names in self.cells.same],
+            "failed": [failure.to_dict() for failure in self.cells.failures],
+            "steps": [asdict(line) for line in self.run.lines],
+            "weights": [asdict(model) for model in self.run.weights],
+        }
 
     def sections(self) -> dict[str, list[str]]:
         """Return the lines of the plan by their heading; what is empty is left out."""

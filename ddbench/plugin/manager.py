@@ -69,6 +69,19 @@ class Entry:
         """The name as the user wrote it (``folder:photos``)."""
         return self.spec.name + self.argument
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it says of itself as plain data."""
+        spec = self.spec
+        words = {"summary": spec.summary, "paper": spec.paper, "bibtex": spec.bibtex}
+        return {
+            "kind": spec.kind,
+            "name": self.name,
+            **words,
+            "cache_version": spec.cache_version,
+            "owner": self.owner.name,
+            "origin": self.owner.origin,
+        }
+
 
 @dataclass(frozen=True)
 class Failure:

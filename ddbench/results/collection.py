@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddbench import escaping
 from ddbench.results.labels import label_of
@@ -85,6 +85,14 @@ class Records(tuple[Record, ...]):
         frame["ipc"] = pd.to_numeric(frame["ipc"], errors="coerce").astype("Int64")
         return frame.astype({"best": float, "distill_seconds": float})  # which may be None everywhere
 
+    def to_dicts(self) -> list[dict[str, Any]]:
+        """Return plain data, one dictionary per record, in the words of :meth:`to_frame`; what ``--json`` prints.
+
+        ``value``, ``last`` and ``best`` are lists with one number per trained network, beside their ``mean`` and
+        ``std``; options are dictionaries, and ``ipc`` is None for the whole training set.
+        """
+        return [_dict(record) for record in self]
+
     def __repr__(self) -> str:
         names = {
             "data set": {record.cell.dataset["name"] for record in self},
@@ -105,6 +113,20 @@ class Records(tuple[Record, ...]):
         ]
         more = f"<p>… and {len(self) - SHOWN} more</p>" if len(self) > SHOWN else ""
         return escaping.html_table(heads, lines, caption=repr(self).strip("<>")) + more
+
+
+def _dict(record: Record) -> dict[str, Any]:
+    """Return a record's columns as data: what is of each network as a list."""
+    known = {name: read(record, 0) for name, read in COLUMNS.items() if name != "repeat"}
+    result, cell = record.result, record.cell
+    return known | {
+        "ipc": cell.ipc,
+        "method_options": cell.method.options,
+        "evaluator_options": cell.evaluator.options,
+        "shrunk": record.shrunk,
+        **{"value": result.values, "last": result.last, "best": result.best},
+        **{"mean": record.mean, "std": record.std},
+    }
 
 
 def _count(things: Collection[object], what: str) -> str:

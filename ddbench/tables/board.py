@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 from ddbench.results.schema import spread_text
 from ddbench.tables.stats import LEVEL, interval_of_mean, population_std
@@ -86,6 +87,11 @@ class Entry:
         """Sets × repeats, e.g. ``2×3``."""
         low, high = self.repeats
         return f"{self.sets}×{low}" if low == high else f"{self.sets}×{low}–{high}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what was measured as plain data; fractions."""
+        counted = {"sets": self.sets, "repeats": self.repeats, "interval": self.interval}
+        return {"mean": self.mean, "std": self.std, **counted, "values": self.values}
 
     @property
     def text(self) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,14 @@ class Comparison:
         """The p value of every setting, corrected by Holm over all of them; None where there are too few runs."""
         p_values = holm({place: setting.over_runs.p_value for place, setting in enumerate(self.settings)})
         return tuple(p_values.get(place) for place in range(len(self.settings)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as plain data, by the names of the attributes; what ``ddbench compare --json`` prints."""
+        settings = []
+        for setting, p in zip(self.settings, self.corrected, strict=True):
+            sides = {name: side.to_dict() for name, side in (("first", setting.first), ("second", setting.second))}
+            settings.append({**asdict(setting), **sides, "corrected": p})
+        return {"first": self.first, "second": self.second, "settings": settings}
 
     def __repr__(self) -> str:
         count = len(self.settings)

@@ -59,28 +59,44 @@ def summary(record: Record) -> list[str]:
 
 def difference(first: Record, second: Record) -> list[str]:
     """Return how two records differ as lines of text: whether they can be compared, then protocol, cell and result."""
-    data = _facts(first.cell.dataset), _facts(second.cell.dataset)
-    reasons = ["the protocols differ"] * (first.protocol.digest != second.protocol.digest)
-    reasons += ["the data sets differ"] * (data[0] != data[1])
+    reasons = obstacles(first, second)
     verdict = f"Not comparable: {' and '.join(reasons)}." if reasons else ""
     lines = [verdict or "Same protocol: the two accuracies can be compared."]
+    for name, differing in differences(first, second).items():
+        lines.append(name)
+        lines += [f"  {key}: {value_text(here)} → {value_text(there)}" for key, (here, there) in differing.items()]
+    lines += _result(first, second, paired=_same_data(first, second))
+    return lines
+
+
+def obstacles(first: Record, second: Record) -> list[str]:
+    """Return why the accuracies of two records cannot be compared; nothing where they can."""
+    reasons = ["the protocols differ"] * (first.protocol.digest != second.protocol.digest)
+    return reasons + ["the data sets differ"] * (not _same_data(first, second))
+
+
+def differences(first: Record, second: Record) -> dict[str, dict[str, tuple[Any, Any]]]:
+    """Return by part of the records, protocol first, the names of what differs with both values."""
     one, two = first.cell, second.cell
     parts: list[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = [
         ("protocol", _protocol(first), _protocol(second)),
-        ("data set", *data),
+        ("data set", _facts(one.dataset), _facts(two.dataset)),
         ("cell", _cell(first), _cell(second)),
         ("method options", one.method.options, two.method.options),
         ("other options", one.other_options, two.other_options),
         ("evaluator options", one.evaluator.options, two.evaluator.options),
         ("software", _software(first), _software(second)),
     ]
+    found = {}
     for name, left, right in parts:
         here, there = notes.distinct([left, right])
         if here:
-            lines.append(name)
-            lines += [f"  {key}: {value_text(here[key])} → {value_text(there[key])}" for key in here]
-    lines += _result(first, second, paired=data[0] == data[1])
-    return lines
+            found[name] = {key: (here[key], there[key]) for key in here}
+    return found
+
+
+def _same_data(first: Record, second: Record) -> bool:
+    return _facts(first.cell.dataset) == _facts(second.cell.dataset)
 
 
 def _result(first: Record, second: Record, *, paired: bool) -> list[str]:

@@ -107,18 +107,6 @@ class DivergedError(DDBenchError):
 #: Exit code of a run stopped with Ctrl-C (the shell's convention: 128 + SIGINT).
 INTERRUPTED = 130
 
-ERRORS: tuple[type[DDBenchError], ...] = (
-    DDBenchError,
-    UsageError,
-    PluginError,
-    DataError,
-    ModelError,
-    TeacherError,
-    StorageError,
-    RecordError,
-    DivergedError,
-)
-
 
 #: Names listed at most when one is not known.
 LISTED = 20

@@ -10,11 +10,12 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-from ddbench_plugins.teachers.bundled import ASSETS, save_half, sha256
+from ddbench_plugins.teachers.bundled import ASSETS, sha256
 from ddbench_plugins.teachers.observers import get_teacher
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.predict import evaluate
 from ddbench_plugins.training.students import test_tensors
+from safetensors.torch import load_file, save_file
 
 from ddbench import api
 from ddbench.experiment import setup
@@ -35,7 +36,10 @@ def main() -> None:
     teacher = get_teacher(ctx, arguments.network, shipped=False)
     network = teacher.module()
     weights = arguments.out / f"{arguments.dataset}_{arguments.network}.safetensors"
-    save_half(network, weights)
+    weights.parent.mkdir(parents=True, exist_ok=True)
+    state = {name: value.half() if value.is_floating_point() else value for name, value in network.state_dict().items()}
+    save_file({name: value.contiguous().cpu() for name, value in state.items()}, weights)
+    network.load_state_dict(load_file(weights))
     images, labels = test_tensors(ctx.dataset, ctx.dataset.image_size)
     stored = evaluate(network, images, labels, transform=normalise(teacher.mean, teacher.std), precision="fp32")
     record = {

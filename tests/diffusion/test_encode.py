@@ -5,8 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.latents import decode_latents, encode_images
+from ddbench_plugins.diffusion.latents import decode_latents, encoded_batches
 from ddbench_plugins.training.seeding import make_generator
+
+
+def encode_images(pipeline: Any, images: Any, **options: Any) -> np.ndarray:
+    return np.concatenate(list(encoded_batches(pipeline, images, **options)))
 
 
 def test_shape_scale_and_independence_of_batch_size(pipeline: Any, images: np.ndarray) -> None:

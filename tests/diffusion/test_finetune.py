@@ -8,7 +8,7 @@ import pytest
 import torch
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline
-from ddbench_plugins.diffusion.posteriors import Posteriors
+from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
@@ -140,7 +140,7 @@ def test_caching_latents_changes_nothing_but_speed(tiny_folder: Path, images: np
 def test_kept_posteriors_are_those_computed_anew_in_the_same_layout(
     pipeline: Any, images: np.ndarray, tmp_path: Path
 ) -> None:
-    fresh = Posteriors(pipeline.vae, images, 16)
+    fresh = Encoder(pipeline.vae, images, 16)
     kept = fresh.keep(tmp_path, True, Team(), lambda *told: None)
     for rows, mirrored in (([4, 0, 5], [True, False, True]), ([2], [False])):
         for mine, theirs in zip(*(each.of(rows, torch.tensor(mirrored)) for each in (fresh, kept)), strict=True):

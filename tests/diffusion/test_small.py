@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline, resolution
+from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.small.model import PRESETS, build_text_encoder, build_unet, build_vae
 from ddbench_plugins.diffusion.small.tokenizer import write_tokenizer
-from ddbench_plugins.diffusion.small.training import centre_latents, encode_posteriors, train_small_pipeline
+from ddbench_plugins.diffusion.small.training import centre_latents, train_small_pipeline
 from ddbench_plugins.diffusion.tensors import to_model
 from ddbench_plugins.training.engine import Loop
 
@@ -75,10 +76,10 @@ def test_centring_changes_latents_only(images: np.ndarray) -> None:
     with torch.no_grad():
         vae.quant_conv.bias[:4] += 3.0
     pixels = to_model(images[:, :16, :16])
-    before = encode_posteriors(vae, pixels, flip=False, device="cpu")["mean"][0]
+    before = Posteriors.of(vae, [pixels], flip=False).mean[0]
     decoded = vae.decode(before).sample
     centre_latents(vae, before)
-    after = encode_posteriors(vae, pixels, flip=False, device="cpu")["mean"][0]
+    after = Posteriors.of(vae, [pixels], flip=False).mean[0]
     torch.testing.assert_close(after.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-5, rtol=0)
     torch.testing.assert_close(vae.decode(after).sample, decoded, atol=1e-4, rtol=1e-4)
 

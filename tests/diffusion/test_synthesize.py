@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.latents import decode_latents, encode_images
-from ddbench_plugins.diffusion.posteriors import Posteriors
+from ddbench_plugins.diffusion.latents import decode_latents, encoded_batches
+from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.diffusion.synthesis import image_to_image
 from ddbench_plugins.training.seeding import make_generator
 
@@ -99,6 +99,6 @@ def test_decoding_and_encoding_give_finite_numbers_or_an_error(pipeline: Any, im
     with pytest.raises(DivergedError, match="decoded images"):
         decode_latents(pipeline, PROTOTYPES)
     with pytest.raises(DivergedError, match="latents of the autoencoder"):
-        encode_images(pipeline, images, resolution=16, seed=0)
+        list(encoded_batches(pipeline, images, resolution=16, seed=0))
     with pytest.raises(DivergedError, match="posteriors of the autoencoder"):
-        Posteriors(pipeline.vae, images, 16).of([0, 1], torch.tensor([False, True]))
+        Encoder(pipeline.vae, images, 16).of([0, 1], torch.tensor([False, True]))

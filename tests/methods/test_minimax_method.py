@@ -14,8 +14,8 @@ from ddbench.testing.diffusion import tiny_dit
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.diffusion.dit import pipeline as dit  # noqa: E402
-from ddbench_plugins.diffusion.dit.posteriors import Posteriors  # noqa: E402
 from ddbench_plugins.diffusion.dit.small import build_scheduler  # noqa: E402
+from ddbench_plugins.diffusion.posteriors import Posteriors  # noqa: E402
 from ddbench_plugins.methods.minimax import scales  # noqa: E402
 from ddbench_plugins.methods.minimax.finetune import FinetuneSettings, finetune  # noqa: E402
 from ddbench_plugins.methods.minimax.terms import Memories, cosines, remember, terms  # noqa: E402

@@ -2,8 +2,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from ddbench_plugins.methods.herding import herding_order
-from ddbench_plugins.methods.kcenter import k_center_order
+from ddbench_plugins.methods.herding import Herding
+from ddbench_plugins.methods.kcenter import KCenter
 from ddbench_plugins.methods.kmeans import cluster, nearest_distinct
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -33,7 +33,7 @@ def distil(ctx, digits):
 @given(features)
 def test_herding_is_its_formula(f):
     """The formula as it is written, step by step; of equally near ones (such as two samples) rounding decides."""
-    order = herding_order(f, min(len(f), 7)).tolist()
+    order = Herding.order(f, min(len(f), 7)).tolist()
     f = f.astype(np.float64)
     mean, total = f.mean(0), np.zeros(f.shape[1])
     for k, chosen in enumerate(order):
@@ -45,7 +45,7 @@ def test_herding_is_its_formula(f):
 @settings(max_examples=60)
 @given(features)
 def test_orders_are_distinct_and_nested(f):
-    for order in (herding_order, k_center_order):
+    for order in (Herding.order, KCenter.order):
         everything = order(f, len(f)).tolist()
         assert sorted(everything) == list(range(len(f)))
         assert order(f, max(1, len(f) // 2)).tolist() == everything[: max(1, len(f) // 2)]
@@ -54,20 +54,20 @@ def test_orders_are_distinct_and_nested(f):
 @pytest.mark.parametrize("shape", [(9, 5), (33, 2048), (130, 7)])
 def test_identical_features_are_taken_in_order(shape):
     f = np.broadcast_to(np.random.default_rng(0).normal(size=shape[1]), shape)
-    assert herding_order(f, 9).tolist() == list(range(9))
-    assert k_center_order(f, 9).tolist() == list(range(9))
+    assert Herding.order(f, 9).tolist() == list(range(9))
+    assert KCenter.order(f, 9).tolist() == list(range(9))
 
 
 def test_herding_follows_the_mean_better_than_chance():
     f = np.random.default_rng(0).normal(size=(500, 16))
-    herded = np.linalg.norm(f[herding_order(f, 20)].mean(0) - f.mean(0))
+    herded = np.linalg.norm(f[Herding.order(f, 20)].mean(0) - f.mean(0))
     random = np.mean([np.linalg.norm(f[i : i + 20].mean(0) - f.mean(0)) for i in range(0, 480, 20)])
     assert herded < random / 5
 
 
 def test_k_center_starts_at_the_middle_and_goes_to_the_farthest():
     f = np.array([[0.0], [10.0], [4.0], [5.0], [9.0]])  # mean 5.6
-    assert k_center_order(f, 3).tolist() == [3, 0, 1]
+    assert KCenter.order(f, 3).tolist() == [3, 0, 1]
 
 
 @settings(max_examples=40)
@@ -80,7 +80,7 @@ def test_k_center_covers_at_most_twice_as_badly_as_the_best_choice_of_two(f):
         return
     # Gonzalez 1985: from any start, greedy is within a factor of two of the optimum.
     best = min(radius([i, j]) for i in range(len(f)) for j in range(i))
-    assert radius(k_center_order(f, 2)) <= 2 * best + 1e-5
+    assert radius(KCenter.order(f, 2)) <= 2 * best + 1e-5
 
 
 def test_random_depends_on_the_seed_and_is_nested(distil, digits):

@@ -3,9 +3,12 @@
 import pytest
 import torch
 from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet, resnet_ap
-from ddbench_plugins.networks.base import count_parameters
 from ddbench_plugins.training.optimisers import split_decay
 from registered import build_network
+
+
+def count_parameters(network):
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
 
 
 def count(build, channels, size, classes, **options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ddbench import CaptionerSpec, hookimpl
+from ddbench_plugins.citations import bibtex
 
 
 @hookimpl
@@ -19,12 +20,7 @@ def ddbench_captioners() -> list[CaptionerSpec]:
             target="ddbench_plugins.captioners.llava:Llava",
             summary="LLaVA 1.5 7B with VLCP's prompt; needs its weights and, in practice, a GPU",
             paper="Liu et al., Improved Baselines with Visual Instruction Tuning, CVPR 2024",
-            bibtex="""@inproceedings{liu2024llava15,
-  title     = {Improved Baselines with Visual Instruction Tuning},
-  author    = {Liu, Haotian and Li, Chunyuan and Li, Yuheng and Lee, Yong Jae},
-  booktitle = {CVPR},
-  year      = {2024}
-}""",
+            bibtex=bibtex("liu2024llava15"),
         ),
         CaptionerSpec(
             name="file",

@@ -250,62 +250,17 @@ _IMAGENET = (
 )
 
 
-class ImageNette(ImageNetTree):
-    """Ten easily told classes; in sorted order."""
-
-    name = "imagenette"
+def _tree(name: str, **more: Any) -> type[ImageNetTree]:
+    return type(name, (ImageNetTree,), {"name": name, **more})
 
 
-class ImageWoof(ImageNetTree):
-    """Ten breeds of dogs, in MinimaxDiffusion's order."""
-
-    name = "imagewoof"
-
-
-class ImageIDC(ImageNetTree):
-    """The first ten classes of IDC's random hundred."""
-
-    name = "imageidc"
-
-
-class ImageNet100(ImageNetTree):
-    """IDC's random hundred classes, in its order."""
-
-    name = "imagenet-100"
-
-
-class ImageMeow(ImageNetTree):
-    """Ten cats, in MTT's order."""
-
-    name = "imagemeow"
-
-
-class ImageSquawk(ImageNetTree):
-    """Ten birds, in MTT's order."""
-
-    name = "imagesquawk"
-
-
-class ImageFruit(ImageNetTree):
-    """Ten fruits, in MTT's order."""
-
-    name = "imagefruit"
-
-
-class ImageYellow(ImageNetTree):
-    """Ten yellow things, in MTT's order."""
-
-    name = "imageyellow"
-
-
-class ImageNet1K(ImageNetTree):
-    """All thousand classes of ILSVRC 2012, in sorted order."""
-
-    name = WHOLE
-
-
-class TinyImageNet(ImageNetTree):
-    """Two hundred classes at 64×64, in sorted order; its validation images are the test images."""
-
-    name = "tiny-imagenet"
-    presets = ()
+ImageNette = _tree("imagenette")  # in sorted order, as all that MTT and IDC do not order
+ImageWoof = _tree("imagewoof")  # in MinimaxDiffusion's order
+ImageIDC = _tree("imageidc")  # the first ten of IDC's random hundred
+ImageNet100 = _tree("imagenet-100")  # in IDC's order
+ImageMeow = _tree("imagemeow")  # this and the next three in MTT's order
+ImageSquawk = _tree("imagesquawk")
+ImageFruit = _tree("imagefruit")
+ImageYellow = _tree("imageyellow")
+ImageNet1K = _tree(WHOLE)
+TinyImageNet = _tree("tiny-imagenet", presets=())  # its validation images are the test images

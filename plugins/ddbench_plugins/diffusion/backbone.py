@@ -16,7 +16,7 @@ from ddbench_plugins.diffusion.small.step import SMALL, shipped_model, small_dif
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from ddbench import Context, Step, Weights
+    from ddbench import Context, Done, Step, Weights
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
 
 #: Side of Stable Diffusion v1's images, for what is estimated before the model is there.
@@ -42,8 +42,10 @@ class DiffusionModel(ABC):
     revision: str | None
     about: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
-    #: What is read of a model on the hub.
+    #: What is read of a model on the hub; the network that denoises; the parts that have weights.
     FILES: ClassVar[tuple[str, ...]]
+    NETWORK: ClassVar[str]
+    PARTS: ClassVar[tuple[str, ...]]
     #: What helps where it cannot be had.
     INSTEAD: ClassVar[str] = "Or use the small model, which needs no download: -o method.backbone=small."
 
@@ -55,9 +57,19 @@ class DiffusionModel(ABC):
             ModelError: it is not there and cannot be fetched.
         """
 
-    @abstractmethod
     def measure(self) -> dict[str, Any]:
         """Load the model to see what it is: digest, resolution, number of weights."""
+        return self.describe(self.load())
+
+    def describe(self, pipeline: Any) -> dict[str, Any]:
+        """Return what a loaded model is."""
+        from ddbench_plugins.diffusion.pipeline import digest, resolution
+
+        return {
+            "digest": digest(pipeline, self.PARTS),
+            "resolution": resolution(pipeline, self.NETWORK),
+            "parameters": sum(weight.numel() for weight in getattr(pipeline, self.NETWORK).parameters()),
+        }
 
     def on_hub(self) -> Weights | None:
         """Return what is known of a model of the hub; None of one in a folder."""
@@ -126,6 +138,8 @@ class Backbone(DiffusionModel):
     """Stable Diffusion or a small model of its kind."""
 
     FILES: ClassVar[tuple[str, ...]] = STABLE_DIFFUSION
+    NETWORK: ClassVar[str] = "unet"
+    PARTS: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
 
     def load(self, dtype: str = "fp32", *, decodes: bool = False, safety_checker: bool = False) -> Any:
         """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
@@ -141,17 +155,6 @@ class Backbone(DiffusionModel):
         sparing = decodes and device.startswith("cuda")
         where = self.source, self.revision, device, dtype
         return self._loaded(partial(load_pipeline, *where, sparing=sparing, safety_checker=safety_checker))
-
-    def measure(self) -> dict[str, Any]:
-        """Load the model to see what it is."""
-        from ddbench_plugins.diffusion.pipeline import digest, resolution
-
-        pipeline = self.load()
-        return {
-            "digest": digest(pipeline),
-            "resolution": resolution(pipeline),
-            "parameters": sum(weight.numel() for weight in pipeline.unet.parameters()),
-        }
 
 
 @contextmanager
@@ -182,9 +185,7 @@ def base_model(ctx: Context) -> Backbone:
     Raises:
         ModelError: it is not there and cannot be fetched.
     """
-    facts = dict(model_facts(ctx).info)
-    model = replace(_source(ctx), facts=facts)
-    return model if ctx.options.backbone == "small" else identified(model)
+    return identified(_source(ctx), model_facts(ctx))
 
 
 def _is_trained(ctx: Context) -> bool:
@@ -210,8 +211,11 @@ def about_published(options: BackboneOptions) -> dict[str, Any]:
     return {"model": folder.name if folder.is_dir() else options.backbone, "revision": options.revision}
 
 
-def identified(model: Model) -> Model:
-    """Note in ``about`` which weights a model that was not trained here has."""
+def identified(model: Model, looked_at: Done) -> Model:
+    """Return a model with what was found when it was looked at; ``about`` names weights that were not trained here."""
+    model = replace(model, facts=dict(looked_at.info))
+    if model.about["model"] == "small":
+        return model
     model.about |= {"weights": model.digest(), "parameters": model.parameters()}
     known = model.on_hub()
     if known and known.here:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from ddbench import Team, UsageError
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
-from ddbench_plugins.diffusion.posteriors import Posteriors
+from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.diffusion.replicas import Replica
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
@@ -90,7 +90,7 @@ def finetune(
     pipeline.text_encoder.to(device).eval().requires_grad_(False)
     if settings.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
-    encoder = Posteriors(pipeline.vae, images, settings.resolution)
+    encoder = Encoder(pipeline.vae, images, settings.resolution)
     kept = out_dir / "posteriors"
     posteriors = encoder.keep(kept, settings.flip, team, loop.progress) if settings.cache_latents else encoder
     factor = float(pipeline.vae.config.scaling_factor)

@@ -16,13 +16,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 
-def encode_images(
-    pipeline: Any, images: Sequence[np.ndarray] | np.ndarray, *, resolution: int, seed: int, **options: Any
-) -> np.ndarray:
-    """All latents of :func:`encoded_batches` at once."""
-    return np.concatenate(list(encoded_batches(pipeline, images, resolution=resolution, seed=seed, **options)))
-
-
 @torch.no_grad()
 def encoded_batches(
     pipeline: Any,

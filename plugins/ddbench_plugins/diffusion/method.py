@@ -48,6 +48,17 @@ def judge(ctx: Context) -> StepCall:
 DRAWN = (*BACKBONE, "strength", "guidance_scale", "steps", "negative_prompt", "size")
 
 
+#: Of the images that are compared.
+_compared_images = step(
+    options=lambda self, ctx: (*DRAWN, *self.draws, *self.chooses, "acceptance_images"),
+    ignore=["batch_size"],
+    seeds=["vlcp synthesis"],
+    needs=lambda self, ctx: [self.prototypes(ctx), self.drawn_by(ctx)],
+    work=lambda self, ctx: _work(ctx, compared=True),
+    disk=lambda self, ctx: _bytes(ctx, compared=True),
+)
+
+
 class ImageToImage(Distiller):
     """Prototypes are noised part of the way and denoised under their prompts.
 
@@ -101,26 +112,12 @@ class ImageToImage(Distiller):
 
         self._draw(ctx, out, read_prototypes(self.prototypes(ctx).done()))
 
-    @step(
-        options=lambda self, ctx: (*DRAWN, *self.draws, *self.chooses, "acceptance_images"),
-        ignore=["batch_size"],
-        seeds=["vlcp synthesis"],
-        needs=lambda self, ctx: [self.prototypes(ctx), self.drawn_by(ctx)],
-        work=lambda self, ctx: _work(ctx, compared=True),
-        disk=lambda self, ctx: _bytes(ctx, compared=True),
-    )
+    @_compared_images
     def synthesis_plain(self, ctx: Context, out: Step) -> None:
         """Draw some of the images again: noise goes by position, so that a subset needs images of its own."""
         self._draw(ctx, out, self._compared(ctx, swapped=False))
 
-    @step(
-        options=lambda self, ctx: (*DRAWN, *self.draws, *self.chooses, "acceptance_images"),
-        ignore=["batch_size"],
-        seeds=["vlcp synthesis"],
-        needs=lambda self, ctx: [self.prototypes(ctx), self.drawn_by(ctx)],
-        work=lambda self, ctx: _work(ctx, compared=True),
-        disk=lambda self, ctx: _bytes(ctx, compared=True),
-    )
+    @_compared_images
     def synthesis_swapped(self, ctx: Context, out: Step) -> None:
         """Draw them with the prompts of the next class."""
         self._draw(ctx, out, self._compared(ctx, swapped=True))

@@ -76,6 +76,9 @@ def open_pipeline(
     """
     import torch
 
+    from ddbench_plugins.training.memory import keep_freed_memory
+
+    keep_freed_memory()
     dtypes = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
     if dtype not in dtypes:
         raise ValueError(f"dtype must be one of {sorted(dtypes)}, not {dtype!r}")
@@ -132,14 +135,14 @@ def quiet() -> Iterator[None]:
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
-    silenced = [each for each in (diffusers_logging, transformers_logging) if each.is_progress_bar_enabled()]
-    for each in silenced:
-        each.disable_progress_bar()
+    silenced = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    for library in silenced:
+        library.disable_progress_bar()
     try:
         yield
     finally:
-        for each in silenced:
-            each.enable_progress_bar()
+        for library in silenced:
+            library.enable_progress_bar()
 
 
 def check_folder(folder: Path) -> None:
@@ -181,9 +184,10 @@ def digest(pipeline: Any, parts: Iterable[str] = PARTS) -> str:
     return found.hexdigest()
 
 
-def resolution(pipeline: Any) -> int:
-    """The side length, in pixels, of the images that the pipeline's U-Net was built for."""
-    return int(pipeline.unet.config.sample_size) * int(pipeline.vae_scale_factor)
+def resolution(pipeline: Any, network: str = "unet") -> int:
+    """The side length, in pixels, of the images that the pipeline's denoising network was built for."""
+    halvings = len(pipeline.vae.config.block_out_channels) - 1
+    return int(getattr(pipeline, network).config.sample_size) << halvings
 
 
 def _in_cache(source: str, revision: str | None) -> bool:

@@ -1,29 +1,30 @@
-"""Where each draw of a training image's latent comes from: its posterior, computed anew or once and kept in files."""
+"""Posteriors of training images under an autoencoder: computed when drawn from, or once, kept in files or in memory."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
 
 from ddbench_plugins.diffusion.arrays import write_rows
-from ddbench_plugins.diffusion.tensors import centre_cropped, to_model
+from ddbench_plugins.diffusion.tensors import centre_cropped, resized, to_model
+from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import finite
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ddbench import Team
+    from ddbench import ImageSource, Team
 
 #: Images that are encoded at a time to be kept.
 BATCH = 64
 WHAT = "posteriors of the autoencoder"
 
 
-class Posteriors:
-    """Mean and deviation of the latents of images, plain or mirrored.
+class Encoder:
+    """Computes mean and deviation of the latents of images, plain or mirrored, whenever they are asked for.
 
     Args:
         vae: the autoencoder.
@@ -40,11 +41,10 @@ class Posteriors:
         mean, std = self.encode(torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels))
         return mean, std
 
-    @torch.no_grad()
     def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return mean and deviation, float32 [n, 4, h, w] each, of pixels in [-1, 1]."""
-        posterior = self._vae.encode(pixels.to(self._vae.device, self._vae.dtype)).latent_dist
-        return finite(posterior.mean.float().cpu(), WHAT), finite(posterior.std.float().cpu(), WHAT)
+        mean, std = posterior(self._vae, pixels)
+        return mean, std
 
     def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
         images = self._images
@@ -79,8 +79,8 @@ class KeptPosteriors:
         self._starts, self._files = sorted(files), files
 
     def of(self, rows: Sequence[int], mirrored: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return what :meth:`Posteriors.of` does."""
-        # Mapped anew each time: what was read stays the system's memory and does not become this process's.
+        """Return what :meth:`Encoder.of` does."""
+        # Mapped each time: what was read stays the system's memory and does not become this process's.
         mapped = {start: np.load(path, mmap_mode="r", allow_pickle=False) for start, path in self._files.items()}
         rows_kept = []
         for row, view in zip(rows, mirrored.long().tolist(), strict=True):
@@ -90,3 +90,62 @@ class KeptPosteriors:
         # The autoencoder's layout: the network's last digits depend on it.
         mean, std = (part.contiguous(memory_format=torch.channels_last) for part in both.unbind(1))
         return mean, std
+
+
+class Posteriors:
+    """Means and deviations [V, N, 4, h, w] of N images in memory; V = 2 (plain, mirrored) where flips keep the label.
+
+    Attributes:
+        scaling: the autoencoder's scaling factor.
+    """
+
+    def __init__(self, mean: torch.Tensor, std: torch.Tensor, scaling: float) -> None:
+        self.mean, self.std, self.scaling = mean, std, scaling
+
+    @classmethod
+    def of(cls, vae: Any, batches: Iterable[torch.Tensor], *, flip: bool) -> Self:
+        """Encode batches of pixels [n, 3, H, W] in [-1, 1]: 2·V·4 bytes per latent number."""
+        views: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(2 if flip else 1)]
+        for pixels in batches:
+            for view, parts in enumerate(views):
+                parts.append(posterior(vae, pixels.flip(3) if view else pixels))
+        mean, std = (torch.stack([torch.cat([part[kind] for part in parts]) for parts in views]) for kind in (0, 1))
+        return cls(mean, std, float(vae.config.scaling_factor))
+
+    def __len__(self) -> int:
+        return int(self.mean.shape[1])
+
+    def draw(self, rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
+        """Scaled latents [n, 4, h, w] of the images ``rows``: a random view of each, sampled from its posterior."""
+        views = torch.randint(len(self.mean), (len(rows),), generator=stream)
+        mean = self.mean[views, rows]
+        return self.scaling * (mean + self.std[views, rows] * torch.randn(mean.shape, generator=stream))
+
+
+@torch.no_grad()
+def posterior(vae: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return mean and deviation, float32 [n, 4, h, w] each, of pixels [n, 3, H, W] in [-1, 1]."""
+    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
+    return finite(encoded.mean.float().cpu(), WHAT), finite(encoded.std.float().cpu(), WHAT)
+
+
+def encode(
+    vae: Any,
+    images: ImageSource,
+    resolution: int,
+    *,
+    flip: bool,
+    batch_size: int = BATCH,
+    rows: Sequence[int] | None = None,
+    progress: Callable[[int, int], None] = silent,
+) -> Posteriors:
+    """Return the posteriors of a data set's images (``rows`` of them, else all) at a resolution."""
+    rows = range(len(images)) if rows is None else rows
+
+    def batches() -> Iterator[torch.Tensor]:
+        for start in range(0, len(rows), batch_size):
+            chosen = rows[start : start + batch_size]
+            yield to_model(resized(images.batch(chosen, resolution), resolution))
+            progress(start + len(chosen), len(rows))
+
+    return Posteriors.of(vae, batches(), flip=flip)

@@ -75,9 +75,6 @@ def draw(
     The same prototypes with other prompts get the same noise. The random role is the same for all methods, and named
     after the first of them.
     """
-    from ddbench_plugins.training.memory import keep_freed_memory
-
-    keep_freed_memory()
     options: ImageToImageOptions = ctx.options
     prompts, seed = prototypes.prompts, ctx.seed("vlcp synthesis")
     pipeline = model.load(model.compute_dtype, decodes=True, safety_checker=safety_checker)

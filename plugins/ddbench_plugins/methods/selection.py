@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 import ddbench
 
@@ -43,36 +44,46 @@ def select(ctx: ddbench.Context, choose: Choice, extra: dict[str, Any] | None = 
     )
 
 
-def select_by_features(
-    ctx: ddbench.Context, network: str, order: Callable[[NDArray[np.float32], int], NDArray[np.int64]]
-) -> ddbench.DistilledSet:
-    """Select by the features of a network that was trained on the whole training set.
+class FeatureSelection(ddbench.Distiller):
+    """Selects real images by their features in a network that was trained on the whole training set.
 
-    Images are normalised but not augmented; features are not normalised.
-
-    Args:
-        ctx: the run.
-        network: whose features: those that its classifier sees.
-        order: gets float32 [n, d] and the number to choose, returns indices.
+    Images are normalised but not augmented; features, which are what the network's classifier sees, are not normalised.
     """
-    from ddbench_plugins.teachers.observers import get_teacher
 
-    dataset, budget = ctx.dataset, ipc_of(ctx)
-    # A weak network makes a weak selection, not a misleading label, so there is no floor; its accuracy is recorded.
-    teacher = get_teacher(ctx, network, floor=False)
+    class Options(ddbench.Options):
+        """Options of selection by features."""
 
-    def choose(label: int, members: NDArray[np.int64]) -> NDArray[np.int64]:
-        images = dataset.train.images.batch(members.tolist(), dataset.image_size)
-        return order(teacher.features(images), budget)
+        network: str = Field(
+            "convnet-3-bn", description="Network whose features are used; trained on all training images."
+        )
 
-    return select(ctx, choose, {"teacher": teacher.describe()})
+    presets = FEATURE_PRESETS
+    seeded = False  # the network is trained with a seed of its own, and shared by all runs
 
+    @staticmethod
+    def order(features: NDArray[np.float32], ipc: int) -> NDArray[np.int64]:
+        """Return the indices of ``ipc`` of n samples, for features [n, d], in the order in which they are chosen."""
+        raise NotImplementedError
 
-def features_of(ctx: ddbench.Context, network: str) -> ddbench.StepCall:
-    """Return the step of the network that :func:`select_by_features` asks."""
-    from ddbench_plugins.teachers.observers import teacher_of
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the trained network."""
+        from ddbench_plugins.teachers.observers import teacher_of
 
-    return teacher_of(ctx, network)
+        return [teacher_of(ctx, ctx.options.network)]
+
+    def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
+        """Select ``ctx.ipc`` images per class."""
+        from ddbench_plugins.teachers.observers import get_teacher
+
+        dataset, budget = ctx.dataset, ipc_of(ctx)
+        # A weak network makes a weak selection, not a misleading label, so there is no floor; its accuracy is recorded.
+        teacher = get_teacher(ctx, ctx.options.network, floor=False)
+
+        def choose(label: int, members: NDArray[np.int64]) -> NDArray[np.int64]:
+            images = dataset.train.images.batch(members.tolist(), dataset.image_size)
+            return self.order(teacher.features(images), budget)
+
+        return select(ctx, choose, {"teacher": teacher.describe()})
 
 
 def ipc_of(ctx: ddbench.Context) -> int:

@@ -32,11 +32,6 @@ class Network(nn.Module):
         return self.head(self.embed(x))
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
-
-
 def initialise_he_fan_out(network: nn.Module) -> None:
     """Draw every convolution from N(0, 2/(k·k·C_out)) and set norms to 1 and 0 (IDC and torchvision ResNets)."""
     for module in network.modules():

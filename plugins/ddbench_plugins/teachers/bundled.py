@@ -6,12 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ddbench import ModelError
-
-if TYPE_CHECKING:
-    from torch import Tensor, nn
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -47,20 +44,6 @@ def find_bundled_teacher(dataset: str, network: str, folder: Path = ASSETS) -> B
     if not (weights.exists() and record.exists()):
         return None
     return BundledTeacher(weights, json.loads(record.read_text(encoding="utf-8")))
-
-
-def save_half(network: nn.Module, path: Path) -> None:
-    """Write the state of ``network`` with floats in half precision, and load it back into ``network``."""
-    from safetensors.torch import load_file, save_file
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    state = {name: _half(value).contiguous().cpu() for name, value in network.state_dict().items()}
-    save_file(state, path)
-    network.load_state_dict(load_file(path))
-
-
-def _half(value: Tensor) -> Tensor:
-    return value.half() if value.is_floating_point() else value
 
 
 def sha256(path: Path) -> str:

@@ -34,6 +34,8 @@ class DiTBackbone(DiffusionModel):
     """A diffusion transformer that is loaded when it is first needed."""
 
     FILES: ClassVar[tuple[str, ...]] = DIT
+    NETWORK: ClassVar[str] = "transformer"
+    PARTS: ClassVar[tuple[str, ...]] = ("transformer", "vae")
 
     def load(self, dtype: str = "fp32") -> Any:
         """Return a fresh ``DiTPipeline`` on the run's device.
@@ -69,19 +71,12 @@ class DiTBackbone(DiffusionModel):
         """Return the class ids of the transformer's own labels."""
         return list(self._look()["classes"])
 
-    def measure(self) -> dict[str, Any]:
-        """Load the transformer to see what it is."""
-        from ddbench_plugins.diffusion.dit import pipeline as dit
+    def describe(self, pipeline: Any) -> dict[str, Any]:
+        """Return what a loaded model is, with the class ids of its labels."""
+        from ddbench_plugins.diffusion.dit.pipeline import class_ids
 
-        found = self.load()
         with unavailable_explained():
-            classes = dit.class_ids(self.source, found)
-        return {
-            "digest": dit.digest(found),
-            "resolution": dit.resolution(found),
-            "parameters": sum(weight.numel() for weight in found.transformer.parameters()),
-            "classes": classes,
-        }
+            return {**super().describe(pipeline), "classes": class_ids(self.source, pipeline)}
 
 
 class Decoder(DiffusionModel):
@@ -128,18 +123,15 @@ def small_dit(ctx: Context, out: Step) -> None:
     from diffusers import DiTPipeline
 
     from ddbench_plugins.diffusion.dit import pipeline as dit
-    from ddbench_plugins.diffusion.dit import posteriors, train
+    from ddbench_plugins.diffusion.dit import train
     from ddbench_plugins.diffusion.dit.small import build_scheduler
+    from ddbench_plugins.diffusion.posteriors import encode
     from ddbench_plugins.training.engine import Loop
-    from ddbench_plugins.training.memory import keep_freed_memory
 
-    keep_freed_memory()
     data, preset, guided = ctx.dataset, _preset(ctx), base_model(ctx)
     pipeline = guided.load()
     with ctx.progress("encoding", len(data.train)) as advance:
-        encoded = posteriors.encode(
-            pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance
-        )
+        encoded = encode(pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance)
     with ctx.progress("small diffusion transformer", preset.steps) as advance:
         transformer, report = train.train_transformer(
             encoded,
@@ -171,9 +163,7 @@ def base_dit(ctx: Context) -> DiTBackbone:
     Raises:
         ModelError: it is not there and cannot be fetched.
     """
-    facts = dict(dit_facts(ctx).info)
-    model = replace(_source(ctx), facts=facts)
-    return model if ctx.options.backbone == "small" else identified(model)
+    return identified(_source(ctx), dit_facts(ctx))
 
 
 def _source(ctx: Context) -> DiTBackbone:

@@ -33,10 +33,8 @@ def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64
     """
     from ddbench_plugins.diffusion.dit.sample import sample_latents
     from ddbench_plugins.diffusion.latents import decode_latents
-    from ddbench_plugins.training.memory import keep_freed_memory
     from ddbench_plugins.training.seeding import make_generator
 
-    keep_freed_memory()
     options: DiTOptions = ctx.options
     own = np.asarray(model.labels())[labels].tolist()
     ranks = np.arange(len(labels)) - np.searchsorted(labels, labels)  # class-major: places within their class
@@ -76,7 +74,7 @@ def latent_figures(
     latents are the posterior modes of :data:`MOST_REAL` training images per class at most, evenly spaced. Cosines are
     those of all latent numbers of an image, as in the minimax criterion.
     """
-    from ddbench_plugins.diffusion.dit.posteriors import encode
+    from ddbench_plugins.diffusion.posteriors import encode
 
     data, size = ctx.dataset, model.resolution()
     batch = batch_size(ctx.options, size)

@@ -15,7 +15,6 @@ from ddbench_plugins.diffusion.pipeline import (
     quiet,
     refuse_incomplete,
 )
-from ddbench_plugins.diffusion.pipeline import digest as weights_digest
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +85,7 @@ def class_ids(source: str | Path, pipeline: Any) -> list[str]:
     ids: list[str]
     if path.is_file():
         ids = json.loads(path.read_text("utf-8"))
-        if not (isinstance(ids, list) and all(isinstance(each, str) for each in ids)):
+        if not (isinstance(ids, list) and all(isinstance(name, str) for name in ids)):
             raise BackboneUnavailableError(f"{path} is no list of class ids, which are text")
     else:
         from ddbench_plugins.teachers.pretrained import imagenet
@@ -114,17 +113,6 @@ def share_embeddings(transformer: Any) -> None:
 def check_folder(folder: Path) -> None:
     """Raise BackboneUnavailableError naming the missing files if ``folder`` is not a complete pipeline folder."""
     refuse_incomplete(folder, missing_files(folder, PARTS, ENDINGS))
-
-
-def digest(pipeline: Any) -> str:
-    """SHA-256 over all weights of transformer and autoencoder."""
-    return weights_digest(pipeline, PARTS)
-
-
-def resolution(pipeline: Any) -> int:
-    """The side length, in pixels, of the images that the transformer was built for."""
-    halvings = len(pipeline.vae.config.block_out_channels) - 1
-    return int(pipeline.transformer.config.sample_size) << halvings
 
 
 def null_label(transformer: Any) -> int:

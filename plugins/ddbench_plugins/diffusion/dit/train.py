@@ -16,7 +16,7 @@ from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from ddbench_plugins.diffusion.dit.posteriors import Posteriors
+    from ddbench_plugins.diffusion.posteriors import Posteriors
 
 UNCONDITIONAL = 0.1  # share of labels dropped for classifier-free guidance
 

@@ -64,9 +64,7 @@ def small_diffusion(ctx: Context, out: Step) -> None:
     """Train the small model on the data set; its prompts name the class only, once for all seeds and IPCs."""
     from ddbench_plugins.diffusion.small.training import train_small_pipeline
     from ddbench_plugins.training.engine import Loop
-    from ddbench_plugins.training.memory import keep_freed_memory
 
-    keep_freed_memory()
     data, preset = ctx.dataset, small_preset(ctx, ctx.options)
     words = caption_training_images(vocabulary(ctx), "attributes").texts
     images = data.train.images.batch(range(len(data.train)), preset.resolution)

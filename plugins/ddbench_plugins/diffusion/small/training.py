@@ -11,6 +11,7 @@ import torch.nn.functional as F
 
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
+from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.small.model import (
     CLASS_TEMPLATES,
     SmallPreset,
@@ -61,14 +62,12 @@ def train_small_pipeline(
     prompts = [template.format(name=name) for name in class_names for template in CLASS_TEMPLATES]
     tokenizer = build_tokenizer([*vocabulary_texts, *prompts], preset, out_dir / "tokenizer")
     vae, vae_report = train_vae(pixels, preset, loop.part("vae"), seed=seed)
-    posterior = encode_posteriors(vae, pixels, flip=preset.flip, device=loop.device)
     text_encoder, unet, unet_report = train_unet(
-        posterior,
+        Posteriors.of(vae, pixels.split(256), flip=preset.flip),
         labels,
         PromptSource(class_names, vocabulary_texts, tokenizer),
         preset,
         loop.part("unet"),
-        scaling_factor=float(vae.config.scaling_factor),
         seed=seed,
     )
     save_pipeline(assemble(vae, text_encoder, tokenizer, unet), out_dir)
@@ -105,8 +104,8 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
     loss = optimise(list(vae.parameters()), loss_at, settings, loop, name="VAE")
     vae.eval().requires_grad_(False)
     measured = pixels[:: max(1, len(pixels) // MEASURED)]
-    centre_latents(vae, encode_posteriors(vae, measured, flip=False, device=device)["mean"][0])
-    std = float(encode_posteriors(vae, measured, flip=False, device=device)["mean"].std())
+    centre_latents(vae, Posteriors.of(vae, measured.split(256), flip=False).mean[0])
+    std = float(Posteriors.of(vae, measured.split(256), flip=False).mean.std())
     vae.register_to_config(scaling_factor=1.0 / std)
     report = {
         "reconstruction_mse": reconstruction_mse(vae, measured, device=device),
@@ -128,18 +127,6 @@ def centre_latents(vae: Any, means: torch.Tensor) -> None:
     vae.quant_conv.bias[: len(offset)] -= offset.to(vae.quant_conv.bias)
     weight = vae.post_quant_conv.weight[:, :, 0, 0]
     vae.post_quant_conv.bias += weight @ offset.to(weight)
-
-
-@torch.no_grad()
-def encode_posteriors(vae: Any, pixels: torch.Tensor, *, flip: bool, device: str) -> dict[str, torch.Tensor]:
-    """Posterior ``mean`` and ``std`` [V, N, 4, h, w] of pixels [N, 3, H, W]; V = 2 (plain, mirrored) with ``flip``."""
-    views = [pixels, pixels.flip(3)] if flip else [pixels]
-    means, stds = [], []
-    for view in views:
-        posteriors = [vae.encode(view[i : i + 256].to(device)).latent_dist for i in range(0, len(view), 256)]
-        means.append(torch.cat([posterior.mean.cpu() for posterior in posteriors]))
-        stds.append(torch.cat([posterior.std.cpu() for posterior in posteriors]))
-    return {"mean": torch.stack(means), "std": torch.stack(stds)}
 
 
 @torch.no_grad()
@@ -185,13 +172,12 @@ class PromptSource:
 
 
 def train_unet(
-    posterior: dict[str, torch.Tensor],
+    posteriors: Posteriors,
     labels: np.ndarray,
     source: PromptSource,
     preset: SmallPreset,
     loop: Loop,
     *,
-    scaling_factor: float,
     seed: int,
 ) -> tuple[Any, Any, dict[str, float]]:
     """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in scaled posterior samples."""
@@ -202,14 +188,11 @@ def train_unet(
     ema = Ema(parameters, preset.ema_decay)
     scheduler = build_scheduler()
     targets = torch.tensor(np.asarray(labels), dtype=torch.long)
-    means, stds = posterior["mean"], posterior["std"]
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         rows = batch_indices(len(targets), preset.unet_batch, step, stream_seed(seed, "unet"))
         stream = make_generator(seed, "unet noise", step)
-        views = torch.randint(len(means), (len(rows),), generator=stream)
-        latents = means[views, rows]
-        latents = scaling_factor * (latents + stds[views, rows] * torch.randn(latents.shape, generator=stream))
+        latents = posteriors.draw(rows, stream)
         noise = torch.randn(latents.shape, generator=stream)
         times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)
         prompts = 1 + targets[rows] * source.per_class

@@ -63,15 +63,13 @@ class Minimax(DiT):
 
         from ddbench_plugins.diffusion.class_latents import batch_size
         from ddbench_plugins.diffusion.dit import pipeline as dit
-        from ddbench_plugins.diffusion.dit.posteriors import encode
+        from ddbench_plugins.diffusion.posteriors import encode
         from ddbench_plugins.methods.minimax.finetune import finetune
         from ddbench_plugins.training.engine import Loop
-        from ddbench_plugins.training.memory import keep_freed_memory
 
         options: MinimaxOptions = ctx.options
         data, base, classes = ctx.dataset, base_dit(ctx), range(start, stop)
         own, settings = base.labels(), finetuning(options)
-        keep_freed_memory()
         found, size = base.load(), base.resolution()
         rows = np.flatnonzero(np.isin(data.train.labels, classes))
         labels = torch.from_numpy(data.train.labels[rows])

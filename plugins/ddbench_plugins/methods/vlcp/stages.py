@@ -100,9 +100,7 @@ def _finetune(
 ) -> dict[str, Any]:
     from ddbench_plugins.diffusion.finetune import finetune
     from ddbench_plugins.training.engine import Loop
-    from ddbench_plugins.training.memory import keep_freed_memory
 
-    keep_freed_memory()
     split = ctx.dataset.train
     total = settings.steps(len(split))
     with ctx.progress("fine-tuning", total) as advance:

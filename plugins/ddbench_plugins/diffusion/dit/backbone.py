@@ -96,11 +96,11 @@ class Decoder(DiffusionModel):
         device = self.ctx.machine.device
         return self._loaded(lambda offline: load_autoencoder(self.source, device, dtype, offline))
 
-    def measure(self) -> dict[str, Any]:
-        """Load the autoencoder to see what it is."""
+    def describe(self, pipeline: Any) -> dict[str, Any]:
+        """Return what a loaded autoencoder is."""
         from ddbench_plugins.diffusion.pipeline import digest
 
-        return {"digest": digest(SimpleNamespace(vae=self.load()), ["vae"])}
+        return {"digest": digest(SimpleNamespace(vae=pipeline), ["vae"])}
 
 
 def _preset(ctx: Context) -> DiTPreset:

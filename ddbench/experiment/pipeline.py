@@ -56,7 +56,7 @@ def load_dataset(ctx: Context, name: str) -> Dataset:
     entry = ctx.plugins.get("dataset", name)
     loader: DatasetLoader = load_plugin(entry)
     with plugin_errors(entry):
-        dataset = loader.load(ctx.with_options_of(loader, entry), entry.argument)
+        dataset = loader.load(replace(ctx, _loading=name).with_options_of(loader, entry), entry.argument)
         who = f"Data set {entry.spec.name!r} of {entry.owner}"
         if not isinstance(dataset, Dataset):
             raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")

@@ -72,6 +72,7 @@ class Context:
     # The steps being built, each inside the one before; shared by every copy of this context.
     _building: list[Step] = field(default_factory=list)
     _dataset: Dataset | None = None
+    _loading: str = ""
     # Where a method's snapshots go: set while its result is being built.
     _keep: Callable[[str, DistilledSet, Mapping[str, Any]], None] | None = None
     # What may be read while a step is being built.
@@ -83,6 +84,11 @@ class Context:
         if self._dataset is None:
             raise RuntimeError("no data set has been loaded yet")
         return self._dataset
+
+    @property
+    def data_name(self) -> str:
+        """The name of the data set, also while it is being loaded; "" before."""
+        return self._dataset.name if self._dataset else self._loading
 
     @property
     def options(self) -> Any:

@@ -1,16 +1,18 @@
-"""What the artifact folder holds: finished steps by kind, and what killed or repeated work left behind."""
+"""What the artifact folder holds: finished steps, and what killed or repeated work left behind."""
 
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ddbench.runtime import uses
 from ddbench.runtime.store import MARKER
 
 if TYPE_CHECKING:
@@ -24,12 +26,27 @@ DAY = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Kind:
-    """Finished steps of one kind: how many, and their bytes."""
+class Finished:
+    """A finished step.
 
-    name: str
-    count: int
+    Attributes:
+        path: its folder.
+        dataset: name of the data set that it was made for, or "" where it is known of none.
+        bytes: its size.
+        unused: seconds since a run made or last used it.
+        ours: whether every file in it is one that the step wrote.
+    """
+
+    path: Path
+    dataset: str
     bytes: int
+    unused: float
+    ours: bool
+
+    @property
+    def kind(self) -> str:
+        """The kind of step: a teacher, latents, a student."""
+        return self.path.parent.name
 
 
 @dataclass(frozen=True)
@@ -49,14 +66,38 @@ class Leftover:
     age: float
 
 
-def kinds(root: Path) -> list[Kind]:
-    """Return the finished steps below an artifact folder by kind, the largest first."""
+def finished(root: Path) -> list[Finished]:
+    """Return the finished steps below an artifact folder."""
     listed = []
     for folder in _folders(root):
-        steps = [path for path in folder.iterdir() if STEP.fullmatch(path.name) and (path / MARKER).is_file()]
-        if steps:
-            listed.append(Kind(folder.name, len(steps), sum(size(path) for path in steps)))
-    return sorted(listed, key=lambda kind: (-kind.bytes, kind.name))
+        for path in sorted(folder.iterdir()):
+            if STEP.fullmatch(path.name) and not path.is_symlink() and (path / MARKER).is_file():
+                listed.append(_finished(path))
+    return listed
+
+
+def _finished(path: Path) -> Finished:
+    known: dict[str, Any] = {"key": "", "files": {}, "about": {}}
+    with contextlib.suppress(OSError, ValueError, TypeError):  # a marker that somebody else wrote
+        known |= json.loads((path / MARKER).read_text("utf-8"))
+    files = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
+    ours = str(known["key"]).startswith(path.name) and files == {*known["files"], MARKER}
+    unused = max(0.0, time.time() - path.stat().st_mtime)
+    return Finished(path, dict(known["about"]).get("dataset", ""), size(path), unused, ours)
+
+
+def prune(root: Path, step: Finished) -> bool:
+    """Remove a finished step, unless it holds other files or a running process uses it; return whether it is gone."""
+    if not step.ours:
+        return False
+    gone = step.path.with_name(f"{step.path.name}.old-{time.time_ns()}")
+    with contextlib.suppress(_busy()), _lock(step.path).acquire(timeout=0):
+        step.path.rename(gone)
+        if step.path in uses.used(root):  # asked when no process can find it any more
+            gone.rename(step.path)
+        else:
+            shutil.rmtree(gone, ignore_errors=True)
+    return not step.path.exists()
 
 
 def leftovers(root: Path) -> list[Leftover]:

@@ -421,6 +421,7 @@ def cached(
     with peak_memory(ctx.machine.device) as memory:
 
         def measured(step: Step) -> None:
+            step.about.update({"dataset": ctx.data_name} if ctx.data_name else {})
             if effort:
                 step.effort.update(marked(effort, ctx.machine))
             ctx._building.append(step)

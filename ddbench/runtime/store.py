@@ -23,7 +23,7 @@ from ddbench.errors import DataError, StorageError
 from ddbench.files.locks import patiently, silent
 from ddbench.files.writing import explained, sync, sync_entry, write_atomic, writing
 from ddbench.keys import digest
-from ddbench.runtime import metrics
+from ddbench.runtime import metrics, uses
 
 if TYPE_CHECKING:
     pass
@@ -81,6 +81,7 @@ class Step:
             record's ``bytes_labels``.
         effort: what its time grows with, on which machine, and the modules imported, for
             :mod:`ddbench.runtime.estimates`.
+        about: what a user may want to know of it, such as the ``dataset`` it belongs to.
         journal: what the step's loops say, by ``ctx.progress``.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
         warn: called for a damaged checkpoint.
@@ -92,6 +93,7 @@ class Step:
     info: dict[str, Any] = field(default_factory=dict)
     costs: dict[str, Any] = field(default_factory=dict)
     effort: dict[str, Any] = field(default_factory=dict)
+    about: dict[str, str] = field(default_factory=dict)
     journal: metrics.Journal = field(init=False, repr=False)
     inside: float = field(default=0.0, init=False)
     warn: Callable[[str], None] = silent
@@ -292,12 +294,15 @@ class Store:
             "info": step.info,
             "costs": step.costs,
             "effort": step.effort,
+            "about": step.about,
             "seconds": round(spent, 3),
             "files": {path.relative_to(partial).as_posix(): _content(path) for path in _files(partial)},
         }
         write_atomic(partial / MARKER, json.dumps(marker, indent=1, ensure_ascii=False) + "\n")
 
     def _finished(self, name: str, key: str, path: Path, *, reused: bool) -> Done | None:
+        if (path / MARKER).exists():
+            uses.note(self.root, path)  # before it is read: whatever is pruned later is not this one
         marker = _read_json(path / MARKER)
         if marker.get("key") != key:
             return None

@@ -104,7 +104,7 @@ def test_states_before_and_after_and_nothing_is_run(here):
     assert "student ×2" in before and "1 cell: 1 to do" in before
     assert "here     toy: 60 training and 60 test images at 8×8" in before
     assert not (here / "notes.txt").exists() and not (here / "registry").exists()
-    assert {path.name for path in (here / "home").iterdir()} <= {"network"}
+    assert {path.name for path in (here / "home").iterdir()} <= {"network", ".in-use"}
     assert invoke("run", "-q").exit_code == 0
     assert (here / "notes.txt").read_text() == "first second drawing "
     after = invoke("plan").stdout
@@ -192,7 +192,11 @@ def test_every_method_can_be_planned(method, here):
     result = CliRunner().invoke(cli.group, line, catch_exceptions=False)
     assert result.exit_code == 0
     assert {"distilled", "student"} <= steps(result.stdout).keys()
-    assert {path.name for path in (here / "home").iterdir()} <= {"network", "model-facts"}  # looked at, not made
+    assert {path.name for path in (here / "home").iterdir()} <= {
+        "network",
+        "model-facts",
+        ".in-use",
+    }  # looked at, not made
 
 
 def test_every_expert_is_counted(here):

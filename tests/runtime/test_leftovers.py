@@ -1,11 +1,14 @@
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 from click.testing import CliRunner
 
 from ddbench import cli
-from ddbench.runtime import leftovers
+from ddbench.errors import UsageError
+from ddbench.runtime import leftovers, uses
 from ddbench.runtime.store import Store
 
 WEEK = 7 * leftovers.DAY
@@ -47,8 +50,8 @@ def invoke(*words):
 
 
 def test_kinds_and_leftovers_are_told_apart(root):
-    (kind,) = leftovers.kinds(root)
-    assert (kind.name, kind.count) == ("teacher", 1) and 3_000_000 < kind.bytes < 3_010_000
+    (step,) = leftovers.finished(root)
+    assert (step.kind, step.ours, step.dataset) == ("teacher", True, "") and 3_000_000 < step.bytes < 3_010_000
     stopped, replaced = leftovers.leftovers(root)
     assert (stopped.path.parent.name, stopped.resumes, stopped.age < 60) == ("latents", True, True)
     assert (replaced.path.parent.name, replaced.resumes) == ("teacher", False)
@@ -80,3 +83,64 @@ def test_what_a_process_is_building_is_no_leftover(root):
 def test_an_empty_cache_says_so(tmp_path, monkeypatch):
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "none"))
     assert "no finished step yet" in invoke() and "0 folder(s) freed" in invoke("clean")
+
+
+def _name(dataset):
+    def build(step):
+        step.about["dataset"] = dataset
+        _write(step)
+
+    return build
+
+
+USES = """
+import sys
+from pathlib import Path
+from ddbench.runtime.store import Store
+assert Store(Path(sys.argv[1])).get("teacher", {"n": 0})
+print("used", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_pruning_goes_by_last_use_kind_and_data_set(root):
+    store = Store(root)
+    for number, name in enumerate(("digits", "cifar10")):
+        store.build("student", {"n": number}, _name(name))
+    digits, cifar = (store.get("student", {"n": number}).dir for number in (0, 1))
+    (teacher,) = [step for step in leftovers.finished(root) if step.kind == "teacher"]
+    uses.end()
+    said = invoke()
+    assert "cifar10" in said and "of none, or not known" in said
+    os.utime(teacher.path, (time.time() - WEEK, time.time() - WEEK))
+    assert "1 folder(s) would be freed" in invoke("prune", "--older-than", "6", "--dry-run")
+    assert Store(root).get("teacher", {"n": 0}) is not None  # which uses it
+    uses.end()
+    assert "0 folder(s) freed" in invoke("prune", "--older-than", "6")
+    assert "0 folder(s) freed" in invoke("prune", "-d", "cifar10", "--step", "teacher")
+    assert "1 folder(s) freed" in invoke("prune", "-d", "cifar10") and not cifar.exists()
+    assert "1 folder(s) freed" in invoke("prune", "--step", "teacher") and not teacher.path.exists()
+    assert digits.exists()
+    for words, message in ((["-d", "cifar1O"], "Unknown data set in the cache"), ([], "Nothing says what to remove")):
+        with pytest.raises(UsageError, match=message):
+            invoke("prune", *words)
+
+
+def test_nothing_is_pruned_that_a_process_uses_or_somebody_else_wrote(root):
+    uses.end()
+    reader = subprocess.Popen([sys.executable, "-c", USES, root], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    try:
+        assert reader.stdout.readline() == b"used\n"
+        (step,) = leftovers.finished(root)
+        assert not leftovers.prune(root, step) and step.path.exists()
+        assert "a running process uses it" in invoke("prune", "--older-than", "0")
+        reader.kill()
+        reader.wait()
+        (step.path / "notes.txt").write_text("mine")
+        assert "files that ddbench did not write" in invoke("prune", "--older-than", "0") and step.path.exists()
+        (step.path / "notes.txt").unlink()
+        assert "1 folder(s) freed" in invoke("prune", "--older-than", "0")
+        assert list((root / ".in-use").iterdir()) == []  # the killed process's list is gone, too
+    finally:
+        reader.kill()
+        reader.communicate()

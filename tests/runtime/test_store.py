@@ -17,6 +17,7 @@ from ddbench.files import locks
 from ddbench.files import writing as writing_module
 from ddbench.files.writing import check_writable, explained, write_atomic
 from ddbench.runtime import store as store_module
+from ddbench.runtime import uses
 from ddbench.runtime.store import MARKER, Store
 
 
@@ -331,6 +332,7 @@ def small_disk(tmp_path):
     if done.returncode:
         pytest.skip(f"cannot mount a small file system here: {done.stderr.decode().strip()}")
     yield mount
+    uses.end()
     subprocess.run(["umount", str(mount)], check=True)
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ddbench.cli import completion
 from ddbench.errors import DataError, UsageError, closest
 from ddbench.escaping import terminal
 from ddbench.files.reading import read_text
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., Any])
 Decorator = Callable[[Function], Function]
 
+#: Options that take names of plugins, and of which kind.
+FLAGS = {"--method": "method", "--eval": "evaluator", "--dataset": "dataset", "--network": "network"}
 #: Scopes of ``-o``, and whose options they are.
 SCOPES = {"eval": "evaluator", "method": "method", "data": "dataset", "captioner": "captioner"}
 #: Where the standard output of a command is kept that prints nothing else.
@@ -99,6 +102,8 @@ def listed(*flags: str, read: Callable[[str], Any] = names, default: str | None 
     def joined(context: click.Context, parameter: click.Parameter, parts: tuple[str, ...]) -> Any:
         return read(",".join(parts)) if parts else None
 
+    for flag in FLAGS.keys() & flags:
+        more["shell_complete"] = completion.names(FLAGS[flag])
     shown = NUMBERS if read is numbers else NAMES
     start = None if default is None else [default]
     return click.option(*flags, multiple=True, callback=joined, metavar=shown, default=start, **more)
@@ -136,10 +141,16 @@ preset_option = click.option(
     "--preset",
     default="",
     metavar="NAME[+NAME]",
+    shell_complete=completion.presets,
     help="Scale (cpu or paper) and fidelity (sane or official), e.g. paper+official.",
 )
 plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, metavar="FILE", help="Plugin file to load as well (repeatable)."
+    "--plugin",
+    "plugins",
+    multiple=True,
+    metavar="FILE",
+    shell_complete=completion.paths,
+    help="Plugin file to load as well (repeatable).",
 )
 set_option = click.option(
     "-o",
@@ -147,10 +158,16 @@ set_option = click.option(
     "options",
     multiple=True,
     metavar="SCOPE.KEY=VALUE",
+    shell_complete=completion.options,
     help="Set an option; SCOPE is method, eval, data, captioner, network or a plugin's name (repeatable).",
 )
 registry_option = click.option(
-    "--registry", default="registry", show_default=True, metavar="DIR", help="Folder of the records."
+    "--registry",
+    default="registry",
+    show_default=True,
+    metavar="DIR",
+    shell_complete=completion.paths,
+    help="Folder of the records.",
 )
 
 
@@ -192,7 +209,7 @@ def declared(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _silence(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
     """Let nothing of the command reach standard output but :func:`give`."""
-    if value and STDOUT not in context.meta:
+    if value and not context.resilient_parsing and STDOUT not in context.meta:
         context.meta[STDOUT] = sys.stdout
         context.with_resource(contextlib.redirect_stdout(io.StringIO()))
     return value
@@ -230,7 +247,7 @@ machine_options = decorate(
 )
 #: What a run and its plan are of.
 experiment_options = decorate(
-    click.argument("study", required=False, metavar="[STUDY.toml]"),
+    click.argument("study", required=False, metavar="[STUDY.toml]", shell_complete=completion.paths),
     listed("-m", "--method", help="Distillation methods."),
     listed(
         "-e",

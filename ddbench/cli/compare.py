@@ -7,13 +7,13 @@ from pathlib import Path
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.errors import RecordError
 
 
 @click.command("compare")
-@click.argument("first", metavar="A")
-@click.argument("second", metavar="B")
+@click.argument("first", metavar="A", shell_complete=completion.names("method", files=True))
+@click.argument("second", metavar="B", shell_complete=completion.names("method", files=True))
 @common.registry_option
 @common.listed("-d", "--dataset", help="Only these data sets.")
 @common.listed("-e", "--eval", "evaluator", help="… evaluators.")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from ddbench.cli import completion
+
 
 @click.command("curves")
-@click.argument("what", nargs=-1, required=True, metavar="RECORD|FOLDER …")
+@click.argument("what", nargs=-1, required=True, metavar="RECORD|FOLDER …", shell_complete=completion.paths)
 @click.option("--out", default="curves.png", show_default=True, metavar="FILE", help="The picture: .png, .svg or .pdf.")
 @click.option(
     "--against",

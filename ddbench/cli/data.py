@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.errors import DataError
 from ddbench.experiment import setup
 from ddbench.plugin.images import ImageSource
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.datasets import Dataset, DataStatus
     from ddbench.runtime.context import Context
 
-NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME…")
+NAMES = click.argument("names", nargs=-1, required=True, metavar="NAME…", shell_complete=completion.names("dataset"))
 SETTINGS = common.decorate(
     common.preset_option,
     common.set_option,

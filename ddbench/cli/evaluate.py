@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.cli.run import show
 from ddbench.errors import UsageError
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @click.command("evaluate")
-@click.argument("paths", nargs=-1, required=True, metavar="SOURCE …")
+@click.argument("paths", nargs=-1, required=True, metavar="SOURCE …", shell_complete=completion.paths)
 @common.listed("-e", "--eval", "evaluator", required=True, help="Evaluation protocols.")
 @common.dataset_option
 @click.option("--name", default="", help="Name of the method in records (default: the folder's).")

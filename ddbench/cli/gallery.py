@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common, embeddings
+from ddbench.cli import common, completion, embeddings
 from ddbench.errors import UsageError
 from ddbench.results import labels
 
@@ -23,7 +23,12 @@ if TYPE_CHECKING:
 
 
 @click.command("gallery")
-@click.argument("what", nargs=-1, metavar="[FOLDER | RECORD | METHOD …]")
+@click.argument(
+    "what",
+    nargs=-1,
+    metavar="[FOLDER | RECORD | METHOD …]",
+    shell_complete=completion.names("method", files=True),
+)
 @click.option("--registry", default=None, metavar="DIR", help="Draw the sets behind the records of a registry.")
 @common.listed("-m", "--method", help="Only these methods of the registry.")
 @click.option("--keep", is_flag=True, help="Store small sheets in REGISTRY/images, for the web page.")

@@ -6,13 +6,13 @@ from typing import Any
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.errors import UsageError
 from ddbench.sets.declared import IMPORTED
 
 
 @click.command("import")
-@click.argument("source")
+@click.argument("source", shell_complete=completion.paths)
 @click.option(
     "--as", "--method-name", "name", required=True, metavar="NAME", help="Name of the method, e.g. mtt-authors."
 )

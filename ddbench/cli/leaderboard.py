@@ -7,14 +7,20 @@ from pathlib import Path
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.errors import RecordError
 
 
 @click.command("leaderboard")
 @common.registry_option
 @click.option("--out", default="leaderboards", show_default=True, metavar="DIR", help="Folder of the pages.")
-@click.option("--board", default="", metavar="NAME", help="Only this board (a data set's name, or one of boards.toml).")
+@click.option(
+    "--board",
+    default="",
+    metavar="NAME",
+    shell_complete=completion.boards,
+    help="Only this board (a data set's name, or one of boards.toml).",
+)
 @click.option("--check", is_flag=True, help="Write nothing; exit with 1 if a page would change.")
 @click.option(
     "--format",

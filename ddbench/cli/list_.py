@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.errors import unknown
 from ddbench.plugin.specs import KINDS
 
@@ -18,7 +18,7 @@ ALIASES = {"eval": "evaluator", "data": "dataset"}
 
 
 @click.command("list")
-@click.argument("kind", required=False)
+@click.argument("kind", required=False, shell_complete=completion.kinds)
 @common.plugin_option
 @common.json_option
 def command(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:

@@ -12,6 +12,7 @@ from string import Template
 
 import click
 
+from ddbench.cli import completion
 from ddbench.errors import UsageError, unknown
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.specs import KINDS as ALL
@@ -22,7 +23,7 @@ NAME = re.compile(r"[a-z][a-z0-9]*([-_.][a-z0-9]+)*")
 
 
 @click.command("new-plugin")
-@click.argument("kind")
+@click.argument("kind", shell_complete=completion.kinds)
 @click.argument("name")
 @click.option("--out", default=".", show_default=True, metavar="DIR", help="Folder for the two files.")
 def command(kind: str, name: str, out: str) -> None:

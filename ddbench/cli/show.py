@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 from ddbench.errors import DataError, UsageError
 from ddbench.experiment import setup
+from ddbench.plugin.specs import KINDS
 
 if TYPE_CHECKING:
     from ddbench.plugin.manager import Entry
@@ -22,10 +23,30 @@ if TYPE_CHECKING:
 
 
 @click.command("show")
-@click.argument("what", nargs=-1, required=True, metavar="NAME | RECORD [RECORD]")
-@click.option("-d", "--dataset", default="", metavar="NAME", help="Resolve the options for this data set.")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="NAME | RECORD [RECORD]",
+    shell_complete=completion.names(*KINDS, files=True),
+)
+@click.option(
+    "-d",
+    "--dataset",
+    default="",
+    metavar="NAME",
+    shell_complete=completion.names("dataset"),
+    help="Resolve the options for this data set.",
+)
 @click.option("--ipc", type=click.IntRange(1), default=10, show_default=True, help="… for this budget.")
-@click.option("-n", "--network", default="", metavar="NAME", help="… and for this network under test.")
+@click.option(
+    "-n",
+    "--network",
+    default="",
+    metavar="NAME",
+    shell_complete=completion.names("network"),
+    help="… and for this network under test.",
+)
 @common.preset_option
 @common.set_option
 @common.plugin_option

@@ -1,0 +1,76 @@
+"""What a shell offers behind the cursor: names of plugins in comma lists, presets, options, boards, files."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import click
+from click.shell_completion import CompletionItem
+
+from ddbench.plugin.specs import KINDS
+
+Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _offer(words: Iterable[tuple[str, str]], incomplete: str, separator: str = ",") -> list[CompletionItem]:
+    """Offer words (with their help) for the last part of a list; those that are there already are left out."""
+    before, mark, last = incomplete.rpartition(separator) if separator else ("", "", incomplete)
+    there = before.split(separator) if separator else []
+    return [
+        CompletionItem(f"{before}{mark}{word}", help=text)
+        for word, text in words
+        if word.startswith(last) and word not in there
+    ]
+
+
+def _entries(context: click.Context, kinds: Iterable[str]) -> Iterator[tuple[str, str]]:
+    from ddbench.plugin.manager import load_plugins
+
+    with contextlib.suppress(Exception):  # a broken plugin file is an error of the command, not of the shell
+        plugins = load_plugins(context.params.get("plugins") or ())
+        for kind in kinds:
+            yield from ((name, entry.spec.summary) for name, entry in sorted(plugins.entries[kind].items()))
+
+
+def names(*kinds: str, files: bool = False) -> Complete:
+    """Complete a comma list of names of plugins; with ``files`` also paths."""
+
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        offered = _offer(_entries(context, kinds), incomplete)
+        return offered or [CompletionItem(incomplete, type="file")] * files
+
+    return complete
+
+
+def paths(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a file or folder."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+def presets(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete ``paper+official``."""
+    words = {"cpu": "scale (default)", "paper": "scale", "sane": "fidelity (default)", "official": "fidelity"}
+    return _offer(words.items(), incomplete, "+")
+
+
+def options(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete ``SCOPE.KEY`` by the options of the plugins that the command names."""
+    from ddbench.cli.common import option_keys
+
+    with contextlib.suppress(Exception):
+        known = option_keys(context.params)
+        return _offer(((f"{scope}.{key}=", "") for scope, keys in known.items() for key in keys), incomplete, "")
+    return []
+
+
+def kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a kind of plugin."""
+    return _offer(((kind, "") for kind in KINDS), incomplete, "")
+
+
+def boards(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a board by the pages that are there."""
+    pages = sorted(Path(context.params.get("out") or "leaderboards").glob("*.md"))
+    return _offer(((page.stem, "") for page in pages if page.stem != "README"), incomplete, "")

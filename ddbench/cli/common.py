@@ -30,8 +30,6 @@ Decorator = Callable[[Function], Function]
 
 #: Options that take names of plugins, and of which kind.
 FLAGS = {"--method": "method", "--eval": "evaluator", "--dataset": "dataset", "--network": "network"}
-#: Scopes of ``-o``, and whose options they are.
-SCOPES = {"eval": "evaluator", "method": "method", "data": "dataset", "captioner": "captioner"}
 #: Where the standard output of a command is kept that prints nothing else.
 STDOUT = "ddbench.stdout"
 #: How comma lists are shown in --help.
@@ -294,29 +292,11 @@ def _scope_hint(key: str, equals: str, value: str, values: Mapping[str, Any]) ->
     """Say whose option a key without a scope may be: of the plugins that the command names, else of any."""
     if not (equals and key.isidentifier()):
         return "For example: -o method.strength=0.6"
-    known = option_keys(values)
+    known = completion.option_keys(values)
     if close := closest(key, {name for names in known.values() for name in names}):
         meant = [f"-o {scope}.{close}={value}" for scope, names in known.items() if close in names]
         return f"Did you mean {' or '.join(meant)}?"
     return f"Say whose option it is, such as -o eval.{key}={value}; `ddbench show NAME` lists options."
-
-
-def option_keys(values: Mapping[str, Any]) -> dict[str, list[str]]:
-    """Return the options by scope, those of the plugins that a command names, of a kind without one those of all.
-
-    Args:
-        values: ``method``, ``evaluator``, ``dataset`` (names or None) and ``plugins`` (files) of a command line.
-    """
-    from ddbench.plugin.manager import load_plugin, load_plugins
-
-    plugins = load_plugins(values.get("plugins") or ())
-    keys: dict[str, list[str]] = {}
-    for scope, kind in SCOPES.items():
-        named = values.get(kind) or ()
-        entries = [entry for name, entry in plugins.entries[kind].items() if name in named or not named]
-        models = [getattr(load_plugin(entry), "Options", None) for entry in entries]
-        keys[scope] = sorted({name for model in models if model for name in model.model_fields})
-    return keys
 
 
 def common_arguments(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from ddbench.plugin.specs import KINDS
 
+#: Scopes of ``-o``, and whose options they are.
+SCOPES = {"eval": "evaluator", "method": "method", "data": "dataset", "captioner": "captioner"}
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
@@ -57,12 +60,28 @@ def presets(context: click.Context, parameter: click.Parameter, incomplete: str)
 
 def options(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete ``SCOPE.KEY`` by the options of the plugins that the command names."""
-    from ddbench.cli.common import option_keys
-
     with contextlib.suppress(Exception):
         known = option_keys(context.params)
         return _offer(((f"{scope}.{key}=", "") for scope, keys in known.items() for key in keys), incomplete, "")
     return []
+
+
+def option_keys(values: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Return the options by scope, those of the plugins that a command names, of a kind without one those of all.
+
+    Args:
+        values: ``method``, ``evaluator``, ``dataset`` (names or None) and ``plugins`` (files) of a command line.
+    """
+    from ddbench.plugin.manager import load_plugin, load_plugins
+
+    plugins = load_plugins(values.get("plugins") or ())
+    keys: dict[str, list[str]] = {}
+    for scope, kind in SCOPES.items():
+        named = values.get(kind) or ()
+        entries = [entry for name, entry in plugins.entries[kind].items() if name in named or not named]
+        models = [getattr(load_plugin(entry), "Options", None) for entry in entries]
+        keys[scope] = sorted({name for model in models if model for name in model.model_fields})
+    return keys
 
 
 def kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -224,7 +224,7 @@ class Store:
         """Yield every finished step of a kind."""
         for path in sorted((self.root / name).glob(f"*/{MARKER}")):
             with contextlib.suppress(DataError):
-                marker = _read_json(path)
+                marker = _read_marker(path)
                 if str(marker.get("key", ""))[:20] == path.parent.name:
                     yield Done(name, marker["key"], path.parent, marker, reused=True)
 
@@ -298,12 +298,13 @@ class Store:
             "seconds": round(spent, 3),
             "files": {path.relative_to(partial).as_posix(): _content(path) for path in _files(partial)},
         }
-        write_atomic(partial / MARKER, json.dumps(marker, indent=1, ensure_ascii=False) + "\n")
+        sealed = {**marker, "digest": _seal(marker)}
+        write_atomic(partial / MARKER, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n")
 
     def _finished(self, name: str, key: str, path: Path, *, reused: bool) -> Done | None:
         if (path / MARKER).exists():
             uses.note(self.root, path)  # before it is read: whatever is pruned later is not this one
-        marker = _read_json(path / MARKER)
+        marker = _read_marker(path / MARKER)
         if marker.get("key") != key:
             return None
         if path not in self._checked:
@@ -362,13 +363,26 @@ def _seconds(partial: Path) -> float:
     return 0.0
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _seal(marker: Mapping[str, Any]) -> str:
+    """Return the digest of all else that a marker holds."""
+    return hashlib.sha256(json.dumps(marker).encode()).hexdigest()
+
+
+def _read_marker(path: Path) -> dict[str, Any]:
+    """Return what a marker holds, nothing if there is none; those of earlier versions have no digest.
+
+    Raises:
+        DataError: it is not what was written.
+    """
     try:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        seal = content.pop("digest", None)
+        if seal not in (None, _seal(content)):
+            raise ValueError("it is not what was written")
     except (FileNotFoundError, NotADirectoryError):
         return {}
-    except ValueError as error:
+    except (ValueError, AttributeError) as error:
         raise DataError(
-            f"{path} is damaged: {error}", hint="Move that folder away and run the command again; it will be rebuilt."
+            f"{path} is damaged: {error}.", hint="Move that folder away and run the command again; it will be rebuilt."
         ) from error
     return content

@@ -106,9 +106,22 @@ def test_what_one_of_two_processes_captioned_is_gone_on_with_by_another_number(o
 def test_captions_of_other_images_are_not_gone_on_with(offline, model, tmp_path):
     step = ddbench.Step("captions", "key", tmp_path)
     whole = ask(offline, options(model), step)
+    other = replace(split(), ids=("a", "b", "c", "x", "e"))
+    assert len(Pieces(tmp_path, other, 2).left()) == 3
+    assert ask(offline, options(model), step) == whole
+
+
+def test_damaged_captions_are_made_again(offline, model, tmp_path):
+    step = ddbench.Step("captions", "key", tmp_path)
+    whole = ask(offline, options(model), step)
     (kept,) = tmp_path.glob(NAMES)
-    kept.write_text(kept.read_text("utf-8").replace('"d"', '"x"'), "utf-8")
-    assert len(Pieces(tmp_path, split(), 2).left()) == 3
+    lines = kept.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"text": "', b'"text": "not ')
+    kept.write_bytes(b"".join(lines))
+    pieces = Pieces(tmp_path, split(), 2)
+    with pytest.raises(ddbench.DataError, match=r"metadata.partial-.* is damaged"):
+        list(pieces.texts())
+    assert pieces.left() == [range(2, 4), range(4, 5)]
     assert ask(offline, options(model), step) == whole
 
 

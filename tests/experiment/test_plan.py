@@ -134,7 +134,9 @@ def test_estimates_come_from_steps_of_the_kind(here):
     invoke("run", "-q")
     (marker,) = (here / "home" / "first").glob("*/step.json")
     content = json.loads(marker.read_text())
-    marker.write_text(json.dumps(content | {"seconds": 20.0, "costs": {"peak_process_bytes": 3_000_000_000}}))
+    marker.write_text(
+        json.dumps(content | {"seconds": 20.0, "costs": {"peak_process_bytes": 3_000_000_000}, "digest": None})
+    )
     (line,) = [
         line for line, _ in _lines(invoke("plan", "-o", "staged.length=6").stdout) if line.startswith("to do  first")
     ]
@@ -210,7 +212,7 @@ def test_images_of_folders_are_planned_once_they_have_been_looked_at(here):
         for name in ("one", "two"):
             (here / "data" / split / name).mkdir(parents=True)
             for number in range(count):
-                Image.new("RGB", (9, 8), (90 * number, 0, 0)).save(here / "data" / split / name / f"{number}.png")
+                Image.new("RGB", (9, 8), (90 * number, count, 0)).save(here / "data" / split / name / f"{number}.png")
     name = f"folder:{here / 'data'}"
     line = ["-m", "random", "-e", "dc", "-d", name, "--ipc", "1", "--repeats", "1", "-o", "data.size=8"]
     before = CliRunner().invoke(cli.group, ["plan", *line])
@@ -307,7 +309,7 @@ def finished(tmp_path):
         inputs = {"amount": amount, "kind": kind, "seed": 0, "on": str(machine), "seconds": seconds}
         done = store.build("work", inputs, build)
         marker = done.dir / "step.json"
-        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"seconds": seconds}))
+        marker.write_text(json.dumps(json.loads(marker.read_text()) | {"seconds": seconds, "digest": None}))
         return store
 
     return make
@@ -350,7 +352,7 @@ def test_steps_that_imported_torch_say_nothing_unless_they_were_long(finished, m
     store = finished(100, seconds)
     (marker,) = store.root.glob("work/*/step.json")
     content = json.loads(marker.read_text())
-    marker.write_text(json.dumps(content | {"effort": content["effort"] | {"modules": modules}}))
+    marker.write_text(json.dumps(content | {"effort": content["effort"] | {"modules": modules}, "digest": None}))
     assert ask(store, 100) == Estimate(seconds if told else None, 10_000, ask(store, 100).disk)
 
 

@@ -269,6 +269,18 @@ def test_a_damaged_marker_is_named(tmp_path):
         store.get("a", {})
 
 
+def test_a_marker_with_other_figures_is_not_believed(tmp_path):
+    def build(step):
+        step.info.update(accuracy=0.5, curve={1: 0.5, 10: 0.25, 2: float("inf")}, name="ä")
+
+    done = Store(tmp_path).build("a", {}, build)
+    assert Store(tmp_path).get("a", {}).info == done.info and done.info["accuracy"] == 0.5
+    (done.dir / MARKER).write_text((done.dir / MARKER).read_text().replace("0.25", "0.75"))
+    with pytest.raises(DataError, match=rf"{MARKER} is damaged: it is not what was written"):
+        Store(tmp_path).get("a", {})
+    assert not list(Store(tmp_path).finished("a"))
+
+
 def _build_in_process(root):
     Store(Path(root)).build("a", {"x": 1}, _count)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddbench import DataError
+from ddbench import DataError, digest_bytes
 from ddbench_plugins.captioners.metadata import entry, lines
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Files of captions, each with the number of its first image.
 NAMES = "metadata.partial-*.jsonl"
+#: Between a line and its digest.
+SEAL = b', "digest": "'
 
 
 class Pieces:
@@ -38,14 +40,16 @@ class Pieces:
 
     def append(self, piece: int, rows: Sequence[int], texts: Sequence[str]) -> None:
         """Add captions to the file whose first image is ``piece``."""
-        with (self.folder / NAMES.replace("*", f"{piece:08d}")).open("a", encoding="utf-8") as file:
-            file.write(lines((self.ids[row] for row in rows), texts))
+        with (self.folder / NAMES.replace("*", f"{piece:08d}")).open("ab") as file:
+            file.writelines(
+                _sealed(lines([self.ids[row]], [text]).encode()) for row, text in zip(rows, texts, strict=True)
+            )
 
     def texts(self) -> Iterator[str]:
         """Yield the captions in order, once all are there.
 
         Raises:
-            DataError: some are not.
+            DataError: some are not, or are not what was written.
         """
         count = 0
         for start, path in self._files():
@@ -53,6 +57,10 @@ class Pieces:
                 break
             with path.open("rb") as file:
                 for line in file:
+                    if not _whole(line):
+                        raise DataError(
+                            f"{path} is damaged: it is not what was written.", hint="Run the command again."
+                        )
                     yield entry(line, count - start + 1, path)[1]
                     count += 1
         if count != len(self.ids):
@@ -67,8 +75,8 @@ class Pieces:
         with path.open("rb+") as file:
             for line in file:
                 row = start + count
-                if not line.endswith(b"\n") or row >= len(self.ids):
-                    break  # cut off by a kill
+                if not _whole(line) or row >= len(self.ids):
+                    break  # cut off by a kill, or damaged
                 if entry(line, count + 1, path)[0] != self.ids[row]:
                     whole = kept = 0
                     break
@@ -77,3 +85,13 @@ class Pieces:
                     whole, kept = count, size
             file.truncate(kept)
         return whole
+
+
+def _sealed(line: bytes) -> bytes:
+    """Return a line with its digest."""
+    return line[:-2] + SEAL + digest_bytes(line).encode() + b'"}\n'
+
+
+def _whole(line: bytes) -> bool:
+    """Whether a line is what was written."""
+    return line == _sealed(line.rpartition(SEAL)[0] + b"}\n")

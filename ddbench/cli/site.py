@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ MADE, WITHIN = b'<meta name="generator" content="ddbench">', 4096
 @click.option(
     "--leaderboards", default="leaderboards", show_default=True, metavar="DIR", help="Folder of boards.toml (if any)."
 )
-@click.option("--strict", is_flag=True, help="Fail if anything in the registry is invalid.")
+@click.option("--strict", is_flag=True, help="Write nothing if anything in the registry is invalid.")
 @common.plugin_option
 def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: tuple[str, ...]) -> None:
     """Build one self-contained web page: boards, plots, and a view of every method and record.
 
-    Open the file in a browser; it needs no server and no network. Invalid records are skipped and named. Contact
-    sheets come from registry/images, or from the distilled sets on this machine.
+    Open the file in a browser; it needs no server and no network. Invalid records are skipped and named, and the
+    exit code is then 8. Contact sheets come from registry/images, or from the distilled sets on this machine.
 
     \b
     Examples:
@@ -41,7 +42,7 @@ def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: t
     common.warn_failures(loaded)
     built = build(Path(registry), Path(leaderboards), loaded)
     for problem in built.problems:
-        click.echo(f"warning: {problem}", err=True)
+        click.echo(f"left out {problem}", err=True)
     if strict and built.problems:
         raise RecordError(
             f"{len(built.problems)} problems in {registry}.", hint="`ddbench registry verify` lists them."
@@ -56,3 +57,4 @@ def command(registry: str, out: str, leaderboards: str, strict: bool, plugins: t
     write_atomic(path, built.html)
     size: Any = len(built.html.encode()) / 1e6
     click.echo(f"{path}  {built.records} records, {built.claims} claims, {built.sheets} contact sheets, {size:.1f} MB")
+    sys.exit(RecordError.exit_code if built.problems else 0)

@@ -10,8 +10,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from records import dataset_facts, make
 
+from ddbench import cli
+from ddbench.errors import RecordError
 from ddbench.figures import sheets
 from ddbench.plugin.contracts import DistilledSet
 from ddbench.plugin.options import parse_value
@@ -151,6 +154,12 @@ def test_faulty_records_are_left_out_and_named(tmp_path):
     assert built.records == 1 and len(built.problems) >= 2
     assert any("old.json" in text and "99" in text for text in built.problems)
     assert embedded(built.html)["problems"] == list(built.problems)
+    line = ["site", "--registry", str(tmp_path), "--leaderboards", str(tmp_path), "--out", str(tmp_path / "page")]
+    strict = CliRunner().invoke(cli.group, [*line, "--strict"])
+    assert isinstance(strict.exception, RecordError) and not (tmp_path / "page").exists()
+    result = CliRunner().invoke(cli.group, line)
+    assert result.exit_code == RecordError.exit_code and "old.json" in result.stderr
+    assert (tmp_path / "page" / build.FILE).exists()
 
 
 def test_claims_are_beside_and_never_among_the_measured(tmp_path):

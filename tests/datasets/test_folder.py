@@ -1,3 +1,4 @@
+import itertools
 import json
 import os
 import shutil
@@ -222,8 +223,36 @@ def test_test_images_that_are_training_images_are_told(load, tree):
         load(f"folder:{tree}")
     shutil.rmtree(tree / "test")
     shutil.copytree(tree / "train", tree / "test")
-    with pytest.warns(UserWarning, match="all 7 test images are training images"):
+    with pytest.raises(ddbench.DataError, match="all 7 test images are training images") as caught:
         load(f"folder:{tree}")
+    assert "data.test_on_training=true" in caught.value.hint
+    with pytest.warns(UserWarning, match="all 7 test images are training images"):
+        load(f"folder:{tree}", test_on_training=True)
+
+
+@pytest.mark.parametrize("split", ["", "train"])
+def test_domains_with_classes_inside_are_no_classes(load, draw, tree, tmp_path, split):
+    root = tmp_path / "office"
+    for number, (domain, name) in enumerate(itertools.product(("art", "photo"), ("cup", "pen"))):
+        for i in range(4):
+            draw(root / split / domain / name / f"{i}.png", 10 * number + i)
+    if split:
+        shutil.copytree(root / "train", root / "test")
+    with pytest.raises(ddbench.DataError, match="every class folder has cup, pen inside") as caught:
+        load(f"folder:{root}")
+    assert "data.nested=true" in caught.value.hint and "folder:PATH/art" in caught.value.hint
+    part = root / split / "art"
+    assert load(f"folder:{part}").class_names == ("cup", "pen")
+    if not split:
+        assert load(f"folder:{root}", nested=True).class_names == ("art", "photo")
+
+
+def test_folders_inside_of_classes_are_named(load, draw, tree, monkeypatch):
+    draw(tree / "train/b/close/9.png", 1)
+    lines = []
+    monkeypatch.setattr(ddbench.Reporter, "log", lambda self, message: lines.append(message))
+    assert len(load(f"folder:{tree}").train) == 8
+    assert any("such as those in b/close" in line for line in lines)
 
 
 @pytest.mark.parametrize("split", ["train", "test"])

@@ -136,8 +136,10 @@ def test_test_images_that_are_training_images_are_told(load, tmp_path):
     content = whole()
     content["test_images"] = content["train_images"][:4]
     np.savez(tmp_path / "mine.npz", **content)
-    with pytest.warns(UserWarning, match="all 4 test images are training images"):
+    with pytest.raises(ddbench.DataError, match="all 4 test images are training images"):
         load(f"npz:{tmp_path / 'mine.npz'}")
+    with pytest.warns(UserWarning, match="all 4 test images are training images"):
+        load(f"npz:{tmp_path / 'mine.npz'}", test_on_training=True)
 
 
 @pytest.mark.parametrize(

@@ -136,19 +136,29 @@ def check(part: Part, num_classes: int, who: str) -> None:
         )
 
 
-def repeated(train: Iterable[Any], test: Iterable[Any], who: str) -> str:
-    """Return what to say of test images that are training images, or nothing if there are none.
+#: Help of the option that accepts a test split of training images only.
+ON_TRAINING = "Accept test images that are all training images; a score on them says nothing."
+
+
+def tell_repeated(ctx: ddbench.Context, train: Iterable[Any], test: Iterable[Any], who: str) -> None:
+    """Tell of test images that are training images.
 
     Args:
+        ctx: of the loader, with its option ``test_on_training``.
         train, test: images, or what is equal for equal images.
         who: what they are images of.
+
+    Raises:
+        DataError: all of them are, and that was not asked for.
     """
     known = {hashlib.sha256(bytes(image)).digest() for image in train}
     seen = [hashlib.sha256(bytes(image)).digest() in known for image in test]
-    if not any(seen):
-        return ""
     count = f"all {len(seen):,}" if all(seen) else f"{sum(seen):,} of {len(seen):,}"
-    return f"{who}: {count} test images are training images, too; a score on them says nothing."
+    words = f"{who}: {count} test images are training images, too; a score on them says nothing."
+    if all(seen) and not ctx.options.test_on_training:
+        raise DataError(words, hint="Give other test images; if this is meant, say -o data.test_on_training=true.")
+    if any(seen):
+        ctx.warn(words)
 
 
 def measure(images: NDArray[np.uint8]) -> tuple[tuple[float, ...], tuple[float, ...]]:

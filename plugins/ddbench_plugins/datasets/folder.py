@@ -12,7 +12,7 @@ from pydantic import Field
 
 import ddbench
 from ddbench import DataError, ImageSource
-from ddbench_plugins.datasets.arrays import repeated
+from ddbench_plugins.datasets.arrays import ON_TRAINING, tell_repeated
 from ddbench_plugins.datasets.headers import GREY, TOLD, look_at
 from ddbench_plugins.datasets.listing import Files, Layout, check_text, class_folders, classes_of, scan
 from ddbench_plugins.datasets.names import FILES, guess, read_names
@@ -61,6 +61,10 @@ class Folder(ddbench.DatasetLoader):
         test_fraction: float = Field(0.2, gt=0, lt=1, description="Share of test images if there is no test folder.")
         split_seed: int = Field(0, description="Seed of that split.")
         flip: bool = Field(True, description="Whether a mirrored image keeps its label.")
+        nested: bool = Field(
+            False, description="Read folders of the same names in all class folders as part of their class."
+        )
+        test_on_training: bool = Field(False, description=ON_TRAINING)
 
     def load(self, ctx: ddbench.Context, argument: str) -> ddbench.Dataset:
         """Find the images, split them if need be, and decode them once.
@@ -80,8 +84,7 @@ class Folder(ddbench.DatasetLoader):
         images = [
             TreeImages(ctx, files, channels, f"{name} ({split})") for split, files in (("train", train), ("test", test))
         ]
-        if found := repeated(images[0].digests(), images[1].digests(), name):
-            ctx.warn(found)
+        tell_repeated(ctx, images[0].digests(), images[1].digests(), name)
         return from_trees(
             name,
             classes,
@@ -102,6 +105,8 @@ class Folder(ddbench.DatasetLoader):
             folders = [classes_of(part) for part in (train_folder, test_folder)]
             classes = matching_classes(folders, (train_folder, test_folder), name)
             check_classes(classes, name)
+            for part, found in zip((train_folder, test_folder), folders, strict=True):
+                check_nested(ctx, part, found, f"{name}, {part.name}")
             train, test = (
                 scan(ctx, part, list(found.values()), f"{name}, {part.name}", Layout(classes))
                 for part, found in zip((train_folder, test_folder), folders, strict=True)
@@ -111,6 +116,7 @@ class Folder(ddbench.DatasetLoader):
         refuse_splits(folder, found, name)
         classes = list(found)
         check_classes(classes, name)
+        check_nested(ctx, folder, found, name)
         files = scan(ctx, folder, list(found.values()), name, Layout(classes))
         how = f"stratified split with seed {options.split_seed}, {options.test_fraction:g} of it for testing"
         return divide(files, classes, options.test_fraction, options.split_seed), classes, how
@@ -159,6 +165,25 @@ def refuse_splits(folder: Path, classes: Mapping[str, str], who: str) -> None:
                 f"{who}: class folder {each} has {' and '.join(within)} inside, so it is split already.",
                 hint="Put the splits above the classes: PATH/train/<class>/… and PATH/test/<class>/….",
             )
+
+
+def check_nested(ctx: ddbench.Context, folder: Path, classes: Mapping[str, str], who: str) -> None:
+    """Tell of folders in class folders; refuse those that may be the classes, or domains of which a class has several.
+
+    Raises:
+        DataError: all class folders have the same two or more folders inside.
+    """
+    inside = {each: class_folders(folder / name) for each, name in classes.items()}
+    shared = sorted(set.intersection(*map(set, inside.values())))
+    if len(shared) > 1 and not ctx.options.nested:
+        raise DataError(
+            f"{who}: every class folder has {', '.join(shared[:5])}{' …' if len(shared) > 5 else ''} inside; either may be"
+            " the classes.",
+            hint=f"If {next(iter(inside))} is a class, say -o data.nested=true; if it is a domain, name its folder:"
+            f" folder:PATH/{next(iter(inside))}.",
+        )
+    if first := next((f"{each}/{names[0]}" for each, names in inside.items() if names), ""):
+        ctx.log(f"{who}: images in folders inside of class folders count for the class, such as those in {first}")
 
 
 def find_folder(argument: str) -> Path:

@@ -15,7 +15,7 @@ from pydantic import Field
 import ddbench
 from ddbench import DataError, ImageSource
 from ddbench.files import check_archive, check_file
-from ddbench_plugins.datasets.arrays import Classes, Part, from_arrays, relabel, repeated
+from ddbench_plugins.datasets.arrays import ON_TRAINING, Classes, Part, from_arrays, relabel, tell_repeated
 from ddbench_plugins.datasets.names import composed
 from ddbench_plugins.datasets.places import looked_in, roots
 
@@ -53,6 +53,7 @@ class Npz(ddbench.DatasetLoader):
             description="Side that methods see; the images' shorter side when none.",
         )
         flip: bool = Field(True, description="Whether a mirrored image keeps its label.")
+        test_on_training: bool = Field(False, description=ON_TRAINING)
 
     def load(self, ctx: ddbench.Context, argument: str) -> ddbench.Dataset:
         """Read the arrays.
@@ -67,8 +68,7 @@ class Npz(ddbench.DatasetLoader):
         if classes and test_classes:
             test = Part(test.images, relabel(test.labels, test_classes.ids, classes.ids, files[-1].name))
         classes = classes or test_classes or _numbered((train, test), name)
-        if found := repeated(train.images, test.images, name):
-            ctx.warn(found)
+        tell_repeated(ctx, train.images, test.images, name)
         return from_arrays(
             name,
             classes,

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ddbench import Options
+from ddbench import ImageSource, Options
 
 
 class BackboneOptions(Options):
@@ -26,7 +26,9 @@ class BackboneOptions(Options):
     batch_size: int | None = Field(
         None, ge=1, description="images encoded or generated at a time; None: 64 up to 64 pixels, 8 above"
     )
-    size: int | None = Field(None, ge=8, description="side of the distilled images; None is the data set's")
+    size: int | None = Field(
+        None, ge=8, le=ImageSource.LARGEST_SIDE, description="side of the distilled images; None is the data set's"
+    )
     acceptance: Literal["small", "always", "never"] = Field(
         "small", description="when the distilled images are checked: for small models only, always, or never"
     )
@@ -42,7 +44,10 @@ class DiffusionOptions(BackboneOptions):
     """Options of methods that encode training images and guide a text-conditioned model."""
 
     resolution: int | None = Field(
-        None, ge=8, description="side at which images are encoded and generated; None is the model's own"
+        None,
+        ge=8,
+        le=ImageSource.LARGEST_SIDE,
+        description="side at which images are encoded and generated; None is the model's own",
     )
     latent: Literal["sample", "mode"] = Field(
         "sample", description="draw latents from the autoencoder's posterior (seeded), or take its mode"

@@ -6,6 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from ddbench import ImageSource
 from ddbench_plugins.diffusion.options import ImageToImageOptions
 
 
@@ -16,7 +17,9 @@ class VLCPOptions(ImageToImageOptions):
 
     # Fine-tuning
     finetune: bool = Field(True, description="fine-tune the U-Net on (image, caption) pairs")
-    finetune_resolution: int | None = Field(None, ge=8, description="side of the training images; None is the model's")
+    finetune_resolution: int | None = Field(
+        None, ge=8, le=ImageSource.LARGEST_SIDE, description="side of the training images; None is the model's"
+    )
     finetune_epochs: int = Field(8, ge=1, description="passes over the training images")
     finetune_batch_size: int = Field(32, ge=1, description="images per batch, of all devices together")
     finetune_accumulate: int = Field(1, ge=1, description="batches per optimiser step")

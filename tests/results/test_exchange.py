@@ -316,7 +316,7 @@ def test_import_takes_the_good_ones_among_bad_ones_of_every_kind(ours, theirs, c
         (("registry", "export", "out"), 8),
         (("registry", "export", "out.csv"), 8),
         (("registry", "verify"), 8),
-        (("site", "--out", "page"), 0),
+        (("site", "--out", "page"), 8),
         (("site", "--out", "page", "--strict"), 8),
     ],
 )

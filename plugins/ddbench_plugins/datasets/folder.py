@@ -176,9 +176,9 @@ def check_nested(ctx: ddbench.Context, folder: Path, classes: Mapping[str, str],
     inside = {each: class_folders(folder / name) for each, name in classes.items()}
     shared = sorted(set.intersection(*map(set, inside.values())))
     if len(shared) > 1 and not ctx.options.nested:
+        few = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
         raise DataError(
-            f"{who}: every class folder has {', '.join(shared[:5])}{' …' if len(shared) > 5 else ''} inside; either may be"
-            " the classes.",
+            f"{who}: every class folder has {few} inside; either may be the classes.",
             hint=f"If {next(iter(inside))} is a class, say -o data.nested=true; if it is a domain, name its folder:"
             f" folder:PATH/{next(iter(inside))}.",
         )

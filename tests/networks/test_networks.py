@@ -1,6 +1,8 @@
+from functools import partial
+
 import pytest
 import torch
-from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet, resnet_ap
+from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet
 from ddbench_plugins.networks.catalog import NETWORKS
 from registered import build_network
 from torch import nn
@@ -8,6 +10,8 @@ from torch import nn
 from ddbench.errors import UsageError
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+build_resnet_ap = partial(resnet.build, average_pool=True)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -73,7 +77,7 @@ def test_features_of_a_convnet_are_those_of_distribution_matching():
         (convnet.build, {"depth": 6}, 32, "at least 64"),
         (convnet.build, {"norm": "spectral"}, 32, "unknown norm"),
         (resnet.build, {"depth": 11}, 32, "no ResNet of depth 11"),
-        (resnet_ap.build, {"depth": 11}, 32, "no ResNet of depth 11"),
+        (build_resnet_ap, {"depth": 11}, 32, "no ResNet of depth 11"),
         (modified_resnet.build, {"depth": 11}, 32, "no ResNet of depth 11"),
         (densenet.build, {}, 4, "at least 8"),
         (dc_zoo.build, {"architecture": "lenet"}, 8, "too small"),
@@ -95,9 +99,9 @@ def test_strides_by_size():
             network(torch.zeros(1, 3, size, size))
         return sides
 
-    assert maps(resnet_ap.build, 224) == [56, 7]
-    assert maps(resnet_ap.build, 128) == [64, 8]
-    assert maps(resnet_ap.build, 64) == [64, 8]
+    assert maps(build_resnet_ap, 224) == [56, 7]
+    assert maps(build_resnet_ap, 128) == [64, 8]
+    assert maps(build_resnet_ap, 64) == [64, 8]
     assert maps(resnet.build, 224) == [56, 7]
     assert maps(modified_resnet.build, 32) == [32, 4]
     assert maps(modified_resnet.build, 64) == [64, 8]
@@ -116,7 +120,7 @@ def test_modified_resnet_loads_torchvision_weights():
 
 
 def test_resnet_initialisation_is_he_fan_out():
-    network = resnet_ap.build(in_channels=3, image_size=32, num_classes=10)
+    network = build_resnet_ap(in_channels=3, image_size=32, num_classes=10)
     std = network.layer4[0].conv2.weight.std().item()
     assert std == pytest.approx((2 / (9 * 512)) ** 0.5, rel=0.01)
 

@@ -1,10 +1,14 @@
 """Parameter counts of every network against the official classes (instantiated from the released code)."""
 
+from functools import partial
+
 import pytest
 import torch
-from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet, resnet_ap
+from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet
 from ddbench_plugins.training.optimisers import split_decay
 from registered import build_network
+
+build_resnet_ap = partial(resnet.build, average_pool=True)
 
 
 def count_parameters(network):
@@ -70,7 +74,7 @@ def test_convnet_variants(options, expected):
     assert count(convnet.build, 3, 32, 10, **options) == expected
 
 
-@pytest.mark.parametrize("build", [resnet.build, resnet_ap.build])
+@pytest.mark.parametrize("build", [resnet.build, build_resnet_ap])
 @pytest.mark.parametrize("norm", ["instance", "batch"])
 @pytest.mark.parametrize(
     ("depth", "size", "classes", "expected"),
@@ -94,7 +98,7 @@ def test_resnets(build, norm, depth, size, classes, expected):
     assert count(build, 3, size, classes, depth=depth, norm=norm) == expected
 
 
-@pytest.mark.parametrize("build", [resnet.build, resnet_ap.build])
+@pytest.mark.parametrize("build", [resnet.build, build_resnet_ap])
 @pytest.mark.parametrize(
     ("depth", "classes", "expected"),
     [(10, 10, 1_228_970), (18, 10, 2_797_610), (10, 100, 1_252_100), (18, 100, 2_820_740)],
@@ -247,7 +251,7 @@ def stages_of(network):
 
 def test_layers_of_resnets():
     with torch.device("meta"):
-        ap = resnet_ap.build(in_channels=3, image_size=224, num_classes=10)
+        ap = build_resnet_ap(in_channels=3, image_size=224, num_classes=10)
         standard = modified_resnet.build(in_channels=3, image_size=224, num_classes=10)
         modified = modified_resnet.build(in_channels=3, image_size=32, num_classes=10)
     assert (count_parameters(ap.conv1), count_parameters(ap.bn1)) == (9_408, 128)

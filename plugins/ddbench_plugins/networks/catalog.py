@@ -50,11 +50,12 @@ def _entries() -> dict[str, NetworkEntry]:
     for depth, suffix, narrow in product((10, 18), ("", "-bn"), (False, True)):
         norm, words = norms[suffix]
         where, wide = (" of IDC's CIFAR tables", ", 32 to 256 wide") if narrow else (" of IDC", "")
-        for name, module, title in (("resnet-ap", "resnet_ap", "ResNetAP"), ("resnet", "resnet", "ResNet")):
+        flags = {"narrow": True} if narrow else {}
+        for name, title, pooled in (("resnet-ap", "ResNetAP", {"average_pool": True}), ("resnet", "ResNet", {})):
             entries[f"{name}-{depth}{suffix}{'-narrow' * narrow}"] = NetworkEntry(
-                f"{_HERE}.{module}:build",
+                f"{_HERE}.resnet:build",
                 f"{title}-{depth}{where}, {words}{wide}",
-                {"depth": depth, "norm": norm} | ({"narrow": True} if narrow else {}),
+                {"depth": depth, "norm": norm} | flags | pooled,
             )
     for depth in (18, 50, 101):
         entries[f"modified-resnet-{depth}"] = NetworkEntry(

@@ -27,7 +27,8 @@ ACTIVATIONS = {
 class ConvNet(Network):
     """``depth`` blocks of convolution 3×3, norm, activation and pooling 2×2, then one linear layer.
 
-    Layer names are those of the official code, so its checkpoints load.
+    Layer names are those of the official code, so its checkpoints load. Raises ``ValueError`` if the images are too
+    small for the depth.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class ConvNet(Network):
         in_channels: int,
         image_size: int,
         num_classes: int,
-        depth: int,
-        width: int,
-        norm: Norm,
-        activation: Activation,
-        pooling: Pooling,
+        depth: int = 3,
+        width: int = 128,
+        norm: Norm = "instance",
+        activation: Activation = "relu",
+        pooling: Pooling = "avg",
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -78,28 +79,4 @@ class ConvNet(Network):
         return x.flatten(1)
 
 
-def build(
-    *,
-    in_channels: int,
-    image_size: int,
-    num_classes: int,
-    depth: int = 3,
-    width: int = 128,
-    norm: Norm = "instance",
-    activation: Activation = "relu",
-    pooling: Pooling = "avg",
-) -> ConvNet:
-    """Build a ConvNet for square images of ``image_size`` pixels.
-
-    Raises ``ValueError`` if the images are too small for the depth.
-    """
-    return ConvNet(
-        in_channels=in_channels,
-        image_size=image_size,
-        num_classes=num_classes,
-        depth=depth,
-        width=width,
-        norm=norm,
-        activation=activation,
-        pooling=pooling,
-    )
+build = ConvNet

@@ -64,25 +64,17 @@ def build(
             layers = _alexnet(in_channels, norm or "none", grey)
         case "vgg11":
             layers = _vgg11(in_channels, norm or "instance", grey)
-        case "resnet18":
+        case "resnet18" | "resnet18-ap":
+            pooled = architecture == "resnet18-ap"
             return ResNet(
                 in_channels=in_channels,
                 num_classes=num_classes,
                 depth=18,
-                norm=norm or "instance",
+                norm=norm or ("batch" if pooled else "instance"),
                 stem="small",
                 narrow=False,
-            )
-        case "resnet18-ap":
-            return ResNet(
-                in_channels=in_channels,
-                num_classes=num_classes,
-                depth=18,
-                norm=norm or "batch",
-                stem="small",
-                narrow=False,
-                average_pool=True,
-                global_pool=False,
+                average_pool=pooled,
+                global_pool=not pooled,
                 final_side=image_size // 8,
             )
     return Sequence(layers, in_channels, image_size, num_classes)

@@ -1,4 +1,8 @@
-"""ResNet of IDC and MinimaxDiffusion (models/resnet.py): at 224 pixels torchvision's, whose layer names it has."""
+"""ResNet and ResNetAP of IDC and MinimaxDiffusion (models/resnet.py, resnet_ap.py), with torchvision's layer names.
+
+At 224 pixels ResNet is torchvision's. ResNetAP has average poolings in place of strides; its stem for more than 128
+pixels is 7×7 of stride 1, pooled by 4.
+"""
 
 from __future__ import annotations
 
@@ -138,8 +142,9 @@ def build(
     depth: int = 10,
     norm: Norm = "instance",
     narrow: bool = False,
+    average_pool: bool = False,
 ) -> ResNet:
-    """Build a ResNet with strided convolutions; the stem follows the image size.
+    """Build a ResNet with strided convolutions, or with ``average_pool`` a ResNetAP; the stem follows the image size.
 
     ``norm`` defaults to "instance" like MinimaxDiffusion's command line (IDC's own ResNets use "batch"). ``narrow``
     gives the 32-256 wide variant that IDC uses for data sets named "cifar*", with ⌊(depth−2)/6⌋ blocks per stage.
@@ -153,6 +158,7 @@ def build(
         norm=norm,
         stem="small" if narrow else stem_for(image_size),
         narrow=narrow,
+        average_pool=average_pool,
     )
     initialise_he_fan_out(network)
     return network

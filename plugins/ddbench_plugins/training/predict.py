@@ -7,12 +7,16 @@ from typing import TYPE_CHECKING, NamedTuple
 import torch
 
 from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.memory import keep_freed_memory
 from ddbench_plugins.training.runtime import Precision, autocast
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Generator, Tensor, nn
 
+    from ddbench import Context
     from ddbench_plugins.training.augment import Augment
     from ddbench_plugins.training.streaming import StreamedImages
 
@@ -79,6 +83,19 @@ def evaluate(
     logits = predict(network, images, transform=transform, batch=batch, precision=precision, device=device)
     correct = logits.argmax(1) == labels.cpu()
     return Evaluation(correct.double().mean().item(), correct)
+
+
+def evaluate_on(
+    ctx: Context,
+    network: nn.Module,
+    images: Tensor | StreamedImages,
+    labels: Tensor,
+    mean: Sequence[float],
+    std: Sequence[float],
+) -> Evaluation:
+    """Evaluate on a run's device, in its precision, on images normalised by these constants."""
+    precision, device = ctx.machine.precision, ctx.machine.device
+    return evaluate(network, images, labels, transform=normalise(mean, std), precision=precision, device=device)
 
 
 def memory_layout(network: nn.Module) -> torch.memory_format:

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddbench import DataError, Score
-from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.pixels import as_bytes
-from ddbench_plugins.training.predict import evaluate
+from ddbench_plugins.training.predict import evaluate_on
 from ddbench_plugins.training.streaming import StreamedImages
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from ddbench import Context, Dataset, DistilledSet
     from ddbench_plugins.training.augment import Augment
 
-#: Test splits larger than this many bytes are decoded anew at every test instead of being held in memory.
+#: Test splits larger than this many bytes are decoded again at every test instead of being held in memory.
 KEEP_BYTES = 2**31
 _tests: OrderedDict[tuple[str, int, int], tuple[Tensor, Tensor]] = OrderedDict()
 
@@ -93,14 +92,11 @@ def train_student(
 
     ``augment`` must normalise; ``recipe`` is passed to :func:`ddbench_plugins.training.loop.train`.
     """
-    transform, machine = normalise(mean, std), ctx.machine
     correct = torch.empty(0)
 
     def test(student: nn.Module) -> float:
         nonlocal correct
-        tested = evaluate(
-            student, test_images, test_labels, transform=transform, precision=machine.precision, device=machine.device
-        )
+        tested = evaluate_on(ctx, student, test_images, test_labels, mean, std)
         correct = tested.correct
         return tested.accuracy
 

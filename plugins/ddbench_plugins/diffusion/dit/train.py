@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -59,11 +59,13 @@ def train_transformer(
     return transformer, {"loss": round(loss, 5), "parameters": sum(value.numel() for value in parameters)}
 
 
-class Drawn:
+class Drawn(NamedTuple):
     """What one training step draws: clean latents, noise, timesteps, and labels of which some are dropped."""
 
-    def __init__(self, clean: Tensor, noise: Tensor, times: Tensor, labels: Tensor) -> None:
-        self.clean, self.noise, self.times, self.labels = clean, noise, times, labels
+    clean: Tensor
+    noise: Tensor
+    times: Tensor
+    labels: Tensor
 
 
 def draw(clean: Tensor, labels: Tensor, null: int, noise: Noise, stream: torch.Generator) -> Drawn:

@@ -18,7 +18,7 @@ from ddbench_plugins.evaluators.lrs import recipe as student_recipe
 from ddbench_plugins.training import students
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.normalisation import constants
-from ddbench_plugins.training.predict import evaluate, predict
+from ddbench_plugins.training.predict import evaluate_on, predict
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -238,15 +238,7 @@ def trained(ctx: Context, out: Step, training: Training) -> None:
     )
     if training.validate:
         images, labels = held_out(ctx, data.ids)
-        result = evaluate(
-            network,
-            images,
-            labels,
-            transform=normalise(mean, std),
-            precision=machine.precision,
-            device=machine.device,
-        )
-        out.info.update(validation=result.accuracy)
+        out.info.update(validation=evaluate_on(ctx, network, images, labels, mean, std).accuracy)
 
 
 def held_out(ctx: Context, ids: Collection[str]) -> tuple[Tensor, Tensor]:

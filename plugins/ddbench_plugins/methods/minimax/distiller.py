@@ -16,14 +16,8 @@ if TYPE_CHECKING:
     from ddbench_plugins.methods.minimax.finetune import FinetuneSettings
 
 FINETUNING = (
-    "finetune_steps",
-    "finetune_batch_size",
-    "finetune_learning_rate",
-    "lambda_r",
-    "lambda_d",
-    "memory",
-    "ema_decay",
-    "trainable",
+    *("finetune_steps", "finetune_batch_size", "finetune_learning_rate"),
+    *("lambda_r", "lambda_d", "memory", "ema_decay", "trainable"),
 )
 
 

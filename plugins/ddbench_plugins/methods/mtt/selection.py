@@ -12,11 +12,10 @@ import ddbench
 from ddbench_plugins.datasets.split import stratified
 from ddbench_plugins.methods.mtt.experts import augmentation
 from ddbench_plugins.training import optimisers, schedules
-from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.normalisation import constants
-from ddbench_plugins.training.predict import evaluate
+from ddbench_plugins.training.predict import evaluate_on
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -77,7 +76,7 @@ def mtt_student(
     labels: Tensor,
 ) -> None:
     """Train one network on a candidate and test it on held-out images [n, C, S, S]."""
-    data, machine = ctx.dataset, ctx.machine
+    data = ctx.dataset
     seed = ctx.seed("mtt student", number)
     network = ctx.build_network(students.network, seed=seed)
     with ctx.progress("student", students.epochs) as advance:
@@ -93,16 +92,8 @@ def mtt_student(
             augment=augmentation(data, students.augment, students.normalisation),
             loop=Loop.of(ctx, advance, out),
         )
-    scaled = normalise(*constants(data, students.normalisation))
-    found = evaluate(
-        network,
-        images,
-        labels,
-        transform=scaled,
-        precision=machine.precision,
-        device=machine.device,
-    )
-    out.info.update(accuracy=found.accuracy)
+    tested = evaluate_on(ctx, network, images, labels, *constants(data, students.normalisation))
+    out.info.update(accuracy=tested.accuracy)
 
 
 def _part(data: ddbench.Dataset, places: Any) -> ddbench.Split:

@@ -17,6 +17,7 @@ from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
 from ddbench_plugins.diffusion.clustering import compact, each_class
 from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.methods.vlcp.options import VLCPOptions
 from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
 
@@ -25,21 +26,11 @@ if TYPE_CHECKING:
     from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.captions import Captions
     from ddbench_plugins.diffusion.finetune import FinetuneSettings
-    from ddbench_plugins.methods.vlcp.options import VLCPOptions
 
 #: Options of fine-tuning, and of the text of prototypes.
 FINETUNING = (
-    "finetune_resolution",
-    "finetune_epochs",
-    "finetune_batch_size",
-    "finetune_accumulate",
-    "finetune_learning_rate",
-    "finetune_weight_decay",
-    "finetune_clip_norm",
-    "finetune_ema_decay",
-    "finetune_flip",
-    "gradient_checkpointing",
-    "cache_latents",
+    *(name for name in VLCPOptions.model_fields if name.startswith("finetune_")),
+    *("gradient_checkpointing", "cache_latents"),
 )
 TEXTS = ("captioner", "beta", "top_k", "matching", "stop_words")
 

@@ -19,7 +19,7 @@ from ddbench.results.collection import COLUMNS, rows
 from ddbench.results.registry import RESULTS, Problem, flaws, is_beside, paths, record_files, relative
 from ddbench.results.schema import Record
 
-LOCK = ".lock"
+LOCK = ".lease"
 
 
 @dataclass
@@ -40,12 +40,9 @@ def locked(registry: Path, tell: Callable[[str], None] = silent) -> Iterator[Non
     Raises:
         StorageError: the folder cannot be written.
     """
-    import filelock
-
     with contextlib.ExitStack() as held:
         with writing(registry / LOCK):
-            lock = filelock.FileLock(registry / LOCK)
-            held.enter_context(patiently(lock, lambda: f"writing to the registry {registry.name}", tell))
+            held.enter_context(patiently(registry / LOCK, lambda: f"writing to the registry {registry.name}", tell))
         yield
 
 

@@ -10,13 +10,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from ddbench.files.locks import Taken, leased
 from ddbench.runtime import uses
-from ddbench.runtime.store import MARKER
-
-if TYPE_CHECKING:
-    from filelock import BaseFileLock
+from ddbench.runtime.store import MARKER, lease_of
 
 #: Folders of steps, as :class:`ddbench.runtime.store.Store` names them.
 STEP = re.compile(r"[0-9a-f]{20}")
@@ -118,7 +116,7 @@ def leftovers(root: Path) -> list[Leftover]:
 def remove(leftover: Leftover) -> bool:
     """Remove a leftover, unless a process took it up meanwhile; return whether it is gone."""
     if leftover.resumes:
-        with contextlib.suppress(_busy()), _lock(leftover.path).acquire(timeout=0):
+        with contextlib.suppress(Taken), leased(_lease(leftover.path)):
             shutil.rmtree(leftover.path, ignore_errors=True)
     else:
         shutil.rmtree(leftover.path, ignore_errors=True)
@@ -137,19 +135,11 @@ def _folders(root: Path) -> Iterator[Path]:
 
 def _in_use(partial: Path) -> bool:
     try:
-        with _lock(partial).acquire(timeout=0):
+        with leased(_lease(partial)):
             return False
-    except _busy():
+    except Taken:
         return True
 
 
-def _lock(partial: Path) -> BaseFileLock:
-    from filelock import FileLock
-
-    return FileLock(partial.with_suffix(".lock"))
-
-
-def _busy() -> type[Exception]:
-    from filelock import Timeout
-
-    return Timeout
+def _lease(partial: Path) -> Path:
+    return lease_of(partial.with_suffix(""))

@@ -19,14 +19,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ddbench.errors import DataError, StorageError
-from ddbench.files.locks import patiently, silent
+from ddbench.errors import DataError, DDBenchError, StorageError
+from ddbench.files.locks import Taken, check, leased, patiently, silent
 from ddbench.files.writing import explained, sync, sync_entry, write_atomic, writing
 from ddbench.keys import digest
 from ddbench.runtime import metrics, uses
 
 if TYPE_CHECKING:
-    pass
+    from filelock import SoftFileLease
 
 #: The done marker and description of a finished step.
 MARKER = "step.json"
@@ -46,8 +46,24 @@ ENDS = 2**20
 _METRICS = "ddbench: bytes of metrics"
 
 
+def _unchecked() -> None:
+    """Stand for a check where nobody can take a step over."""
+
+
 class NotMade(DataError):
     """Something is asked for that only a run makes, and this is a plan."""
+
+
+class StepTaken(DDBenchError):
+    """Another process is building a step, and this one does not wait.
+
+    Attributes:
+        path: where the step will be.
+    """
+
+    def __init__(self, name: str, path: Path, holder: str) -> None:
+        super().__init__(f"The step {name} is being built by another process ({holder}).")
+        self.path = path
 
 
 class _Digesting:
@@ -85,6 +101,7 @@ class Step:
         journal: what the step's loops say, by ``ctx.progress``.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
         warn: called for a damaged checkpoint.
+        check: raises where another process has taken the step over.
     """
 
     name: str
@@ -97,18 +114,20 @@ class Step:
     journal: metrics.Journal = field(init=False, repr=False)
     inside: float = field(default=0.0, init=False)
     warn: Callable[[str], None] = silent
+    check: Callable[[], None] = _unchecked
 
     def __post_init__(self) -> None:
         self.journal = metrics.Journal(self.dir)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out whom this process tells."""
-        return {**self.__dict__, "warn": silent}
+        """Leave out what is this process's own."""
+        return {**self.__dict__, "warn": silent, "check": _unchecked}
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Keep a checkpoint of tensors and plain data (replaces the last one, once it is on the disk)."""
         import torch
 
+        self.check()
         before = self.checkpoints()
         number = 1 + max((number for number, _, _ in before), default=0)
         with explained(self.dir):
@@ -191,10 +210,11 @@ class Store:
     Attributes:
         root: the folder.
         warn: called for damaged checkpoints, and while a step waits for another process.
+        waits: whether to wait for a step that another process is building; :class:`StepTaken` is raised otherwise.
     """
 
-    def __init__(self, root: Path, warn: Callable[[str], None] = silent) -> None:
-        self.root, self.warn = root, warn
+    def __init__(self, root: Path, warn: Callable[[str], None] = silent, *, waits: bool = True) -> None:
+        self.root, self.warn, self.waits = root, warn, waits
         self._checked: set[Path] = set()
 
     def __getstate__(self) -> dict[str, Any]:
@@ -231,7 +251,7 @@ class Store:
     def build(
         self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False
     ) -> Done:
-        """Return the finished step, building it if needed; other processes that want the same step wait for it.
+        """Return the finished step, building it if needed, unless another process does.
 
         Args:
             name: the kind of step (a folder name).
@@ -242,9 +262,8 @@ class Store:
         Raises:
             StorageError: the folder is full or read-only.
             DataError: a file of the finished step is not what was written.
+            StepTaken: another process is building it, and this one does not wait.
         """
-        from filelock import FileLock
-
         key = digest(inputs)
         final = self.path(name, key)
         partial = final.with_name(final.name + ".partial")
@@ -252,12 +271,11 @@ class Store:
             return done
         with writing(final):
             pass
-        lock = FileLock(str(final) + ".lock")
-        with explained(final.parent), patiently(lock, lambda: f"step {name}: {owner(partial)}", self.warn):
+        with explained(final.parent), self._lease(name, final) as lease:
             if not force and (done := self._finished(name, key, final, reused=True)):
                 return done
             partial.mkdir(exist_ok=True)
-            self._sit(name, key, dict(inputs), partial, builder)
+            self._sit(name, key, dict(inputs), partial, builder, lambda: check(lease, f"The step {name}"))
             if final.exists():
                 final.rename(final.with_name(f"{final.name}.old-{time.time_ns()}"))
             partial.rename(final)
@@ -268,10 +286,30 @@ class Store:
             raise StorageError(f"Step {name} vanished from {final} while it was being finished.")
         return done
 
+    @contextlib.contextmanager
+    def _lease(self, name: str, final: Path) -> Iterator[SoftFileLease]:
+        partial = final.with_name(final.name + ".partial")
+        if self.waits:
+            with patiently(lease_of(final), lambda: f"step {name}: {owner(partial)}", self.warn) as lease:
+                yield lease
+            return
+        with contextlib.ExitStack() as held:
+            try:
+                lease = held.enter_context(leased(lease_of(final)))
+            except Taken as error:
+                raise StepTaken(name, final, owner(partial)) from error
+            yield lease
+
     def _sit(
-        self, name: str, key: str, inputs: Mapping[str, Any], partial: Path, builder: Callable[[Step], None]
+        self,
+        name: str,
+        key: str,
+        inputs: Mapping[str, Any],
+        partial: Path,
+        builder: Callable[[Step], None],
+        check: Callable[[], None],
     ) -> None:
-        step = Step(name, key, partial, warn=self.warn)
+        step = Step(name, key, partial, warn=self.warn, check=check)
         spent = _seconds(partial)
         me = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         (partial / OWNER).write_text(json.dumps(me))
@@ -283,6 +321,7 @@ class Store:
             spent += time.perf_counter() - start
             with contextlib.suppress(OSError):
                 (partial / "session.json").write_text(json.dumps({"seconds": spent}))
+        check()
         for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, *OLD, "session.json"):
             (partial / leftover).unlink(missing_ok=True)
         with explained(partial):
@@ -300,6 +339,7 @@ class Store:
         }
         sealed = {**marker, "digest": _seal(marker)}
         write_atomic(partial / MARKER, json.dumps(sealed, indent=1, ensure_ascii=False) + "\n")
+        check()
 
     def _finished(self, name: str, key: str, path: Path, *, reused: bool) -> Done | None:
         if (path / MARKER).exists():
@@ -312,6 +352,10 @@ class Store:
             self._checked.add(path)
         return Done(name, key, path, marker, reused)
 
+
+def lease_of(final: Path) -> Path:
+    """Return the file of the lease under which a step is built."""
+    return final.with_name(final.name + ".lease")
 
 def owner(partial: Path) -> str:
     """Return who builds in a folder, in words."""

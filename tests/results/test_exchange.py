@@ -232,7 +232,7 @@ def test_a_registry_that_another_process_holds_is_waited_for_and_nothing_is_lost
     ours.mkdir()
     monkeypatch.setattr(locks, "PATIENCE", 0.05)
     said = []
-    held = filelock.FileLock(ours / exchange.LOCK, thread_local=False)
+    held = filelock.SoftFileLease(ours / exchange.LOCK, lease_duration=locks.LEASE, thread_local=False)
     held.acquire()
 
     def tell(message):
@@ -336,12 +336,10 @@ def test_commands_go_on_without_bad_records_and_end_with_the_documented_code(
 
 def test_import_holds_the_lock_only_while_it_places_a_record(ours, theirs, monkeypatch):
     """A run that ends meanwhile keeps its record: it waits for one file at most, not for the whole import."""
-    import filelock
-
     check, free = exchange.flaws, []
 
     def look(record):
-        with filelock.FileLock(ours / exchange.LOCK, timeout=0):
+        with locks.leased(ours / exchange.LOCK):
             free.append(record.cell.method.name)
         return check(record)
 

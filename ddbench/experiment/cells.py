@@ -109,6 +109,7 @@ def resolve(
     seeds: Sequence[int],
     evaluation_seed: int,
     repeats: int | None,
+    build: bool = True,
 ) -> list[Planned]:
     """Resolve every combination on the context's data set; methods that keep the whole training set stand once.
 
@@ -120,6 +121,7 @@ def resolve(
         seeds: distillation seeds; 0 when empty.
         evaluation_seed: base of the students' seeds.
         repeats: networks trained per distilled set; the evaluator's default when None.
+        build: whether to see that the networks can be built, which imports torch.
 
     What is left open (no evaluators, networks or seeds, no number of repeats) is what the method's preset specifies for
     its experiment; its networks and repeats are those of the evaluator that it names.
@@ -147,7 +149,7 @@ def resolve(
                 measurements.setdefault((evaluator, one.evaluator.ctx.network), one)
         planned.append(Planned(method, tuple(measurements.values())))
     contexts = [measurement.evaluator.ctx for one in planned for measurement in one.measurements]
-    for tried in {measured.network: measured for measured in contexts}.values():
+    for tried in {measured.network: measured for measured in contexts}.values() if build else ():
         check_network(tried)
     return planned
 

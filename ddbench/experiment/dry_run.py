@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -108,6 +109,35 @@ def dry_run(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> DryRun:
     for failure in failures:
         run.add([], list(_models(failure)))
     return run
+
+
+@dataclass(frozen=True)
+class Needed:
+    """A step that a job needs before it trains a network.
+
+    Attributes:
+        path: where it is or will be.
+        distils: whether it belongs to the distilled set rather than to the evaluator.
+    """
+
+    path: Path
+    distils: bool
+
+
+def steps(job: Job) -> list[Needed]:
+    """Return the steps that a job needs, and its set; those of which no key is known yet are left out."""
+    bound, measured = job.planned.method, job.measurement.evaluator
+    ctx, needed = bound.ctx, []
+    with plugin_errors(bound.entry):
+        calls = [(call, True) for call in walk(steps_of(bound.plugin, ctx))]
+    with plugin_errors(measured.entry):
+        calls += [(call, False) for call in walk(steps_of(measured.plugin, measured.ctx, _black(ctx)))]
+    for call, distils in calls:
+        if key := _tried(lambda call=call: call.key)[0]:  # type: ignore[misc]
+            needed.append(Needed(ctx.store.path(call.name, key), distils))
+    if inputs := _tried(lambda: artifact(bound))[0]:
+        needed.append(Needed(ctx.store.path(DISTILLED, digest(inputs)), True))
+    return needed
 
 
 def _set(planned: Planned, history: History) -> tuple[list[Line], list[Weights], Distilled | None]:

@@ -14,7 +14,8 @@ from ddbench.experiment.cells import Measurement, Planned, SameImages, resolve
 from ddbench.experiment.pipeline import load_dataset
 from ddbench.experiment.study import Block, Study
 from ddbench.files.writing import check_writable
-from ddbench.keys import canonical
+from ddbench.keys import canonical, digest
+from ddbench.plugin.manager import NO_NETWORK
 from ddbench.plugin.options import Preset
 from ddbench.results import labels
 from ddbench.results.registry import RESULTS
@@ -36,6 +37,7 @@ class Job:
         measurement: what to measure on it.
         cell, key: of the record.
         name: what the study calls it in tables, or "".
+        dataset: as it was named.
     """
 
     planned: Planned
@@ -43,6 +45,30 @@ class Job:
     cell: Cell
     key: str
     name: str
+    dataset: str
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The keys of a study that mean this cell alone, as plain data."""
+        _, method, entry = self.planned.method
+        _, evaluation, evaluator = self.measurement.evaluator
+        return {
+            "method": [entry.name],
+            "eval": [evaluator.name],
+            "dataset": [self.dataset],
+            "ipc": [method.ipc or evaluation.ipc],
+            "network": [] if evaluation.network == NO_NETWORK else [evaluation.network],
+            "seed": [method.base_seed],
+            "evaluation-seed": evaluation.base_seed,
+            "repeats": self.measurement.repeats,
+            "preset": str(method.preset),
+            "option": method.explicit,
+        }
+
+    @property
+    def mark(self) -> str:
+        """Digest of what is asked for, the same on every machine."""
+        return digest(self.cell.model_dump(mode="json"))
 
     @property
     def label(self) -> str:
@@ -105,8 +131,7 @@ class Expansion:
 
 
 def expand(
-    study: Study,
-    base: Context,
+    study: Study, base: Context, *, loaded: dict[str, Context | DataError] | None = None, build: bool = True
 ) -> Expansion:
     """Resolve every cell of a study; two that differ only in wording are one.
 
@@ -114,13 +139,15 @@ def expand(
         study: as read.
         base: with the plugins of the study, machine and store; preset and options are those of the blocks. In a dry
             run, data that are not decoded yet are failures.
+        loaded: data sets that are in memory already; those that are loaded are added.
+        build: whether to see that networks can be built, which imports torch.
 
     Raises:
         UsageError: a name, an option or a combination that does not exist; nothing has run by then.
         PluginError: a plugin is broken.
     """
     expansion = Expansion()
-    loaded: dict[str, Context | DataError] = {}
+    loaded = {} if loaded is None else loaded
     jobs: dict[str, Job] = {}
     for where, block, name, ctx in _parts(study, base):
         for dataset in block.dataset:
@@ -139,6 +166,7 @@ def expand(
                     seeds=block.seed,
                     evaluation_seed=block.evaluation_seed,
                     repeats=block.repeats,
+                    build=build,
                 )
             except UsageError as error:
                 raise _placed(error, where) from error
@@ -146,7 +174,7 @@ def expand(
             for one, measurement in ((its, under) for its in planned for under in its.measurements):
                 cell = one.cell(measurement)
                 called = f"{name} ({cell.method.name})" if name and several else name
-                job = Job(one, measurement, cell, record_key(cell, ctx.machine.numerics()), called)
+                job = Job(one, measurement, cell, record_key(cell, ctx.machine.numerics()), called, dataset)
                 mark = _mark(cell)
                 if first := jobs.get(mark):
                     more = max(first.measurement.repeats, measurement.repeats)
@@ -173,7 +201,9 @@ def _parts(study: Study, base: Context) -> list[tuple[str, Block, str, Context]]
                 base.plugins.get("dataset", name)
             preset = Preset.parse(block.preset)
             for name, options in block.variants():
-                ctx = replace(base, preset=preset, explicit=setup.scoped(options, base.plugins))
+                scoped = setup.scoped(options, base.plugins).items()
+                explicit = {scope: given for scope, given in scoped if scope.partition("/")[0] != "executor"}
+                ctx = replace(base, preset=preset, explicit=explicit)
                 parts.append((where, block, name, ctx))
         except UsageError as error:
             raise _placed(error, where) from error

@@ -41,7 +41,7 @@ from ddbench.runtime.contents import by_content
 from ddbench.runtime.context import Bound, Context, unfit_network
 from ddbench.runtime.estimates import Effort
 from ddbench.runtime.steps import cached, effort
-from ddbench.runtime.store import Done, Step
+from ddbench.runtime.store import Done, Step, StepTaken
 from ddbench.sets import folder as disk
 from ddbench.sets.made import Distilled
 
@@ -254,13 +254,8 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
 
     Every repeat is a cached step of its own, so that more repeats extend a record.
     """
-    evaluator, ctx, entry = bound
-    plugin = plugin_part(ctx, entry)
-    with plugin_errors(entry):
-        protocol = evaluator.protocol(ctx, made.content)
-        if not isinstance(protocol, Protocol):
-            raise PluginError(f"Evaluator {plugin.name} returned {protocol!r} as its protocol, not a ddbench.Protocol.")
-        protocol.check(plugin.name, ctx.network)
+    _, ctx, entry = bound
+    plugin, protocol = plugin_part(ctx, entry), _protocol(bound, made)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
     students = [train_student(bound, made, protocol, repeat, force) for repeat in range(repeats)]
     inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
@@ -276,6 +271,30 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
             f"{plugin.name} gave networks that are right on exactly the same test images: they count once."
         )
     return record
+
+
+def train_ahead(bound: Bound[Evaluator], made: Distilled, repeats: int) -> bool:
+    """Train the last network that is missing; return whether there was one that nobody else trains."""
+    protocol, store = _protocol(bound, made), bound.ctx.store
+    for repeat in reversed(range(repeats)):
+        inputs = bound.ctx.depends(dependencies.student(*bound, made.content, made.digest, protocol, repeat))
+        if store.get("student", inputs) is None:
+            with contextlib.suppress(StepTaken):
+                train_student(bound, made, protocol, repeat)
+                return True
+    return False
+
+
+def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
+    evaluator, ctx, entry = bound
+    with plugin_errors(entry):
+        protocol = evaluator.protocol(ctx, made.content)
+        if not isinstance(protocol, Protocol):
+            raise PluginError(
+                f"Evaluator {entry.spec.name} returned {protocol!r} as its protocol, not a ddbench.Protocol."
+            )
+        protocol.check(entry.spec.name, ctx.network)
+    return protocol
 
 
 def train_student(

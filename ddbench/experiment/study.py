@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -75,6 +76,7 @@ class Study:
         title: in words.
         blocks: what to run, in order.
         plugins: plugin files to load, from the folder of the file.
+        executor: where its cells are run, or "".
         boards: how its boards are arranged and which there are, as in boards.toml.
     """
 
@@ -82,6 +84,7 @@ class Study:
     title: str
     blocks: tuple[Block, ...]
     plugins: tuple[Path, ...] = ()
+    executor: str = ""
     boards: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -100,7 +103,7 @@ class Study:
 #: Keys of a block, of the whole file, and those that arrange boards.
 BLOCK = tuple(name.replace("_", "-") for name in Block.model_fields)
 BOARDS = ("columns", "claims", "board")
-FILE = ("title", "plugin", "cells", *BOARDS)
+FILE = ("title", "plugin", "executor", "cells", *BOARDS)
 
 
 def read(path: Path, given: Mapping[str, Any] | None = None) -> Study:
@@ -129,13 +132,14 @@ def read(path: Path, given: Mapping[str, Any] | None = None) -> Study:
         _known(part, BLOCK, where)
         blocks.append(_block([shared, part, given or {}], where))
     plugins = _several(content.get("plugin", []))
-    if not all(isinstance(name, str) for name in (*plugins, content.get("title", ""))):
-        raise UsageError(f"{path.name}: `title` and `plugin` are texts.", hint="See docs/cli/studies.md.")
+    if not all(isinstance(name, str) for name in (*plugins, content.get("title", ""), content.get("executor", ""))):
+        raise UsageError(f"{path.name}: `title`, `executor` and `plugin` are texts.", hint="See docs/cli/studies.md.")
     return Study(
         path=path,
         title=content.get("title", path.stem),
         blocks=tuple(blocks),
         plugins=tuple(path.parent / name for name in plugins),
+        executor=content.get("executor", ""),
         boards={key: content[key] for key in BOARDS if key in content},
     )
 
@@ -195,3 +199,23 @@ def of_command(given: Mapping[str, Any]) -> Study:
 def command(block: Block) -> Study:
     """Return a study without a file, of one block."""
     return Study(Path(), "", (block,))
+
+
+def command_words(arguments: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Return the words of the `ddbench run` command that means one cell.
+
+    Args:
+        arguments: keys of a study that mean this cell alone.
+        settings: ``plugins``, ``registry``, ``device``, ``precision``, ``offline`` and ``force`` of the run.
+    """
+    words = ["run"]
+    for key in ("method", "eval", "dataset", "ipc", "network", "seed"):
+        words += [f"--{key}={','.join(map(str, arguments[key]))}"] * any(value != "" for value in arguments[key])
+    words += [f"--{key}={arguments[key]}" for key in ("evaluation-seed", "repeats", "preset")]
+    for scope, values in arguments["option"].items():
+        for key, value in values.items():
+            text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+            words.append(f"--option={scope}.{key}={text}")
+    words += [f"--plugin={file}" for file in settings["plugins"]]
+    words += [f"--{key}={settings[key]}" for key in ("registry", "device", "precision")]
+    return [*words, *(f"--{flag}" for flag in ("offline", "force") if settings[flag])]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -19,9 +21,30 @@ from ddbench import compiler
 PACKAGES = ("torch", "torchvision", "diffusers", "transformers", "timm", "numpy", "scikit-learn", "pillow")
 
 
-@cache
+#: The words of the command that is run, where they are not those of this process.
+_words: list[str] = []
+
+
+@contextlib.contextmanager
+def command_of(words: Sequence[str]) -> Iterator[None]:
+    """Let records name the command that makes the same by itself."""
+    _words[:] = words
+    try:
+        yield
+    finally:
+        _words.clear()
+
+
 def describe() -> dict[str, Any]:
     """Return versions, processor, git state of ddbench itself, and the command (without folders of this machine)."""
+    return {
+        **_software(),
+        "command": shlex.join(["ddbench", *map(_without_folder, _words or sys.argv[1:])]) if _is_cli() else "python",
+    }
+
+
+@cache
+def _software() -> dict[str, Any]:
     return {
         "ddbench": ddbench.__version__,
         "git": _git(),
@@ -34,7 +57,6 @@ def describe() -> dict[str, Any]:
         "kernels": "none" if compiler.obstacle() else "compiled",
         "compiler": compiler.described(),
         **_processes(),
-        "command": shlex.join(["ddbench", *map(_without_folder, sys.argv[1:])]) if _is_cli() else "python",
     }
 
 

@@ -1,0 +1,198 @@
+"""A worker of a run: takes one cell after the other, never waits for a step that another one makes, and helps."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from ddbench.errors import DDBenchError, PluginError, UsageError
+from ddbench.experiment import jobs, setup
+from ddbench.experiment.dry_run import steps
+from ddbench.experiment.jobs import Job
+from ddbench.experiment.pipeline import artifact, finished, train_ahead
+from ddbench.experiment.queue import DONE, FAILED, Queue
+from ddbench.experiment.study import command_words, of_command
+from ddbench.files.locks import Taken, leased
+from ddbench.results.exchange import path_of
+from ddbench.results.schema import Record
+from ddbench.runtime import environment
+from ddbench.runtime.context import Context
+from ddbench.runtime.progress import LineReporter
+from ddbench.runtime.store import StepTaken, lease_of, owner
+
+#: Seconds between two looks for a cell that can be run: at first, and at most.
+PAUSE, LONGEST = 0.1, 3.0
+#: Data sets that stay in memory.
+DATASETS = 2
+
+Explain = Callable[[Exception], tuple[str, str, int]]
+
+
+def work(folder: Path, explain: Explain, cells: int | None = None) -> None:
+    """Run cells until none is left, or none that this process may begin.
+
+    Args:
+        folder: of the run.
+        explain: returns an error as a message, what to do about it, and the exit code.
+        cells: how many at most.
+
+    Raises:
+        UsageError: this worker is of another version than the run.
+    """
+    signal.signal(signal.SIGTERM, _interrupt)
+    Worker(Queue(folder), explain).run(cells)
+
+
+def _interrupt(*_: object) -> NoReturn:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the claim is being given back
+    raise KeyboardInterrupt
+
+
+class Worker:
+    """Runs cells of a queue."""
+
+    def __init__(self, queue: Queue, explain: Explain) -> None:
+        self.queue, self.explain = queue, explain
+        about = queue.about
+        os.chdir(about["folder"])
+        machine = {name: about[name] for name in ("device", "precision", "offline")}
+        self.base = setup.context(about["plugins"], reporter=LineReporter(), **machine)
+        self.base.store.waits = False
+        queue.check(self.base.plugins)
+        self._ended = 0
+        self._spoilt = False
+        self._needs: dict[int, list[Path]] = {}
+        self._loaded: dict[str, Any] = {}
+
+    def run(self, cells: int | None) -> None:
+        """Take cells in their order; one that cannot be run yet is looked at again later."""
+        left = list(range(1, len(self.queue.tasks) + 1))
+        pause, look_closely = PAUSE, False
+
+        def going() -> bool:
+            return not (self._spoilt or self.queue.stopped or (cells is not None and self._ended >= cells))
+
+        while left and going():
+            before, kept = self._ended, []
+            for number in left:
+                if self.queue.ended(number):
+                    continue
+                # Whether the worker of a cell still lives is asked only when there is nothing else to do.
+                if not going() or (self.queue.claimed(number) and not look_closely) or not self._take(number):
+                    kept.append(number)
+            look_closely = self._ended == before
+            left = kept
+            if self._ended > before or (going() and any(map(self._help, left))):
+                pause = PAUSE
+            elif left and going():
+                time.sleep(pause * random.uniform(0.5, 1.5))
+                pause = min(2 * pause, LONGEST)
+
+    def _take(self, number: int) -> bool:
+        """Run a cell unless another worker has it or one of its steps; return whether it has ended."""
+        if any(map(_in_the_making, self._needs.get(number, ()))):
+            return False
+        with self.queue.claim(number) as mine:
+            if not mine:
+                return self.queue.ended(number)
+            with printing_to(self.queue.log(number)):
+                return self._ran(number)
+
+    def _ran(self, number: int) -> bool:
+        start = time.perf_counter()
+        try:
+            record = self._record(number)
+        except StepTaken as taken:
+            print(f"given back: {taken}", file=sys.stderr)
+            return False
+        except Exception as error:  # whatever it is, the other cells go on
+            traceback.print_exc()
+            message, hint, code = self.explain(error)
+            self.queue.end(number, state=FAILED, message=message, hint=hint, code=code)
+            # A GPU that has failed, or data that a plugin changed, would harm the cells that follow.
+            self._spoilt = isinstance(error, PluginError) or not isinstance(error, DDBenchError)
+        else:
+            path = path_of(record, Path(self.queue.about["registry"]))
+            seconds = round(time.perf_counter() - start, 3)
+            result = {"record": str(path), "digest": record.digest, "accuracy": record.accuracy, "seconds": seconds}
+            self.queue.end(number, state=DONE, **result)
+        self._ended += 1
+        return True
+
+    def _record(self, number: int) -> Record:
+        job, about = self._job(number), self.queue.about
+        if number not in self._needs:
+            self._needs[number] = [step.path for step in steps(job)]
+        if missing := next(filter(_in_the_making, self._needs[number]), None):
+            raise StepTaken(missing.parent.name, missing, owner(missing.with_name(missing.name + ".partial")))
+        with environment.command_of(command_words(job.arguments, about)):
+            done = jobs.run([job], Path(about["registry"]), self.base.reporter, force=about["force"], stop=True)
+            return next(result for result in done if isinstance(result, Record))
+
+    def _job(self, number: int) -> Job:
+        task = self.queue.tasks[number - 1]
+        while len(self._loaded) > DATASETS:
+            del self._loaded[next(iter(self._loaded))]
+        expansion = jobs.expand(of_command(task.arguments), self.base, loaded=self._loaded)
+        for failure in expansion.failures:
+            raise failure.error
+        (job,) = expansion.jobs
+        if job.mark != task.cell:
+            raise UsageError(
+                "This worker understands the cell differently than the command that planned it: its data set or its"
+                " plugins are of another version.",
+                hint="Let all machines use one environment and the same data, and start the run again.",
+            )
+        return job
+
+    def _help(self, number: int) -> bool:
+        """Train the last network that is missing in a cell of another worker, whose set is distilled."""
+        several = self.queue.tasks[number - 1].arguments["repeats"] > 1
+        if not several or self.queue.about["force"] or not self.queue.claimed(number):
+            return False
+        with printing_to(self.queue.log(number)):
+            try:
+                job = self._job(number)
+                made = finished(job.planned.method, artifact(job.planned.method))
+                there = made is not None and not any(map(_in_the_making, [step.path for step in steps(job)]))
+                return there and train_ahead(job.measurement.evaluator, made, job.measurement.repeats)
+            except Exception:  # a step of another worker, or what the cell's own worker will meet
+                return False
+
+
+def _in_the_making(final: Path) -> bool:
+    """Return whether another process is building a step."""
+    if final.exists() or not lease_of(final).exists():
+        return False
+    try:
+        with leased(lease_of(final)):
+            return False
+    except Taken:
+        return True
+
+
+@contextlib.contextmanager
+def printing_to(log: Path) -> Iterator[None]:
+    """Append what this process and what it starts print to a file; a file that stays empty is removed."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = [os.dup(1), os.dup(2)]
+    with log.open("ab", buffering=0) as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        for number, handle in enumerate(kept, 1):
+            os.dup2(handle, number)
+            os.close(handle)

@@ -24,6 +24,8 @@ from ddbench.runtime import environment
 COMMANDS = {
     "run": ("run", "Distil and evaluate: the whole experiment in one command."),
     "plan": ("plan", "Dry run: cells, steps with estimated cost, data and weights."),
+    "status": ("status", "How the cells of a run by workers are: waiting, running where, done, failed and why."),
+    "cancel": ("cancel", "End the workers of a run; what is finished stays."),
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
     "import": ("import_", "Convert a third-party distilled set into ddbench's format."),
@@ -41,6 +43,8 @@ COMMANDS = {
     "plugins": ("plugins", "List installed plugins, and those that failed to load, with the reason."),
     "new-plugin": ("new_plugin", "Create a working plugin of your own, with its test."),
 }
+#: Commands that others start, and no help lists.
+HIDDEN = {"worker": ("worker", "")}
 DEBUG_VARIABLE = "DDBENCH_DEBUG"
 TRACEBACK = "--traceback"
 #: Seconds in which the first of several processes may say what went wrong before another one's end ends it.
@@ -57,9 +61,9 @@ class LazyGroup(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
-        if cmd_name not in COMMANDS:
+        if not (listed := COMMANDS.get(cmd_name) or HIDDEN.get(cmd_name)):
             return None
-        command: click.Command = importlib.import_module(f"ddbench.cli.{COMMANDS[cmd_name][0]}").command
+        command: click.Command = importlib.import_module(f"ddbench.cli.{listed[0]}").command
         return command
 
     def resolve_command(
@@ -67,7 +71,7 @@ class LazyGroup(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, naming a near miss."""
         name = args[0]
-        if name not in COMMANDS and not name.startswith("-"):
+        if name not in {**COMMANDS, **HIDDEN} and not name.startswith("-"):
             raise click.UsageError(f"Unknown command {name!r}.{did_you_mean(name, COMMANDS)}", ctx)
         return super().resolve_command(ctx, args)
 

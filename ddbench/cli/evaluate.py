@@ -68,4 +68,4 @@ def command(**values: Any) -> None:
             **common.declared(values),
             **common.common_arguments(values),
         )
-    show(records, Path(values["registry"]), started, notes=values["notes"])
+    show(records, started, Path(values["registry"]), notes=values["notes"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ddbench.cli import common
 @click.command("plan")
 @common.experiment_options
 @common.machine_options
+@click.option("--commands", is_flag=True, help="Print a command for each cell, to be run by any other engine.")
 @common.json_option
 @click.pass_context
 def command(context: click.Context, /, study: str | None, **values: Any) -> None:
@@ -27,8 +29,9 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
       ddbench plan --method vlcp --eval rded
       ddbench plan -m vlcp -e minimax -d imagenette --ipc 10 --preset paper
       ddbench plan leaderboards/studies/vlcp-ablation.toml
+      ddbench plan leaderboards/studies/vlcp-ablation.toml --commands | xargs -P 4 -I CELL sh -c CELL
     """
-    context.exit(show(context, study, values))
+    context.exit((commands if values["commands"] else show)(context, study, values))
 
 
 def show(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
@@ -49,3 +52,17 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     if planned.cells.failures:
         return studies.report(planned.cells.failures, "", "lacks data:")
     return ModelError.exit_code if values["offline"] and planned.missing else 0
+
+
+def commands(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
+    """Print the command of each cell; return the exit code."""
+    from ddbench.cli import study as studies
+    from ddbench.experiment.jobs import expand
+    from ddbench.experiment.study import command_words
+
+    content, shared = studies.read_study(context, study, values), common.common_arguments(values)
+    expansion = expand(content, studies.planning(content, shared), build=False)
+    settings = {**shared, "plugins": [*content.plugins, *shared["plugins"]], "registry": values["registry"]}
+    for job in expansion.jobs:
+        click.echo(shlex.join(["ddbench", *command_words(job.arguments, settings)]))
+    return studies.report(expansion.failures, "", "lacks data:") if expansion.failures else 0

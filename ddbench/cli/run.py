@@ -6,6 +6,7 @@ import shlex
 import sys
 import time
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 @common.experiment_options
 @click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: the study's name).")
 @click.option("--dry-run", is_flag=True, help="Run nothing: the same as `ddbench plan`.")
+@click.option("-j", "--jobs", type=click.IntRange(1), help="Workers on this machine that share the cells.")
+@click.option("--executor", default="", metavar="NAME", help="What starts workers (`ddbench list executors`).")
+@click.option("--detach", is_flag=True, help="Do not wait for workers of a queue; `ddbench status` shows them.")
+@click.option("--retry-failed", is_flag=True, help="Let workers run cells again that failed.")
 @common.machine_options
 @common.notes_option
 @common.json_option
@@ -40,6 +45,7 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
       ddbench run -m vlcp -e minimax,rded -d imagenette --preset paper --device cuda
       ddbench run -m mine -e rded --plugin mine.py
       ddbench run leaderboards/studies/vlcp-ablation.toml --dry-run
+      ddbench run leaderboards/studies/vlcp-ablation.toml --jobs 4
     """
     if values["dry_run"]:
         from ddbench.cli import plan
@@ -56,18 +62,24 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
     """Run a study, or the one block that a command means, and return the exit code."""
     from ddbench.cli import study as studies
     from ddbench.experiment import jobs
+    from ddbench.experiment.executors import named
     from ddbench.results.schema import Record
 
     started = time.time()
     content = studies.read_study(context, study, values)
     shared = common.common_arguments(values)
     reporter, force, registry = shared["reporter"], shared["force"], Path(values["registry"])
+    if executor := named(content, values["executor"], values["jobs"]):
+        from ddbench.cli import workers
+
+        printed = partial(show, registry=registry, notes=values["notes"])
+        return workers.execute(context, content, executor, shared, values, printed)
     expansion = jobs.expand(content, studies.base(content, shared))
     if not study:  # the first error ends a command, and what was finished before is kept
         for failure in expansion.failures:
             raise failure.error
         done = jobs.run(expansion.jobs, registry.absolute(), reporter, force=force, stop=True)
-        show([record for record in done if isinstance(record, Record)], registry, started, notes=values["notes"])
+        show([record for record in done if isinstance(record, Record)], started, registry, notes=values["notes"])
         return 0
     studies.check_boards(content, expansion)
     return studies.carry_out(
@@ -83,7 +95,7 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
     )
 
 
-def show(records: list[Record], registry: Path, started: float, *, notes: bool = False) -> None:
+def show(records: list[Record], started: float, registry: Path, *, notes: bool = False) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
     from ddbench.results.exchange import path_of
     from ddbench.tables.declared import declared

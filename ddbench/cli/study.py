@@ -33,7 +33,7 @@ def carry_out(
     notes: bool = False,
     debug: bool = False,
 ) -> int:
-    """Run a study's cells, write its boards and return the exit code: 0, or that of what failed.
+    """Run a study's cells in this process and sum them up, as :func:`summary` does.
 
     Args:
         study: as read.
@@ -46,23 +46,53 @@ def carry_out(
         notes: print all notes of its boards.
         debug: stop with the first error and its traceback.
     """
-    from ddbench.experiment.jobs import Failure, run
+    from ddbench.experiment.jobs import run
     from ddbench.results.schema import Record
 
     ended = list(run(cells.jobs, registry, reporter, force=force, stop=debug))
     records = [outcome for outcome in ended if isinstance(outcome, Record)]
     failures = [*cells.failures, *(outcome for outcome in ended if not isinstance(outcome, Record))]
+    names = {job.label: job.name for job in cells.jobs if job.name}
+    return summary(
+        study, names, cells.same, records, failures, registry, out=out, again=again, notes=notes, debug=debug
+    )
+
+
+def summary(
+    study: Study,
+    names: Mapping[str, str],
+    same: Sequence[tuple[str, str]],
+    records: Sequence[Record],
+    failures: list[Failure],
+    registry: Path,
+    *,
+    out: Path,
+    again: str,
+    notes: bool,
+    debug: bool,
+) -> int:
+    """Write the boards of a study, print what became of its cells, and return the exit code: 0, or of what failed.
+
+    Args:
+        study: as read.
+        names: what the study calls methods with their options.
+        same: names of cells that come to the same as an earlier one.
+        records, failures: how the others ended.
+        registry, out, again, notes, debug: as of :func:`carry_out`.
+    """
+    from ddbench.experiment.jobs import Failure
+
     broken = len(failures)
     if records:
         try:
-            boards(study, cells, records, registry, out, notes=notes)
+            boards(study, names, records, registry, out, notes=notes)
         except DDBenchError as error:  # earlier failures are reported all the same
             if debug:
                 raise
             failures.append(Failure(f"boards in {out}", error))
     common.give_records(records, failures, registry)
     click.echo(f"cells   {len(records)} recorded, {broken} failed; records in {registry / 'results'}")
-    for name, other in cells.same:
+    for name, other in same:
         click.echo(f"same    {name} is the same cell as {other}")
     return report(failures, again) if failures else 0
 
@@ -104,7 +134,13 @@ def check_boards(study: Study, cells: Expansion) -> None:
 
 
 def boards(
-    study: Study, cells: Expansion, records: Sequence[Record], registry: Path, out: Path, *, notes: bool = False
+    study: Study,
+    names: Mapping[str, str],
+    records: Sequence[Record],
+    registry: Path,
+    out: Path,
+    *,
+    notes: bool = False,
 ) -> None:
     """Print the boards that a study declares (all where it declares none), and write all pages and plots."""
     from ddbench.figures import base as figures
@@ -115,9 +151,8 @@ def boards(
     from ddbench.tables.declared import validated
     from ddbench.tables.formats import terminal
 
-    labels = {job.label: job.name for job in cells.jobs if job.name}
     declared = validated(study.boards, study.path.name)
-    columns = declared.columns.model_copy(update={"labels": {**labels, **declared.columns.labels}})
+    columns = declared.columns.model_copy(update={"labels": {**names, **declared.columns.labels}})
     declared = declared.model_copy(update={"columns": columns})
     claims, wrong = published.load(registry)
     for problem in wrong:
@@ -158,6 +193,20 @@ def base(study: Study, shared: Mapping[str, Any]) -> Context:
 
     machine = {key: shared[key] for key in ("device", "precision", "offline", "reporter")}
     return setup.context([*study.plugins, *shared["plugins"]], **machine)
+
+
+def planning(study: Study, shared: Mapping[str, Any]) -> Context:
+    """Return the context in which cells are planned: without a look at devices, which workers have."""
+    from dataclasses import replace
+
+    from ddbench.runtime.machine import Machine
+
+    context = base(study, {**shared, "device": "cpu", "precision": "fp32"})
+    kind, precision = shared["device"].partition(":")[0], shared["precision"]
+    machine = Machine(
+        "cpu" if kind == "auto" else kind, "fp32" if precision == "auto" else precision, shared["offline"]
+    )
+    return replace(context, machine=machine)
 
 
 def given(values: dict[str, Any], context: click.Context) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """A run as a folder that workers share: its cells as plain data, which are claimed by whom, and how each ended.
 
-Each file is written by one process: ``run.json`` and ``cells.jsonl`` by whoever makes the folder, ``claims/<cell>.json``
-and ``outcomes/<cell>.json`` by the worker that holds ``claims/<cell>.lease``, ``workers.jsonl`` by the driver that holds
-``driver.lease``. What a cell prints is in ``logs/<cell>.log``.
+Each file is written by one process: ``run.json`` and ``cells.jsonl`` by whoever makes the folder,
+``claims/<cell>.json`` and ``outcomes/<cell>.json`` by the worker that holds ``claims/<cell>.lease``, ``workers.jsonl``
+by the driver that holds ``driver.lease``. What a cell prints is in ``logs/<cell>.log``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import ddbench
-from ddbench.errors import DDBenchError, UsageError
+from ddbench.errors import UsageError
 from ddbench.files.folders import whole_folder
 from ddbench.files.locks import Taken, leased
 from ddbench.files.writing import home, write_atomic
@@ -42,7 +43,7 @@ class Task:
         title: in words.
         label, name: of the method in tables, and what the study calls it.
         arguments: the keys of a study that mean this cell alone.
-        cell: digest of what the record will say was asked for; a worker that comes to another one is of another version.
+        cell: digest of what is asked for; a worker that comes to another one is of another version.
         shares: marks of steps that other cells need, too, and that must be made first.
     """
 
@@ -112,7 +113,7 @@ class Queue:
 
     def log(self, number: int) -> Path:
         """Return where what a cell prints goes."""
-        return self.folder / "logs" / f"{number:05}.log"
+        return self.folder / "logs" / f"{number:06}.log"
 
     # Workers ------------------------------------------------------------------------------------------------------
 
@@ -209,17 +210,15 @@ class Queue:
 
     def outcomes(self) -> dict[int, Mapping[str, Any]]:
         """Return how cells ended, as far as they have."""
-        for name in os.listdir(self.folder / "outcomes"):
-            number = int(name.partition(".")[0]) if name.endswith(".json") and name[0].isdigit() else 0
-            if number and number not in self._outcomes:
+        for number in _numbers(self.folder / "outcomes"):
+            if number not in self._outcomes:
                 self._outcomes[number] = read(self._outcome(number))
         return self._outcomes
 
     def running(self) -> dict[int, Mapping[str, Any]]:
         """Return the claims of cells that have not ended."""
-        ended, claims = self.outcomes(), os.listdir(self.folder / "claims")
-        numbers = sorted(int(name[:-5]) for name in claims if name.endswith(".json"))
-        notes = {number: read(self._claim(number, "json")) for number in numbers if number not in ended}
+        claims, ended = sorted(_numbers(self.folder / "claims")), self.outcomes()
+        notes = {number: read(self._claim(number, "json")) for number in claims if number not in ended}
         return {number: note for number, note in notes.items() if note}
 
     def states(self) -> Iterator[State]:
@@ -244,16 +243,22 @@ class Queue:
         return count
 
     def _claim(self, number: int, kind: str) -> Path:
-        return self.folder / "claims" / f"{number:05}.{kind}"
+        return self.folder / "claims" / f"{number:06}.{kind}"
 
     def _outcome(self, number: int) -> Path:
-        return self.folder / "outcomes" / f"{number:05}.json"
+        return self.folder / "outcomes" / f"{number:06}.json"
 
 
 def queues() -> list[Queue]:
     """Return the runs of this artifact folder, the latest first."""
     made = [path for path in (home() / RUNS).glob("*/run.json") if not path.parent.name.startswith(".")]
     return [Queue(path.parent) for path in sorted(made, key=lambda path: path.stat().st_mtime, reverse=True)]
+
+
+def _numbers(folder: Path) -> list[int]:
+    """Return the cells that have a file in a folder."""
+    with os.scandir(folder) as files:
+        return [int(file.name[:6]) for file in files if re.fullmatch(r"\d{6}\.json", file.name)]
 
 
 def worker() -> str:
@@ -272,7 +277,3 @@ def read(path: Path) -> dict[str, Any]:
         content: dict[str, Any] = json.loads(path.read_text("utf-8"))
         return content
     return {}
-
-
-class WorkersFailed(DDBenchError):
-    """Workers end before they do anything."""

@@ -24,7 +24,6 @@ from ddbench.files.locks import Taken, leased
 from ddbench.results.exchange import path_of
 from ddbench.results.schema import Record
 from ddbench.runtime import environment
-from ddbench.runtime.context import Context
 from ddbench.runtime.progress import LineReporter
 from ddbench.runtime.store import StepTaken, lease_of, owner
 
@@ -111,7 +110,7 @@ class Worker:
         try:
             record = self._record(number)
         except StepTaken as taken:
-            print(f"given back: {taken}", file=sys.stderr)
+            self.base.reporter.log(f"given back: {taken}")
             return False
         except Exception as error:  # whatever it is, the other cells go on
             traceback.print_exc()
@@ -162,8 +161,9 @@ class Worker:
             try:
                 job = self._job(number)
                 made = finished(job.planned.method, artifact(job.planned.method))
-                there = made is not None and not any(map(_in_the_making, [step.path for step in steps(job)]))
-                return there and train_ahead(job.measurement.evaluator, made, job.measurement.repeats)
+                if made is None or any(_in_the_making(step.path) for step in steps(job)):
+                    return False
+                return train_ahead(job.measurement.evaluator, made, job.measurement.repeats)
             except Exception:  # a step of another worker, or what the cell's own worker will meet
                 return False
 

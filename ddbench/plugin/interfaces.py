@@ -165,10 +165,13 @@ class Executor(Plugin, ABC):
     asked by one process at a time, perhaps not the one that started the workers: what it must know is in the handles.
 
     Attributes:
-        detaches: whether workers stay when the process that started them ends on purpose (``--detach`` needs it).
+        detaches: whether workers are an engine's, which runs by itself: Ctrl-C leaves them, and ``--detach`` does not
+            wait for them. Else they end with the command.
+        interval: seconds between two questions which workers run.
     """
 
     detaches: ClassVar[bool] = False
+    interval: ClassVar[float] = 1.0
 
     def check(self, ctx: Context) -> None:
         """Refuse what cannot work here (a program or a partition that does not exist), before anything is started.

@@ -38,13 +38,14 @@ def command_of(words: Sequence[str]) -> Iterator[None]:
 def describe() -> dict[str, Any]:
     """Return versions, processor, git state of ddbench itself, and the command (without folders of this machine)."""
     return {
-        **_software(),
+        **software(),
         "command": shlex.join(["ddbench", *map(_without_folder, _words or sys.argv[1:])]) if _is_cli() else "python",
     }
 
 
 @cache
-def _software() -> dict[str, Any]:
+def software() -> dict[str, Any]:
+    """Return what stays while a process runs."""
     return {
         "ddbench": ddbench.__version__,
         "git": _git(),

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ddbench.errors import DataError, DDBenchError, StorageError
+from ddbench.errors import DataError, StorageError
 from ddbench.files.locks import Taken, check, leased, patiently, silent
 from ddbench.files.writing import explained, sync, sync_entry, write_atomic, writing
 from ddbench.keys import digest
@@ -54,7 +54,7 @@ class NotMade(DataError):
     """Something is asked for that only a run makes, and this is a plan."""
 
 
-class StepTaken(DDBenchError):
+class StepTaken(StorageError):
     """Another process is building a step, and this one does not wait.
 
     Attributes:
@@ -356,6 +356,7 @@ class Store:
 def lease_of(final: Path) -> Path:
     """Return the file of the lease under which a step is built."""
     return final.with_name(final.name + ".lease")
+
 
 def owner(partial: Path) -> str:
     """Return who builds in a folder, in words."""

@@ -103,7 +103,7 @@ def test_the_command_line_replaces_keys_and_adds_options(write):
         ("[[cells]]\nipc = []", "ipc has no values"),
         ("[[cells]]\ndataset = ''", "dataset has no values"),
         ("cells = 3", "not a list of tables"),
-        ("title = 3", "`title` and `plugin` are texts"),
+        ("title = 3", "`title`, `executor` and `plugin` are texts"),
         ("[cells", "not valid TOML"),
     ],
 )

@@ -91,6 +91,6 @@ def test_missing_compilers_are_part_of_the_keys_of_steps(monkeypatch, reason, cx
 def test_records_say_which_compiler_made_the_kernels(monkeypatch, reason):
     monkeypatch.setattr(compiler, "obstacle", lambda: reason)
     monkeypatch.setattr(compiler, "_compiler", lambda: sys.executable)
-    found = environment.describe.__wrapped__()
+    found = environment.software.__wrapped__()
     assert found["kernels"] == ("none" if reason else "compiled")
     assert found["compiler"] == ("none: none here" if reason else f"Python {sys.version.split()[0]}")

@@ -23,7 +23,7 @@ from ddbench.runtime.steps import cached
 )
 def test_a_recorded_command_names_no_folder(monkeypatch, argument, shown):
     monkeypatch.setattr("sys.argv", ["/usr/bin/ddbench", "run", argument])
-    assert environment.describe.__wrapped__()["command"] == f"ddbench run {shown}"
+    assert environment.describe()["command"] == f"ddbench run {shown}"
 
 
 def test_the_number_of_threads_is_recorded(monkeypatch):
@@ -31,7 +31,7 @@ def test_the_number_of_threads_is_recorded(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
     for chosen in ("3", "3,2"):
         monkeypatch.setenv("OMP_NUM_THREADS", chosen)
-        assert environment.describe.__wrapped__()["threads"] == 3
+        assert environment.software.__wrapped__()["threads"] == 3
     monkeypatch.delenv("OMP_NUM_THREADS")
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: {4, 5, 6}, raising=False)
     assert environment.threads() == 3

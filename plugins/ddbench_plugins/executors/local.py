@@ -30,7 +30,6 @@ class Local(Executor):
     """One process per worker; handles are ``host:pid:slot``, where the slot decides which GPU it uses."""
 
     Options = LocalOptions
-    detaches = True
 
     def __init__(self) -> None:
         self._started: dict[str, subprocess.Popen[bytes]] = {}

@@ -1,0 +1,24 @@
+"""`ddbench cancel`: end the workers of a run."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("cancel")
+@click.argument("run", required=False, metavar="[STUDY.toml | RUN]")
+def command(run: str | None) -> None:
+    """End the workers of a run (the latest one without an argument); finished cells and steps are kept.
+
+    \b
+    Examples:
+      ddbench cancel
+      ddbench cancel study.toml
+    """
+    from ddbench.cli.status import find
+    from ddbench.experiment.driver import cancel
+    from ddbench.experiment.setup import context
+
+    queue = find(run)
+    count = cancel(queue, context(queue.about["plugins"], device="cpu", precision="fp32"))
+    click.echo(f"ended {count} workers of {queue.folder.name}; the same `ddbench run` resumes it")

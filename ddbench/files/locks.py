@@ -33,6 +33,20 @@ def silent(message: str) -> None:
     """Tell nobody."""
 
 
+def acquired(path: Path, timeout: float) -> SoftFileLease:
+    """Return a lease that is held until it is released, or raise :class:`Taken` after ``timeout`` seconds."""
+    from filelock import SoftFileLease, Timeout
+
+    lease = _watched.get(path) or SoftFileLease(path, lease_duration=LEASE)
+    try:
+        lease.acquire(timeout=timeout)
+    except Timeout as error:
+        _watched[path] = lease
+        raise Taken(str(path)) from error
+    _watched.pop(path, None)
+    return lease
+
+
 @contextlib.contextmanager
 def leased(path: Path) -> Iterator[SoftFileLease]:
     """Hold a lease, or raise :class:`Taken` at once.
@@ -40,7 +54,7 @@ def leased(path: Path) -> Iterator[SoftFileLease]:
     Raises:
         Taken: another process or thread has it.
     """
-    lease = _acquired(path, 0)
+    lease = acquired(path, 0)
     try:
         yield lease
     finally:
@@ -59,7 +73,7 @@ def patiently(path: Path, holder: Callable[[], str], tell: Callable[[str], None]
     waited = 0.0
     while True:
         try:
-            lease = _acquired(path, PATIENCE)
+            lease = acquired(path, PATIENCE)
             break
         except Taken:
             waited += PATIENCE
@@ -81,16 +95,3 @@ def check(lease: SoftFileLease, what: str) -> None:
             f"{what} was taken over by another process after this one had been silent for {LEASE:.0f} s.",
             hint="A suspended process or a file system that hangs does that; run the same command again.",
         )
-
-
-def _acquired(path: Path, timeout: float) -> SoftFileLease:
-    from filelock import SoftFileLease, Timeout
-
-    lease = _watched.get(path) or SoftFileLease(path, lease_duration=LEASE)
-    try:
-        lease.acquire(timeout=timeout)
-    except Timeout as error:
-        _watched[path] = lease
-        raise Taken(str(path)) from error
-    _watched.pop(path, None)
-    return lease

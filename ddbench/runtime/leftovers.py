@@ -89,7 +89,7 @@ def prune(root: Path, step: Finished) -> bool:
     if not step.ours:
         return False
     gone = step.path.with_name(f"{step.path.name}.old-{time.time_ns()}")
-    with contextlib.suppress(_busy()), _lock(step.path).acquire(timeout=0):
+    with contextlib.suppress(Taken), leased(lease_of(step.path)):
         step.path.rename(gone)
         if step.path in uses.used(root):  # asked when no process can find it any more
             gone.rename(step.path)

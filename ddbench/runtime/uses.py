@@ -1,4 +1,4 @@
-"""Which finished steps running processes use: each lists its own, under a lock that the system frees when it ends."""
+"""Which finished steps running processes use: each lists its own, under a lease that its death ends."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import os
 import secrets
 from pathlib import Path
 
+from ddbench.files.locks import Taken, acquired, leased
+
 #: Folder of the lists below the artifact folder.
 FOLDER = ".in-use"
 
@@ -16,14 +18,11 @@ class _Listed:
     """What this process uses of an artifact folder."""
 
     def __init__(self, root: Path) -> None:
-        from filelock import FileLock
-
         self.root, self.process = root, os.getpid()
         self.steps: set[Path] = set()
         (root / FOLDER).mkdir(parents=True, exist_ok=True)
         self.names = root / FOLDER / f"{secrets.token_hex(8)}.txt"
-        self.lock = FileLock(self.names.with_suffix(".lock"))
-        self.lock.acquire()
+        self.lease = acquired(self.names.with_suffix(".lease"), 0)
 
     def add(self, step: Path) -> None:
         with self.names.open("a", encoding="utf-8") as file:
@@ -34,8 +33,7 @@ class _Listed:
     def end(self) -> None:
         if os.getpid() == self.process:  # a forked process leaves that to the one that began it
             self.names.unlink(missing_ok=True)
-            self.lock.release()
-            Path(self.lock.lock_file).unlink(missing_ok=True)
+            self.lease.release()
 
 
 _listed: _Listed | None = None
@@ -67,16 +65,13 @@ def end() -> None:
 
 def used(root: Path) -> set[Path]:
     """Return the steps that running processes use, this one included; lists of dead ones are removed."""
-    from filelock import FileLock, Timeout
-
     steps: set[Path] = set()
-    for path in (root / FOLDER).glob("*.lock"):
+    for path in (root / FOLDER).glob("*.lease"):
         names = path.with_suffix(".txt")
         try:
-            with FileLock(path).acquire(timeout=0):
+            with leased(path):
                 names.unlink(missing_ok=True)
-                path.unlink(missing_ok=True)
-        except Timeout:
+        except Taken:
             with contextlib.suppress(FileNotFoundError):
                 steps |= {root / name for name in names.read_text("utf-8").split()}
     return steps

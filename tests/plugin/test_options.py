@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
 import pytest
@@ -9,6 +10,7 @@ from pydantic import Field, create_model, model_validator
 
 from ddbench.errors import PluginError, UsageError
 from ddbench.plugin.options import Options, Preset, fits, parse_value, resolve
+from ddbench.testing.toy import toy_dataset
 
 
 class _Options(Options):
@@ -181,3 +183,9 @@ def test_a_list_is_asked_for_in_the_form_it_is_written():
     with pytest.raises(UsageError, match=r"at=3: write a list, such as \[1,2\]"):
         resolve(plugin, "method/listed", {}, Preset(), {"at": "3"})
     assert resolve(plugin, "method/listed", {}, Preset(), {"at": "[3, 4]"}).values.at == (3, 4)
+
+
+@pytest.mark.parametrize(("method", "option"), [("vlcp", "size"), ("dit", "size"), ("d4m", "resolution")])
+def test_sides_of_methods_have_a_limit(ctx, method, option):
+    with pytest.raises(UsageError, match=f"{option}=100000: .*2048"):
+        replace(ctx, explicit={"method": {option: "100000"}}, _dataset=toy_dataset()).use("method", method)

@@ -140,6 +140,10 @@ def test_test_images_that_are_training_images_are_told(load, tmp_path):
         load(f"npz:{tmp_path / 'mine.npz'}")
     with pytest.warns(UserWarning, match="all 4 test images are training images"):
         load(f"npz:{tmp_path / 'mine.npz'}", test_on_training=True)
+    empty = {"test_images": content["test_images"][:0], "test_labels": content["test_labels"][:0]}
+    np.savez(tmp_path / "mine.npz", **(content | empty))
+    with pytest.raises(ddbench.DataError, match="test split has no images"):
+        load(f"npz:{tmp_path / 'mine.npz'}")
 
 
 @pytest.mark.parametrize(

@@ -155,7 +155,7 @@ def tell_repeated(ctx: ddbench.Context, train: Iterable[Any], test: Iterable[Any
     seen = [hashlib.sha256(bytes(image)).digest() in known for image in test]
     count = f"all {len(seen):,}" if all(seen) else f"{sum(seen):,} of {len(seen):,}"
     words = f"{who}: {count} test images are training images, too; a score on them says nothing."
-    if all(seen) and not ctx.options.test_on_training:
+    if seen and all(seen) and not ctx.options.test_on_training:
         raise DataError(words, hint="Give other test images; if this is meant, say -o data.test_on_training=true.")
     if any(seen):
         ctx.warn(words)

@@ -297,3 +297,10 @@ def test_a_networks_mistake_is_the_networks(write, ctx, digits):
     ready = replace(ctx, _dataset=digits, plugins=load_plugins([write("odd.py", code)]))
     with pytest.raises(PluginError, match=r"network 'odd' of odd.py \(file\) failed: KeyError: 'absent'"):
         ready.build_network("odd", seed=0)
+
+
+def test_plugins_load_by_the_former_name_of_their_module():
+    from ddbench.plugin import manager
+    from ddbench.plugins import load_plugins
+
+    assert load_plugins is manager.load_plugins

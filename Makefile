@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 DOCS := $(VENV)/.docs
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format check leaderboards site docs benchmark clean
+.PHONY: help demo test test-fast lint format check leaderboards reproduce site docs benchmark clean
 
 help: ## list the tasks
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -48,6 +48,12 @@ check: $(READY) ## whether records are in order and the tables follow from them
 
 leaderboards: $(READY) ## make the tables from the records
 	$(BIN)/ddbench leaderboard --registry registry --out leaderboards
+
+reproduce: $(READY) ## run published cells that fit a CPU again, hours on CIFAR-10; the verdicts (docs/results/leaderboards.md)
+	mkdir -p build/reproduced
+	cp -r registry/published build/reproduced/
+	for study in leaderboards/studies/reproduce-*.toml; do $(BIN)/ddbench run "$$study" --registry build/reproduced --out build/reproduced/boards || exit; done
+	$(BIN)/ddbench leaderboard --board reproduced --registry build/reproduced
 
 site: $(READY) ## the registry as one web page, with its contact sheets
 	$(BIN)/ddbench gallery --keep --registry registry

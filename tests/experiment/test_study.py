@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from pathlib import Path
@@ -15,6 +16,7 @@ from ddbench.errors import DataError, UsageError
 from ddbench.experiment import jobs, setup, study
 from ddbench.figures import sweeps
 from ddbench.plugin.manager import load_plugins
+from ddbench.results.registry import load
 from ddbench.runtime.progress import Reporter
 from ddbench.tables import variants
 from ddbench.tables.declared import FILE, declared, validated
@@ -363,6 +365,31 @@ def test_shipped_studies_name_what_there_is(path):
         for kind, names in (("method", block.method), ("evaluator", block.eval), ("network", block.network)):
             assert all(plugins.get(kind, name) for name in names)
         assert all(plugins.get("dataset", name) for name in block.dataset)
+
+
+@pytest.mark.parametrize(
+    "path", [path for path in SHIPPED if path.stem.startswith("reproduce-")], ids=lambda path: path.stem
+)
+def test_what_is_reproduced_is_in_the_registry_unshrunk(path):
+    """As many networks as the study trains, and nothing below paper scale that the study does not set by hand."""
+    records, problems = load(ROOT / "registry", without=("curves", "correct"))
+    assert not problems
+    for block in study.read(path).blocks:
+        option = {scope: block.option.get(scope, {}) for scope in ("method", "eval")}
+        by_hand = {f"{scope}.{key}" for scope, keys in option.items() for key in keys}
+        by_hand |= {"method.network"} if block.method == ("rded",) else set()  # RDED's scripts name it by the student's
+        for method, ipc, seed in itertools.product(block.method, block.ipc, block.seed or (0,)):
+            assert any(
+                (cell.method.name, cell.ipc, cell.seed, cell.preset) == (method, ipc, seed, block.preset)
+                and (cell.dataset["name"],) == block.dataset
+                and (cell.evaluator.name,) == block.eval
+                and (cell.network,) == block.network
+                and {"method": cell.method.explicit, "eval": cell.evaluator.explicit} == option
+                and {name for name, _, _ in record.shrunk} <= by_hand
+                and len(record.result.values) >= block.repeats
+                for record in records
+                for cell in (record.cell,)
+            ), (path.stem, method, ipc, seed)
 
 
 def test_the_ablation_covers_every_part_on_the_digits():

@@ -48,16 +48,14 @@ def command(registry: str, out: str, board: str, check: bool, form: str, notes: 
     """
     from ddbench.results.registry import no_records
     from ddbench.tables import pages
-    from ddbench.tables.boards import INDEX, of_registry
+    from ddbench.tables.boards import of_registry
     from ddbench.tables.formats import terminal
 
     folder = Path(out)
     boards, problems = of_registry(Path(registry), folder, board)
     if not (boards or problems or check):
         raise no_records(Path(registry), {})
-    rendered = pages.render(boards) if boards else {}
-    if board:
-        rendered.pop(INDEX, None)
+    rendered = pages.render(boards, complete=not board) if boards else {}
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
     if check:

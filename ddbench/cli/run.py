@@ -98,12 +98,12 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
 def show(records: list[Record], started: float, registry: Path, *, notes: bool = False) -> None:
     """Print the table of these records, where they are, where the images are, and what was there before the start."""
     from ddbench.results.exchange import path_of
+    from ddbench.tables.boards import measured
     from ddbench.tables.declared import declared
     from ddbench.tables.formats import terminal
-    from ddbench.tables.leaderboard import build
 
     common.give_records(records, [], registry)
-    terminal.show(build(records, declared(Path("leaderboards")).layout()), notes=notes)
+    terminal.show(measured(records, [declared(Path("leaderboards")).layout()]), notes=notes)
     click.echo()
     for record in records:
         click.echo(f"record  {path_of(record, registry)}")

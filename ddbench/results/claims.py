@@ -318,11 +318,47 @@ class EvaluatorAlias(Part):
     options: dict[str, Any] = Field(default={})
 
 
+class About(Part):
+    """What is known of some claims; empty lists mean any, an IPC of the whole data set is never meant."""
+
+    source: tuple[str, ...] = ()
+    table: tuple[str, ...] = ()
+    dataset: tuple[str, ...] = ()
+    method: tuple[str, ...] = ()
+    evaluator: tuple[str, ...] = ()
+    ipc: tuple[int, ...] = ()
+    why: str
+
+    def fits(self, claim: Claim) -> bool:
+        """Whether a claim is meant."""
+        names = ("source", "table", "dataset", "method", "evaluator", "ipc")
+        return all(not getattr(self, name) or getattr(claim, name) in getattr(self, name) for name in names)
+
+
+class Established(About):
+    """The protocol of claims whose source does not state it; ``why`` says how it is known."""
+
+    protocol: str
+
+
+class Rests(About):
+    """How many trained networks a claim rests on: distilled sets × networks trained on each."""
+
+    networks: int
+
+
 class Aliases(Part):
     """The content of aliases.toml."""
 
     network: tuple[NetworkAlias, ...] = ()
     evaluator: tuple[EvaluatorAlias, ...] = ()
+    established: tuple[Established, ...] = ()
+    rests: tuple[Rests, ...] = ()
+    explained: tuple[About, ...] = ()
+
+    def established_of(self, claim: Claim) -> Established | None:
+        """Return what is known of the protocol of a claim whose source does not state it."""
+        return next((known for known in self.established if known.fits(claim)), None)
 
     def network_of(self, claim: Claim) -> str:
         """Return ddbench's name of a claim's network."""

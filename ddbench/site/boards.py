@@ -1,63 +1,37 @@
-"""Comparison tables as plain data for the page: what every cell shows, its mark, and the number it is sorted by."""
+"""Boards as plain data for the page: what every cell shows, its marks, and the number it is sorted by."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from ddbench.tables.board import TIED, Board, Claimed, Entry, Grid, Table, Value, shown
-from ddbench.tables.formats import markdown
+from ddbench.tables.board import Board, Grid, Heading, Shown
 
 
 def plain(boards: Sequence[Board]) -> list[dict[str, Any]]:
     """Return boards as plain data; empty ones are left out."""
     return [
-        {"name": board.name, "title": board.title, "tables": [*map(_table, board.tables), *map(_grid, board.grids)]}
+        {"name": board.name, "title": board.title, "lead": board.lead, "tables": [*map(_grid, board.grids)]}
         for board in boards
-        if board.tables or board.grids
+        if board.grids
     ]
-
-
-def _table(table: Table) -> dict[str, Any]:
-    head = [("IPC", False), ("Network", False), *((column.label, True) for column in table.columns)]
-    rows = []
-    for row in table.rows:
-        budget = {"text": row.budget, "order": 1e9 if row.ipc is None else row.ipc}
-        rows.append([budget, {"text": row.network}, *(_cell(cell, table.runs) for cell in row.cells)])
-    gain = [f"Small figures: gain over {table.gain_over}, in points."] * bool(table.gain_over)
-    return {
-        "title": table.title,
-        "claimed": table.claimed,
-        "facts": [list(fact) for fact in markdown.facts(table)],
-        "head": [{"text": text, "number": number} for text, number in head],
-        "rows": rows,
-        "notes": [*gain, *table.legend, *table.notes],
-    }
-
-
-def _cell(cell: Entry | Claimed | None, usual: str) -> dict[str, Any]:
-    seen = shown(cell, usual)
-    facts = {
-        "text": seen.text,
-        "order": None if cell is None else round(cell.mean, 6),
-        "rank": seen.rank,
-        "mark": TIED * seen.tied,
-        "small": " ".join(filter(None, (seen.gain, f"({seen.runs})" if seen.runs else ""))),
-    }
-    return {name: value for name, value in facts.items() if value not in (None, "") and (name, value) != ("rank", 0)}
 
 
 def _grid(grid: Grid) -> dict[str, Any]:
     numeric = grid.numeric()
-    rows = [
-        [_plain_cell(text, value) for text, value in zip(texts, values, strict=True)]
-        for texts, values in zip(grid.texts(), grid.rows, strict=True)
-    ]
-    head = [{"text": text, "number": number} for text, number in zip(grid.heads(), numeric, strict=True)]
+    head = [{"text": _head(heading), "number": number} for heading, number in zip(grid.headings, numeric, strict=True)]
+    rows = [[_cell(cell) for cell in row] for row in grid.cells()]
     plot = "pairs" if {"Claimed", "Ours"} <= {heading.name for heading in grid.headings} else ""
-    table = {"title": grid.title, "claimed": False, "facts": [], "head": head, "rows": rows, "notes": list(grid.notes)}
-    return {**table, "plot": plot}
+    notes = [*filter(None, (grid.lead, *grid.notes))]
+    table = {"title": grid.title, "claimed": False, "facts": [], "head": head, "rows": rows, "notes": notes}
+    return {**table, "folded": grid.folded, "plot": plot}
 
 
-def _plain_cell(text: str, value: Value) -> dict[str, Any]:
-    return {"text": text, "order": value} if isinstance(value, (int, float)) else {"text": text}
+def _head(heading: Heading) -> str:
+    return " ".join(filter(None, (*heading.text.split("\n"), heading.marks)))
+
+
+def _cell(cell: Shown) -> dict[str, Any]:
+    order = None if cell.number is None else round(cell.number, 6)
+    facts = {"text": cell.text, "order": order, "rank": cell.rank, "mark": cell.marks, "small": cell.below}
+    return {name: value for name, value in facts.items() if value not in (None, "") and (name, value) != ("rank", 0)}

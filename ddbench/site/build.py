@@ -13,7 +13,7 @@ from ddbench.site import boards, page
 from ddbench.site.data import page_data
 from ddbench.tables import boards as making
 from ddbench.tables import reproduced
-from ddbench.tables.declared import Declared, declared
+from ddbench.tables.declared import declared
 
 if TYPE_CHECKING:
     from ddbench.plugin.manager import Plugins
@@ -59,18 +59,13 @@ def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) ->
         published.claims,
         sources=published.citations,
         sheets=chosen,
-        boards=boards.plain(making.boards(records, _compact(arrangement), claims=published)),
+        boards=boards.plain(making.boards(records, arrangement, claims=published)),
         pairs=reproduced.pairs(records, published.claims, published.aliases),
         methods={} if plugins is None else _methods(plugins),
         baseline=arrangement.columns.gain_over or "random",
         problems=problems,
     )
     return Built(page.render(data), len(records), len(published.claims), len(chosen), tuple(problems))
-
-
-def _compact(content: Declared) -> Declared:
-    """Leave out the long boards: the page's table of results is one, with filters."""
-    return content.model_copy(update={"board": tuple(page for page in content.board if page.style != "long")})
 
 
 def _affordable(records: Sequence[Record], drawn: dict[str, sheets.Sheet]) -> dict[str, sheets.Sheet]:

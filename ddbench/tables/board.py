@@ -1,9 +1,9 @@
-"""What a comparison table is made of: plain data, which the writers turn into Markdown, CSV or a terminal table."""
+"""What boards are made of: comparisons as data, and the grids that every writer shows."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -14,46 +14,65 @@ from ddbench.tables.stats import LEVEL, interval_of_mean, population_std
 DECIMALS = 1
 #: Unit of differences of accuracies, which are shown with their sign.
 POINTS = "points"
-#: Mark of entries that a test does not tell from the best of their row.
+#: Mark of entries that a test does not tell from the best of their setting.
 TIED = "≈"
-TIED_TEXT = (
-    f"{TIED} not distinguishable from the best of its row: Welch's t test of the means of distilled sets (of networks"
-    " where a method has one set only), Holm's correction over the row, 5 %."
-)
-UNTESTED_TEXT = "Methods with a single run cannot be tested, so the lack of a mark says nothing about them."
-#: Mark of gains that hold a test.
-SURE = "*"
-SURE_TEXT = f"{SURE} p < 0.05 by the same test, Holm's correction over the column."
+
+
+@dataclass(frozen=True)
+class Spent:
+    """What a cell cost, as means over its records; None where it is not known.
+
+    Attributes:
+        distill_seconds, image_seconds: to distil a set, and that per image of it.
+        evaluate_seconds: to evaluate all networks of a set.
+        peak_bytes: most memory in use.
+        image_bytes, label_bytes: what a set takes on disk.
+    """
+
+    distill_seconds: float | None
+    image_seconds: float | None
+    evaluate_seconds: float
+    peak_bytes: float | None
+    image_bytes: float
+    label_bytes: float
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One method in one row: all runs of all its distilled sets.
+    """One variant of a method in one setting: all runs of all its distilled sets.
 
     Attributes:
-        values: accuracies of the board's metric (fractions), one per trained network.
-        sets: number of distilled sets.
-        repeats: fewest and most networks trained per set.
-        rank: 1 for the best of the row, 2 for the second, else 0; the whole training set is not ranked.
-        gain: mean minus the baseline's mean, or None.
-        groups: the values by distilled set.
-        versus_best: p value of the difference from the best of the row, corrected over the row, or None where there are
-            too few runs (and for the best itself).
-        ranked: whether it was compared with the others of its row.
-        gain_p: p value of the gain, corrected over the rows of its column, or None where there are too few runs.
+        groups: accuracies of the board's metric (fractions) by distilled set, one per trained network.
         accuracy: whether the values are accuracies, which lie in [0, 1].
+        rank: 1 for the best of the setting, 2 for the second, else 0; neither single runs nor the whole set are ranked.
+        versus_best: p value of the difference from the best of the setting, corrected over the setting, or None where
+            there are too few runs (and for the best itself).
+        gain: mean minus the baseline's mean, or None.
+        gain_p: p value of the gain, corrected over the setting, or None where there are too few runs.
+        note: options that were set and what was scaled down, in words.
+        signs: marks that boards.toml declares for it.
+        spent: what it cost.
     """
 
-    values: tuple[float, ...]
-    sets: int
-    repeats: tuple[int, int]
-    rank: int = 0
-    gain: float | None = None
-    groups: tuple[tuple[float, ...], ...] = ()
-    versus_best: float | None = None
-    ranked: bool = False
-    gain_p: float | None = None
+    groups: tuple[tuple[float, ...], ...]
     accuracy: bool = True
+    rank: int = 0
+    versus_best: float | None = None
+    gain: float | None = None
+    gain_p: float | None = None
+    note: str = ""
+    signs: str = ""
+    spent: Spent | None = None
+
+    @property
+    def values(self) -> tuple[float, ...]:
+        """All values, one per trained network."""
+        return tuple(value for group in self.groups for value in group)
+
+    @property
+    def sets(self) -> int:
+        """Number of distilled sets."""
+        return len(self.groups)
 
     @property
     def interval(self) -> tuple[float, float] | None:
@@ -62,7 +81,7 @@ class Entry:
 
     @property
     def tied(self) -> bool:
-        """Whether a test does not tell it from the best of its row (:data:`TIED`)."""
+        """Whether a test does not tell it from the best of its setting (:data:`TIED`)."""
         return self.versus_best is not None and self.versus_best >= LEVEL
 
     @property
@@ -85,7 +104,8 @@ class Entry:
     @property
     def runs(self) -> str:
         """Sets × repeats, e.g. ``2×3``."""
-        low, high = self.repeats
+        sizes = list(map(len, self.groups))
+        low, high = min(sizes), max(sizes)
         return f"{self.sets}×{low}" if low == high else f"{self.sets}×{low}–{high}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -100,111 +120,164 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Claimed:
-    """A published number in a row, as printed in its source; never in one table with measured ones.
-
-    Attributes:
-        text: mean ± deviation in percent (or points).
-        mean, std: as numbers, in percent; the deviation is None where the source gives none.
-        rank: 1 for the best of the row, 2 for the second, else 0; the whole training set is not ranked.
-        kind, source: whose number it is, and the key of where it was read.
-    """
-
-    text: str
-    mean: float
-    std: float | None
-    kind: str
-    source: str
-    rank: int = 0
-
-
-@dataclass(frozen=True)
 class Column:
-    """A method with the options it was used with; ``whole`` for the whole training set."""
+    """A method with the options it was used with; ``whole`` for the whole training set, ``name`` as it is called."""
 
     label: str
     method: str
     whole: bool
+    name: str = ""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One budget and network under one protocol digest; ``mark`` refers to a note where a budget has several."""
+    """One setting, in which methods compete: budget, network and protocol digest.
+
+    Attributes:
+        ipc: images per class; None for the whole training set alone.
+        protocol: its digest.
+        name, options: of the protocol, with what was set for it, in words.
+        settings: of the protocol, as data.
+        extension: why it is none of its paper, or "".
+        labels, selection: hard or soft; which epoch counts.
+        cells: one per column.
+    """
 
     ipc: int | None
     network: str
     protocol: str
-    mark: str
-    cells: tuple[Entry | Claimed | None, ...]
-
-    @property
-    def ipc_text(self) -> str:
-        """IPC as text."""
-        return "full" if self.ipc is None else str(self.ipc)
+    name: str
+    options: str
+    settings: Mapping[str, Any]
+    extension: str
+    labels: str
+    selection: str
+    cells: tuple[Entry | None, ...]
 
     @property
     def budget(self) -> str:
-        """IPC as text, with the mark of its note."""
-        return self.ipc_text + (f" ({self.mark})" if self.mark else "")
+        """IPC as text."""
+        return "full" if self.ipc is None else str(self.ipc)
 
 
 @dataclass(frozen=True)
 class Table:
-    """One comparison: everything in it was measured under one variant of one protocol, or claimed by publications.
+    """All results on one data set as data; only those of one row are compared.
 
     Attributes:
-        title: evaluator, preset and options; or the source.
-        facts: what holds for the whole table, as (name, text).
-        runs: the usual sets × repeats; cells that differ from it say so.
-        notes: what a reader must know, one sentence or list each.
-        gain_over: the baseline of gains, or "".
-        claimed: published numbers, not ddbench's.
+        dataset: its facts.
+        metric: what was measured.
+        columns: methods with their options.
+        rows: settings.
+        figures: acceptance figures by column label.
+        notes: what a reader must know, one sentence each.
     """
 
-    dataset: str
-    fingerprint: str
-    evaluator: str
-    preset: str
-    title: str
-    facts: tuple[tuple[str, str], ...]
+    dataset: Mapping[str, Any]
+    metric: str
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
-    runs: str
+    figures: Mapping[str, Mapping[str, str]]
     notes: tuple[str, ...]
-    gain_over: str = ""
-    claimed: bool = False
-
-    def heads(self) -> list[str]:
-        """Return the names of the columns, with those of budget and network."""
-        return ["IPC", "Network", *(column.label for column in self.columns)]
-
-    @property
-    def has_sure_gain(self) -> bool:
-        """Whether a gain has the mark :data:`SURE`."""
-        return any(shown(cell, "").gain.endswith(SURE) for row in self.rows for cell in row.cells)
-
-    @property
-    def legend(self) -> tuple[str, ...]:
-        """What the marks of cells mean, where there are any."""
-        entries = [cell for row in self.rows for cell in row.cells if isinstance(cell, Entry) and cell.ranked]
-        tested = any(cell.versus_best is not None for cell in entries)
-        untested = tested and any(cell.versus_best is None and cell.rank != 1 for cell in entries)
-        return (TIED_TEXT,) * any(cell.tied for cell in entries) + (UNTESTED_TEXT,) * untested
 
 
 @dataclass(frozen=True)
 class Heading:
-    """A column of a grid: its name, its unit, and with how many decimals numbers are shown."""
+    """A column of a grid: its name, its unit, the decimals of its numbers, and the letters of its notes."""
 
     name: str
     unit: str = ""
     decimals: int = DECIMALS
+    marks: str = ""
+
+    @property
+    def text(self) -> str:
+        """Name and unit."""
+        return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
 #: Headings of :attr:`Entry.percent` behind that of the mean.
 SPREAD = (Heading("±"), Heading("95 % from", "%"), Heading("to", "%"))
-#: A cell of a grid: text, a number, or nothing.
-Value = str | float | int | None
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A cell with marks.
+
+    Attributes:
+        text: what it says.
+        number: what it is sorted by.
+        rank: 1 for bold, 2 for underlined.
+        marks: raised behind the text: :data:`TIED`, letters of notes, signs.
+        below: a small second line.
+    """
+
+    text: str
+    number: float | None = None
+    rank: int = 0
+    marks: str = ""
+    below: str = ""
+
+
+#: A cell of a grid: text, a number, a cell with marks, or nothing.
+Value = str | float | int | Shown | None
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table as it is shown, with what is said about it.
+
+    Attributes:
+        title: its heading.
+        headings, rows: none where there are only notes.
+        lead: a sentence above the table.
+        notes: sentences below it.
+        folded: whether a page shows its title alone until a reader opens it.
+    """
+
+    title: str
+    headings: tuple[Heading, ...] = ()
+    rows: tuple[tuple[Value, ...], ...] = ()
+    notes: tuple[str, ...] = ()
+    lead: str = ""
+    folded: bool = False
+
+    def cells(self) -> list[list[Shown]]:
+        """Return every cell as it is shown."""
+        return [[_cell(value, heading) for value, heading in zip(row, self.headings, strict=True)] for row in self.rows]
+
+    def texts(self) -> list[list[str]]:
+        """Return the rows as text without marks."""
+        return [[cell.text for cell in row] for row in self.cells()]
+
+    def heads(self) -> list[str]:
+        """Return the names of the columns with their units, each in one line."""
+        return [heading.text.replace("\n", " ") for heading in self.headings]
+
+    def numeric(self) -> list[bool]:
+        """Return which columns hold numbers."""
+        return [any(cell.number is not None for cell in column) for column in zip(*self.cells(), strict=True)] or [
+            False
+        ] * len(self.headings)
+
+
+@dataclass(frozen=True)
+class Board:
+    """A page.
+
+    Attributes:
+        lead: what holds for all of it, in a sentence or two.
+        tables: its results as data.
+        grids: what it shows.
+        front: whether it stands on the page that lists the others, not on one of its own.
+    """
+
+    name: str
+    title: str
+    tables: tuple[Table, ...] = ()
+    grids: tuple[Grid, ...] = ()
+    lead: str = ""
+    front: bool = False
 
 
 def in_reading_order(row: Sequence[object]) -> tuple[object, ...]:
@@ -213,77 +286,11 @@ def in_reading_order(row: Sequence[object]) -> tuple[object, ...]:
     return dataset, ipc == "full", 0 if ipc == "full" else int(str(ipc)), others
 
 
-@dataclass(frozen=True)
-class Grid:
-    """A plain table of one line per fact."""
-
-    title: str
-    headings: tuple[Heading, ...]
-    rows: tuple[tuple[Value, ...], ...]
-    notes: tuple[str, ...] = ()
-
-    def texts(self) -> list[list[str]]:
-        """Return the rows as they are shown."""
-        return [
-            [value_text(value, heading) for value, heading in zip(row, self.headings, strict=True)] for row in self.rows
-        ]
-
-    def heads(self) -> list[str]:
-        """Return the names of the columns with their units."""
-        return [f"{heading.name} ({heading.unit})" if heading.unit else heading.name for heading in self.headings]
-
-    def numeric(self) -> list[bool]:
-        """Return which columns hold numbers."""
-        return [any(isinstance(row[place], (int, float)) for row in self.rows) for place in range(len(self.headings))]
-
-
-@dataclass(frozen=True)
-class Board:
-    """A page of tables and grids."""
-
-    name: str
-    title: str
-    tables: tuple[Table, ...]
-    grids: tuple[Grid, ...] = field(default=())
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A cell as every format shows it.
-
-    Attributes:
-        text: mean ± deviation, or a dash.
-        rank: 1 for bold, 2 for underlined.
-        tied: whether :data:`TIED` follows.
-        runs: sets × repeats where they are not the usual ones, else "".
-        gain: over the baseline, with :data:`SURE` where it holds a test, else "".
-    """
-
-    text: str
-    rank: int = 0
-    tied: bool = False
-    runs: str = ""
-    gain: str = ""
-
-
-def shown(cell: Entry | Claimed | None, usual: str) -> Shown:
-    """Return what there is to see of a cell; ``usual`` are the table's usual sets × repeats."""
-    if cell is None:
-        return Shown("–")
-    if isinstance(cell, Claimed):
-        return Shown(cell.text, cell.rank)
-    gain = ""
-    if cell.gain is not None:
-        sure = SURE if cell.gain_p is not None and cell.gain_p < LEVEL else ""
-        gain = f"{100 * cell.gain:+.{DECIMALS}f}{sure}"
-    return Shown(cell.text, cell.rank, cell.tied, "" if cell.runs == usual else cell.runs, gain)
-
-
-def value_text(value: Value, heading: Heading) -> str:
-    """Write a grid's cell: numbers with the decimals and sign of their column."""
-    if value is None:
-        return "–"
-    if isinstance(value, str):
+def _cell(value: Value, heading: Heading) -> Shown:
+    """Show a value: numbers with the decimals and sign of their column."""
+    if isinstance(value, Shown):
         return value
+    if value is None or isinstance(value, str):
+        return Shown("–" if value is None else value)
     sign = "+" if heading.unit == POINTS else ""
-    return f"{value:{sign}.{heading.decimals}f}" if isinstance(value, float) else f"{value:,}"
+    return Shown(f"{value:{sign}.{heading.decimals}f}" if isinstance(value, float) else f"{value:,}", value)

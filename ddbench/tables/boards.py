@@ -14,11 +14,11 @@ from ddbench.results.claims import Aliases, Claim, Published
 from ddbench.results.registry import Problem, load, select
 from ddbench.results.runs import experiment
 from ddbench.results.schema import Record, slug
-from ddbench.tables import claimed, long, reproduced, variants
-from ddbench.tables.board import Board
+from ddbench.tables import notes, paper, reproduced, variants, views
+from ddbench.tables.board import Board, Grid, Heading, Table, Value
 from ddbench.tables.declared import FILE, Declared, Page, declared
 from ddbench.tables.formats import csv_json, html, latex, markdown
-from ddbench.tables.leaderboard import build
+from ddbench.tables.leaderboard import HEADLINE, Layout, build
 
 #: Name of the page that lists the others.
 INDEX = "README.md"
@@ -107,7 +107,9 @@ def boards(
     """
     names = sorted({str(record.cell.dataset["name"]) for record in records})
     taken = {Path(INDEX).stem.lower(), *(page.name.lower() for page in content.board)}
-    pages = [Page(name=_free(slug(name), taken), title=f"Data set {name}", dataset=(name,)) for name in names]
+    pages = [
+        Page(name=_free(slug(name), taken), title=content.names.get(name, name), dataset=(name,)) for name in names
+    ]
     own = {page.name for page in pages}
     pages += content.board
     known = [page.name for page in pages]
@@ -121,7 +123,7 @@ def boards(
     for page in pages:
         if only in ("", page.name):
             made = _board(page, _chosen(records, page), content, claims, beside=page.name in own)
-            if made.tables or any(plain.rows for plain in made.grids):
+            if any(grid.rows for grid in made.grids):
                 filled.append(made)
     return filled
 
@@ -136,30 +138,80 @@ def _free(name: str, taken: set[str]) -> str:
 
 
 def _board(page: Page, records: Sequence[Record], content: Declared, claims: Published, *, beside: bool) -> Board:
-    first = page.method or content.columns.first
-    arranged = replace(content.layout(), first=first, networks=page.network, names=page.names)
-    layouts = [
-        replace(arranged, metric=metric, lower_is_better=metric in page.lower_is_better) for metric in page.metric
-    ]
-    if page.style == "long":
-        return Board(page.name, page.title, (), tuple(long.grid(records, own, page.title) for own in layouts))
+    layout = replace(
+        content.layout(),
+        first=page.method or content.columns.first,
+        networks=page.network,
+        names={**content.names, **page.names},
+        aliases=claims.aliases,
+    )
+    layouts = [replace(layout, metric=metric, lower_is_better=metric in page.lower_is_better) for metric in page.metric]
+    signs = tuple(f"{mark.sign}: {mark.text}." for mark in content.mark)
     if page.style == "variants":
-        grids = tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
-        return Board(page.name, page.title, (), grids)
+        return Board(
+            page.name, page.title, (), tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
+        )
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
-        return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title),))
-    measured = tuple(table for own in layouts for table in build(records, own).tables)
+        return Board(page.name, page.title, (), (reproduced.grid(pairs, "", layout),))
     if page.source or page.kind:
         shown = _claimed(page, claims)
-        return Board(page.name, page.title, (*claimed.tables(shown, arranged, claims.citations), *measured))
+        blocks = paper.grids(shown, records, layout, content.venues)
+        sources = "; ".join(dict.fromkeys(claims.citations.get(claim.source, "") for claim in shown))
+        return Board(page.name, page.title, (), tuple(blocks), f"Claimed: {sources}.", page.front)
+    board = measured(records, layouts, page.name, page.title, signs)
     if beside and content.claims.kind:
         protocols = {claims.aliases.protocol_of(r.cell.evaluator.name, r.cell.evaluator.options) for r in records}
-        shown = published.select(
+        also = published.select(
             claims.claims, dataset=page.dataset, kind=content.claims.kind, evaluator=protocols, metric=("top1",)
         )
-        measured += claimed.tables(shown, arranged, claims.citations, by_source=False)
-    return Board(page.name, page.title, measured)
+        board = replace(board, grids=(*board.grids, *[paper.listing(also, layout)] * bool(also)))
+    return board
+
+
+def measured(
+    records: Sequence[Record], layouts: Sequence[Layout], name: str = "", title: str = "", signs: Sequence[str] = ()
+) -> Board:
+    """Return a board of records: methods × settings, networks apart, protocols and acceptance figures folded away.
+
+    Args:
+        records: in any order.
+        layouts: one for each metric.
+        name, title: of the board.
+        signs: what the layout's signs mean.
+    """
+    tables: list[Table] = []
+    grids: list[Grid] = []
+    for layout in layouts:
+        own = build(records, layout)
+        usual = views.usual_runs(own)
+        better = f"{layout.metric}, {'lower' if layout.lower_is_better else 'higher'} is better: "
+        for table in own:
+            parts = [*views.matrix(table, usual), *views.networks(table, usual)]
+            about = f"{table.dataset['name']}: {notes.data_text(table.dataset)}."
+            parts[0] = replace(parts[0], lead=f"{about} {views.lead([table], usual)}")
+            prefix = "" if layout.metric == HEADLINE else better
+            grids += [replace(part, title=prefix + part.title) for part in parts]
+        tables += own
+    for table in build(records, layouts[0]):
+        grids.append(Grid("Protocols", notes=notes.protocols(table.rows), folded=True))
+        if table.figures:
+            grids.append(_acceptance(table))
+        if remarks := (*table.notes, *signs):
+            grids.append(Grid("Notes", notes=remarks, folded=True))
+    return Board(name, title, tuple(tables), tuple(grids))
+
+
+def _acceptance(table: Table) -> Grid:
+    """Return acceptance figures, one per line; methods whose sets have the same ones share a column."""
+    same: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
+    names = {column.label: column.name for column in table.columns}
+    for label, figures in table.figures.items():
+        same[tuple(figures.items())].append(names.get(label, label))
+    lines = dict.fromkeys(figure for figures in same for figure, _ in figures)
+    rows: list[tuple[Value, ...]] = [(line, *(dict(figures).get(line, "") for figures in same)) for line in lines]
+    headings = (Heading("Figure"), *(Heading(", ".join(dict.fromkeys(methods))) for methods in same.values()))
+    return Grid("Acceptance figures", headings, tuple(rows), folded=True)
 
 
 def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> list[Claim]:

@@ -33,19 +33,29 @@ class Claims(Part):
     kind: tuple[str, ...] = ()
 
 
+class Mark(Part):
+    """A sign behind the numbers of records whose option was scaled down to ``value``, and what it means."""
+
+    sign: str
+    option: str
+    value: str
+    text: str
+
+
 class Page(Part):
     """A page declared in boards.toml; empty filters include everything.
 
-    ``style`` is ``paper`` (methods as columns), ``long`` (one line per cell), ``reproduced`` (claimed beside ours) or
-    ``variants`` (one line per variant, with its difference from ``reference``).
-    Published claims are shown where ``source`` or ``kind`` names some. The order of ``method`` and ``network`` is the
-    order of columns and rows. Every ``metric`` makes tables of its own; ``lower_is_better`` names those whose smallest
-    value is the best.
+    ``style`` is ``paper`` (methods × settings), ``reproduced`` (a verdict on every claim that was measured) or
+    ``variants`` (one line per variant, with its difference from ``reference``). Where ``source`` or ``kind`` names
+    published claims, a ``paper`` board shows them as blocks with ours beside; ``front`` puts it on the page that lists
+    the others. The order of ``method`` and ``network`` is that of lines and blocks. Every ``metric`` makes tables of
+    its own; ``lower_is_better`` names those whose smallest value is the best.
     """
 
     name: str
     title: str
-    style: Literal["paper", "long", "reproduced", "variants"] = "paper"
+    style: Literal["paper", "reproduced", "variants"] = "paper"
+    front: bool = False
     dataset: tuple[str, ...] = ()
     evaluator: tuple[str, ...] = ()
     method: tuple[str, ...] = ()
@@ -68,15 +78,19 @@ class Page(Part):
 
 
 class Declared(Part):
-    """The content of boards.toml."""
+    """The content of boards.toml; ``names`` as publications call things, ``venues`` of methods."""
 
     columns: Columns = Columns()
     claims: Claims = Claims()
+    names: dict[str, str] = Field(default={})
+    venues: dict[str, str] = Field(default={})
+    mark: tuple[Mark, ...] = ()
     board: tuple[Page, ...] = ()
 
     def layout(self) -> Layout:
         """Return how tables are arranged."""
-        return Layout(self.columns.first, self.columns.gain_over, labels=self.columns.labels)
+        signs = {(mark.option, mark.value): mark.sign for mark in self.mark}
+        return Layout(self.columns.first, self.columns.gain_over, labels=self.columns.labels, signs=signs)
 
 
 def declared(folder: Path) -> Declared:

@@ -24,9 +24,9 @@ def summary(record: Record) -> list[str]:
         f"accuracy   {record.accuracy} %"
         f" ({notes.selection_text(result.selection)}; {len(result.values)} networks: {values})",
         *_metrics(record),
-        *(f"{name.lower():<11}{text}" for name, text in notes.facts([record]) if name not in ("Evaluator", "Accuracy")),
+        *(f"{name.lower():<11}{text}" for name, text in notes.facts(record)),
         f"preset     {cell.preset}",
-        f"protocol   {record.protocol.digest}{f', {notes.EXTENSION}' if record.protocol.extension else ''}",
+        f"protocol   {record.protocol.digest}{', an extension' if record.protocol.extension else ''}",
         *_listed(flat(record.protocol.settings)),
     ]
     if record.protocol.extension:

@@ -1,24 +1,26 @@
-"""Records → comparison tables: a pure function, so that the same registry always gives the same boards.
+"""Records → comparisons: a pure function, so that the same registry always gives the same boards.
 
-One table per data set (with fingerprint), evaluator and variant of its protocol; methods are columns, IPC × network are
-rows. Two results share a row only when the digest of their protocol is the same; the whole training set (``full``),
-which has a reference recipe of its own, is repeated in every row of its network.
+One table per data set (with fingerprint and size); settings are rows, methods with their options are columns. Two
+results share a row only when the digest of their protocol is the same, and they do so whichever presets or options
+they were requested by; the whole training set (``full``), which has a reference recipe of its own, is repeated in every
+row of its evaluator and network.
 """
 
 from __future__ import annotations
 
-import string
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Any
 
 from ddbench.keys import canonical
+from ddbench.results.claims import Aliases
 from ddbench.results.labels import explicit_of, label, label_of
 from ddbench.results.runs import by_set, unified
 from ddbench.results.schema import Cell, Record
 from ddbench.tables import notes
-from ddbench.tables.board import DECIMALS, Board, Column, Entry, Row, Table
+from ddbench.tables.board import DECIMALS, Column, Entry, Row, Spent, Table
 from ddbench.tables.stats import difference, holm
 
 HEADLINE = "top1"
@@ -33,11 +35,13 @@ class Layout:
     Attributes:
         first: methods that come first, in this order (the baselines); the others follow by name.
         gain_over: the method whose mean is subtracted for gains, or "".
-        networks: networks that come first among the rows of a budget, in this order; the others follow by name.
-        names: how methods and networks are called in the table, where it is not by their name.
+        networks: networks that come first, in this order; the others follow by name.
+        names: how methods, networks and protocols are called in the table, where it is not by their name.
         labels: how variants are called, by the method with its options: ``vlcp (text=label)``.
         metric: ``top1`` (the headline), ``last``, ``best``, or a further metric of the evaluator.
         lower_is_better: whether the smallest value of the metric is the best.
+        signs: marks of records: (option of the experiment, its value) → sign.
+        aliases: under which names evaluators with certain options are published.
     """
 
     first: tuple[str, ...] = ()
@@ -47,22 +51,33 @@ class Layout:
     labels: Mapping[str, str] = field(default_factory=dict)
     metric: str = HEADLINE
     lower_is_better: bool = False
+    signs: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    aliases: Aliases = field(default_factory=Aliases)
 
     def called(self, name: str) -> str:
-        """Return what a method or network is called."""
+        """Return what a method, network or protocol is called."""
         return self.names.get(name, name)
 
     def variant(self, cell: Cell) -> str:
         """Return a cell's method, as it is called, with the options that were set."""
         return label(self.called(cell.method.name), explicit_of(cell))
 
-    def column_rank(self, column: Column) -> tuple[bool, int]:
-        """Return the place of a column: those of the layout first, the whole data set last."""
-        return column.whole, self.first.index(column.method) if column.method in self.first else len(self.first)
+    def column_rank(self, method: str, whole: bool = False) -> tuple[bool, int]:
+        """Return the place of a method: those of the layout first, the whole data set last."""
+        return whole, self.first.index(method) if method in self.first else len(self.first)
 
     def network_rank(self, network: str) -> tuple[int, str]:
-        """Return the place of a network among the rows of a budget."""
+        """Return the place of a network."""
         return (self.networks.index(network) if network in self.networks else len(self.networks), network)
+
+    def protocol(self, record: Record) -> tuple[str, str]:
+        """Return the name of a record's protocol with its fidelity, and which of its options were set, in words."""
+        evaluator = record.cell.evaluator
+        name = self.aliases.protocol_of(evaluator.name, evaluator.options)
+        version = f", version {evaluator.version}" if evaluator.version > 1 else ""
+        fidelity = record.cell.preset.partition("+")[2]
+        also = f", {fidelity}" if fidelity not in ("", "sane") else ""
+        return self.called(name) + version + also, notes.evaluator(record, self.aliases.options_of(name))
 
 
 def values(record: Record, metric: str = HEADLINE) -> list[float]:
@@ -76,34 +91,17 @@ def values(record: Record, metric: str = HEADLINE) -> list[float]:
     return [] if None in numbers else [value for value in numbers if value is not None]
 
 
-Variant = tuple[str, ...]
-ColumnKey = tuple[str, ...]
-RowKey = tuple[int | None, str, str]
+Setting = tuple[int | None, str, str, str]
 
 
-def build(records: Iterable[Record], layout: Layout | None = None, *, name: str = "", title: str = "") -> Board:
-    """Arrange records into tables.
-
-    Args:
-        records: in any order.
-        layout: the order of columns and the baseline.
-        name, title: of the board.
-    """
-    groups: dict[Variant, list[Record]] = defaultdict(list)
-    whole: dict[Variant, list[Record]] = defaultdict(list)
+def build(records: Iterable[Record], layout: Layout | None = None) -> tuple[Table, ...]:
+    """Arrange records, in any order, into one table per data set."""
     layout = layout or Layout()
-    usable = (record for record in records if values(record, layout.metric))
-    for record in in_order(usable):
-        # The reference recipe of the whole set has its own extension, so it joins every variant it belongs to.
-        (whole if record.cell.ipc is None else groups)[_variant(record)[:-1]].append(record)
-    tables = []
-    for variant in sorted({*groups, *whole}):
-        split: dict[str, list[Record]] = defaultdict(list)
-        for record in groups.get(variant, []):
-            split[record.protocol.extension].append(record)
-        for extension in sorted(split) or [""]:
-            tables.append(_table(split.get(extension, []), whole.get(variant, []), layout))
-    return Board(name, title, tuple(tables))
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
+    for record in in_order(record for record in records if values(record, layout.metric)):
+        data = record.cell.dataset
+        groups[str(data["name"]), str(data["fingerprint"]), str(data["image_size"])].append(record)
+    return tuple(_table(members, layout) for _, members in sorted(groups.items()))
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -117,90 +115,53 @@ def in_order(records: Iterable[Record]) -> list[Record]:
     return sorted(unified(records), key=place)
 
 
-def _variant(record: Record) -> Variant:
-    cell = record.cell
-    data = cell.dataset
-    return (
-        str(data["name"]),
-        str(data["fingerprint"]),
-        str(data["image_size"]),
-        cell.evaluator.name,
-        str(cell.evaluator.version),
-        cell.preset,
-        canonical(cell.evaluator.explicit),
-        record.protocol.extension,
-    )
-
-
-def _table(records: Sequence[Record], whole: Sequence[Record], layout: Layout) -> Table:
-    columns = _columns([*records, *whole], layout)
-    keys = {(r.cell.ipc, r.cell.network, r.protocol.digest) for r in records}
-    covered = {network for _, network, _ in keys}
-    keys |= {(None, r.cell.network, "") for r in whole if r.cell.network not in covered}
-    ordered = sorted(keys, key=lambda key: (key[0] is None, key[0] or 0, layout.network_rank(key[1]), key[2]))
-    marks = _marks(ordered)
-    rows = _sure_gains(
-        _row(key, marks.get(key, ""), [members for _, members in columns], layout, [c.method for c, _ in columns])
-        for key in ordered
-    )
-    usual = Counter(
-        cell.runs
-        for row in rows
-        for cell, (column, _) in zip(row.cells, columns, strict=True)
-        if isinstance(cell, Entry) and not column.whole
-    )
-    metric = f"{layout.metric} ({'lower' if layout.lower_is_better else 'higher'} is better)"
-    runs = max(usual, key=lambda text: (usual[text], text)) if usual else ""
-    everything = [*records, *whole]
-    first = everything[0]
-    labelled = [(column.label, column.whole, members) for column, members in columns]
-    by_key = {(r.cell.ipc, r.cell.network, r.protocol.digest): r for r in reversed(records)}
-    protocols = {(row.budget, row.network): by_key[row.ipc, row.network, row.protocol] for row in rows if row.protocol}
+def _table(records: Sequence[Record], layout: Layout) -> Table:
+    columns = _columns(records, layout)
+    settings: dict[Setting, list[Record]] = defaultdict(list)
+    whole: dict[Setting, list[Record]] = defaultdict(list)
+    for record in records:
+        cell, protocol = record.cell, record.protocol
+        if cell.ipc is None:  # it belongs to every row of its evaluator
+            name = " ".join(layout.protocol(record))
+            whole[None, cell.network, f"{cell.evaluator.name} {cell.evaluator.version}", name].append(record)
+        else:
+            place = f"{cell.evaluator.name} {cell.evaluator.version}", protocol.digest
+            settings[cell.ipc, cell.network, *place].append(record)
+    rows: list[Row] = []
+    covered: set[Setting] = set()
+    for setting, members in settings.items():
+        named = min((layout.protocol(record) for record in members), key=lambda name: (sum(map(len, name)), name))
+        reference: Setting = (None, *setting[1:3], " ".join(named))
+        covered.add(reference)
+        rows.append(_row(members, whole.get(reference, []), columns, layout, named))
+    alone = [members for reference, members in whole.items() if reference not in covered]
+    rows += [_row([], members, columns, layout, layout.protocol(members[0])) for members in alone]
+    rows.sort(key=lambda row: (row.ipc is None, row.ipc or 0, row.name, layout.network_rank(row.network), row.protocol))
+    labelled = [(_called(column, layout), column.whole, members) for column, members in columns]
     return Table(
-        dataset=first.cell.dataset["name"],
-        fingerprint=first.cell.dataset["fingerprint"],
-        evaluator=first.cell.evaluator.name,
-        preset=first.cell.preset,
-        title=notes.title(first) + (f", {layout.metric}" if layout.metric != HEADLINE else ""),
-        facts=notes.facts(records or whole, "" if layout.metric == HEADLINE else metric),
-        columns=tuple(replace(column, label=_called(column, layout)) for column, _ in columns),
+        dataset={key: value for key, value in records[0].cell.dataset.items() if not isinstance(value, (list, tuple))},
+        metric=layout.metric,
+        columns=tuple(
+            replace(column, label=_called(column, layout), name=layout.called(column.method)) for column, _ in columns
+        ),
         rows=tuple(replace(row, network=layout.called(row.network)) for row in rows),
-        runs=runs,
-        notes=notes.notes(labelled, protocols),
-        gain_over=layout.gain_over
-        if any(isinstance(cell, Entry) and cell.gain is not None for row in rows for cell in row.cells)
-        else "",
+        figures=notes.acceptance(labelled),
+        notes=notes.notes(labelled),
     )
-
-
-def _marks(keys: Sequence[RowKey]) -> dict[RowKey, str]:
-    """Letter the rows whose budget and network appear under several protocols."""
-    count = Counter((ipc, network) for ipc, network, _ in keys)
-    several = [key for key in keys if count[key[:2]] > 1]
-    return {key: _letters(number) for number, key in enumerate(several)}
-
-
-def _letters(number: int) -> str:
-    return (_letters(number // 26 - 1) if number >= 26 else "") + string.ascii_lowercase[number % 26]
 
 
 def _columns(records: Sequence[Record], layout: Layout) -> list[tuple[Column, list[Record]]]:
-    groups: dict[ColumnKey, list[Record]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
     for record in records:
-        groups[_column_key(record)].append(record)
+        cell = record.cell
+        own = (cell.method.name, str(cell.method.version), canonical(explicit_of(cell)))
+        groups[(*own, record.protocol.digest if cell.ipc is None else "")].append(record)
     parts = [part for _, members in sorted(groups.items()) for part in _split_conflicts(members)]
-    labels = _labels(parts)
     columns = [
-        (Column(label, members[0].cell.method.name, members[0].cell.ipc is None), members)
-        for label, members in zip(labels, parts, strict=True)
+        (Column(text, members[0].cell.method.name, members[0].cell.ipc is None), members)
+        for text, members in zip(_labels(parts), parts, strict=True)
     ]
-    return sorted(columns, key=lambda item: (*layout.column_rank(item[0]), item[0].label))
-
-
-def _column_key(record: Record) -> ColumnKey:
-    cell = record.cell
-    own = (cell.method.name, str(cell.method.version), canonical(cell.method.explicit), canonical(cell.other_options))
-    return (*own, record.protocol.digest if cell.ipc is None else "")
+    return sorted(columns, key=lambda item: (*layout.column_rank(item[0].method, item[0].whole), item[0].label))
 
 
 def _split_conflicts(members: list[Record]) -> list[list[Record]]:
@@ -222,9 +183,8 @@ def _labels(parts: Sequence[list[Record]]) -> list[str]:
     """Name columns by method and explicit options; where that is not enough, by whatever else differs."""
     cells = [part[0].cell for part in parts]
     plain = [label_of(cell) for cell in cells]
-    doubled = Counter(plain)
     labels = list(plain)
-    for text in (text for text, count in doubled.items() if count > 1):
+    for text in (text for text, count in Counter(plain).items() if count > 1):
         places = [place for place, other in enumerate(plain) if other == text]
         details: list[Mapping[str, Any]] = [
             {"version": cells[p].method.version, **cells[p].method.options}
@@ -243,36 +203,48 @@ def _called(column: Column, layout: Layout) -> str:
     return layout.called(column.method) + column.label.removeprefix(column.method)
 
 
-def _row(key: RowKey, mark: str, columns: Sequence[list[Record]], layout: Layout, methods: Sequence[str]) -> Row:
-    ipc, network, protocol = key
+def _row(
+    records: Sequence[Record],
+    whole: Sequence[Record],
+    columns: Sequence[tuple[Column, list[Record]]],
+    layout: Layout,
+    named: tuple[str, str],
+) -> Row:
+    here = {id(record) for record in (*records, *whole)}
     cells: list[Entry | None] = []
-    ranked: list[int] = []
-    for members in columns:
-        whole = members[0].cell.ipc is None
-        chosen = [
-            r
-            for r in members
-            if r.cell.network == network and (whole or (r.cell.ipc, r.protocol.digest) == (ipc, protocol))
-        ]
-        if chosen and not whole:
-            ranked.append(len(cells))
-        cells.append(entry(chosen, layout.metric) if chosen else None)
-    entries = {place: cell for place in ranked if (cell := cells[place])}
+    entries: dict[int, Entry] = {}
+    for place, (column, members) in enumerate(columns):
+        chosen = [record for record in members if id(record) in here]
+        cells.append(entry(chosen, layout.metric, layout.signs) if chosen else None)
+        if not column.whole and (cell := cells[-1]):
+            entries[place] = cell
     sign = -1 if layout.lower_is_better else 1
     ranks = ranking({place: round(100 * sign * cell.mean, DECIMALS) for place, cell in entries.items()})
     tests = _versus_best(entries, ranks, sign)
-    base = next((entries[p] for p in ranked if methods[p] == layout.gain_over), None)
+    base = next((entries[place] for place in entries if columns[place][0].method == layout.gain_over), None)
+    others = {place: cell for place, cell in entries.items() if base and columns[place][0].method != layout.gain_over}
+    gains = holm({place: difference(cell.groups, base.groups).p_value for place, cell in others.items() if base})
     for place, cell in entries.items():
-        other = base if methods[place] != layout.gain_over else None
         cells[place] = replace(
             cell,
-            rank=ranks[place],
+            rank=ranks[place] if len(cell.values) > 1 else 0,  # one run is no evidence of being the best
             versus_best=tests.get(place),
-            ranked=len(entries) > 1,
-            gain=None if other is None else cell.mean - other.mean,
-            gain_p=None if other is None else difference(cell.groups, other.groups).p_value,
+            gain=cell.mean - base.mean if base and place in others else None,
+            gain_p=gains.get(place),
         )
-    return Row(ipc, network, protocol, mark, tuple(cells))
+    first = (*records, *whole)[0]
+    return Row(
+        ipc=first.cell.ipc,
+        network=first.cell.network,
+        protocol=first.protocol.digest,
+        name=named[0],
+        options=named[1],
+        settings=first.protocol.settings,
+        extension=first.protocol.extension if records else "",
+        labels=notes.label_type(first),
+        selection=first.result.selection,
+        cells=tuple(cells),
+    )
 
 
 def ranking(shown: Mapping[int, float]) -> dict[int, int]:
@@ -286,7 +258,7 @@ def ranking(shown: Mapping[int, float]) -> dict[int, int]:
 
 
 def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int) -> dict[int, float]:
-    """Return Holm's p value of every entry below the best of its row that can be tested."""
+    """Return Holm's p value of every entry below the best of its setting that can be tested."""
     best = max(cells, key=lambda place: sign * cells[place].mean, default=None)
     if best is None:
         return {}
@@ -294,29 +266,34 @@ def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int
     return holm({place: difference(cells[best].groups, cells[place].groups).p_value for place in below})
 
 
-def _sure_gains(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Correct the p values of gains over the rows of each column."""
-    rows = list(rows)
-    columns = []
-    for column in zip(*(row.cells for row in rows), strict=True):
-        p_values = holm({number: cell.gain_p for number, cell in enumerate(column) if isinstance(cell, Entry)})
-        columns.append(
-            [
-                replace(cell, gain_p=p_values.get(number)) if isinstance(cell, Entry) else cell
-                for number, cell in enumerate(column)
-            ]
-        )
-    return tuple(replace(row, cells=cells) for row, cells in zip(rows, zip(*columns, strict=True), strict=True))
-
-
-def entry(records: Sequence[Record], metric: str = HEADLINE) -> Entry:
-    """Pool the distinct networks of one method in one row."""
+def entry(
+    records: Sequence[Record], metric: str = HEADLINE, signs: Mapping[tuple[str, str], str] | None = None
+) -> Entry:
+    """Pool the distinct networks of one method in one setting."""
     groups = tuple(map(tuple, by_set(records, lambda record: values(record, metric)).values()))
-    sizes = [len(group) for group in groups]
+    changes = {(name, str(used)) for record in records for name, _, used in record.shrunk}
     return Entry(
-        values=tuple(value for group in groups for value in group),
-        sets=len(groups),
-        repeats=(min(sizes), max(sizes)),
         groups=groups,
         accuracy=metric in ACCURACIES,
+        note=notes.variant(records),
+        signs="".join(dict.fromkeys(sign for change, sign in (signs or {}).items() if change in changes)),
+        spent=_spent(records),
+    )
+
+
+def _spent(records: Sequence[Record]) -> Spent:
+    costs = [record.costs for record in records]
+    known = [
+        (cost.distill_seconds, record.distilled.count)
+        for record, cost in zip(records, costs, strict=True)
+        if cost.distill_seconds is not None and record.distilled.count
+    ]
+    peaks = [cost.peak_bytes for cost in costs if cost.peak_bytes is not None]
+    return Spent(
+        distill_seconds=fmean(seconds for seconds, _ in known) if known else None,
+        image_seconds=fmean(seconds / count for seconds, count in known) if known else None,
+        evaluate_seconds=fmean(cost.evaluate_seconds for cost in costs),
+        peak_bytes=fmean(peaks) if peaks else None,
+        image_bytes=fmean(cost.bytes_images for cost in costs),
+        label_bytes=fmean(cost.bytes_labels for cost in costs),
     )

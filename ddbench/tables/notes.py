@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ddbench.keys import canonical
-from ddbench.results.labels import flat, label, value_text
+from ddbench.results.labels import explicit_of, flat, value_text
 from ddbench.results.runs import same_images
-from ddbench.results.schema import Record
+from ddbench.results.schema import SNAPSHOTS, Record
+from ddbench.tables.board import Row
 
-EXTENSION = "extension: never compare with published cells"
+#: What an option is at paper scale where the experiment decides it: setting it names a protocol, and shrinks nothing.
+DECIDED = "auto"
 
 
 def distinct(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -27,38 +30,23 @@ def distinct(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{key: table.get(key, "absent") for key in differing} for table in flattened]
 
 
-def title(record: Record) -> str:
-    """Return a table's heading: evaluator, options that were set for it, preset, and whether it is an extension."""
-    cell = record.cell
-    name = label(cell.evaluator.name, cell.evaluator.explicit)
-    version = f", version {cell.evaluator.version}" if cell.evaluator.version > 1 else ""
-    return (
-        f"{name}{version}, {cell.preset}{', extension' if record.protocol.extension and cell.ipc is not None else ''}"
-    )
-
-
-def facts(records: Sequence[Record], metric: str = "") -> tuple[tuple[str, str], ...]:
-    """Return what holds for a whole table: data set, evaluator, labels, teacher, metric (the headline: "") it shows."""
-    cell = records[0].cell
-    data = cell.dataset
-    size, channels = data["image_size"], data["channels"]
-    lines = [
-        (
-            "Data set",
-            f"{data['name']} (fingerprint {data['fingerprint'][:8]}), {size}×{size}×{channels},"
-            f" {data['num_classes']} classes, {data['train_images']:,} training and"
-            f" {data['test_images']:,} test images",
-        ),
-        ("Evaluator", title(records[0])),
-    ]
-    if labels := _seen(map(label_type, records)):
+def facts(record: Record) -> list[tuple[str, str]]:
+    """Return what holds for a record's whole setting: data set, labels, teacher."""
+    lines = [("Data set", f"{record.cell.dataset['name']}, {data_text(record.cell.dataset)}")]
+    if labels := label_type(record):
         lines.append(("Labels", labels))
-    if teachers := _seen(_teacher(record.protocol.settings) for record in records):
-        lines.append(("Teacher", teachers))
-    if metric:
-        lines.append(("Metric", metric))
-    lines.append(("Accuracy", _seen(selection_text(record.result.selection) for record in records)))
-    return tuple(lines)
+    if teacher := _teacher(record.protocol.settings):
+        lines.append(("Teacher", teacher))
+    return lines
+
+
+def data_text(data: Mapping[str, Any]) -> str:
+    """Describe a data set by its facts."""
+    size = data["image_size"]
+    return (
+        f"{size}×{size}×{data['channels']}, {data['num_classes']} classes, {data['train_images']:,} training and"
+        f" {data['test_images']:,} test images (fingerprint {data['fingerprint'][:8]})"
+    )
 
 
 def label_type(record: Record) -> str:
@@ -76,32 +64,62 @@ def selection_text(selection: str) -> str:
     return selection
 
 
-def notes(columns: Sequence[tuple[str, bool, list[Record]]], rows: Mapping[tuple[str, str], Record]) -> tuple[str, ...]:
-    """Return the notes below a table.
+def change_text(name: str, paper: Any, used: Any) -> str:
+    """Write what an option was and is: ``400 of 1000 iterations``."""
+    name = name.partition(".")[2] or name
+    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (paper, used))
+    if numbers and used < paper and isinstance(paper, int):
+        return f"{value_text(used)} of {value_text(paper)} {name}"
+    return f"{name} {value_text(used)} instead of {value_text(paper)}"
+
+
+def evaluator(record: Record, implied: Mapping[str, Any]) -> str:
+    """Return in words which options of an evaluator were set or scaled down beyond those that its name implies."""
+    own = {key: value for key, value in record.cell.evaluator.explicit.items() if implied.get(key) != value}
+    changes = {
+        name.partition(".")[2]: (paper, used)
+        for name, paper, used in record.shrunk
+        if name.startswith("eval.") and paper != DECIDED and implied.get(name.partition(".")[2]) != used
+    }
+    set_by_hand = [f"{name}={value_text(value)}" for name, value in sorted(own.items()) if name not in changes]
+    return ", ".join([*(change_text(name, *values) for name, values in changes.items()), *set_by_hand])
+
+
+def variant(records: Iterable[Record]) -> str:
+    """Return in words which options of a method were set, and what of it was scaled down."""
+    texts: dict[str, None] = {}
+    for record in records:
+        changes = [change for change in record.shrunk if not change[0].startswith("eval.")]
+        texts |= dict.fromkeys(change_text(*change) for change in changes)
+        known = {name.partition(".")[2] for name, *_ in changes} | {SNAPSHOTS}
+        own = {name: value for name, value in explicit_of(record.cell).items() if name.split(".")[-1] not in known}
+        texts |= dict.fromkeys(f"{name}={value_text(value)}" for name, value in sorted(own.items()))
+        rates = [metrics["learning_rate"] for metrics in record.result.metrics if "learning_rate" in metrics]
+        if rates:
+            texts[f"learned learning rate {_range(rates)}"] = None
+    return ", ".join(texts)
+
+
+def notes(columns: Sequence[tuple[str, bool, list[Record]]]) -> tuple[str, ...]:
+    """Return what a reader of a table must know.
 
     Args:
         columns: label, whether it is the whole training set, and the records of each column.
-        rows: one record for each row with a protocol, by (budget, network).
     """
-    lines: list[str] = []
-    extensions = {r.protocol.extension for _, whole, members in columns for r in members if not whole}
-    lines += [f"{EXTENSION} ({text})." for text in sorted(filter(None, extensions))]
-    lines += _protocols(rows)
-    evaluator_changes = _scaled_down((r for _, whole, members in columns for r in members if not whole), "eval.")
-    if evaluator_changes:
-        lines.append(f"Evaluator, paper → used here: {evaluator_changes}.")
-    if data_changes := _scaled_down((r for *_, members in columns for r in members), "data."):
-        lines.append(f"Data, paper → used here: {data_changes}.")
-    for name, whole, members in columns:
-        if text := _scaled_down(members, "method."):
-            lines.append(f"{name}, paper → used here: {text}.")
+    lines = []
+    if data_changes := dict.fromkeys(
+        change_text(*change)
+        for *_, members in columns
+        for r in members
+        for change in r.shrunk
+        if change[0][:5] == "data."
+    ):
+        lines.append(f"Data: {', '.join(data_changes)}.")
+    for _, whole, members in columns:
         if whole:
-            lines += _whole(name, members)
-        if text := _acceptance(members):
-            lines.append(f"{name}, acceptance: {text}.")
-        if rates := _learned_rates(members):
-            lines.append(f"{name} trains with the learning rate that its set has learned: {rates}.")
-    return (*lines, *_same_images(columns))
+            rules = _seen(selection_text(record.result.selection) for record in members)
+            lines.append(f"The whole training set is trained by a recipe of its own, {rules}; it is not ranked.")
+    return tuple(dict.fromkeys([*lines, *_same_images(columns)]))
 
 
 def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]:
@@ -117,7 +135,7 @@ def _same_images(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]
     for alike in same_images(((r.budget, name), r) for name, whole, members in columns for r in members if not whole):
         if len(names := dict.fromkeys(name for _, name in alike)) > 1:
             lines.append(f"{' and '.join(names)} are the same images at IPC {alike[0][0]}.")
-    return [*dict.fromkeys(lines), *_several_machines(columns)]
+    return [*lines, *_several_machines(columns)]
 
 
 def _several_machines(columns: Sequence[tuple[str, bool, list[Record]]]) -> list[str]:
@@ -137,49 +155,64 @@ def _several_machines(columns: Sequence[tuple[str, bool, list[Record]]]) -> list
     return lines
 
 
-def _learned_rates(members: Sequence[Record]) -> str:
-    rates = [metrics["learning_rate"] for r in members for metrics in r.result.metrics if "learning_rate" in metrics]
-    return _range(rates) if rates else ""
+def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
+    """Say what each protocol is: all of it for the first of a name, and how the others differ from that one."""
+    families: dict[str, dict[tuple[str, ...], list[Row]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        if row.ipc is not None:
+            name = row.name + (f" ({row.options})" if row.options else "")
+            own = canonical({key: value for key, value in row.settings.items() if key not in ("network", "batch_size")})
+            families[row.name.split(",")[0]][name, row.extension, own].append(row)
+    lines = []
+    for groups in families.values():
+        base: dict[str, Any] = {}
+        for (name, extension, _), members in groups.items():
+            settings = _terse(members[0].settings)
+            shown = {key: value for key, value in settings.items() if base.get(key) != value}
+            shown |= {key: "absent" for key in base if key not in settings}
+            text = "; ".join(f"{key}={value_text(value)}" for key, value in sorted(shown.items()))
+            also = f"Extension ({extension}): never compare with published cells. " if extension else ""
+            lines.append(f"{name}: {also}{'as above but ' if base else ''}{text}. {_where(members)}.")
+            base = base or settings
+    return tuple(lines)
 
 
-def _whole(name: str, members: Sequence[Record]) -> list[str]:
-    rules = _seen(selection_text(record.result.selection) for record in members)
-    extensions = "; ".join(sorted({r.protocol.extension for r in members} - {""}))
-    recipe = f" ({extensions})" if extensions else ""
-    return [f"{name} is the whole training set under its own recipe{recipe}, accuracy {rules}; it is not ranked."]
+def _terse(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out how a teacher came about (it is in the records and their digest), and what is said of each row."""
+    return {
+        key: value
+        for key, value in flat(settings).items()
+        if key not in ("network", "batch_size", "image_size")
+        and not (key.startswith("teacher.") and key.count(".") > 1)
+        and key not in ("teacher.mean", "teacher.std")
+    }
 
 
-def _protocols(rows: Mapping[tuple[str, str], Record]) -> list[str]:
-    """Say what the protocol's settings are and in which of them rows differ."""
-    if not rows:
-        return []
-    settings = [record.protocol.settings for record in rows.values()]
-    differing = distinct(settings)
-    # How a teacher came about (teacher.source.recipe.…) is in the records and their digest; a page need not list it.
-    common = {key: v for key, v in flat(settings[0]).items() if key not in differing[0] and key.count(".") < 2}
-    lines = [f"Protocol: {_pairs(common)}."] if common else []
-    budgets: dict[tuple[str, str, str], list[str]] = {}
-    for ((budget, network), record), own in zip(rows.items(), differing, strict=True):
-        budgets.setdefault((network, record.protocol.digest[:8], _pairs(own)), []).append(budget)
-    for (network, digest, own_text), several in budgets.items():
-        detail = f", {own_text}" if own_text else ""
-        lines.append(f"IPC {', '.join(several)} on {network}: protocol {digest}{detail}.")
-    return lines
+def _where(rows: Sequence[Row]) -> str:
+    """Name the digests of a protocol by network, batch size and IPC."""
+    places: dict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for row in rows:
+        places[row.protocol[:8], row.network, value_text(row.settings.get("batch_size", ""))].append(row.budget)
+    return "; ".join(
+        f"{digest} ({network}, IPC {', '.join(budgets)}" + (f", batch {batch})" if batch else ")")
+        for (digest, network, batch), budgets in places.items()
+    )
 
 
-def _pairs(settings: Mapping[str, Any]) -> str:
-    return "; ".join(f"{key}={value_text(value)}" for key, value in sorted(settings.items()))
-
-
-def _scaled_down(records: Iterable[Record], scope: str) -> str:
-    """Return ``option paper → used`` of one scope; several values of several rows are separated by ``or``."""
-    pairs: dict[str, dict[str, None]] = {}
-    for record in records:
-        for name, paper, used in record.shrunk:
-            if name.startswith(scope):
-                change = f"{value_text(paper)} → {value_text(used)}"
-                pairs.setdefault(name.removeprefix(scope), {})[change] = None
-    return ", ".join(f"{name} {' or '.join(changes)}" for name, changes in sorted(pairs.items()))
+def acceptance(columns: Sequence[tuple[str, bool, list[Record]]]) -> dict[str, dict[str, str]]:
+    """Return acceptance figures by column label, as a range where sets differ."""
+    figures: dict[str, dict[str, str]] = {}
+    for name, _, members in columns:
+        seen: dict[str, list[Any]] = defaultdict(list)
+        for record in members:
+            own = record.distilled.extra.get("acceptance")
+            for key, value in (flat(own) if isinstance(own, Mapping) else {}).items():
+                # Lists by class and the teacher that judged stay in the record.
+                if not isinstance(value, list) and not key.startswith("teacher."):
+                    seen[key].append(value)
+        if seen:
+            figures[name] = {key: _range(values) for key, values in seen.items()}
+    return figures
 
 
 def _teacher(settings: Mapping[str, Any]) -> str | None:
@@ -190,18 +223,6 @@ def _teacher(settings: Mapping[str, Any]) -> str | None:
     accuracy = known.pop("accuracy", settings.get("teacher_accuracy"))
     name = known.get("name") or known.get("network") or "trained here"
     return f"{value_text(name)}, accuracy {100 * accuracy:.1f} %" if isinstance(accuracy, float) else str(name)
-
-
-def _acceptance(records: Sequence[Record]) -> str:
-    """Return a method's acceptance figures, as a range where its sets differ."""
-    seen: dict[str, list[Any]] = {}
-    for record in records:
-        figures = record.distilled.extra.get("acceptance")
-        if isinstance(figures, Mapping):
-            for name, value in flat(figures).items():
-                if not isinstance(value, list):  # per-class lists stay in the record
-                    seen.setdefault(name, []).append(value)
-    return ", ".join(f"{name} {_range(values)}" for name, values in seen.items())
 
 
 def _range(values: Sequence[Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from ddbench.errors import UsageError
@@ -10,24 +11,31 @@ from ddbench.escaping import markdown as escape
 from ddbench.files.writing import explained, write_atomic
 from ddbench.tables.board import Board
 from ddbench.tables.boards import INDEX
-from ddbench.tables.formats import markdown
+from ddbench.tables.formats import csv_json, markdown
+
+#: The file of all cells, beside the pages.
+CELLS = "long.csv"
 
 
-def render(content: Sequence[Board]) -> dict[str, str]:
-    """Return file name → text of every page and of the index."""
-    rows = []
-    for board in content:
-        evaluators = sorted({table.evaluator for table in board.tables})
-        methods = sorted({column.method for table in board.tables for column in table.columns})
-        link = f"[{escape(board.title)}]({board.name}.md)"
-        rows.append([link, ", ".join(map(escape, evaluators)), ", ".join(map(escape, methods))])
+def render(content: Sequence[Board], *, complete: bool = True) -> dict[str, str]:
+    """Return file name → text of every page; when complete also of the index and of the file of all cells."""
+    pages = {f"{board.name}.md": markdown.board(board) for board in content if not board.front}
+    if not complete:
+        return pages
+    fronts = [board for board in content if board.front]
     intro = (
         "Measured numbers come from records in the registry, and every run can be repeated from its record. Claims are"
-        " numbers that others published, with their sources; the two never share a table."
+        " numbers that papers report, with their sources; the two are never ranked together."
     )
-    listed = markdown.grid(["Board", "Evaluators", "Methods"], rows, (False, False, False))
-    pages = {f"{board.name}.md": markdown.board(board) for board in content}
-    return {INDEX: f"{markdown.MARK}\n\n# Leaderboards\n\n{intro}\n\n{listed}\n", **pages}
+    parts = [markdown.MARK, "# Leaderboards", intro]
+    for board, before in zip(fronts, [None, *fronts], strict=False):
+        same = before is not None and board.lead == before.lead
+        parts += [f"## {escape(board.title)}", *markdown.parts(replace(board, lead="") if same else board, 3)]
+    listed = [f"- [{escape(board.title)}]({board.name}.md)" for board in content if not board.front]
+    cells = [f"- [Every cell with interval, tests and costs]({CELLS})"] * any(board.tables for board in content)
+    parts += ["## All boards", "\n".join([*listed, *cells])]
+    also = {CELLS: csv_json.to_csv(content)} if cells else {}
+    return {INDEX: "\n\n".join(parts) + "\n", **pages, **also}
 
 
 def changes(folder: Path, pages: Mapping[str, str], *, complete: bool = True) -> list[str]:
@@ -52,7 +60,7 @@ def write(folder: Path, pages: Mapping[str, str], *, complete: bool = True) -> l
         old = _read(folder / name)
         if old == text:
             continue
-        if old is not None and not old.startswith(markdown.MARK):
+        if old is not None and not _own(name, old):
             raise UsageError(
                 f"{name} was not written by ddbench and is not replaced.",
                 hint="Move it away, or choose another folder with --out.",
@@ -68,6 +76,11 @@ def write(folder: Path, pages: Mapping[str, str], *, complete: bool = True) -> l
 def _stale(folder: Path, pages: Mapping[str, str]) -> list[Path]:
     others = [path for path in sorted(folder.glob("*.md")) if path.name not in pages]
     return [path for path in others if (_read(path) or "").startswith(markdown.MARK)]
+
+
+def _own(name: str, text: str) -> bool:
+    """Whether ddbench wrote a file."""
+    return text.startswith(",".join(csv_json.COLUMNS[:3]) if name == CELLS else markdown.MARK)
 
 
 def _read(path: Path) -> str | None:

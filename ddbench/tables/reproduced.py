@@ -1,31 +1,35 @@
-"""Claimed versus reproduced: published cells beside what ddbench measured for the same cell; a pure function.
+"""Claimed versus reproduced: one line per published cell that was measured like for like; a pure function.
 
 A published cell and records match when data set, IPC, method, protocol, network and label type agree (by aliases.toml).
-Extensions of a protocol never match. The verdict follows one rule, :data:`RULE`.
+Extensions of a protocol and references on the whole training set never match. The verdict follows one rule,
+:data:`RULE`.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from ddbench.keys import canonical
-from ddbench.results import labels
-from ddbench.results.claims import UNKNOWN, Aliases, Claim
+from ddbench.results.claims import KINDS, UNKNOWN, Aliases, Claim
 from ddbench.results.schema import Record
-from ddbench.tables import notes
-from ddbench.tables.board import POINTS, Entry, Grid, Heading
-from ddbench.tables.leaderboard import entry, in_order
+from ddbench.tables import paper
+from ddbench.tables.board import POINTS, Entry, Grid, Heading, Shown, Value
+from ddbench.tables.leaderboard import Layout, entry, in_order
+from ddbench.tables.views import Footnotes
 
-#: Fewest networks that are judged, and the tolerance (points) below which no difference counts.
-FEWEST, TOLERANCE = 3, 1.0
+#: Networks that a claim rests on where nothing else is known, and the tolerance (points) below which nothing differs.
+NETWORKS, TOLERANCE = 3, 1.0
 RULE = (
-    f"Verdict: reproduced where the difference is at most {TOLERANCE:g} point or twice the root of the summed squares"
-    " of both deviations (ours taken for a claim without one), else higher or lower. There is no verdict where"
-    " something was scaled down, where options were set by hand, where the source does not state its protocol, and for"
-    f" fewer than {FEWEST} networks."
+    f"Agrees: the difference is at most {TOLERANCE:g} point or twice the root of the summed squares of both deviations"
+    " (ours taken for a claim without one). Scaled down: something of ours is smaller than in the paper, or fewer"
+    f" networks were trained (sets × repeats) than the claim rests on ({NETWORKS} where its source does not say)."
+    " Setting an option that the experiment decides otherwise (auto) names the protocol and shrinks nothing."
+)
+COUNT = (
+    "A claim stands once, by the method's own source, with the sources that quote the same number. Where a source does"
+    " not state its protocol, its number is left out unless the protocol is known otherwise; a letter says how."
 )
 
 
@@ -34,22 +38,21 @@ class Pair:
     """A published cell and ours.
 
     Attributes:
-        claim: the published number.
+        claim: the published number, under the protocol it was measured by.
+        sources: where it stands, its own source first.
         ours: all runs of the matching records.
-        preset, selection: of our runs; the selection rule of the test epoch.
-        shrunk: what was smaller than in the paper, as ``option paper → used``.
-        changed: options that were set by hand.
-        certain: whether the source states its protocol and labels.
+        smaller: what of ours was smaller than in the paper, or fewer.
+        known: how the protocol is known where the source does not state it.
+        why: what explains a difference.
         records: paths of the records below ``registry/results``.
     """
 
     claim: Claim
+    sources: tuple[str, ...]
     ours: Entry
-    preset: str
-    selection: str
-    shrunk: tuple[str, ...]
-    changed: str
-    certain: bool
+    smaller: tuple[str, ...]
+    known: str
+    why: str
     records: tuple[str, ...]
 
     @property
@@ -58,119 +61,97 @@ class Pair:
         return 100 * self.ours.mean - self.claim.value
 
     @property
-    def verdict(self) -> str:
-        """What the comparison says, by :data:`RULE`."""
-        if self.shrunk:
-            return "scaled down"
-        if self.changed:
-            return "other options"
-        if not self.certain:
-            return "protocol not stated"
-        if len(self.ours.values) < FEWEST:
-            return "too few runs"
+    def agrees(self) -> bool:
+        """Whether the difference is within :data:`RULE`."""
         own = 100 * (self.ours.std or 0)
         claimed = own if self.claim.deviation is None else self.claim.deviation
-        if abs(self.difference) <= max(TOLERANCE, 2 * math.hypot(own, claimed)):
-            return "reproduced"
-        return "higher" if self.difference > 0 else "lower"
+        return abs(self.difference) <= max(TOLERANCE, 2 * math.hypot(own, claimed)) + 1e-9
+
+    @property
+    def verdict(self) -> str:
+        """What the comparison says, by :data:`RULE`."""
+        if self.smaller:
+            return f"scaled down: {self.smaller[0]}"
+        return "agrees" if self.agrees else "differs"
+
+    @property
+    def remark(self) -> str:
+        """What else a reader must know."""
+        missing = "unexplained" if self.verdict == "differs" and not self.why else ""
+        return "; ".join(filter(None, (*self.smaller[1:], self.why or missing)))
 
 
 def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases | None = None) -> list[Pair]:
-    """Return every published top-1 cell with each variant of it that was measured, in the order of the claims."""
+    """Return every published top-1 cell that was measured, the methods' own claims first."""
     names = aliases or Aliases()
-    groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    wanted = [
-        (claim, (claim.dataset, claim.ipc, claim.method, names.network_of(claim)))
-        for claim in claims
-        if claim.metric == "top1"
-    ]
-    places = {place for _, place in wanted}
+    cells: dict[tuple[object, ...], list[Claim]] = defaultdict(list)
+    how: dict[tuple[object, ...], str] = {}
+    for claim in claims:
+        known = names.established_of(claim) if claim.evaluator == UNKNOWN else None
+        stated = replace(claim, evaluator=known.protocol) if known else claim
+        if claim.metric == "top1" and claim.ipc is not None and stated.evaluator != UNKNOWN:
+            place = (*paper.place_of_claim(stated, names)[:5], claim.value)  # the protocol decides the labels
+            cells[place].append(stated)
+            how[place] = known.why if known else ""
+    ours: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in in_order(records):
-        extended = record.protocol.extension and record.cell.ipc is not None
-        if not extended and (place := _place(record)) in places:
-            groups[place][_variant(record)].append(record)
-    matched: list[Pair] = []
-    for claim, place in wanted:
-        for _, members in sorted(groups.get(place, {}).items()):
-            if _agrees(claim, members[0], names):
-                matched.append(_pair(claim, members, names))
-    return matched
+        if not record.protocol.extension:
+            ours[paper.place_of(record, names)[:5]].append(record)
+    matched = []
+    for place, members in cells.items():
+        labels = {claim.label_type for claim in members} - {UNKNOWN}
+        fitting = [r for r in ours.get(place[:5], []) if not labels or paper.place_of(r, names)[5] in labels]
+        if fitting:
+            matched.append(_pair(members, paper.best_variant(fitting), names, how[place]))
+    return sorted(matched, key=lambda pair: KINDS.index(pair.claim.kind) > 1)  # stable: else in the order of the claims
 
 
-def grid(matched: Sequence[Pair], title: str = "Claimed versus reproduced") -> Grid:
-    """Return one line per pair."""
-    headings = (
-        *map(Heading, ("Data set", "IPC", "Method", "Protocol", "Network", "Labels", "Source", "Whose")),
-        Heading("Claimed", "%"),
-        Heading("±"),
-        Heading("Ours", "%"),
-        Heading("±"),
-        Heading("Runs"),
-        Heading("Difference", POINTS),
-        *map(Heading, ("Verdict", "Selection", "Preset", "Paper → used here")),
-    )
-    return Grid(title, headings, tuple(map(_line, matched)), (RULE,))
+def grid(matched: Sequence[Pair], title: str, layout: Layout) -> Grid:
+    """Return one line per pair, with the count of verdicts above."""
+    names = ("Cell", "Source", "Claimed", "Ours")
+    headings = (*map(Heading, names), Heading("Δ", POINTS), *map(Heading, ("Runs", "Verdict", "Why")))
+    count = Counter(pair.verdict.partition(":")[0] for pair in matched)
+    lead = f"{count['agrees']} agree, {count['differs']} differ, {count['scaled down']} scaled down."
+    letters = Footnotes()
+    rows = tuple(_line(pair, layout, letters) for pair in matched)
+    return Grid(title, headings, rows, (RULE, COUNT, *letters.texts()), lead)
 
 
-def _line(pair: Pair) -> tuple[str | float | int | None, ...]:
+def _line(pair: Pair, layout: Layout, letters: Footnotes) -> tuple[Value, ...]:
     claim, ours = pair.claim, pair.ours
-    changes = "; ".join(filter(None, (", ".join(pair.shrunk), pair.changed and f"set by hand: {pair.changed}")))
+    method, data, network, protocol = map(layout.called, (claim.method, claim.dataset, claim.network, claim.evaluator))
+    quoted = f"; quoted by {', '.join(pair.sources[1:])}" if len(pair.sources) > 1 else ""
     return (
-        claim.dataset,
-        "full" if claim.ipc is None else str(claim.ipc),
-        claim.method,
-        claim.evaluator,
-        claim.network,
-        claim.label_type,
-        f"{claim.source}, {claim.table}",
-        claim.kind,
-        claim.value,
-        claim.deviation,
-        *ours.percent[:2],
-        ours.runs,
+        Shown(f"{method}, {data}, IPC {claim.ipc}, {network}, {protocol} protocol", marks=letters.of(pair.known)),
+        pair.sources[0] + quoted,
+        Shown(claim.text, claim.value),
+        Shown(ours.text, 100 * ours.mean),
         pair.difference,
+        ours.runs,
         pair.verdict,
-        notes.selection_text(pair.selection),
-        pair.preset,
-        changes or None,
+        pair.remark,
     )
 
 
-def _place(record: Record) -> tuple[object, ...]:
-    cell = record.cell
-    return cell.dataset["name"], cell.ipc, cell.method.name, cell.network
-
-
-def _variant(record: Record) -> str:
-    """What must agree for records to be one result: everything but the seed."""
-    cell = record.cell
-    shared = cell.model_dump(mode="json", exclude={"seed", "evaluation_seed"})
-    return canonical([shared, record.protocol.digest])
-
-
-def _agrees(claim: Claim, record: Record, names: Aliases) -> bool:
-    evaluator = record.cell.evaluator
-    protocol = names.protocol_of(evaluator.name, evaluator.options)
-    return claim.evaluator in (protocol, UNKNOWN) and claim.label_type in (notes.label_type(record), UNKNOWN)
-
-
-def _pair(claim: Claim, records: Sequence[Record], names: Aliases) -> Pair:
-    cell = records[0].cell
-    implied = names.options_of(claim.evaluator)
-    own = {key: value for key, value in cell.evaluator.explicit.items() if implied.get(key) != value}
-    shrunk = dict.fromkeys(
-        f"{name} {labels.value_text(paper)} → {labels.value_text(used)}"
-        for r in records
-        for name, paper, used in r.shrunk
-    )
-    by_hand = {**cell.method.explicit, **own, **labels.flat(cell.other_options)}
+def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, known: str) -> Pair:
+    """Hold one number and its witnesses against the records of one experiment."""
+    ordered = sorted(claims, key=lambda claim: KINDS.index(claim.kind))
+    deviation = next((claim.std for claim in ordered if claim.std), "")
+    claim = replace(ordered[0], std=deviation)
+    ours = entry(records)
+    rests = next((stated.networks for stated in names.rests if stated.fits(claim)), NETWORKS)
+    few = f"{len(ours.values)} of {rests} networks"
+    explained = next((stated.why for stated in names.explained if stated.fits(claim)), "")
+    smaller = dict.fromkeys(text for record in records for text in paper.scaled_down(record))
     return Pair(
         claim=claim,
-        ours=entry(records),
-        preset=cell.preset,
-        selection=records[0].result.selection,
-        shrunk=tuple(shrunk),
-        changed=", ".join(f"{key}={labels.value_text(value)}" for key, value in sorted(by_hand.items())),
-        certain=UNKNOWN not in (claim.evaluator, claim.label_type),
+        sources=(
+            f"{claim.source}, {claim.table}",
+            *dict.fromkeys(c.source for c in ordered if c.source != claim.source),
+        ),
+        ours=ours,
+        smaller=(*smaller, *[few] * (len(ours.values) < rests)),
+        known=known,
+        why=explained,
         records=tuple(record.relative_path().as_posix() for record in records),
     )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-from ddbench.tables.board import Board, Claimed, Entry, Grid, Table, shown
-from ddbench.tables.formats.markdown import facts
+from ddbench.tables import views
+from ddbench.tables.board import Board, Grid, Shown
 
 MARK = "% Written by `ddbench leaderboard --format latex`. Needs the packages booktabs and graphicx, and T1 fonts."
 SPECIAL = {
@@ -30,6 +30,8 @@ SPECIAL = {
     "–": "--",
     "—": "---",
     "’": "'",
+    "†": r"\dag{}",
+    "Δ": r"$\Delta$",
 }
 
 
@@ -43,36 +45,22 @@ def document(boards: Sequence[Board]) -> str:
 
 
 def board(content: Board) -> str:
-    """Return all tables and grids of a board, to be included in a document."""
+    """Return all tables of a board, to be included in a document; those of records with what each method cost."""
     parts = [f"{MARK}\n% {' '.join(content.title.split())}"]
-    for part in content.tables:
-        remarks = [*(f"{name}: {text}." for name, text in facts(part)), *part.legend, *part.notes]
-        parts.append(_float(f"{part.dataset}: {part.title}", table(part), remarks))
-    for plain in content.grids:
-        parts.append(_float(plain.title, grid(plain), plain.notes))
+    costs = [grid for table in content.tables for grid in views.costs(table)]
+    for shown in (*content.grids, *dict.fromkeys(costs)):
+        if shown.headings:
+            remarks = [*filter(None, (content.lead, shown.lead)), *shown.notes]
+            parts.append(_float(shown.title or content.title, grid(shown), remarks))
     return "\n".join(parts)
 
 
-def table(content: Table) -> str:
-    """Return the ``tabular`` itself: a rule between budgets, each named once."""
-    start = f"\\begin{{tabular}}{{ll{'c' * len(content.columns)}}}"
-    lines = [start, r"\toprule", _line(map(escape, content.heads())), r"\midrule"]
-    before: str | None = None
-    for row in content.rows:
-        new = row.ipc_text != before
-        if before is not None and new:
-            lines.append(r"\midrule")
-        before = row.ipc_text
-        cells = [_cell(cell, content.runs) for cell in row.cells]
-        lines.append(_line([escape(row.budget) if new or row.mark else "", escape(row.network), *cells]))
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
-
-
 def grid(content: Grid) -> str:
-    """Return the ``tabular`` of a plain table; columns of numbers are aligned right."""
+    """Return the ``tabular`` itself; columns of numbers are aligned right."""
     shape = "".join("r" if right else "l" for right in content.numeric())
-    lines = [f"\\begin{{tabular}}{{{shape}}}", r"\toprule", _line(map(escape, content.heads())), r"\midrule"]
-    lines += [_line(map(escape, row)) for row in content.texts()]
+    heads = [_raised(escape(heading.text), heading.marks) for heading in content.headings]
+    lines = [f"\\begin{{tabular}}{{{shape}}}", r"\toprule", _line(heads), r"\midrule"]
+    lines += [_line(map(_cell, row)) for row in content.cells()]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -90,12 +78,15 @@ def _plain(character: str) -> str:
     return base if base.isalnum() else "?"
 
 
-def _cell(cell: Entry | Claimed | None, usual: str) -> str:
-    seen = shown(cell, usual)
-    text = escape(seen.text)
+def _cell(cell: Shown) -> str:
+    text = escape(cell.text)
     bold = text.replace(r"$\pm$", r"\boldmath$\pm$")
-    text = {1: f"\\textbf{{{bold}}}", 2: f"\\underline{{{text}}}"}.get(seen.rank, text)
-    return text + r"$^{\approx}$" * seen.tied + f" ({escape(seen.runs)})" * bool(seen.runs)
+    text = {1: f"\\textbf{{{bold}}}", 2: f"\\underline{{{text}}}"}.get(cell.rank, text)
+    return _raised(text, cell.marks) + f" ({escape(cell.below)})" * bool(cell.below)
+
+
+def _raised(text: str, marks: str) -> str:
+    return text + f"\\textsuperscript{{{escape(marks)}}}" * bool(marks)
 
 
 def _float(caption: str, body: str, notes: Sequence[str]) -> str:

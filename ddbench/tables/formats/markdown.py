@@ -4,83 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ddbench.escaping import html
 from ddbench.escaping import markdown as escape
-from ddbench.tables.board import SURE_TEXT, TIED, Board, Claimed, Entry, Grid, Row, Table, shown
+from ddbench.tables.board import Board, Grid, Heading, Shown
 
 #: First line of every generated page; only files that start with it are ever replaced or removed.
 MARK = "<!-- Written by `ddbench leaderboard` from the records of the registry. Do not edit. -->"
+#: Notes that stand below a table; more are folded away.
+OPEN_NOTES = 2
 
 
 def board(content: Board) -> str:
-    """Return a page with all tables of a board."""
-    parts = [MARK, f"# {escape(content.title)}"]
-    for part in content.tables:
-        parts.append(f"## {escape(part.title)}")
-        parts.append("\n".join(f"- {escape(name)}: {escape(text)}" for name, text in facts(part)))
-        parts.append(table(part))
-        if part.gain_over:
-            parts.append(f"Gain over {escape(part.gain_over)}, in points:")
-            parts.append(gains(part))
-        if remarks := [*part.legend, *[SURE_TEXT] * part.has_sure_gain, *part.notes]:
-            parts.append("\n".join(f"- {escape(note)}" for note in remarks))
-    for plain in content.grids:
-        parts += [f"## {escape(plain.title)}", grid_table(plain)]
-        if plain.notes:
-            parts.append("\n".join(f"- {escape(note)}" for note in plain.notes))
-    return "\n\n".join(parts) + "\n"
+    """Return a page with all grids of a board."""
+    return "\n\n".join([MARK, f"# {escape(content.title)}", *parts(content)]) + "\n"
 
 
-def facts(content: Table) -> list[tuple[str, str]]:
-    """Return the facts of a table with what its cells show."""
-    if content.claimed:
-        return list(content.facts)
-    cells = "mean ± population standard deviation in percent over all runs"
-    runs = f", {content.runs} (distilled sets × networks trained on each) unless a cell says otherwise" * bool(
-        content.runs
-    )
-    return [*content.facts, ("Cells", cells + runs)]
-
-
-def table(content: Table) -> str:
-    """Return the table itself: best **bold**, second <u>underlined</u>."""
-    rows = [[*_place(row), *(_cell(cell, content.runs) for cell in row.cells)] for row in content.rows]
-    return grid(content.heads(), rows)
-
-
-def gains(content: Table) -> str:
-    """Return the table of gains over the baseline; columns without any gain are left out."""
-    places = [
-        place for place in range(len(content.columns)) if any(shown(row.cells[place], "").gain for row in content.rows)
-    ]
-    head = ["IPC", "Network", *(content.columns[place].label for place in places)]
-    return grid(head, [[*_place(row), *(_gain(row.cells[p]) for p in places)] for row in content.rows])
+def parts(content: Board, level: int = 2) -> list[str]:
+    """Return the blocks of a board below its title; headings begin at ``level``."""
+    blocks = [escape(content.lead)] * bool(content.lead)
+    for grid in content.grids:
+        lead = [escape(grid.lead)] * bool(grid.lead)
+        body = [*lead, *[grid_table(grid)] * bool(grid.headings)]
+        if grid.folded:
+            blocks.append(_folded(grid.title, [*body, *_list(grid.notes)]))
+            continue
+        blocks += [f"{'#' * level} {escape(grid.title)}"] * bool(grid.title)
+        blocks += body
+        if len(grid.notes) > OPEN_NOTES:
+            blocks.append(_folded("Notes", _list(grid.notes)))
+        else:
+            blocks += _list(grid.notes)
+    return blocks
 
 
 def grid_table(content: Grid) -> str:
-    """Return a plain table; columns of numbers are aligned right."""
-    return grid(content.heads(), [[escape(text) for text in row] for row in content.texts()], content.numeric())
+    """Return the table itself: best **bold**, second <u>underlined</u>; columns of numbers are aligned right."""
+    rows = [list(map(_cell, row)) for row in content.cells()]
+    return grid(list(map(_head, content.headings)), rows, content.numeric())
 
 
-def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool] = (False, False)) -> str:
-    """Return a Markdown table; ``right`` says which columns are aligned right, and all beyond it are."""
-    rule = ["---:" if place >= len(right) or right[place] else "---" for place in range(len(head))]
-    lines = [[escape(text) for text in head], rule, *([_bars(text) for text in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]], right: Sequence[bool]) -> str:
+    """Return a Markdown table of cells that are escaped; ``right`` says which columns are aligned right."""
+    rule = ["---:" if aligned else "---" for aligned in right]
+    return "\n".join(f"|{'|'.join(line)}|" for line in (head, rule, *rows))
 
 
-def _place(row: Row) -> list[str]:
-    return [escape(row.budget), escape(row.network)]
+def _head(heading: Heading) -> str:
+    return "<br>".join(map(escape, heading.text.split("\n"))) + _raised(heading.marks)
 
 
-def _bars(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+def _cell(cell: Shown) -> str:
+    text = escape(cell.text).replace(" ± ", "±")  # narrow, and never broken
+    text = {1: f"**{text}**", 2: f"<u>{text}</u>"}.get(cell.rank, text) + _raised(cell.marks)
+    return text + f"<br><sub>{escape(cell.below)}</sub>" * bool(cell.below)
 
 
-def _cell(cell: Entry | Claimed | None, usual: str) -> str:
-    seen = shown(cell, usual)
-    text = {1: f"**{seen.text}**", 2: f"<u>{seen.text}</u>"}.get(seen.rank, seen.text)
-    return text + f"<sup>{TIED}</sup>" * seen.tied + f" ({seen.runs})" * bool(seen.runs)
+def _raised(marks: str) -> str:
+    return f"<sup>{html(marks)}</sup>" * bool(marks)
 
 
-def _gain(cell: Entry | Claimed | None) -> str:
-    return escape(shown(cell, "").gain) or "–"
+def _list(notes: Sequence[str]) -> list[str]:
+    return ["\n".join(f"- {escape(note)}" for note in notes)] * bool(notes)
+
+
+def _folded(title: str, body: Sequence[str]) -> str:
+    return "\n\n".join([f"<details><summary>{html(title)}</summary>", *body, "</details>"])

@@ -113,7 +113,7 @@ def test_leaderboard_gives_boards_in_every_format(registry):
     assert repr(boards) == "<Boards: cifar10, digits>"
     (only,) = ddbench.leaderboard(registry, board="digits", folder=registry)
     assert only == boards[1]
-    assert "75.0 ± 5.0" in boards.to("markdown") and boards.to("csv").startswith("dataset,")
+    assert "75.0±5.0" in boards.to("markdown") and boards.to("csv").startswith("dataset,")
     assert boards._repr_html_() == boards.to("html")
     with pytest.raises(ddbench.UsageError, match="Did you mean 'markdown'"):
         boards.to("markdwn")

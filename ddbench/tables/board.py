@@ -95,17 +95,15 @@ class Entry:
         return population_std(self.values)
 
     @property
-    def percent(self) -> tuple[float, float | None, float | None, float | None]:
-        """Mean, deviation and both ends of the interval, times 100."""
-        numbers = (self.std, *(self.interval or (None, None)))
-        deviation, low, high = (None if number is None else 100 * number for number in numbers)
-        return 100 * self.mean, deviation, low, high
+    def repeats(self) -> tuple[int, int]:
+        """Fewest and most networks trained per set."""
+        sizes = list(map(len, self.groups))
+        return min(sizes), max(sizes)
 
     @property
     def runs(self) -> str:
         """Sets × repeats, e.g. ``2×3``."""
-        sizes = list(map(len, self.groups))
-        low, high = min(sizes), max(sizes)
+        low, high = self.repeats
         return f"{self.sets}×{low}" if low == high else f"{self.sets}×{low}–{high}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -194,10 +192,6 @@ class Heading:
     def text(self) -> str:
         """Name and unit."""
         return f"{self.name} ({self.unit})" if self.unit else self.name
-
-
-#: Headings of :attr:`Entry.percent` behind that of the mean.
-SPREAD = (Heading("±"), Heading("95 % from", "%"), Heading("to", "%"))
 
 
 @dataclass(frozen=True)

@@ -148,12 +148,11 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
     layouts = [replace(layout, metric=metric, lower_is_better=metric in page.lower_is_better) for metric in page.metric]
     signs = tuple(f"{mark.sign}: {mark.text}." for mark in content.mark)
     if page.style == "variants":
-        return Board(
-            page.name, page.title, (), tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
-        )
+        grids = tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
+        return Board(page.name, page.title, tuple(table for own in layouts for table in build(records, own)), grids)
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
-        return Board(page.name, page.title, (), (reproduced.grid(pairs, "", layout),))
+        return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title, layout),))
     if page.source or page.kind:
         shown = _claimed(page, claims)
         blocks = paper.grids(shown, records, layout, content.venues)

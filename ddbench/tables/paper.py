@@ -1,7 +1,7 @@
 """Boards of papers: claimed numbers and ours side by side, never ranked together; a pure function.
 
 One block per data set, protocol and network; methods are lines in the paper's order, every IPC has a column of claims
-and one of ours. Claimed and measured cells meet only where data set, IPC, method, protocol, network and label type agree.
+and one of ours. Claimed and measured cells meet only where data set, IPC, method, protocol, network and labels agree.
 """
 
 from __future__ import annotations

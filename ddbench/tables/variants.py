@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from ddbench.keys import canonical
 from ddbench.results import labels
 from ddbench.results.schema import Record
-from ddbench.tables.board import POINTS, SPREAD, Entry, Grid, Heading, Value, in_reading_order
+from ddbench.tables.board import DECIMALS, POINTS, Entry, Grid, Heading, Shown, Value, in_reading_order
 from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values
 from ddbench.tables.stats import difference, holm
 
@@ -52,7 +52,7 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
         *(Heading(SETTING[place]) for place in shown),
         Heading("Variant"),
         Heading(what, "%"),
-        *SPREAD,
+        Heading("95 % interval"),
         Heading("Difference", POINTS),
         Heading("p", decimals=3),
         Heading("Runs"),
@@ -104,4 +104,5 @@ def _numbers(
 ) -> Sequence[Value]:
     runs, other = entries[key], entries.get((key[0], base))
     gain = None if other is None or key[1] == base else 100 * (runs.mean - other.mean)
-    return *runs.percent, gain, p, runs.runs
+    interval = "" if runs.interval is None else " to ".join(f"{100 * end:.{DECIMALS}f}" for end in runs.interval)
+    return Shown(runs.text, 100 * runs.mean), interval, gain, p, runs.runs

@@ -15,7 +15,8 @@ MOST = 7
 RUNS = "mean ± population standard deviation in percent over all runs (distilled sets × networks trained on each)"
 LEGEND = (
     f"Bold: best of a column; underlined: second; never a single run. {TIED} not distinguishable from the best by"
-    " Welch's t test over distilled sets (over networks where a method has one set), Holm's correction over the column, 5 %."
+    " Welch's t test over distilled sets (over networks where a method has one set), Holm's correction over the column,"
+    " 5 %."
 )
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import ddbench
 from ddbench.errors import UsageError
-from ddbench.tables.leaderboard import build
+from ddbench.tables.boards import measured
+from ddbench.tables.leaderboard import Layout, build
 
 PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
 
@@ -26,11 +27,13 @@ def test_networks_are_rows_and_methods_columns_under_one_teacher(tmp_path):
     teachers = [record.protocol.settings["teacher"] for record in found]
     assert all(teacher == teachers[0] for teacher in teachers) and teachers[0]["network"] == "convnet-2-bn"
     assert len(list((tmp_path / "home" / "teacher").glob("*/step.json"))) == 1
-    (table,) = build(found).tables
+    (table,) = build(found)
     assert [column.label for column in table.columns] == ["herding (network=convnet-2-bn)", "random"]
     assert [row.network for row in table.rows] == ["convnet-1-bn", "convnet-2", "mlp"]
     assert all(len(cell.values) == 1 for row in table.rows for cell in row.cells)
-    assert ("Teacher", f"convnet-2-bn, accuracy {100 * teachers[0]['accuracy']:.1f} %") in table.facts
+    assert {row.settings["teacher"]["accuracy"] for row in table.rows} == {teachers[0]["accuracy"]}
+    grid, across = measured(found, [Layout()]).grids[:2]
+    assert [len(grid.headings), len(across.headings)] == [2, 4] and across.title.startswith("Cross-architecture")
 
 
 def test_without_an_option_each_student_has_a_teacher_of_its_kind(tmp_path):

@@ -125,7 +125,7 @@ def test_another_value_is_another_protocol_and_never_shares_a_column(ctx, evalua
         for p, explicit in ((first, {}), (second, {}), (first, {option: one}), (second, {option: two}))
     ]
     for pair in (made[:2], made[2:]):
-        cells = [cell for table in build(pair).tables for row in table.rows for cell in row.cells if cell is not None]
+        cells = [cell for table in build(pair) for row in table.rows for cell in row.cells if cell is not None]
         assert [len(cell.values) for cell in cells] == [1, 1]
         lines = describe.difference(*pair)
         assert lines[0] == "Not comparable: the protocols differ."

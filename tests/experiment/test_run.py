@@ -389,7 +389,7 @@ def test_seeds_and_options_that_come_to_the_same_images_are_said_at_once_and_ver
     found += run("means", options={"method": {"unused": 1}}, **shared)
     checked = registry.check(tmp_path / "registry")
     assert checked.records == 4 and not checked.problems and len(checked.notes) == 3
-    (table,) = leaderboard.build(found).tables
+    (table,) = leaderboard.build(found)
     assert [cell.runs for cell in table.rows[0].cells] == ["1×2", "1×2"]
 
 

@@ -353,7 +353,7 @@ def test_a_sweep_without_a_reference_is_drawn_all_the_same():
 
 def test_names_of_variants_stand_above_the_columns_of_a_table():
     records = [noisy(0.0, (0.5,)), noisy(4.0, (0.7,), explicit={"noise": 4.0})]
-    (table,) = build(records, Layout(labels={"toy (noise=4)": "noisy"})).tables
+    (table,) = build(records, Layout(labels={"toy (noise=4)": "noisy"}))
     assert [column.label for column in table.columns] == ["toy", "noisy"]
 
 

@@ -6,13 +6,13 @@ from records import make
 from ddbench.results import schema as records
 from ddbench.results.runs import by_set, same_images, unified
 from ddbench.site import rows
-from ddbench.tables import boards, comparing, leaderboard, long, variants
+from ddbench.tables import boards, comparing, leaderboard, variants
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.leaderboard import Layout
 
 
 def only_cell(records):
-    (table,) = leaderboard.build(records).tables
+    (table,) = leaderboard.build(records)
     (row,) = table.rows
     (cell,) = row.cells
     return table, cell
@@ -81,15 +81,13 @@ def test_networks_that_all_name_one_class_or_are_all_right_are_still_several():
 def test_two_methods_with_the_same_images_are_named():
     first = make("typo-autors", (0.5,))
     second = make("typo-authors", (0.5,)).model_copy(update={"distilled": first.distilled})
-    (table,) = leaderboard.build([first, second]).tables
+    (table,) = leaderboard.build([first, second])
     assert [cell.text for cell in table.rows[0].cells] == ["50.0", "50.0"]
     assert "typo-authors and typo-autors are the same images at IPC 10." in table.notes
 
 
 def test_the_same_networks_count_once_in_every_table():
     records = same_set(0, 1, 2, values=(0.5, 0.6))
-    (line,) = long.grid(records, Layout(), "").texts()
-    assert "1×2" in line and "1×6" not in line and "3×2" not in line
     (line,) = variants.grid(records, Layout(), "").texts()
     assert "1×2" in line
     (row,) = rows.rows(records, "random")
@@ -123,7 +121,6 @@ def test_one_experiment_under_two_presets_is_one_row_everywhere(second):
     for order in ([one, two], [two, one]):
         _, cell = only_cell(order)
         assert (cell.runs, cell.text) == ("2×1", "55.0 ± 5.0")
-        assert len(long.grid(order, Layout(), "").rows) == 1
         assert len(variants.grid(order, Layout(), "").rows) == 1
         assert len(rows.rows(order, "random")) == 1
         page = Page(name="two", title="Two", minimum_seeds=2)
@@ -132,9 +129,9 @@ def test_one_experiment_under_two_presets_is_one_row_everywhere(second):
 
 def test_other_options_under_the_same_name_stay_another_experiment():
     records = [make("random", options={"steps": 3}), make("random", preset="paper+sane", options={"steps": 4}, seed=1)]
-    assert len(leaderboard.build(records).tables) == 2
-    assert len(long.grid(records, Layout(), "").rows) == 2
-    assert unified(records) == records
+    (table,) = leaderboard.build(records)
+    assert [column.label for column in table.columns] == ["random (steps=3)", "random (steps=4)"]
+    assert len(table.rows) == 1 and unified(records) == records
 
 
 def test_an_experiment_stands_under_the_preset_of_its_rivals():
@@ -143,29 +140,29 @@ def test_an_experiment_stands_under_the_preset_of_its_rivals():
         make("random", (0.5,), seed=1, preset="paper+sane"),
         make("idc", (0.6,), preset="paper+sane"),
     ]
-    (table,) = leaderboard.build(records, Layout(gain_over="random")).tables
-    assert table.preset == "paper+sane" and [cell.runs for cell in table.rows[0].cells] == ["1×1", "2×1"]
+    (table,) = leaderboard.build(records, Layout(gain_over="random"))
+    assert [cell.runs for cell in table.rows[0].cells] == ["1×1", "2×1"] and len(table.rows) == 1
 
 
 def test_a_learned_rate_belongs_to_the_set_and_not_to_the_protocol():
-    learned = make("mtt", (0.6,), settings={"lr": "learned with the set"}, metrics=[{"learning_rate": 0.0123}])
-    fixed = make("dc", (0.5,), settings={"lr": 0.01})
-    (table,) = leaderboard.build([learned, fixed]).tables
+    rates = [{"learning_rate": 0.0123}] * 2
+    learned = make("mtt", (0.6, 0.6), settings={"lr": "learned with the set"}, metrics=rates)
+    fixed = make("dc", (0.5, 0.5), settings={"lr": 0.01})
+    (table,) = leaderboard.build([learned, fixed], Layout(gain_over="dc"))
     (row,) = table.rows
     assert row.protocol == fixed.protocol.digest and [cell.rank for cell in row.cells] == [0, 1]
-    assert "mtt trains with the learning rate that its set has learned: 0.0123." in table.notes
+    assert row.cells[1].note == "learned learning rate 0.0123"
     (setting,) = comparing.of_methods([learned, fixed], "mtt", "dc").settings
     assert setting.over_runs.effect == pytest.approx(0.1)
     (setting,) = comparing.of_records(learned, fixed, ("mtt", "dc")).settings
     assert setting.over_runs.effect == pytest.approx(0.1)
-    grid = long.grid([learned, fixed], Layout(gain_over="dc"), "")
-    assert [line[13] for line in grid.rows] == [None, pytest.approx(10)]
+    assert [cell.gain for cell in row.cells] == [None, pytest.approx(0.1)]
 
 
 def test_a_learned_rate_does_not_hide_another_difference():
     learned = make("mtt", settings={"lr": "learned with the set", "epochs": 100})
     fixed = make("dc", settings={"lr": 0.01})
-    (table,) = leaderboard.build([learned, fixed]).tables
+    (table,) = leaderboard.build([learned, fixed])
     assert len({row.protocol for row in table.rows}) == 2
 
 

@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import random
 from dataclasses import replace
@@ -7,9 +9,9 @@ from records import dataset_facts, make
 
 from ddbench.errors import UsageError
 from ddbench.results.claims import Claim
-from ddbench.tables import pages
-from ddbench.tables.boards import Published, boards
-from ddbench.tables.declared import Claims, Columns, Declared, Page, declared
+from ddbench.tables import pages, views
+from ddbench.tables.boards import Published, boards, measured
+from ddbench.tables.declared import Claims, Declared, Mark, Page, declared
 from ddbench.tables.formats import csv_json as data
 from ddbench.tables.formats import html, latex, markdown, terminal
 from ddbench.tables.leaderboard import Layout, build, entry
@@ -18,8 +20,17 @@ LAYOUT = Layout(first=("random", "herding"), gain_over="random")
 
 
 def only(records, layout=LAYOUT):
-    (table,) = build(records, layout, name="digits", title="Digits").tables
+    (table,) = build(records, layout)
     return table
+
+
+def page(records, layout=LAYOUT, title="Digits"):
+    return measured(records, [layout], "digits", title)
+
+
+def shown(records, layout=LAYOUT):
+    """The Markdown lines of the first grid."""
+    return markdown.grid_table(page(records, layout).grids[0]).splitlines()
 
 
 def labels(table):
@@ -37,7 +48,6 @@ def test_a_cell_pools_sets_and_repeats():
     assert cell.runs == "3×2"
     assert cell.mean == pytest.approx(0.6333333)
     assert cell.text == "63.3 ± 12.5"  # population deviation
-    assert table.runs == "3×2"
 
 
 @pytest.mark.parametrize(("metric", "bounded"), [("top1", True), ("last", True), ("hlr", False)])
@@ -49,9 +59,13 @@ def test_the_interval_of_an_accuracy_stays_within_it_and_that_of_other_metrics_d
 
 
 def test_unequal_runs_are_said_in_the_cell():
-    table = only([make("random", (0.5, 0.5)), make("vlcp", (0.5,)), make("d4m", (0.6, 0.7))])
-    assert "(1×1)" in markdown.table(table)
-    assert table.runs == "1×2"
+    records = [make("random", (0.5, 0.5)), make("vlcp", (0.5,)), make("d4m", (0.6, 0.7))]
+    assert shown(records)[2:] == [
+        "|random|<u>50.0±0.0</u><sup>≈</sup>|",
+        "|d4m|**65.0±5.0**|",
+        "|vlcp|50.0<br><sub>1×1</sub>|",
+    ]
+    assert "1×2 unless a small line says otherwise" in page(records).grids[0].lead
     mixed = only([make("vlcp", (0.5, 0.5)), make("vlcp", (0.5,), seed=1)])
     assert mixed.rows[0].cells[0].runs == "2×1–2"
 
@@ -61,21 +75,29 @@ def test_a_method_alone_in_its_row_is_compared_with_nobody():
     assert not table.rows[0].cells[0].tied
 
 
+def twice(method, value, **how):
+    return make(method, (value, value), **how)
+
+
 def test_best_second_and_ties_by_what_is_shown():
-    table = only([make("a", (0.5,)), make("b", (0.7,)), make("c", (0.6,)), make("full", (0.9,), ipc=None)])
-    assert [cell.rank for cell in table.rows[0].cells] == [0, 1, 2, 0]
-    text = markdown.table(table)
-    assert "**70.0**" in text and "<u>60.0</u>" in text and "| 90.0 |" in text
-    tied = only([make("a", (0.7,)), make("b", (0.7,)), make("c", (0.6,))])
+    records = [twice("a", 0.5), twice("b", 0.7), twice("c", 0.6), twice("full", 0.9, ipc=None)]
+    assert [cell.rank for cell in only(records).rows[0].cells] == [0, 1, 2, 0]
+    assert shown(records)[2:] == ["|a|50.0±0.0|", "|b|**70.0±0.0**|", "|c|<u>60.0±0.0</u>|", "|full|90.0±0.0|"]
+    tied = only([twice("a", 0.7), twice("b", 0.7), twice("c", 0.6)])
     assert [cell.rank for cell in tied.rows[0].cells] == [1, 1, 2]
-    alone = only([make("a", (0.7,))])
-    assert alone.rows[0].cells[0].rank == 0
+    assert only([twice("a", 0.7)]).rows[0].cells[0].rank == 0
+
+
+def test_a_single_run_is_never_the_best_and_hides_who_else_would_be():
+    cells = only([make("a", (0.7,)), twice("b", 0.6), twice("c", 0.5)]).rows[0].cells
+    assert [cell.rank for cell in cells] == [0, 2, 0]
+    assert [cell.rank for cell in only([make("a", (0.7,)), make("b", (0.6,))]).rows[0].cells] == [0, 0]
+    assert shown([make("a", (0.364,)), make("b", (0.3,))])[2:] == ["|a|36.4|", "|b|30.0|"]
 
 
 def test_gains_are_over_the_baseline():
     table = only([make("random", (0.5,)), make("vlcp", (0.575,)), make("full", (0.9,), ipc=None)])
     assert [cell.gain for cell in table.rows[0].cells] == [None, pytest.approx(0.075), None]
-    assert markdown.gains(table).splitlines()[-1] == "| 10 | convnet-3 | +7.5 |"
 
 
 def test_rows_are_ipc_by_network_and_the_whole_set_is_in_each_of_its_network():
@@ -93,36 +115,47 @@ def test_rows_are_ipc_by_network_and_the_whole_set_is_in_each_of_its_network():
 
 def test_the_whole_set_alone_makes_a_table_too():
     table = only([make("full", (0.9,), ipc=None)])
-    assert table.rows[0].budget == "full"
+    assert table.rows[0].budget == "full" and table.rows[0].extension == ""
     assert table.rows[0].cells[0].text == "90.0"
 
 
-def test_results_of_different_protocols_never_share_a_row():
-    table = only([make("random", (0.5,)), make("vlcp", (0.7,), settings={"batch_size": 20})])
-    assert [row.budget for row in table.rows] == ["10 (a)", "10 (b)"]
+def test_results_of_different_protocols_never_share_a_row_or_a_column():
+    records = [make("random", (0.5,)), make("vlcp", (0.7,), settings={"batch_size": 20})]
+    table = only(records)
+    assert len({row.protocol for row in table.rows}) == 2
     assert all(sum(cell is not None for cell in row.cells) == 1 for row in table.rows)
-    text = "\n".join(table.notes)
-    assert "batch_size=20" in text and "batch_size=absent" in text
+    head, _, *rows = shown(records)
+    digests = sorted(record.protocol.digest[:6] for record in records)
+    assert head == f"|Method|rded {digests[0]}|rded {digests[1]}|"
+    assert [row.count("||") for row in rows] == [1, 1]  # an empty cell beside the only number
+    assert any("batch 20" in line for line in page(records).grids[1].notes)
 
 
-def test_variants_are_tables_of_their_own():
+def test_settings_stand_beside_each_other_and_data_sets_apart():
     records = [
         make("vlcp"),
         make("vlcp", eval_explicit={"epochs": 5}, settings={"epochs": 5}),
-        make("vlcp", preset="paper+sane", options={"steps": 50}),
+        make("vlcp", (0.6,), preset="paper+official", options={"steps": 50}, settings={"epochs": 301}),
         make("vlcp", extension="no published settings for this data set"),
         make("vlcp", evaluator="minimax"),
         make("vlcp", dataset=dataset_facts(fingerprint="ab" * 32)),
         make("full", (0.9,), ipc=None),
     ]
-    board = build(records, LAYOUT)
-    titles = [table.title for table in board.tables]
-    assert len(titles) == 6
-    assert "rded (epochs=5), cpu+sane" in titles
-    assert "rded, cpu+sane, extension" in titles
-    extension = next(table for table in board.tables if table.title.endswith("extension"))
-    assert any("never compare with published cells" in note for note in extension.notes)
-    assert labels(extension) == ["vlcp", "full"]
+    first, second = build(records, LAYOUT)
+    assert [len(table.rows) for table in (first, second)] == [1, 5]
+    (grid, *_) = page(records[:5]).grids
+    names = ["Method", "minimax", "rded", "rded, extension", "rded", "rded, official"]
+    assert sorted(heading.name for heading in grid.headings) == sorted(names)
+    assert [heading.marks for heading in grid.headings].count("a") == 1 and grid.notes == ("a: epochs=5.",)
+    protocols = next(part for part in page(records[:5]).grids if part.title == "Protocols")
+    assert any("Extension (no published settings for this data set): never" in line for line in protocols.notes)
+
+
+def test_the_whole_set_belongs_to_its_evaluator_and_fidelity_whatever_the_extension():
+    records = [make("vlcp", evaluator=e) for e in ("rded", "idc")] + [make("full", (0.9,), ipc=None)]
+    rows = only([*records, make("vlcp", extension="none published")]).rows
+    whole = {(row.name, row.extension): row.cells[1] is not None for row in rows}
+    assert whole == {("idc", ""): False, ("rded", ""): True, ("rded", "none published"): True}
 
 
 def test_options_versions_and_changed_defaults_are_columns_of_their_own():
@@ -151,52 +184,142 @@ def test_only_doubled_names_have_more_in_them():
     assert found == ["random", "d4m", "vlcp (strength=0.7)", "vlcp (strength=0.8)"]
 
 
-def test_shrinking_acceptance_teacher_and_selection_are_told():
-    settings = {"teacher": {"network": "convnet-3", "accuracy": 0.956}, "selection": "best_test"}
+def test_what_was_scaled_down_is_behind_letters_and_the_rest_is_folded_away():
+    teacher = {"network": "convnet-3", "accuracy": 0.956, "source": {"file": "a"}, "weights": "0123"}
+    settings = {"teacher": teacher, "selection": "best_test"}
     record = make(
         "vlcp",
         settings=settings,
-        shrunk=[("method.steps", 1000, 50), ("eval.epochs", 300, 40)],
+        shrunk=[("method.steps", 1000, 50), ("eval.epochs", 300, 40), ("eval.augment", "auto", "dsa")],
         extra={"acceptance": {"recognition": {"rate": 0.91, "per_class": [0.9, 0.92]}, "copies": False}},
     )
-    table = only([record, make("random", settings=settings, shrunk=[("eval.epochs", 300, 40)])])
-    facts, text = dict(table.facts), "\n".join(table.notes)
-    assert facts["Teacher"] == "convnet-3, accuracy 95.6 %"
-    assert facts["Labels"] == "soft"
-    assert "chosen on the test split" in facts["Accuracy"]
-    assert "16×16×1, 2 classes, 1,000 training and 200 test images" in facts["Data set"]
-    assert "vlcp, paper → used here: steps 1000 → 50." in text
-    assert text.count("epochs 300 → 40") == 1
-    assert "vlcp, acceptance: recognition.rate 0.91, copies no." in text
+    made = page([record, make("random", settings=settings, shrunk=[("eval.epochs", 300, 40)])])
+    matrix, protocols, figures = made.grids
+    assert matrix.notes == ("a: 40 of 300 epochs.", "b: 50 of 1000 steps.")
+    assert [heading.marks for heading in matrix.headings] == ["", "a"] and matrix.rows[1][1].marks == "b"
+    assert "16×16×1, 2 classes, 1,000 training and 200 test images" in matrix.lead
+    (line,) = protocols.notes
+    assert "teacher.accuracy=0.956; teacher.network=convnet-3; teacher.weights=0123" in line and "file" not in line
+    assert "selection=best_test" in line and "label_type=soft" in line
+    assert figures.texts() == [["recognition.rate", "0.91"], ["copies", "no"]]
+    assert [part.folded for part in made.grids] == [False, True, True]
+    text = markdown.board(made)
+    assert text.count("<details><summary>") == text.count("</details>") == 2
+
+
+def test_variants_of_a_method_are_lines_told_apart_by_letters():
+    records = [make("mtt", (0.4,), explicit={"steps": n}, shrunk=[("method.steps", 9, n)]) for n in (3, 5)]
+    assert shown([*records, make("random", (0.1,))])[2:] == [
+        "|random|10.0|",
+        "|mtt|40.0<sup>a</sup>|",
+        "|mtt|40.0<sup>b</sup>|",
+    ]
+    assert page(records).grids[0].notes == ("a: 3 of 9 steps.", "b: 5 of 9 steps.")
+
+
+def test_signs_are_declared_as_data():
+    content = Declared(mark=(Mark(sign="†", option="method.backbone", value="small", text="small model"),))
+    (board,) = boards([make("vlcp", (0.5,), shrunk=[("method.backbone", "large", "small")])], content)
+    assert "|vlcp|50.0<sup>a†</sup>|" in markdown.board(board) and "- †: small model." in markdown.board(board)
+
+
+def test_one_protocol_and_network_is_shown_as_methods_by_budget():
+    records = [make(method, (0.5,), ipc=ipc) for method in ("random", "vlcp") for ipc in (1, 10)]
+    assert shown(records)[0] == "|Method|IPC 1|IPC 10|"
+    assert page(records).grids[0].title == "rded, convnet-3"
+
+
+def test_other_networks_of_a_protocol_are_a_grid_of_their_own():
+    records = [make("random", (0.5,), network=network) for network in ("convnet-3", "mlp")]
+    matrix, across, _ = page([*records, make("vlcp", (0.6,))]).grids
+    assert [heading.name for heading in matrix.headings] == ["Method", "rded"] and len(matrix.rows) == 2
+    assert across.title == "Cross-architecture: IPC 10, rded"
+    assert markdown.grid_table(across).splitlines() == [
+        "|Method|convnet-3|mlp|",
+        "|---|---:|---:|",
+        "|random|50.0|50.0|",
+    ]
+
+
+def test_more_settings_than_fit_beside_each_other_are_several_grids():
+    records = [make("random", (0.5,), evaluator=f"e{n}") for n in range(10)]
+    assert [len(grid.headings) for grid in page(records).grids[:2]] == [views.MOST + 1, 10 - views.MOST + 1]
+
+
+def merged():
+    """Three sets of every method under one protocol that two presets name, one with a learned rate, one single run."""
+    lr = {"lr": 0.01}
+    learned = {"settings": {"lr": "learned with the set"}, "metrics": [{"learning_rate": 0.02}]}
+    values = {"random": (0.30, 0.32, 0.34), "dsa": (0.50, 0.51, 0.52), "dm": (0.49, 0.50, 0.52)}
+    records = [
+        make(method, (value,), seed=seed, settings=lr, preset="cpu+sane" if seed else "paper+sane")
+        for method, own in values.items()
+        for seed, value in enumerate(own)
+    ]
+    records += [make("mtt", (value,), seed=seed, **learned) for seed, value in enumerate((0.60, 0.62, 0.61))]
+    return [*records, make("once", (0.9,), settings=lr)]
+
+
+def test_a_merged_board_has_the_ranking_intervals_and_significance_worked_out_by_hand():
+    table = only(merged())
+    (row,) = table.rows
+    cells = dict(zip(labels(table), row.cells, strict=True))
+    assert [cells[name].runs for name in ("random", "dsa", "dm", "mtt", "once")] == ["3×1"] * 4 + ["1×1"]
+    assert cells["dsa"].text == "51.0 ± 0.8"  # population deviation of 50, 51, 52
+    # Student's t with two degrees of freedom: 4.3027 · s / √3, s = 1 for 50, 51, 52
+    assert cells["dsa"].interval == pytest.approx((0.51 - 0.024841, 0.51 + 0.024841), abs=1e-5)
+    assert {name: cell.rank for name, cell in cells.items()} == {"random": 0, "dm": 0, "dsa": 0, "mtt": 2, "once": 0}
+    assert all(cell.versus_best is None for cell in cells.values())  # the best is a single run
+    without = dict(zip(labels(only(merged()[:-1])), only(merged()[:-1]).rows[0].cells, strict=True))
+    assert {name: cell.rank for name, cell in without.items()} == {"random": 0, "dm": 0, "dsa": 2, "mtt": 1}
+    # scipy.stats.ttest_ind(…, equal_var=False): random 0.00022005, dsa 0.00025522, dm 0.00110321; then Holm's steps.
+    corrected = {"random": 3 * 0.00022005, "dsa": 3 * 0.00022005, "dm": 0.00110321}
+    assert {name: without[name].versus_best for name in corrected} == pytest.approx(corrected, rel=1e-3)
+    assert without["mtt"].versus_best is None and not any(cell.tied for cell in without.values())
+    gains = {name: cell.gain for name, cell in without.items()}
+    assert gains == {
+        "random": None,
+        **{n: pytest.approx(g) for n, g in (("dsa", 0.19), ("dm", 0.55 / 3), ("mtt", 0.29))},
+    }
 
 
 def test_output_does_not_depend_on_the_order_of_records_and_names_no_folder():
     records = [make(m, (0.5, 0.6), seed=s, ipc=i) for m in ("random", "vlcp") for s in (0, 1) for i in (1, 10)]
-    first = markdown.board(build(records, LAYOUT, name="digits", title="Digits"))
+    first = markdown.board(page(records))
     random.Random(0).shuffle(records)
-    assert markdown.board(build(records, LAYOUT, name="digits", title="Digits")) == first
+    assert markdown.board(page(records)) == first
     assert first.startswith(markdown.MARK)
     assert first.endswith("\n") and "/tmp" not in first and "\n\n\n" not in first
 
 
 def test_markup_in_names_is_escaped():
-    text = markdown.board(build([make("a|b*c")], LAYOUT, name="d", title="x_y"))
+    text = markdown.board(page([make("a|b*c")], title="x_y"))
     assert "a\\|b\\*c" in text and "# x\\_y" in text
 
 
 def test_csv_and_json():
-    made = [build([make("random", (0.5, 0.6)), make("vlcp", (0.7,))], LAYOUT, name="digits", title="Digits")]
-    lines = data.to_csv(made).splitlines()
-    assert len(lines) == 3
-    row = lines[1]
-    assert row.startswith("digits,f1f1") and row.endswith(",1,2")
-    assert lines[2].endswith("vlcp,measured,0.700000,,,,1,1")
-    assert json.loads(data.to_json(made))[0]["tables"][0]["rows"][0]["cells"][0]["values"] == [0.5, 0.6]
+    made = [page([make("random", (0.5, 0.6)), make("vlcp", (0.7,), explicit={"strength": 0.5})])]
+    first, second = csv.DictReader(io.StringIO(data.to_csv(made)))
+    assert (first["dataset"], first["mean"], first["runs"], first["sets"]) == ("digits", "0.550000", "2", "1")
+    assert (second["method"], second["variant"], second["ci95_low"]) == ("vlcp", "vlcp (strength=0.5)", "")
+    assert (second["gain"], second["note"]) == ("0.150000", "strength=0.5")
+    costs = [second[name] for name in ("image_bytes", "label_bytes", "distill_seconds", "seconds_per_image")]
+    assert costs == ["5000", "160", "1", "0.05"]  # 20 images in one second
+    unknown = make("random", (0.5,))
+    unknown = unknown.model_copy(update={"costs": unknown.costs.model_copy(update={"distill_seconds": None})})
+    (line,) = csv.DictReader(io.StringIO(data.to_csv([page([unknown])])))
+    assert line["distill_seconds"] == line["seconds_per_image"] == ""
+    content = json.loads(data.to_json(made))
+    assert content[0]["tables"][0]["rows"][0]["cells"][0]["groups"] == [[0.5, 0.6]]
+
+
+def test_costs_are_per_method_and_budget():
+    (grid,) = views.costs(only([make("vlcp", (0.6, 0.7), shrunk=[("method.steps", 9, 3)]), make("full", ipc=None)]))
+    assert grid.texts() == [["10", "vlcp", "0.05", "0.00", "5.0", "0.2", "2.0"]] and grid.notes == ("a: 3 of 9 steps.",)
 
 
 def test_the_terminal_shows_the_same_numbers_uncut(capsys):
-    board = build([make(f"a-method-with-a-long-name-{n}", (0.5, 0.6)) for n in range(12)], LAYOUT)
-    terminal.show(board)
+    terminal.show(page([make(f"a-method-with-a-long-name-{n}", (0.5, 0.6)) for n in range(12)]))
     out = capsys.readouterr().out
     assert out.count("55.0 ± 5.0") == 12
     assert "a-method-with-a-long-name-11" in out
@@ -208,16 +331,17 @@ def write(folder, records):
 
 def test_pages_are_written_once_checked_and_removed_when_stale(tmp_path):
     records = [make("random"), make("random", dataset=dataset_facts("folder:cats"))]
-    assert write(tmp_path, records) == ["README.md", "digits.md", "folder-cats.md"]
+    assert write(tmp_path, records) == ["README.md", "digits.md", "folder-cats.md", "long.csv"]
     assert write(tmp_path, records) == []
     rendered = pages.render(boards(records[:1], declared(tmp_path)))
     assert pages.changes(tmp_path, rendered) == [
         "README.md is out of date",
+        "long.csv is out of date",
         "folder-cats.md is no longer made from any record",
     ]
     (tmp_path / "own.md").write_text("mine")
     write(tmp_path, records[:1])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "digits.md", "own.md"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["README.md", "digits.md", "long.csv", "own.md"]
 
 
 def test_a_file_of_the_user_is_never_replaced(tmp_path):
@@ -225,6 +349,12 @@ def test_a_file_of_the_user_is_never_replaced(tmp_path):
     with pytest.raises(UsageError, match="not written by ddbench"):
         write(tmp_path, [make("random")])
     assert (tmp_path / "digits.md").read_text() == "my notes"
+
+
+def test_a_table_of_the_user_is_never_replaced(tmp_path):
+    (tmp_path / "long.csv").write_text("mine,yours\n")
+    with pytest.raises(UsageError, match=r"long\.csv was not written by ddbench"):
+        write(tmp_path, [make("random")])
 
 
 def test_boards_are_declared_as_data(tmp_path):
@@ -256,40 +386,21 @@ def test_methods_that_a_test_does_not_tell_from_the_best_are_marked():
     a, b, c, d = table.rows[0].cells
     assert (a.tied, b.tied, c.tied, d.tied) == (True, False, False, False)
     assert b.rank == 1 and a.rank == 2 and d.versus_best is None
-    text = markdown.board(build(spread("a", 0.70) + spread("b", 0.705), LAYOUT, name="d", title="D"))
-    assert "<sup>≈</sup> |" in text and "≈ not distinguishable" in text
-    assert any("single run" in line for line in table.legend)
-    assert only([make("a", (0.7,)), make("b", (0.6,))]).legend == ()
+    text = markdown.board(page(spread("a", 0.70) + spread("b", 0.705)))
+    assert "<sup>≈</sup>|" in text and "≈ not distinguishable" in text
 
 
-def test_gains_that_hold_a_test_are_marked():
+def test_significant_gains_are_in_the_data():
     table = only([r for m, v in (("random", 0.5), ("vlcp", 0.6)) for r in many(m, (v, v + 0.005))])
-    assert table.rows[0].cells[1].gain_p < 0.05
-    assert markdown.gains(table).endswith("| +10.0\\* |")
+    assert table.rows[0].cells[0].gain_p is None and table.rows[0].cells[1].gain_p < 0.05
 
 
 def test_names_from_plugins_and_files_are_harmless_everywhere():
     record = make("<script>alert(1)</script>", (0.5,), dataset=dataset_facts("a\\b_{c}%$#&~^"))
-    board = build([record], LAYOUT, name="x", title="<b>T</b>")
+    board = page([record], title="<b>T</b>")
     assert "<script" not in html.board_html(board) and "&lt;script&gt;" in html.board_html(board)
     assert "<script" not in markdown.board(board).replace("\\<script", "")
     assert r"\textbackslash{}b\_\{c\}\%\$\#\&\textasciitilde{}\textasciicircum{}" in latex.board(board)
-
-
-def test_the_long_style_has_one_line_per_cell_with_costs_and_gain():
-    content = Declared(columns=Columns(gain_over="random"), board=(Page(name="long", title="All", style="long"),))
-    (board,) = boards(many("vlcp", (0.6, 0.7)) + many("random", (0.5, 0.5)), content, only="long")
-    (grid,) = board.grids
-    lines = [dict(zip(grid.heads(), row, strict=True)) for row in grid.texts()]
-    assert [line["Method"] for line in lines] == ["random", "vlcp"]
-    assert lines[1]["Gain (points)"] == "+15.0" and lines[0]["Gain (points)"] == "–"
-    assert lines[1]["Images (kB)"] == "5.0" and lines[1]["Evaluate (s)"] == "2.0" and lines[1]["Runs"] == "3×2"
-    text = data.to_csv([board])
-    assert text.startswith("Data set,IPC,Method") and len(text.splitlines()) == 3
-    record = make("vlcp", (0.6,))
-    unknown = record.model_copy(update={"costs": record.costs.model_copy(update={"distill_seconds": None})})
-    (board,) = boards([unknown], content, only="long")
-    assert dict(zip(board.grids[0].heads(), board.grids[0].texts()[0], strict=True))["Distil (s)"] == "–"
 
 
 def test_boards_choose_protocols_seeds_and_metrics():
@@ -317,36 +428,28 @@ def test_a_board_of_several_metrics_has_tables_for_each():
     how = {"metric": ["lrs", "hlr", "none-has-it"], "lower_is_better": ["hlr"]}
     content = Declared(board=(Page(name="own", title="Own", **how),))
     (board,) = boards(records, content, only="own")
-    assert [table.title for table in board.tables] == ["rded, cpu+sane, lrs", "rded, cpu+sane, hlr"]
+    assert [table.metric for table in board.tables] == ["lrs", "hlr"]
     assert all(labels(table) == ["random", "vlcp"] for table in board.tables)
     first, second = board.tables
     assert [cell.rank for cell in first.rows[0].cells] == [1, 1]
     assert [(cell.text, cell.rank) for cell in second.rows[0].cells] == [("45.0 ± 5.0", 0), ("20.5 ± 0.5", 1)]
     assert second.rows[0].cells[0].versus_best is not None and second.rows[0].cells[1].versus_best is None
-    assert dict(first.facts)["Metric"] == "lrs (higher is better)"
-    assert dict(second.facts)["Metric"] == "hlr (lower is better)"
-    assert "Metric" not in dict(only(records).facts)
+    titles = [grid.title for grid in board.grids if not grid.folded]
+    assert titles == [
+        f"{name}, {better} is better: IPC 10, convnet-3" for name, better in (("lrs", "higher"), ("hlr", "lower"))
+    ]
     assert Page(name="own", title="Own", metric="last").metric == ("last",)
-
-
-def test_the_long_board_names_its_metric():
-    content = Declared(board=(Page(name="own", title="Own", style="long", metric=("top1", "hlr")),))
-    (board,) = boards([_scored("vlcp", 0.2)], content, only="own")
-    assert [grid.title for grid in board.grids] == ["Own", "Own: hlr"]
-    assert ["Accuracy (%)" in grid.heads() for grid in board.grids] == [True, False]
-    heads, (row,) = board.grids[1].heads(), board.grids[1].texts()
-    assert dict(zip(heads, row, strict=True))["hlr (%)"] == "20.0"
 
 
 def test_claims_stand_beside_and_never_among_measured_numbers():
     claim = Claim("digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "61.0", "", "own", "paper", "T1", "")
     content = Declared(claims=Claims(kind=("own",)))
-    found = Published((claim, replace(claim, kind="other", table="T2"), replace(claim, evaluator="idc")))
-    (board,) = boards([make("vlcp", (0.6,))], content, claims=found)
-    measured, claimed = board.tables
-    assert not measured.claimed and claimed.claimed
-    assert labels(claimed) == ["vlcp [paper]"] and claimed.rows[0].cells[0].text == "61.0"
-    assert ",own,0.610000,,,,," in data.to_csv([board])
+    claims = Published((claim, replace(claim, kind="other", table="T2"), replace(claim, evaluator="idc")))
+    (board,) = boards([make("vlcp", (0.6,))], content, claims=claims)
+    claimed = board.grids[-1]
+    assert claimed.title.startswith("Claimed") and claimed.folded
+    assert claimed.texts() == [["rded", "vlcp", "convnet-3", "61.0", "paper"]]
+    assert "0.61" not in data.to_csv([board])
 
 
 def test_a_data_set_named_like_a_page_takes_another_name():

@@ -1,9 +1,11 @@
+"""Claimed versus reproduced: what is compared, with what, and what is said of it."""
+
 from dataclasses import replace
 
 import pytest
 from records import dataset_facts, make
 
-from ddbench.results.claims import Aliases, Claim, EvaluatorAlias, NetworkAlias
+from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, NetworkAlias, Rests
 from ddbench.tables import boards, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown
@@ -11,6 +13,7 @@ from ddbench.tables.formats import markdown
 CLAIM = Claim(
     "digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "60.0", "0.5", "own", "paper2025", "Table 1", ""
 )
+VALUES = (0.6, 0.6, 0.6)
 
 
 def verdicts(records, claims=(CLAIM,), aliases=None):
@@ -20,45 +23,86 @@ def verdicts(records, claims=(CLAIM,), aliases=None):
 @pytest.mark.parametrize(
     ("values", "verdict"),
     [
-        ((0.60, 0.605, 0.595), "reproduced"),
-        ((0.61, 0.61, 0.61), "reproduced"),
-        ((0.65, 0.65, 0.65), "higher"),
-        ((0.55, 0.55, 0.555), "lower"),
-        ((0.60, 0.60), "too few runs"),
+        ((0.60, 0.605, 0.595), "agrees"),
+        ((0.61, 0.61, 0.61), "agrees"),  # one point, and twice the claim's deviation
+        ((0.65, 0.65, 0.65), "differs"),
+        ((0.55, 0.55, 0.555), "differs"),
+        ((0.60, 0.60), "scaled down: 2 of 3 networks"),
     ],
 )
 def test_the_verdict_follows_the_rule(values, verdict):
     assert verdicts([make("vlcp", values)]) == [verdict]
 
 
-def test_nothing_is_judged_that_was_shrunk_changed_or_not_stated():
-    values = (0.6, 0.6, 0.6)
-    assert verdicts([make("vlcp", values, shrunk=[("eval.epochs", 300, 40)])]) == ["scaled down"]
-    assert verdicts([make("vlcp", values, explicit={"strength": 0.5})]) == ["other options"]
-    assert verdicts([make("vlcp", values)], [replace(CLAIM, evaluator="unknown")]) == ["protocol not stated"]
+def test_ours_counts_when_sets_times_repeats_reach_what_the_claim_rests_on():
+    names = Aliases(rests=(Rests(source=("paper2025",), method=("vlcp",), networks=6, why="README"),))
+    sets = [make("vlcp", VALUES, seed=seed) for seed in range(2)]
+    assert verdicts(sets, aliases=names) == ["agrees"]
+    assert verdicts(sets[:1], aliases=names) == ["scaled down: 3 of 6 networks"]
+    assert verdicts(sets[:1], [replace(CLAIM, source="other2025")], names) == ["agrees"]
 
 
-def test_extensions_and_other_cells_never_match():
-    values = (0.6, 0.6, 0.6)
+def test_what_was_scaled_down_is_named_and_what_only_names_the_protocol_is_not():
+    shrunk = [("method.iterations", 1000, 400), ("method.lr", 0.005, 0.05), ("eval.augment", "auto", "dsa")]
+    (pair,) = reproduced.pairs([make("vlcp", (0.5,) * 3, shrunk=shrunk)], [CLAIM])
+    assert pair.verdict == "scaled down: 400 of 1000 iterations" and pair.remark == "lr 0.05 instead of 0.005"
+    assert verdicts([make("vlcp", VALUES, eval_explicit={"augment": "dsa"}, shrunk=shrunk[2:])]) == ["agrees"]
+
+
+def test_a_difference_is_explained_or_called_unexplained():
+    records = [make("vlcp", (0.7,) * 3)]
+    (pair,) = reproduced.pairs(records, [CLAIM])
+    assert (pair.verdict, pair.remark) == ("differs", "unexplained")
+    names = Aliases(explained=(About(source=("paper2025",), ipc=(10,), why="the paper tests on another split"),))
+    (pair,) = reproduced.pairs(records, [CLAIM], names)
+    assert pair.remark == "the paper tests on another split"
+
+
+def test_extensions_references_and_other_cells_never_match():
     others = [
-        make("vlcp", values, extension="no published settings"),
-        make("vlcp", values, ipc=1),
-        make("vlcp", values, evaluator="minimax"),
-        make("vlcp", values, network="resnet-18"),
-        make("vlcp", values, settings={"label_type": "hard"}),
-        make("vlcp", values, dataset=dataset_facts("cifar10")),
-        make("random", values),
+        make("vlcp", VALUES, extension="no published settings"),
+        make("vlcp", VALUES, ipc=1),
+        make("vlcp", VALUES, evaluator="minimax"),
+        make("vlcp", VALUES, network="resnet-18"),
+        make("vlcp", VALUES, settings={"label_type": "hard"}),
+        make("vlcp", VALUES, dataset=dataset_facts("cifar10")),
+        make("random", VALUES),
     ]
     assert verdicts(others) == []
-    assert verdicts([make("vlcp", values)], [replace(CLAIM, metric="ior")]) == []
+    assert verdicts([make("vlcp", VALUES)], [replace(CLAIM, metric="ior")]) == []
+    whole = replace(CLAIM, method="full", ipc=None, kind="full")
+    assert verdicts([make("full", VALUES, ipc=None)], [whole]) == []
 
 
-def test_seeds_are_pooled_and_presets_kept_apart():
-    pairs = reproduced.pairs(
-        [make("vlcp", (0.6,), seed=s) for s in range(3)] + [make("vlcp", preset="paper", options={"steps": 50})],
-        [CLAIM],
-    )
-    assert sorted(pair.ours.runs for pair in pairs) == ["1×1", "3×1"]
+def test_a_baseline_without_a_protocol_is_compared_only_where_that_is_known():
+    claim = replace(CLAIM, method="random", evaluator="unknown", kind="baseline")
+    records = [make("random", VALUES), make("random", (0.7,) * 3, evaluator="dc")]
+    assert verdicts(records, [claim]) == []
+    names = Aliases(established=(Established(source=("paper2025",), protocol="dc", why="it quotes DC's Table 1"),))
+    (pair,) = reproduced.pairs(records, [claim], names)
+    assert (pair.verdict, pair.known, pair.claim.evaluator) == ("differs", "it quotes DC's Table 1", "dc")
+
+
+def test_one_number_is_one_line_with_its_witnesses_and_the_own_claim_first():
+    quoted = replace(CLAIM, kind="other", source="quote2026", std="0.4")
+    own = replace(CLAIM, std="")
+    rerun = replace(CLAIM, kind="third-party", source="rerun2026", mean="57.0")
+    baseline = replace(CLAIM, method="random", kind="baseline", mean="50.0")
+    records = [make("vlcp", VALUES), make("random", VALUES)]
+    pairs = reproduced.pairs(records, [baseline, rerun, quoted, own])
+    assert [(pair.claim.text, pair.sources) for pair in pairs] == [
+        ("60.0 ± 0.4", ("paper2025, Table 1", "quote2026")),
+        ("50.0 ± 0.5", ("paper2025, Table 1",)),
+        ("57.0 ± 0.5", ("rerun2026, Table 1",)),
+    ]
+
+
+def test_seeds_are_pooled_and_of_several_experiments_the_one_nearest_to_the_paper_counts():
+    sets = [make("vlcp", (0.6,), seed=seed) for seed in range(3)]
+    small = make("vlcp", VALUES, options={"steps": 50}, shrunk=[("method.steps", 1000, 50)])
+    official = [make("vlcp", (0.61,), seed=seed, options={"quirk": 1}, preset="cpu+official") for seed in range(3)]
+    assert [pair.ours.runs for pair in reproduced.pairs([small, *sets], [CLAIM])] == ["3×1"]
+    assert [pair.ours.mean for pair in reproduced.pairs([*sets, *official], [CLAIM])] == [pytest.approx(0.61)]
 
 
 def test_aliases_join_names():
@@ -67,16 +111,18 @@ def test_aliases_join_names():
         evaluator=(EvaluatorAlias(published="dsa", ddbench="dc", options={"augment": "dsa"}),),
     )
     claim = replace(CLAIM, evaluator="dsa", network="conv3")
-    record = make("vlcp", (0.6, 0.6, 0.6), evaluator="dc", eval_explicit={"augment": "dsa"})
-    assert verdicts([record], [claim], names) == ["reproduced"]
-    assert verdicts([make("vlcp", (0.6,), evaluator="dc")], [claim], names) == []
+    assert verdicts([make("vlcp", VALUES, evaluator="dc", eval_explicit={"augment": "dsa"})], [claim], names) == [
+        "agrees"
+    ]
+    assert verdicts([make("vlcp", VALUES, evaluator="dc")], [claim], names) == []
 
 
-def test_the_board_says_rule_source_and_difference():
+def test_the_board_counts_verdicts_and_says_the_rule():
     content = Declared(board=(Page(name="reproduced", title="Claimed versus reproduced", style="reproduced"),))
-    claims = boards.Published((CLAIM,))
-    record = make("vlcp", (0.65, 0.65, 0.65), shrunk=[("method.steps", 1000, 50)])
-    (board,) = boards.boards([record], content, only="reproduced", claims=claims)
+    claims = boards.Published((CLAIM, replace(CLAIM, method="random", kind="baseline")))
+    records = [make("vlcp", (0.65,) * 3, shrunk=[("method.steps", 1000, 50)]), make("random", VALUES)]
+    (board,) = boards.boards(records, content, only="reproduced", claims=claims)
     text = markdown.board(board)
-    assert "| paper2025, Table 1 | own | 60.0 | 0.5 | 65.0 | 0.0 | 1×3 | +5.0 | scaled down |" in text
-    assert "method.steps 1000 → 50" in text and "no verdict" in text
+    assert "1 agree, 0 differ, 1 scaled down." in text and "rests on (3 where" in text.replace("\\", "")
+    line = "|paper2025, Table 1|60.0±0.5|65.0±0.0|+5.0|1×3|scaled down: 50 of 1000 steps||"
+    assert f"|vlcp, digits, IPC 10, convnet-3, rded protocol{line}" in text

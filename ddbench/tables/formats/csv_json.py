@@ -23,8 +23,8 @@ def to_csv(boards: Sequence[Board]) -> str:
     """Return one line per cell of the boards' tables; of boards without tables, one line per line of their grids.
 
     Accuracies and gains are fractions; the interval is Student's t over distilled sets (over networks where there is
-    one set; empty for one run). p values are corrected over the cells with the same digest, network and IPC. Seconds are of
-    the machine that ran the cell, bytes of one set.
+    one set; empty for one run). p values are corrected over the cells with the same digest, network and IPC. Seconds
+    are of the machine that ran the cell, bytes of one set.
     """
     tables = [table for board in boards for table in board.tables]
     if tables or not any(board.grids for board in boards):

@@ -28,7 +28,7 @@ def parts(content: Board, level: int = 2) -> list[str]:
         if grid.folded:
             blocks.append(_folded(grid.title, [*body, *_list(grid.notes)]))
             continue
-        blocks += [f"{'#' * level} {escape(grid.title)}"] * bool(grid.title)
+        blocks += [f"{'#' * level} {escape(grid.title)}"] * (grid.title not in ("", content.title))
         blocks += body
         if len(grid.notes) > OPEN_NOTES:
             blocks.append(_folded("Notes", _list(grid.notes)))

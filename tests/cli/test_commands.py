@@ -154,7 +154,7 @@ def test_leaderboard_prints_writes_and_checks(here):
         records.write(make(method, (0.5,)), here / "registry")
     assert invoke("leaderboard", "--check").exit_code == 1
     assert invoke("leaderboard", "--quiet").output == ""
-    assert invoke("leaderboard").stdout.splitlines()[0].split() == ["digits", "Data", "set", "digits"]
+    assert invoke("leaderboard").stdout.splitlines()[0].split() == ["digits", "digits"]
     result = invoke("leaderboard", "--board", "digits")
     assert "50.0" in result.stdout and "± 0.0" not in result.stdout
     page = (here / "leaderboards" / "digits.md").read_text("utf-8")

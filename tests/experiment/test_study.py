@@ -259,8 +259,8 @@ def test_boards_and_plot_are_written_beside_the_file(write, tmp_path):
     )
     assert result.exit_code == 0
     page = (tmp_path / "my-study" / "parts.md").read_text("utf-8")
-    lines = [line for line in page.splitlines() if line.startswith("| toy ")]
-    assert [line.split(" | ")[2] for line in lines] == ["plain", "noise 40.0", "noise 90.0"]
+    lines = [line for line in page.splitlines() if line.startswith("|toy|")]
+    assert [line.split("|")[3] for line in lines] == ["plain", "noise 40.0", "noise 90.0"]
     assert "Differences are from plain" in page and "noise 90.0: toy (noise=90)." in page
     assert "What noise does" in result.stdout and "plain" in result.stdout
     assert (tmp_path / "my-study" / "sweeps.png").stat().st_size > 5000
@@ -322,7 +322,8 @@ def test_variants_are_compared_with_the_reference_in_their_setting():
     assert rows[2]["Difference"] == pytest.approx(20)
     assert rows[2]["p"] < 0.001 and rows[2]["Runs"] == "3×2"
     assert rows[0]["Difference"] is None and rows[1]["Difference"] is None
-    assert rows[2]["95 % from"] <= 70.5 <= rows[2]["to"]
+    # One mean per set, all 70.5: no deviation between sets.
+    assert rows[2]["95 % interval"] == "70.5 to 70.5"
 
 
 def test_no_variant_is_the_reference_where_none_stands_out():

@@ -4,6 +4,7 @@ import io
 import json
 import multiprocessing
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -183,7 +184,7 @@ def test_a_record_by_pull_request(ours, theirs, capsys):
     assert code == 8 and path.name in err and "edited" in err
     code, _, err = command(capsys, "leaderboard", "--registry", ours, "--out", out, "--check")
     assert code == 1 and "digits.md is out of date" in err and path.name in err
-    code, text, err = command(capsys, "leaderboard", "--registry", ours, "--out", out)
+    code, text, err = command(capsys, "leaderboard", "--registry", ours, "--out", out, "--board", "digits")
     assert code == 8 and "55.0 ± 5.0" in text and path.name in err
 
 
@@ -251,7 +252,7 @@ def test_claims_come_in_from_csv(ours, tmp_path, capsys):
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines[:-2]) + "\n")
     given = tmp_path / "new.csv"
-    given.write_text("\n".join([lines[0], *lines[-3:], lines[-1].replace("top1", "top9")]) + "\n")
+    given.write_text("\n".join([lines[0], *lines[-3:], re.sub(",(top1|[ti]r@10),", ",top9,", lines[-1])]) + "\n")
     code, out, err = command(capsys, "registry", "import", given, "--registry", ours)
     assert code == 8 and out == "2 claims added\n"
     assert "refused line 5: metric 'top9' is not known" in err

@@ -417,7 +417,7 @@ def load_dataset(
             ``{"data": {"size": 64}}``.
 
     Raises:
-        DataError: its files are missing or broken; the hint says how to get them.
+        DataError: its files are missing or broken; the hint tells how to get them.
 
     Example:
         >>> images, labels = ddbench.load_dataset("digits").arrays("train")  # uint8 [N, S, S, C], int64 [N]

@@ -67,12 +67,12 @@ def library(source: Path, *defines: str) -> ctypes.CDLL:
     """Compile and load a C file, where there is no :func:`obstacle`.
 
     Raises:
-        DDBenchError: it fails after all; to go on without would give other digits than the keys say.
+        DDBenchError: it fails after all; without kernels, digits would differ from what the keys state.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
             made = Path(folder) / "kernels.so"
-            _compile(source, made, *(f"-D{each}" for each in defines))
+            _compile(source, made, *(f"-D{define}" for define in defines))
             # torch has loaded its OpenMP already, and this library gets the same one: threads are shared.
             return ctypes.CDLL(str(made))
     except (OSError, subprocess.SubprocessError) as error:

@@ -83,7 +83,7 @@ class Output:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text, unless its reader has gone, as ``head`` does when it has what it wanted: the command goes on."""
+        """Write text, unless its reader is gone, as ``head`` is when it has what it wanted: the command continues."""
         shown = text
         if not (text.isascii() and text.isprintable()):
             styles = [*STYLE.findall(text), ""]

@@ -41,7 +41,7 @@ def derive_seed(base: int, role: int | str, *indices: int | str) -> int:
     """Derive an independent 31-bit seed for a role, e.g. ``derive_seed(0, "student", 2)``.
 
     Roles keep the axes of randomness apart: a distillation seed never moves a student's initialisation.
-    31 bits suit NumPy, torch and scikit-learn alike.
+    31 bits suit NumPy, torch and scikit-learn.
 
     Raises:
         UsageError: the base is no whole number: it would make a seed that no other run can be compared with.

@@ -53,7 +53,7 @@ def contact_sheet(
         class_names: in label order.
         titles: one heading per set, e.g. its method.
         per_class: images of a class to show at most (the first ones).
-        max_classes: rows at most, spread evenly over the classes; a line below says so.
+        max_classes: rows at most, spread evenly over the classes; a line below states it.
         statistics: mean and std of the data set, to show space ``normalized`` in true colours.
 
     Raises:

@@ -127,13 +127,13 @@ def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = 
 
 
 def _names(lines: Sequence[Sequence[Record]], option: str) -> list[str]:
-    """Name lines by their method and what is shown of their settings; by more only where that leaves two alike."""
+    """Name lines by their method and what is shown of their settings; by more only where two have the same name."""
     tables = [_distinctions(members[0], option) for members in lines]
     names = [members[0].cell.method.name for members in lines]
     for level in range(len(tables[0]) if tables else 0):
         for name in {name for name in names if names.count(name) > 1} if level else {""}:
-            alike = [place for place, other in enumerate(names) if not level or other == name]
-            for place, own in zip(alike, notes.distinct([tables[place][level] for place in alike]), strict=True):
+            same = [place for place, other in enumerate(names) if not level or other == name]
+            for place, own in zip(same, notes.distinct([tables[place][level] for place in same]), strict=True):
                 names[place] = _joined(names[place], own)
     return names
 

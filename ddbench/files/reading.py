@@ -26,7 +26,7 @@ def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
         kind: of error.
 
     Raises:
-        DDBenchError: a pipe or a device (reading would wait, or go on, for ever), a file that cannot be opened, or what
+        DDBenchError: a pipe or a device (reading would never end), a file that cannot be opened, or what
             :func:`stand_in` names.
     """
     try:
@@ -35,11 +35,11 @@ def check_file(path: Path, kind: type[DDBenchError] = DataError) -> None:
             raise kind(f"{path} is a folder, not a file.")
         if not stat.S_ISREG(mode):
             raise kind(f"{path} is a pipe or a device, not a file.", hint="Copy what it gives into an ordinary file.")
-        found = stand_in(path)
+        instead = stand_in(path)
     except OSError as error:
         raise kind(f"{path} cannot be read: {error.strerror or error}.") from error
-    if found:
-        raise kind(f"{path.name} cannot be read: it {found[0]}.", hint=found[1])
+    if instead:
+        raise kind(f"{path.name} cannot be read: it {instead[0]}.", hint=instead[1])
 
 
 def stand_in(path: Path) -> tuple[str, str] | None:
@@ -67,8 +67,8 @@ def read_bytes(path: Path, kind: type[DDBenchError]) -> bytes:
         data = path.read_bytes()
     except OSError as error:
         raise kind(f"{path.name} cannot be read: {error.strerror or error}.") from error
-    if data and (found := _stand_in(data[:512])):  # an empty file may be a good one
-        raise kind(f"{path.name} {found[0]}.", hint=found[1])
+    if data and (instead := _stand_in(data[:512])):  # an empty file may be a good one
+        raise kind(f"{path.name} {instead[0]}.", hint=instead[1])
     return data
 
 
@@ -103,10 +103,10 @@ def _stand_in(begin: bytes) -> tuple[str, str] | None:
 def why(path: Path, error: BaseException) -> str:
     """Return why a file cannot be read: what it is in place of data, else an error's first line."""
     try:
-        found = stand_in(path) if path.is_file() else None
+        instead = stand_in(path) if path.is_file() else None
     except OSError:
-        found = None
-    return f"it {found[0]}" if found else first_line(error)
+        instead = None
+    return f"it {instead[0]}" if instead else first_line(error)
 
 
 def first_line(error: BaseException) -> str:
@@ -123,7 +123,7 @@ def damaged_files(folder: Path) -> list[str]:
 
     from safetensors import SafetensorError, safe_open
 
-    found = []
+    problems = []
     for path in sorted(folder.rglob("*")):
         place = path.relative_to(folder)
         if path.is_dir() or path.suffix not in MODEL_FILES or any(part.startswith(".") for part in place.parts):
@@ -136,10 +136,11 @@ def damaged_files(folder: Path) -> list[str]:
                 with safe_open(path, framework="numpy"):
                     pass
         except DataError as error:
-            found.append(f"{place.as_posix()} {str(error).removeprefix(str(path)).removeprefix(path.name).strip(' .')}")
+            reason = str(error).removeprefix(str(path)).removeprefix(path.name).strip(" .")
+            problems.append(f"{place.as_posix()} {reason}")
         except (OSError, ValueError, RecursionError, SafetensorError) as error:
-            found.append(f"{place.as_posix()} cannot be read ({first_line(error)})")
-    return found
+            problems.append(f"{place.as_posix()} cannot be read ({first_line(error)})")
+    return problems
 
 
 def check_archive(path: Path, kind: type[DDBenchError] = DataError) -> None:

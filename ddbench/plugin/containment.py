@@ -57,7 +57,7 @@ def contained(who: str) -> Iterator[None]:
             sys.meta_path.remove(on_import)
         _forgive(filters)
         changed, lost = _put_back(SETTINGS | TORCH, states | (begun or on_import.states))
-        if lost and whole:  # else what went wrong says more
+        if lost and whole:  # else the error itself is more telling
             raise PluginError(
                 f"{who} changed {', '.join(lost)} of the process, which cannot be restored.",
                 hint="Let it leave them alone; other results of this process cannot be relied on.",

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 #: How the pixels of a distilled set are to be read. The wrong space silently gives chance accuracy.
 PIXEL_SPACES = ("rgb_uint8", "unit", "normalized", "zca")
-#: What students are trained on, as protocols say it.
+#: What students are trained on, as protocols state it.
 LABEL_TYPES = ("hard", "soft")
-#: What every protocol says.
+#: What every protocol states.
 SETTINGS = ("network", "label_type", "selection")
 
 
@@ -177,7 +177,7 @@ class Protocol:
             network: the network under test.
 
         Raises:
-            PluginError: there is one, or it is not text, or says something else than what is done.
+            PluginError: there is one, or it is not text, or another network than the one that is trained.
         """
         missing = [name for name in SETTINGS if not isinstance(self.settings.get(name), str)]
         if missing:

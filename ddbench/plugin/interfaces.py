@@ -80,7 +80,7 @@ class Evaluator(Plugin, ABC):
 
     Attributes:
         default_network: the network used when the user names none.
-        default_repeats: networks trained per distilled set when the user says nothing.
+        default_repeats: networks trained per distilled set when the user names no number.
         needs_network: False for an evaluator that trains no network: ``ctx.network`` and the protocol's ``network`` are
             then ``none``, and ``--network`` does not concern it.
     """

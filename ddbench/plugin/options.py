@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 SCALES = ("cpu", "paper")
 FIDELITIES = ("sane", "official")
 #: Key of ``Field(json_schema_extra={ASIDE: True})``: an option that asks for something beside the result (a snapshot)
-#: and changes none, so it is never listed as shrunk.
+#: and changes none, so it is never listed as scaled down.
 ASIDE = "aside"
 #: Key of ``Field(json_schema_extra={FILE: True})``: an option that names a file or folder, whose content is part of
 #: keys and records. In place of True, a list of the words that it takes besides paths.
@@ -197,7 +197,7 @@ def _apply(
     try:
         return model(**values), sources
     except ValidationError as error:
-        lines = [_told(e) for e in error.errors()]
+        lines = [_worded(e) for e in error.errors()]
         missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]
         if missing:
             raise PluginError(f"{who}: the option {missing[0]!r} has no default; every option needs one.") from error
@@ -206,7 +206,7 @@ def _apply(
         raise UsageError(f"{who}: {'; '.join(lines)}", hint=f"`ddbench show {who}` lists its options.") from error
 
 
-def _told(error: ErrorDetails) -> str:
+def _worded(error: ErrorDetails) -> str:
     """Return one mistake in words; one of several options together has no place, and says itself which they are."""
     words = error["msg"].removeprefix("Value error, ")
     if error["type"] in ("tuple_type", "list_type"):  # pydantic's words name a type of Python

@@ -98,8 +98,8 @@ def check_fit(
 
     def good(preset: Mapping[str, str]) -> bool:
         wanted = asked(preset)
-        said = [{name: value for name, value in condition.items() if name in known} for condition in wanted]
-        return not wanted or any(fits(condition, known) for condition in said)
+        known_parts = [{name: value for name, value in condition.items() if name in known} for condition in wanted]
+        return not wanted or any(fits(condition, known) for condition in known_parts)
 
     if good(preset):
         return

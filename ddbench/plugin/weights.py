@@ -42,10 +42,10 @@ def hub_weights(source: str, files: Sequence[str], revision: str | None = None, 
     """
     command = f"hf download {source}" + (f" --revision {revision}" if revision else "")
     folder = _snapshot(source, files[0], revision)
-    found = [list(folder.glob(pattern)) for pattern in files] if folder else [[]]
-    if folder is None or not all(found) or not all(_whole(path) for paths in found for path in paths):
+    matches = [list(folder.glob(pattern)) for pattern in files] if folder else [[]]
+    if folder is None or not all(matches) or not all(_whole(path) for paths in matches for path in paths):
         return Weights(source, revision, size, here=False, command=command)
-    there = {path for paths in found for path in paths}
+    there = {path for paths in matches for path in paths}
     return Weights(source, folder.name, sum(path.stat().st_size for path in there), here=True, command=command)
 
 

@@ -76,8 +76,8 @@ def _asked(record: Record) -> Iterator[str]:
 
 def _protocol(record: Record) -> Iterator[str]:
     settings, result = record.protocol.settings, record.result
-    said = ("network", "cell", record.cell.network), ("selection", "result", result.selection)
-    for name, part, value in said:
+    stated = ("network", "cell", record.cell.network), ("selection", "result", result.selection)
+    for name, part, value in stated:
         if name in settings and settings[name] != value:
             yield f"its protocol specifies {name}={settings[name]!r}, its {part} {value!r}"
     if settings.get("label_type", LABEL_TYPES[0]) not in LABEL_TYPES:

@@ -21,7 +21,7 @@ def by_set(records: Iterable[Record], values: Callable[[Record], Sequence[Value]
 
     A network is what training with one evaluation seed and repeat on one set of images gives. Several records hold the
     same ones where seeds, options or names come to the same images; they count once. So do repeats that answer every
-    test image alike, because the evaluator draws nothing.
+    test image the same way, because the evaluator draws nothing.
 
     Args:
         records: of one protocol and network under test.
@@ -75,14 +75,14 @@ def unified(records: Iterable[Record]) -> list[Record]:
     for place, record in enumerate(shared):
         rivals[(*_place(record), record.cell.ipc, record.protocol.digest)].append(place)
     for places in rivals.values():
-        said = _said(shared[places[0]])
-        if any(_said(shared[place]) != said for place in places):
+        wording = _wording(shared[places[0]])
+        if any(_wording(shared[place]) != wording for place in places):
             _share_names(shared, places)
     return shared
 
 
 def experiment(record: Record) -> str:
-    """Return what the seeds of one experiment share: everything that was resolved, however it was said."""
+    """Return what the seeds of one experiment share: everything that was resolved, however it was worded."""
     content: dict[str, Any] = record.cell.model_dump(mode="json", exclude={"preset", "seed", "evaluation_seed"})
     del content["method"]["explicit"], content["evaluator"]["explicit"]
     return canonical([content, record.protocol.digest])
@@ -93,7 +93,7 @@ def _place(record: Record) -> tuple[object, ...]:
     return cell.dataset["name"], cell.dataset["fingerprint"], cell.evaluator.name, cell.network
 
 
-def _said(record: Record) -> tuple[object, ...]:
+def _wording(record: Record) -> tuple[object, ...]:
     cell = record.cell
     return cell.preset, cell.method.explicit, cell.evaluator.explicit
 

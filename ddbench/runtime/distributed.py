@@ -1,7 +1,7 @@
-"""Several processes, one per device: the first runs the command, the others help with the stages that can be divided.
+"""Several processes, one per device: the first runs the command, the others help with the steps that can be divided.
 
 ``accelerate launch -m ddbench …`` or ``torchrun -m ddbench …`` starts them. The first process alone decides, locks,
-records and prints, as if there were no other. A stage that can be divided calls ``ctx.together(function, …)``: the
+records and prints, as if there were no other. A step that can be divided calls ``ctx.together(function, …)``: the
 function and its arguments go to the waiting processes, all call it at once, and each does its share. All see the same
 artifact folder.
 """
@@ -103,7 +103,7 @@ def together(function: Callable[..., Any], *arguments: Any) -> Any:
         return function(*arguments, _own.team)
     if not _own.ready:
         raise DDBenchError(
-            "A stage failed that several processes were working on, so that they no longer go together.",
+            "A step failed on which several processes were working, so they are out of step.",
             hint="Run the same command again: finished steps are kept.",
         )
     message = _dump((function, arguments))
@@ -193,7 +193,7 @@ class _Unpickler(pickle.Unpickler):
 
 
 class _Silent(Reporter):
-    """The first process says it already."""
+    """The first process reports it already."""
 
     def warn(self, message: str) -> None:
         """Say nothing."""

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 FARTHEST = 10.0
 #: Below this many seconds, starting up is most of the time, and nothing is foretold from other amounts.
 SHORTEST = 1.0
-#: A step in which more modules than this were imported says nothing of the next one's time, unless it took longer than
+#: A step in which more modules than this were imported tells nothing of the next one's time, unless it took longer than
 #: importing ever does (seconds).
 IMPORTS, LONG = 50, 60.0
 #: Folders of steps up to this size are as large whatever the amount.
@@ -77,8 +77,8 @@ class History:
         if effort is None:
             return self._like(name, inputs) if inputs is not None else Estimate()
         mark = canonical(_comparable_by(effort, self.machine))
-        found = [done for done in self._steps(name) if _effort(done).get("comparable_by") == mark]
-        near = [done for done in found if _distance(done, effort) <= math.log(FARTHEST)]
+        comparable = [done for done in self._steps(name) if _effort(done).get("comparable_by") == mark]
+        near = [done for done in comparable if _distance(done, effort) <= math.log(FARTHEST)]
         near.sort(key=lambda done: (_distance(done, effort), -done.seconds))
         if not near:
             return Estimate(disk=effort.bytes)
@@ -111,8 +111,8 @@ def folder_bytes(done: Done) -> int:
 
 
 def _effort(done: Done) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = done.marker.get("effort", {})
-    return found
+    effort: Mapping[str, Any] = done.marker.get("effort", {})
+    return effort
 
 
 def _telling(done: Done) -> bool:

@@ -19,7 +19,7 @@ LINES = 1000
 
 
 def read(folder: Path) -> list[dict[str, Any]]:
-    """Return the lines of a step's folder, none if its loops said nothing; a line cut short by a crash is left out."""
+    """Return the lines of a step's folder, if its loops reported any; a line cut short by a crash is left out."""
     try:
         return _lines((folder / FILE).read_bytes())
     except FileNotFoundError:

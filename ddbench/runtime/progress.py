@@ -84,8 +84,8 @@ class LineReporter(Reporter):
                 return
             last = now
             left = "" if seconds is None else f", about {duration(seconds)} left"
-            said = shown(figures)
-            self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {said}' if said else ''}{left}")
+            text = shown(figures)
+            self.log(f"  {description}: {done}{f'/{goal}' if goal else ''}{f' · {text}' if text else ''}{left}")
 
         yield advance
         spent = time.perf_counter() - start
@@ -97,7 +97,7 @@ class Pace:
     """Estimates the time left from what this stretch of work has done so far.
 
     A resumed task begins in the middle, and one task may count several stretches one after the other; what came before
-    a stretch says nothing about its pace.
+    nothing is known of its pace.
     """
 
     def __init__(self) -> None:

@@ -164,8 +164,8 @@ class Step:
 
     def checkpoints(self) -> list[tuple[int, str, Path]]:
         """Return the checkpoints that are there, by number, digest and file; the newest first."""
-        found = [(CHECKPOINT.fullmatch(path.name), path) for path in self.dir.glob("checkpoint-*.pt")]
-        return sorted(((int(name[1]), name[2], path) for name, path in found if name), reverse=True)
+        names = [(CHECKPOINT.fullmatch(path.name), path) for path in self.dir.glob("checkpoint-*.pt")]
+        return sorted(((int(name[1]), name[2], path) for name, path in names if name), reverse=True)
 
 
 @dataclass(frozen=True)
@@ -378,10 +378,10 @@ def _content(path: Path) -> list[int | str]:
     with path.open("rb") as file:
         if size <= WHOLE:
             return [size, hashlib.file_digest(file, "sha256").hexdigest()]
-        found = hashlib.sha256(file.read(ENDS))
+        state = hashlib.sha256(file.read(ENDS))
         file.seek(size - ENDS)
-        found.update(file.read(ENDS))
-    return [size, found.hexdigest()]
+        state.update(file.read(ENDS))
+    return [size, state.hexdigest()]
 
 
 def _check(folder: Path, files: Mapping[str, Any]) -> None:

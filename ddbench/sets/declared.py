@@ -1,4 +1,4 @@
-"""What a file of tensors does not say and its owner must: pixel space, constants, order of classes, which run."""
+"""What a file of tensors does not state and its owner must: pixel space, constants, order of classes, which run."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Declared:
     """What the user declares about a third-party set.
 
     Attributes:
-        space: one of :data:`SPACES`; empty when nothing was said.
+        space: one of :data:`SPACES`; empty when not declared.
         mean, std: constants of ``normalised``, per channel; the data set's when None.
         run: which of several sets in one file, counted from 0; negative counts from the end.
         classes: class ids or names in the order of the files' label numbers; the data set's order when empty.
@@ -97,7 +97,7 @@ def read_pixels(
     """Return images, their space for a ``DistilledSet``, and what to record about it; nothing is ever clamped.
 
     Raises:
-        UsageError: the space was not said and cannot be known, or does not fit the files.
+        UsageError: the space was not declared and cannot be known, or does not fit the files.
         DataError: whitened pixels, or values that no pixels of that space have.
     """
     images, space, name = raw.images, declared.space, raw.files[0].name

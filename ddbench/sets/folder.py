@@ -4,7 +4,7 @@
 ``images/<class index>_<class id>/<n>.png``  the images, for pixel space ``rgb_uint8``
 ``tensors.safetensors``  float images and soft labels, where there are any
 ``preview.png``  a contact sheet
-``metrics.jsonl``  what the method's loop said while it ran, for methods with a loop; not part of the digest
+``metrics.jsonl``  what the method's loop reported, for methods with a loop; not part of the digest
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ OWN = (FILE, PREVIEW, "tensors.safetensors", metrics.FILE)
 
 
 class DatasetDescription(BaseModel):
-    """What :meth:`ddbench.Dataset.describe` says, as far as it is read again."""
+    """What :meth:`ddbench.Dataset.describe` returns, as far as it is read again."""
 
     name: str
     fingerprint: str
@@ -73,7 +73,7 @@ class MadeBy(BaseModel):
 
 
 class Description(BaseModel):
-    """What ``distilled.json`` must say; its digest covers what students see only."""
+    """What ``distilled.json`` must hold; its digest covers what students see only."""
 
     format: int
     digest: str

@@ -40,14 +40,14 @@ def read_set(
         source: a folder with a ``distilled.json`` of ddbench, a tree of pictures, or a file of tensors.
         dataset: whose classes the set must have.
         name: what to call the method; the recorded or the folder's name when empty.
-        declared: what the files do not say.
+        declared: what the files do not state.
         taken: names of methods, which a third-party set must not bear.
         warn: receives what looks odd.
 
     Raises:
         DataError: no images, classes that are not the data set's, or unequal numbers of images per class.
         RecordError: a damaged ``distilled.json``.
-        UsageError: a name that no record can have or that is a method's, or something that must be said.
+        UsageError: a name that no record can have or that is a method's, or something that must be declared.
     """
     declared = declared or Declared()
     called = name or (source.resolve().name if source.is_dir() else source.stem)

@@ -34,8 +34,6 @@ from ddbench.testing.toy import toy_dataset
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-#: What every protocol says of itself.
-
 
 def check_method(
     method: MethodSpec | type,

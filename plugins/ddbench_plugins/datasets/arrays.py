@@ -107,7 +107,7 @@ def check(part: Part, num_classes: int, who: str) -> None:
     """Name the first thing wrong with a split.
 
     Raises:
-        DataError: as said.
+        DataError: there is something.
     """
     images, labels = part.images, part.labels
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3) or 0 in images.shape[1:3]:
@@ -137,7 +137,7 @@ def check(part: Part, num_classes: int, who: str) -> None:
 
 
 #: Help of the option that accepts a test split of training images only.
-ON_TRAINING = "Accept test images that are all training images; a score on them says nothing."
+ON_TRAINING = "Accept test images that are all training images; a score on them means nothing."
 
 
 def tell_repeated(ctx: ddbench.Context, train: Iterable[Any], test: Iterable[Any], who: str) -> None:
@@ -154,7 +154,7 @@ def tell_repeated(ctx: ddbench.Context, train: Iterable[Any], test: Iterable[Any
     known = {hashlib.sha256(bytes(image)).digest() for image in train}
     seen = [hashlib.sha256(bytes(image)).digest() in known for image in test]
     count = f"all {len(seen):,}" if all(seen) else f"{sum(seen):,} of {len(seen):,}"
-    words = f"{who}: {count} test images are training images, too; a score on them says nothing."
+    words = f"{who}: {count} test images are training images, too; a score on them means nothing."
     if seen and all(seen) and not ctx.options.test_on_training:
         raise DataError(words, hint="Give other test images; if this is meant, say -o data.test_on_training=true.")
     if any(seen):
@@ -207,24 +207,24 @@ def fingerprint(class_ids: Sequence[str], image_size: int, train: Part, test: Pa
     )
 
 
-def relabel(labels: NDArray[np.int64], found: Sequence[str], wanted: Sequence[str], who: str) -> NDArray[np.int64]:
-    """Turn labels that count in the order ``found`` into labels that count in the order ``wanted``.
+def relabel(labels: NDArray[np.int64], classes: Sequence[str], wanted: Sequence[str], who: str) -> NDArray[np.int64]:
+    """Turn labels that count in the order ``classes`` into labels that count in the order ``wanted``.
 
     Raises:
         DataError: the two are not the same classes.
     """
-    if list(found) == list(wanted):
+    if list(classes) == list(wanted):
         return labels
-    if sorted(found) != sorted(wanted):
-        odd = sorted(set(found) ^ set(wanted)) or [name for name in found if list(found).count(name) > 1]
+    if sorted(classes) != sorted(wanted):
+        odd = sorted(set(classes) ^ set(wanted)) or [name for name in classes if list(classes).count(name) > 1]
         raise DataError(
             f"{who} has other classes than it should: {', '.join(odd[:5])}{' …' if len(odd) > 5 else ''}.",
             hint=f"Wanted: {', '.join(wanted[:12])}{' …' if len(wanted) > 12 else ''}.",
         )
-    if labels.size and (labels.min() < 0 or labels.max() >= len(found)):
+    if labels.size and (labels.min() < 0 or labels.max() >= len(classes)):
         raise DataError(
-            f"{who} has labels from {labels.min()} to {labels.max()}, outside 0…{len(found) - 1}.",
+            f"{who} has labels from {labels.min()} to {labels.max()}, outside 0…{len(classes) - 1}.",
             hint="Labels are places in the list of classes, counted from 0.",
         )
     position = {name: i for i, name in enumerate(wanted)}
-    return np.array([position[name] for name in found], np.int64)[labels]
+    return np.array([position[name] for name in classes], np.int64)[labels]

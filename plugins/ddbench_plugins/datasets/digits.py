@@ -52,8 +52,8 @@ def read_digits() -> tuple[NDArray[np.int64], NDArray[np.int64]]:
 
     The file inside scikit-learn is read directly, because importing scikit-learn takes seconds.
     """
-    found = importlib.util.find_spec("sklearn")
-    for folder in (found.submodule_search_locations or ()) if found else ():
+    package = importlib.util.find_spec("sklearn")
+    for folder in (package.submodule_search_locations or ()) if package else ():
         path = Path(folder, "datasets", "data", "digits.csv.gz")
         if path.is_file():
             table = np.loadtxt(path, delimiter=",", dtype=np.int64)

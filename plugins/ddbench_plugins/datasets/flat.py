@@ -50,7 +50,7 @@ def read_labels(path: Path) -> dict[str, str]:
     """Return the synset of each image (its file name without ending).
 
     Raises:
-        DataError: the file is not what its name says.
+        DataError: the file is not what its name claims.
     """
     try:
         if not path.is_dir():
@@ -80,7 +80,7 @@ def scan_flat(ctx: ddbench.Context, images: Path, labels: Mapping[str, str], cla
         DataError: an image has no label, a class has no image, or a file is empty.
     """
     place = {name: label for label, name in enumerate(classes)}
-    found: list[File] = []
+    labelled: list[File] = []
     unknown: list[str] = []
     for entry in os.scandir(images):
         if entry.name.startswith(".") or not is_image(entry.name):
@@ -90,13 +90,13 @@ def scan_flat(ctx: ddbench.Context, images: Path, labels: Mapping[str, str], cla
         if not synset:
             unknown.append(entry.name)
         elif synset in place:
-            found.append(File(place[synset], f"{synset}/{entry.name}", entry.path, *facts(entry)))
+            labelled.append(File(place[synset], f"{synset}/{entry.name}", entry.path, *facts(entry)))
     if unknown:
         raise DataError(f"{who}: image {min(unknown)} has no label ({len(unknown)} such images).", hint=f"Use {KNOWN}.")
-    lacking = sorted(set(classes) - {classes[file.label] for file in found})
+    lacking = sorted(set(classes) - {classes[file.label] for file in labelled})
     if lacking:
         raise DataError(f"{who}: class {lacking[0]} has no images ({len(lacking)} such classes).")
-    files = Files(sorted(found, key=lambda file: (file.label, file.id)))
+    files = Files(sorted(labelled, key=lambda file: (file.label, file.id)))
     check(files, who)
     return files
 

@@ -105,19 +105,19 @@ class Folder(ddbench.DatasetLoader):
             folders = [classes_of(part) for part in (train_folder, test_folder)]
             classes = matching_classes(folders, (train_folder, test_folder), name)
             check_classes(classes, name)
-            for part, found in zip((train_folder, test_folder), folders, strict=True):
-                check_nested(ctx, part, found, f"{name}, {part.name}")
+            for part, class_ids in zip((train_folder, test_folder), folders, strict=True):
+                check_nested(ctx, part, class_ids, f"{name}, {part.name}")
             train, test = (
-                scan(ctx, part, list(found.values()), f"{name}, {part.name}", Layout(classes))
-                for part, found in zip((train_folder, test_folder), folders, strict=True)
+                scan(ctx, part, list(class_ids.values()), f"{name}, {part.name}", Layout(classes))
+                for part, class_ids in zip((train_folder, test_folder), folders, strict=True)
             )
             return (train, test), classes, f"folders train and {test_folder.name}"
-        found = classes_of(folder)
-        refuse_splits(folder, found, name)
-        classes = list(found)
+        class_ids = classes_of(folder)
+        refuse_splits(folder, class_ids, name)
+        classes = list(class_ids)
         check_classes(classes, name)
-        check_nested(ctx, folder, found, name)
-        files = scan(ctx, folder, list(found.values()), name, Layout(classes))
+        check_nested(ctx, folder, class_ids, name)
+        files = scan(ctx, folder, list(class_ids.values()), name, Layout(classes))
         how = f"stratified split with seed {options.split_seed}, {options.test_fraction:g} of it for testing"
         return divide(files, classes, options.test_fraction, options.split_seed), classes, how
 
@@ -143,9 +143,9 @@ def refuse_splits(folder: Path, classes: Mapping[str, str], who: str) -> None:
     Raises:
         DataError: there are such folders, here or inside all class folders.
     """
-    bare = Counter(SPLIT_PART.sub("", each).lower() for each in classes if SPLIT_PART.search(each))
-    splits = [each for each in classes if SPLIT_NAME.fullmatch(each) or bare[SPLIT_PART.sub("", each).lower()] > 1]
-    holding = [each for each in splits if class_folders(folder / classes[each])]
+    bare = Counter(SPLIT_PART.sub("", name).lower() for name in classes if SPLIT_PART.search(name))
+    splits = [name for name in classes if SPLIT_NAME.fullmatch(name) or bare[SPLIT_PART.sub("", name).lower()] > 1]
+    holding = [class_id for class_id in splits if class_folders(folder / classes[class_id])]
     inside_split = bool(SPLIT_NAME.fullmatch(folder.resolve().name))
     if splits and (holding or len(splits) > 1 or len(splits) == len(classes) or not inside_split):
         raise DataError(
@@ -154,15 +154,15 @@ def refuse_splits(folder: Path, classes: Mapping[str, str], who: str) -> None:
             " per class in each; or name the one folder that is to be split: folder:PATH/train. A class of such a name"
             " needs another one.",
         )
-    if classes and {each.lower() for each in classes} <= PART_NAMES:
+    if classes and {class_id.lower() for class_id in classes} <= PART_NAMES:
         raise DataError(
             f"{who} has {' and '.join(classes)}, which are no classes by their names.",
             hint="Put the images of each class in a folder of its own: PATH/<class>/… or PATH/train/<class>/….",
         )
-    for each, name in classes.items():
+    for class_id, name in classes.items():
         if within := [inner for inner in class_folders(folder / name) if SPLIT_NAME.fullmatch(inner)]:
             raise DataError(
-                f"{who}: class folder {each} has {' and '.join(within)} inside, so it is split already.",
+                f"{who}: class folder {class_id} has {' and '.join(within)} inside, so it is split already.",
                 hint="Put the splits above the classes: PATH/train/<class>/… and PATH/test/<class>/….",
             )
 
@@ -173,7 +173,7 @@ def check_nested(ctx: ddbench.Context, folder: Path, classes: Mapping[str, str],
     Raises:
         DataError: all class folders have the same two or more folders inside.
     """
-    inside = {each: class_folders(folder / name) for each, name in classes.items()}
+    inside = {class_id: class_folders(folder / name) for class_id, name in classes.items()}
     shared = sorted(set.intersection(*map(set, inside.values())))
     if len(shared) > 1 and not ctx.options.nested:
         few = ", ".join(shared[:5]) + (", …" if len(shared) > 5 else "")
@@ -182,7 +182,7 @@ def check_nested(ctx: ddbench.Context, folder: Path, classes: Mapping[str, str],
             hint=f"If {next(iter(inside))} is a class, say -o data.nested=true; if it is a domain, name its folder:"
             f" folder:PATH/{next(iter(inside))}.",
         )
-    if first := next((f"{each}/{names[0]}" for each, names in inside.items() if names), ""):
+    if first := next((f"{class_id}/{names[0]}" for class_id, names in inside.items() if names), ""):
         ctx.log(f"{who}: images in folders inside of class folders count for the class, such as those in {first}")
 
 
@@ -200,13 +200,13 @@ def find_folder(argument: str) -> Path:
     raise DataError(f"There is no folder {argument!r}.", hint=looked_in(places))
 
 
-def matching_classes(found: Sequence[Mapping[str, str]], folders: Sequence[Path], who: str) -> list[str]:
+def matching_classes(splits: Sequence[Mapping[str, str]], folders: Sequence[Path], who: str) -> list[str]:
     """Return the classes that both splits have.
 
     Raises:
         DataError: a class is in only one of them.
     """
-    train, test = found
+    train, test = splits
     if odd := sorted(set(train) ^ set(test)):
         where, other = folders if odd[0] in train else reversed(folders)
         raise DataError(
@@ -258,15 +258,15 @@ def class_names(folder: Path, classes: Sequence[str], chosen: str | None) -> tup
 def probe(ctx: ddbench.Context, parts: Sequence[Files], who: str) -> tuple[int, int]:
     """Return the default side and the channels, from a look at every image of all splits.
 
-    Images count as grey only if all of them are. What decoding leaves out of some is told.
+    Images count as grey only if all of them are. A warning says what decoding leaves out.
     """
     seen = [look_at(ctx, files, who) for files in parts]
-    modes = {mode for each in seen for mode in each["modes"]}
-    sides = {tuple(side) for each in seen for side in each["sides"]}
+    modes = {mode for part in seen for mode in part["modes"]}
+    sides = {tuple(side) for part in seen for side in part["sides"]}
     for what in ("alpha", "turned", "frames"):
-        count = sum(each[what][0] for each in seen)
+        count = sum(part[what][0] for part in seen)
         if count:
-            first = next(each[what][1] for each in seen if each[what][0])
+            first = next(part[what][1] for part in seen if part[what][0])
             ctx.warn(f"{who}: {TOLD[what].format(count=f'{count:,}', first=first)}")
     width, height = sides.pop() if len(sides) == 1 else (0, 1)
     side = width if width == height and 4 <= width <= NATIVE_LIMIT else DEFAULT_SIZE

@@ -205,12 +205,12 @@ class ImageNetTree(ddbench.DatasetLoader):
 
     def _part(self, folder: Path, root: Path) -> tuple[Part | None, str]:
         """Return a split, or None and what is wrong with it."""
-        wanted, found = list(self.classes), class_folders(folder)
-        lacking = [name for name in wanted if name not in set(found)]
+        wanted, folders = list(self.classes), class_folders(folder)
+        lacking = [name for name in wanted if name not in set(folders)]
         if not lacking:
             return Part(folder.name, folder, tuple(wanted)), ""
         numbered = tuple(f"{label:05d}" for label in range(len(wanted)))
-        if tuple(found) == numbered:
+        if tuple(folders) == numbered:
             if wanted == sorted(wanted):
                 return Part(folder.name, folder, numbered), ""
             return None, "has numbered class folders, whose order nobody knows; name them by synset"

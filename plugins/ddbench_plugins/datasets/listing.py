@@ -129,12 +129,12 @@ def class_folders(folder: Path) -> list[str]:
         return []
     try:
         with os.scandir(folder) as entries:
-            found = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            names = [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
     except OSError as error:
         raise DataError(f"Folder {folder.name} cannot be listed: {error.strerror or error}.", hint=PERMIT) from error
-    for name in found:
+    for name in names:
         check_text(name, f"{folder.name}: the class folder")
-    return sorted(found)
+    return sorted(names)
 
 
 def classes_of(folder: Path) -> dict[str, str]:
@@ -145,14 +145,14 @@ def classes_of(folder: Path) -> dict[str, str]:
     Raises:
         DataError: two folders have the same name but for that; or as :func:`class_folders`.
     """
-    found: dict[str, str] = {}
+    classes: dict[str, str] = {}
     for name in class_folders(folder):
-        if found.setdefault(composed(name), name) != name:
+        if classes.setdefault(composed(name), name) != name:
             raise DataError(
                 f"{folder.name} has two class folders {composed(name)!r}, whose accents are spelt in two ways.",
                 hint="Move the images of one into the other.",
             )
-    return dict(sorted(found.items()))
+    return dict(sorted(classes.items()))
 
 
 def check_text(name: str, what: str) -> None:
@@ -192,7 +192,7 @@ def _listed(
     ctx: ddbench.Context, folder: Path, classes: Sequence[str], who: str, layout: Layout, others: list[str]
 ) -> Iterator[File]:
     resolved = folder.resolve()
-    above = [_identity(each) for each in (resolved, *resolved.parents)]
+    above = [_identity(parent) for parent in (resolved, *resolved.parents)]
     # Told to the reporter: a plan, which does no work and so has no progress, may look at names.
     with ctx.reporter.task(f"listing {who}", len(classes)) as advance:
         for label, name in enumerate(classes):
@@ -251,8 +251,8 @@ def _walk(
     """
     try:
         here = _identity(folder)
-        with os.scandir(folder) as found:
-            entries = list(found)
+        with os.scandir(folder) as listed:
+            entries = list(listed)
     except OSError as error:
         raise DataError(f"{who}: folder {prefix} cannot be listed: {error.strerror}.", hint=PERMIT) from error
     if here in above:

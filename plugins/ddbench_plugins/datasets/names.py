@@ -57,8 +57,8 @@ def lemma(synset: str) -> str:
 
 def _timm(name: str) -> str:
     """Read a table of ``timm.data.ImageNetInfo``; the file, because importing timm takes seconds."""
-    found = importlib.util.find_spec("timm")
-    for folder in (found.submodule_search_locations or ()) if found else ():
+    package = importlib.util.find_spec("timm")
+    for folder in (package.submodule_search_locations or ()) if package else ():
         path = Path(folder, "data", "_info", name)
         if path.is_file():
             return path.read_text("utf-8")
@@ -82,7 +82,7 @@ def read_names(path: Path, class_ids: Sequence[str]) -> tuple[str, ...]:
 
     Accepted: ``.toml`` and ``.json`` tables from id to name, and text with lines ``<id> <name>``, in which the id ends
     at a space, a tab, a comma, a semicolon or a colon. Entries of other classes are left alone. Of several synonyms
-    separated by commas the first is used. A list of the ids themselves, in whatever order, names nothing anew.
+    separated by commas the first is used. A list of the ids themselves, in whatever order, adds no name.
 
     Raises:
         DataError: the file cannot be read, names are missing, or a line can be of two classes.
@@ -92,17 +92,17 @@ def read_names(path: Path, class_ids: Sequence[str]) -> tuple[str, ...]:
         pairs = _pairs(path.suffix.lower(), text, class_ids)
     except (ValueError, RecursionError) as error:
         raise DataError(f"The class names in {path.name} cannot be read: {error}.", hint=LAYOUT) from error
-    found: dict[str, str] = {}
+    named: dict[str, str] = {}
     for key, name in pairs:
-        if found.setdefault(key, name) != name:
-            raise DataError(f"{path.name} names class {key!r} twice: {found[key]!r} and {name!r}.", hint=LAYOUT)
-    lacking = [name for name in class_ids if name not in found]
+        if named.setdefault(key, name) != name:
+            raise DataError(f"{path.name} names class {key!r} twice: {named[key]!r} and {name!r}.", hint=LAYOUT)
+    lacking = [name for name in class_ids if name not in named]
     if lacking:
         raise DataError(
             f"{path.name} has no name for class {lacking[0]!r} ({len(lacking)} of {len(class_ids)} missing).",
             hint=f"{LAYOUT} Names without folders are not taken: which of them is whose is anybody's guess.",
         )
-    names = tuple(found[name].partition(",")[0].strip() for name in class_ids)
+    names = tuple(named[name].partition(",")[0].strip() for name in class_ids)
     if empty := [key for key, name in zip(class_ids, names, strict=True) if not name]:
         raise DataError(f"{path.name} has an empty name for class {empty[0]!r}.", hint=LAYOUT)
     if all(name.isdecimal() for name in names) and names != tuple(class_ids):
@@ -121,7 +121,7 @@ def _pairs(suffix: str, text: str, class_ids: Sequence[str]) -> list[tuple[str, 
             raise ValueError(f"the name of {odd[0]!r} is no text")
         return [(composed(key), name) for key, name in names.items() if isinstance(name, str)]
     known = set(class_ids)
-    lines = [line for each in composed(text).splitlines() if (line := each.strip()) and not line.startswith("#")]
+    lines = [line for row in composed(text).splitlines() if (line := row.strip()) and not line.startswith("#")]
     if sorted(lines) == sorted(known):
         return [(line, guess(line)) for line in lines]
     return [pair for line in lines for pair in _line(line, known)]
@@ -130,10 +130,10 @@ def _pairs(suffix: str, text: str, class_ids: Sequence[str]) -> list[tuple[str, 
 def _line(line: str, known: Collection[str]) -> list[tuple[str, str]]:
     """Return id and name of a line, or nothing if it is of no known class."""
     ends = [match.start() for match in ENDS.finditer(line)]
-    found = [line[:end] for end in ends if line[:end] in known]
-    if len(found) > 1:
-        raise ValueError(f"{line!r} may be of class {' or '.join(map(repr, found))}")
-    return [(key, line[len(key) + 1 :].lstrip(" \t,;:").strip()) for key in found]
+    ids = [line[:end] for end in ends if line[:end] in known]
+    if len(ids) > 1:
+        raise ValueError(f"{line!r} may be of class {' or '.join(map(repr, ids))}")
+    return [(key, line[len(key) + 1 :].lstrip(" \t,;:").strip()) for key in ids]
 
 
 def _table(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -181,11 +181,11 @@ def _unreadable(path: Path, error: BaseException) -> DataError:
 
 def _pick(archive: Any, keys: Sequence[str], path: Path) -> NDArray[Any]:
     """Return the one array of these names."""
-    found = [key for key in keys if key in archive.files]
-    if len(found) == 1:
-        return _array(archive, found[0], path)
-    if found:
-        raise DataError(f"{path.name} has both {' and '.join(found)}.", hint="Keep the one that is meant.")
+    there = [key for key in keys if key in archive.files]
+    if len(there) == 1:
+        return _array(archive, there[0], path)
+    if there:
+        raise DataError(f"{path.name} has both {' and '.join(there)}.", hint="Keep the one that is meant.")
     has = ", ".join(archive.files[:12]) or "none"
     raise DataError(f"{path.name} has no array {' or '.join(keys)}; it has {has}.", hint=LAYOUT)
 
@@ -201,7 +201,7 @@ def _array(archive: Any, key: str, path: Path) -> NDArray[Any]:
 
 def _classes(archive: Any, path: Path) -> Classes | None:
     """Return ids and names of the classes, or None if the file has neither; ids are the names if there are none."""
-    found: dict[str, tuple[str, ...]] = {}
+    listed: dict[str, tuple[str, ...]] = {}
     for key in ("class_ids", "class_names"):
         if key in archive.files:
             values = _array(archive, key, path)
@@ -211,11 +211,11 @@ def _classes(archive: Any, path: Path) -> Classes | None:
                     hint="It must be a list of texts, one per class.",
                 )
             texts = values if values.dtype.kind != "S" else np.char.decode(values, "utf-8")
-            found[key] = tuple(composed(str(text)) for text in texts.tolist())
-    if not found:
+            listed[key] = tuple(composed(str(text)) for text in texts.tolist())
+    if not listed:
         return None
-    ids = found.get("class_ids") or found["class_names"]
-    names = found.get("class_names") or ids
+    ids = listed.get("class_ids") or listed["class_names"]
+    names = listed.get("class_names") or ids
     if len(ids) != len(names):
         raise DataError(f"{path.name} has {len(ids)} class_ids for {len(names)} class_names.", hint="Give one each.")
     if twice := [text for text in ids if ids.count(text) > 1]:

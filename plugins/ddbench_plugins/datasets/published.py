@@ -72,10 +72,10 @@ class Published(ddbench.DatasetLoader):
                 self._places(),
                 offline=ctx.machine.offline,
             )
-        found = self._locate()
-        if not found:
+        located = self._locate()
+        if not located:
             raise missing(self.name, self._instructions(), self._places(), "although it was downloaded.")
-        train, test, what = found[1](ctx)
+        train, test, what = located[1](ctx)
         return from_arrays(
             self.name,
             Classes(self.ids, self.names or tuple(name.replace("_", " ") for name in self.ids)),
@@ -89,8 +89,8 @@ class Published(ddbench.DatasetLoader):
 
     def status(self, ctx: ddbench.Context, argument: str) -> ddbench.DataStatus:
         """Say where the files are, or how to get them."""
-        if found := self._locate():
-            return ddbench.DataStatus(found[0])
+        if located := self._locate():
+            return ddbench.DataStatus(located[0])
         error = missing(self.name, self._instructions(), self._places())
         return ddbench.DataStatus(missing=str(error), advice=f"Any run downloads it unless offline. {error.hint}")
 
@@ -148,11 +148,11 @@ class Published(ddbench.DatasetLoader):
         Files that are numbered through (``00029.png`` is image 29 of the original batches) come in that order, so that
         arrays and folders give the same data set.
         """
-        found = class_folders(folder)
+        folders = class_folders(folder)
         numbered = [f"{i:05d}" for i in range(len(self.ids))]
-        names = numbered if found == numbered else list(self.ids)
-        if sorted(found) != sorted(names):
-            relabel(np.empty(0, np.int64), found, names, f"{folder.parent.name}/{folder.name}")
+        names = numbered if folders == numbered else list(self.ids)
+        if sorted(folders) != sorted(names):
+            relabel(np.empty(0, np.int64), folders, names, f"{folder.parent.name}/{folder.name}")
         who = f"{self.name} ({folder.name})"
         files = scan(ctx, folder, names, who)
         stems = [file.path.stem for file in files]

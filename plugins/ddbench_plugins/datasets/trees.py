@@ -243,7 +243,7 @@ def digest_of_list(items: Iterable[Any]) -> str:
 
 def _existing(folder: Path) -> Path:
     """Return the folder, or the nearest one above it that exists."""
-    return next(each for each in (folder, *folder.parents) if each.exists())
+    return next(place for place in (folder, *folder.parents) if place.exists())
 
 
 def split_of(images: TreeImages) -> ddbench.Split:

@@ -72,8 +72,8 @@ def nearest(ctx: Context, images: NDArray[np.uint8]) -> dict[str, float]:
 
 def spread(labels: NDArray[np.int64], classes: int, most: int) -> NDArray[np.int64]:
     """Return the positions of the first prototypes of each class, equally many, at most ``most`` but one per class."""
-    each = max(1, most // classes)
-    return np.concatenate([np.flatnonzero(labels == label)[:each] for label in range(classes)])
+    count = max(1, most // classes)
+    return np.concatenate([np.flatnonzero(labels == label)[:count] for label in range(classes)])
 
 
 def next_class(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
@@ -119,12 +119,12 @@ def nearest_distances(images: np.ndarray, reference: np.ndarray, chunk: int = 25
         raise ValueError(f"images {images.shape[1:]} and reference {reference.shape[1:]} differ in size")
     flat = reference.reshape(len(reference), -1).astype(np.float32) / 255
     norms = (flat**2).sum(1)
-    found = []
+    distances = []
     for start in range(0, len(images), chunk):
         part = images[start : start + chunk].reshape(-1, flat.shape[1]).astype(np.float32) / 255
         squared = (part**2).sum(1)[:, None] + norms[None] - 2 * part @ flat.T
-        found.append(np.sqrt(np.maximum(squared.min(1), 0) / flat.shape[1]))
-    return np.concatenate(found)
+        distances.append(np.sqrt(np.maximum(squared.min(1), 0) / flat.shape[1]))
+    return np.concatenate(distances)
 
 
 def copy_check(samples: np.ndarray, train: np.ndarray, held_out: np.ndarray) -> dict[str, float]:

@@ -49,11 +49,11 @@ def coordinates(points: NDArray[np.floating]) -> NDArray[np.float64]:
     from scipy.linalg.lapack import dpstrf
 
     factor, pivots, rank, _ = dpstrf(gram(points), lower=1)
-    found = np.empty((len(points), rank))
-    found[pivots - 1] = np.tril(factor)[:, :rank]
+    rows = np.empty((len(points), rank))
+    rows[pivots - 1] = np.tril(factor)[:, :rank]
     marks = [hashlib.blake2b(row.tobytes()).digest() for row in points]
     first = dict(zip(reversed(marks), reversed(range(len(marks))), strict=True))
-    return found[[first[mark] for mark in marks]]
+    return rows[[first[mark] for mark in marks]]
 
 
 def gram(points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -83,7 +83,7 @@ def each_class(
         work: what to do for a label.
         classes: number of labels.
         workers: classes at a time, which is also how many are in memory; one per core, at most :data:`MOST`, when 0.
-        advance: told how many are done.
+        advance: called with how many are done.
 
     Raises:
         Exception: the first that ``work`` raises, once the classes under way have ended; the others are not begun.

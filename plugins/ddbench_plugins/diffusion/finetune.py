@@ -33,7 +33,7 @@ class FinetuneSettings:
 
     The released run scripts pass a batch of 32 with 4 accumulation steps; the paper's table says 8.
     ``cache_latents`` encodes every image (and its mirror image) once instead of at every step; the posterior is
-    sampled anew at every step in both cases.
+    sampled at every step in both cases.
     """
 
     resolution: int = 512

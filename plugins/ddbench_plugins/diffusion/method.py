@@ -158,8 +158,8 @@ class ImageToImage(Distiller):
         from ddbench_plugins.diffusion.acceptance import compared
         from ddbench_plugins.diffusion.synthesis import read_prototypes
 
-        found = read_prototypes(self.prototypes(ctx).done())
-        return compared(found, ctx.dataset.num_classes, ctx.options.acceptance_images, swapped=swapped)
+        prototypes = read_prototypes(self.prototypes(ctx).done())
+        return compared(prototypes, ctx.dataset.num_classes, ctx.options.acceptance_images, swapped=swapped)
 
     def _all_compared(self, ctx: Context) -> bool:
         return _count(ctx, compared=True) == _count(ctx, compared=False)

@@ -96,7 +96,7 @@ def open_pipeline(
         with quiet(), warnings.catch_warnings():
             # newer releases call this argument dtype, releases before that know torch_dtype only
             warnings.filterwarnings("ignore", message=".*torch_dtype", category=FutureWarning)
-            found = kind.from_pretrained(where, torch_dtype=dtypes[dtype], **options)
+            model = kind.from_pretrained(where, torch_dtype=dtypes[dtype], **options)
     except Exception as error:  # the libraries raise many kinds over what they cannot read
         if isinstance(error, MemoryError | torch.OutOfMemoryError):
             raise
@@ -105,9 +105,9 @@ def open_pipeline(
         missing = offline and not _in_cache(str(source), revision)
         reason = "it is not in the local cache and offline mode is on" if missing else first_line(error)
         raise BackboneUnavailableError(_advice(reason, str(source), layout, revision)) from error
-    if hasattr(found, "set_progress_bar_config"):
-        found.set_progress_bar_config(disable=True)
-    return found
+    if hasattr(model, "set_progress_bar_config"):
+        model.set_progress_bar_config(disable=True)
+    return model
 
 
 def save_pipeline(pipeline: Any, folder: Path) -> None:
@@ -176,12 +176,12 @@ def digest(pipeline: Any, parts: Iterable[str] = PARTS) -> str:
 
     Equal models loaded at the same precision have equal digests wherever they came from.
     """
-    found = hashlib.sha256()
+    state = hashlib.sha256()
     for part in sorted(parts):
         for name, value in sorted(getattr(pipeline, part).state_dict().items()):
-            found.update(f"{part}.{name}{list(value.shape)}".encode())
-            found.update(value.detach().float().cpu().contiguous().numpy().tobytes())
-    return found.hexdigest()
+            state.update(f"{part}.{name}{list(value.shape)}".encode())
+            state.update(value.detach().float().cpu().contiguous().numpy().tobytes())
+    return state.hexdigest()
 
 
 def resolution(pipeline: Any, network: str = "unet") -> int:
@@ -193,8 +193,8 @@ def resolution(pipeline: Any, network: str = "unet") -> int:
 def _in_cache(source: str, revision: str | None) -> bool:
     from huggingface_hub import try_to_load_from_cache
 
-    found = (try_to_load_from_cache(source, name, revision=revision) for name in ("model_index.json", "config.json"))
-    return any(isinstance(place, str) for place in found)
+    places = (try_to_load_from_cache(source, name, revision=revision) for name in ("model_index.json", "config.json"))
+    return any(isinstance(place, str) for place in places)
 
 
 def _damaged(source: str, reason: str) -> str:

@@ -41,10 +41,10 @@ def _accelerator(device: str) -> Any:
     from accelerate import Accelerator
     from accelerate.utils import DistributedType
 
-    found = Accelerator(cpu=device == "cpu", device_placement=False, mixed_precision="no")
-    if found.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
+    accelerator = Accelerator(cpu=device == "cpu", device_placement=False, mixed_precision="no")
+    if accelerator.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
         raise UsageError(
-            f"The launcher is set to {found.distributed_type}; each device has a whole model here.",
+            f"The launcher is set to {accelerator.distributed_type}; each device has a whole model here.",
             hint="Use torchrun, or accelerate launch with --multi_gpu and without DeepSpeed or FSDP.",
         )
-    return found
+    return accelerator

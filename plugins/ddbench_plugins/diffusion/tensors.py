@@ -70,6 +70,6 @@ def rows_of(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
     """``values[chosen]`` [m, ...] of values [n, ...], for rows chosen more than once while gradients are taken.
 
     The backward pass of indexing adds the gradients of a row in the order in which threads come to them, so that no two
-    trainings end alike; a lookup adds them in a fixed order, on GPUs as well.
+    trainings end the same; a lookup adds them in a fixed order, on GPUs as well.
     """
     return torch.nn.functional.embedding(chosen, values.flatten(1)).unflatten(1, values.shape[1:])

@@ -1,4 +1,4 @@
-"""What is drawn anew in every iteration: the network and the Siamese augmentation.
+"""What is drawn in every iteration: the network and the Siamese augmentation.
 
 One draw of the augmentation changes a real and a synthetic batch, and every image of both, in the same way.
 """
@@ -32,7 +32,7 @@ def draw_view(
 ) -> View:
     """Draw operators and parameters once, for images of ``size`` pixels.
 
-    An empty strategy draws nothing and changes nothing. What "dc" and "idc" compose is told in
+    An empty strategy draws nothing and changes nothing. What "dc" and "idc" compose is described in
     :mod:`ddbench_plugins.training.dsa`.
     """
     if not strategy:

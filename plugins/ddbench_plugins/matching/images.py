@@ -111,11 +111,11 @@ class SyntheticImages:
         return self.images[label * self.ipc : (label + 1) * self.ipc]
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to go on here."""
+        """Return what a checkpoint needs."""
         return {"images": self.images.detach().cpu(), "optimiser": self.optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         with torch.no_grad():
             self.images.copy_(state["images"])
         self.optimiser.load_state_dict(state["optimiser"])

@@ -61,7 +61,7 @@ def optimise(
 
     Args:
         ctx: the run; its options are :class:`PixelOptions`.
-        description: what the progress bar says.
+        description: text of the progress bar.
         work: the steps.
         images: what they change.
         iterations: how many in all.

@@ -79,7 +79,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
         ddbench.MethodSpec(
             "dsa",
             f"{_HOME}.dc.distiller:DSA",
-            summary="dc with real and synthetic images augmented alike",
+            summary="dc with the same augmentation of real and synthetic images",
             paper="Zhao and Bilen, Dataset Condensation with Differentiable Siamese Augmentation, ICML 2021",
             bibtex=bibtex("zhao2021dsa"),
         ),

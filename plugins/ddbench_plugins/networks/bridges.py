@@ -19,10 +19,10 @@ class Bridged(Network):
 
     def __init__(self, body: nn.Module) -> None:
         super().__init__()
-        found = [(name, module) for name, module in body.named_modules() if isinstance(module, nn.Linear)]
-        if not found:
+        linears = [(name, module) for name, module in body.named_modules() if isinstance(module, nn.Linear)]
+        if not linears:
             raise ValueError(f"{type(body).__name__} does not end in a linear layer")
-        name, linear = found[-1]
+        name, linear = linears[-1]
         parent, _, leaf = name.rpartition(".")
         setattr(body.get_submodule(parent), leaf, nn.Identity())
         self.body = body
@@ -46,7 +46,7 @@ class Bridged(Network):
 
 
 def create_timm(name: str, image_size: int, **arguments: Any) -> nn.Module:
-    """Make a timm model for an image size: those that depend on it are told, the others take any."""
+    """Make a timm model for an image size: given to those that depend on it; the others take any."""
     import timm
 
     try:

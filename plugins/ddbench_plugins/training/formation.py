@@ -75,7 +75,7 @@ def tiles(images: Tensor, factor: int) -> Tensor:
 
 
 def stitch(crops: Tensor, factor: int, size: int) -> Tensor:
-    """Lay factor² · n images into n images [n, C, size, size], shrunk to their cells (nearest neighbour).
+    """Lay factor² · n images into n images [n, C, size, size], scaled down to their cells (nearest neighbour).
 
     The cell k (row by row) of image i holds crop k·n + i, so the first cells hold the first crops (RDED: the most
     realistic ones). Where ``size`` is no multiple of ``factor``, the first cells are one pixel larger.

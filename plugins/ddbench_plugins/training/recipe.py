@@ -84,7 +84,7 @@ class StudentRecipe(ABC):
 
     @abstractmethod
     def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
-        """Return the rest of what :func:`ddbench_plugins.training.loop.train` is told: augmentation, optimiser, …"""
+        """Return the rest of what :func:`ddbench_plugins.training.loop.train` is given: augmentation, optimiser, …"""
 
     def train(self, ctx: Context, images: Tensor, labels: Tensor, repeat: int) -> Score:
         """Train one student on the distilled images [N, C, S, S] and labels [N], and test it."""

@@ -64,7 +64,7 @@ class LossScaler(torch.amp.GradScaler):
         super().__init__(torch.device(device).type, enabled=resolve_precision(precision, device) == "fp16")
 
     def check(self, what: str) -> None:
-        """Refuse to go on where steps are left out one after the other: nothing would be learned, and nobody told.
+        """Refuse to continue where step after step is left out: nothing would be learned, without a word.
 
         Raises:
             DivergedError: gradients are not finite at any scale.

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
     from ddbench_plugins.diffusion.dit.options import DiTOptions
 
-#: Images between two places where an interrupted run goes on.
+#: Images between two places where an interrupted run resumes.
 CHUNK = 64
 #: Real images per class whose latents are compared with the sampled ones.
 MOST_REAL = 500
@@ -67,7 +67,7 @@ def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64
 def latent_figures(
     ctx: Context, model: DiTBackbone, labels: NDArray[np.int64], done: Done
 ) -> Mapping[str, list[float]]:
-    """Return, per class, how well the sampled latents cover the real ones, and how alike they are.
+    """Return, per class, how well the sampled latents cover the real ones, and how similar they are.
 
     ``coverage`` is the mean, over real images, of the largest cosine between an image's latent and the sampled latents
     of its class; ``similarity`` the mean cosine of two sampled latents of a class (empty at one image per class). Real
@@ -89,10 +89,10 @@ def latent_figures(
             members = data.train.of_class(label)
             rows = members[np.linspace(0, len(members) - 1, min(MOST_REAL, len(members))).astype(int)].tolist()
             real = encode(vae, data.train.images, size, flip=False, batch_size=batch, rows=rows)
-            covered, alike = cosines(real.mean[0].numpy(), latents[labels == label])
+            covered, similar = cosines(real.mean[0].numpy(), latents[labels == label])
             figures["coverage"].append(covered)
-            if alike is not None:
-                figures["similarity"].append(alike)
+            if similar is not None:
+                figures["similarity"].append(similar)
             advance(place + 1)
     return figures
 

@@ -57,8 +57,8 @@ def load_autoencoder(source: str, device: str = "cpu", dtype: str = "fp32", offl
         if not (folder / "config.json").is_file():
             refuse_incomplete(folder, ["config.json"])
 
-    found = open_pipeline(AutoencoderKL, source, None, dtype, offline, check=check, layout="config.json")
-    return found.to(device)
+    autoencoder = open_pipeline(AutoencoderKL, source, None, dtype, offline, check=check, layout="config.json")
+    return autoencoder.to(device)
 
 
 def save_dit(pipeline: Any, folder: Path, class_ids: Sequence[str] | None) -> None:

@@ -39,7 +39,7 @@ def sample_latents(
     ``channels`` is how many of the latent's channels guidance acts on; the released DiT code guides three of four.
     Variances are those of the conditional prediction. ``progress`` hears how many images the work done amounts to.
     """
-    found = []
+    latents = []
     for start in range(0, len(labels), batch_size):
         rows = slice(start, start + batch_size)
         count = len(labels[rows])
@@ -48,8 +48,8 @@ def sample_latents(
             if progress is not None:
                 progress(before + count * done // steps)
 
-        found.append(_batch(pipeline, labels[rows], streams[rows], steps, guidance, channels, steps_done))
-    return finite(torch.cat(found).numpy(), "sampled latents")
+        latents.append(_batch(pipeline, labels[rows], streams[rows], steps, guidance, channels, steps_done))
+    return finite(torch.cat(latents).numpy(), "sampled latents")
 
 
 @torch.no_grad()

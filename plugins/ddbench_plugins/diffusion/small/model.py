@@ -111,7 +111,7 @@ def build_vae(preset: SmallPreset, seed: int) -> Any:
 
 
 def build_unet(preset: SmallPreset, seed: int) -> Any:
-    """A randomly initialised ``UNet2DConditionModel``; the preset says on which levels it attends to the text."""
+    """A randomly initialised ``UNet2DConditionModel``; the preset names the levels that attend to the text."""
     from diffusers import UNet2DConditionModel
 
     down = {True: "CrossAttnDownBlock2D", False: "DownBlock2D"}

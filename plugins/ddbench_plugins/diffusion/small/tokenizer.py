@@ -23,7 +23,7 @@ def learn_merges(texts: Iterable[str], limit: int) -> list[tuple[str, str]]:
     """
     from transformers import CLIPTokenizer
 
-    # CLIP's own normaliser and word splitting, so that learning and use cut words alike.
+    # CLIP's own normaliser and word splitting, so that words are cut the same way in learning and in use.
     clip = CLIPTokenizer(vocab={START: 0, END: 1}, merges=[]).backend_tokenizer
     counts: Counter[str] = Counter()
     for text, times in Counter(texts).items():

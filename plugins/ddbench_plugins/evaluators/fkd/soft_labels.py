@@ -137,13 +137,13 @@ def _epoch_arrays(
         per_image.append(rows)
         per_batch["mix_ratio"].append(view.ratio)
         per_batch["mix_box"].append(view.box)
-    found = {name: torch.cat([rows[name] for rows in per_image]).numpy() for name in per_image[0]}
+    arrays = {name: torch.cat([rows[name] for rows in per_image]).numpy() for name in per_image[0]}
     if plan.top_k:
-        found["top_classes"] = found["top_classes"].astype(np.uint16)
+        arrays["top_classes"] = arrays["top_classes"].astype(np.uint16)
     for name, dtype in (("mix_ratio", np.float64), ("mix_box", np.int16)):
         if per_batch[name][0] is not None:
-            found[name] = np.array(per_batch[name], dtype)
-    return found
+            arrays[name] = np.array(per_batch[name], dtype)
+    return arrays
 
 
 def _half(values: Tensor) -> Tensor:
@@ -191,8 +191,8 @@ class SoftLabels:
             def read(name: str, start: int, stop: int) -> Tensor | None:
                 if name not in slices:
                     return None
-                found = slices[name][row : row + 1, start:stop][0]
-                return torch.from_numpy(found.astype(np.int64) if found.dtype.kind in "iu" else found)
+                stored = slices[name][row : row + 1, start:stop][0]
+                return torch.from_numpy(stored.astype(np.int64) if stored.dtype.kind in "iu" else stored)
 
             for batch, start in enumerate(range(0, count, size)):
                 stop = min(start + size, count)

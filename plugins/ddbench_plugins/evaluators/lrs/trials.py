@@ -1,7 +1,7 @@
 """Single trainings as cached steps, for scores that compare several networks (DD-Ranking).
 
 A training is found again by what determines it: its images, recipe, learning rate, seed and teachers. So methods share
-the trainings on random images, an interrupted run goes on where it was, and nothing is trained twice.
+the trainings on random images, an interrupted run resumes where it was, and nothing is trained twice.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ class Bench:
         """Return the teachers' mean logits [N, K] of images as they are."""
         mean, std = constants(self.ctx.dataset, self.normalisation)
         machine = self.ctx.machine
-        found = [
+        logits = [
             predict(
                 teacher.module(),
                 images,
@@ -161,7 +161,7 @@ class Bench:
             )
             for teacher in self.teachers
         ]
-        return torch.stack(found).mean(0)
+        return torch.stack(logits).mean(0)
 
 
 @dataclass(frozen=True)

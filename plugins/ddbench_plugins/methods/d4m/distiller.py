@@ -35,11 +35,11 @@ class D4M(ImageToImage):
         from ddbench_plugins.methods.selection import ipc_of
 
         chunks_of_classes(ctx, ipc_of(ctx))  # what cannot be clustered shows before a model is loaded
-        images, found = self.images(ctx), read_prototypes(self.prototypes(ctx).done())
-        extra: dict[str, Any] = {"backbone": self.model(ctx).about, "clustered": list(found.counts)}
+        images, prototypes = self.images(ctx), read_prototypes(self.prototypes(ctx).done())
+        extra: dict[str, Any] = {"backbone": self.model(ctx).about, "clustered": list(prototypes.counts)}
         if ctx.options.checks_images:
             extra["acceptance"] = dict(self.acceptance(ctx).info)
-        return DistilledSet(images=images, labels=found.labels, prompts=found.prompts, extra=extra)
+        return DistilledSet(images=images, labels=prototypes.labels, prompts=prototypes.prompts, extra=extra)
 
     def embedding(self, ctx: Context, label: int) -> Embedding:
         """Return one class's latents with its prototypes; what the released code leaves out is in no cluster."""
@@ -51,11 +51,11 @@ class D4M(ImageToImage):
         from ddbench_plugins.methods.d4m.prototypes import arrival_order, prototypes
 
         options: D4MOptions = ctx.options
-        found = read_prototypes(prototypes(ctx))
-        centres = found.centres[found.labels == label][:: options.repeats]
+        clustered = read_prototypes(prototypes(ctx))
+        centres = clustered.centres[clustered.labels == label][:: options.repeats]
         points = latents_of(class_latents(ctx), label).astype(np.float32)
         kept = np.zeros(len(points), bool)
-        kept[arrival_order(ctx)[label][: found.counts[label]]] = True
+        kept[arrival_order(ctx)[label][: clustered.counts[label]]] = True
         distances = [np.square(points - centre).reshape(len(points), -1).sum(1) for centre in centres]
         clusters = np.where(kept, np.argmin(distances, axis=0), -1)
         return Embedding("latents", points, kept, clusters, centres)

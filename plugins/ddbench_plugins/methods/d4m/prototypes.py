@@ -83,7 +83,7 @@ def chunks_of_classes(ctx: Context, ipc: int) -> list[list[slice]]:
     clusters = ipc // options.repeats
     size = options.km_expand * clusters
     last = int(data.train.labels[_pass(ctx)[-1]])
-    found = []
+    plans = []
     for label, count in enumerate(data.train.counts(data.num_classes)):
         if count < clusters:
             raise UsageError(
@@ -91,14 +91,14 @@ def chunks_of_classes(ctx: Context, ipc: int) -> list[list[slice]]:
                 hint="Choose a smaller --ipc, or a larger method.repeats.",
             )
         rest = options.leftover == "fit" or (label == last and count % size >= clusters)
-        found.append(chunks(count, size, rest))
-        if not found[-1]:
+        plans.append(chunks(count, size, rest))
+        if not plans[-1]:
             raise UsageError(
                 f"Class {data.class_names[label]!r} has {count} images, fewer than the {size} of one step of k-means,"
                 " so that the released code never fits it.",
                 hint="Use method.leftover=fit, or a smaller method.km_expand.",
             )
-    return found
+    return plans
 
 
 def chunks(count: int, size: int, rest: bool) -> list[slice]:

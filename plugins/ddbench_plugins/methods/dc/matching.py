@@ -80,7 +80,7 @@ class GradientMatching:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.images.restore(state)
         self.number = state["number"]
         if "network" in state:

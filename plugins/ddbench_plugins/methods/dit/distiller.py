@@ -138,7 +138,7 @@ class DiT(Distiller):
         extra: dict[str, Any] = {
             "backbone": abouts[0] if len(abouts) == 1 else abouts,
             "latents": {
-                name: round(float(np.mean([value for each in figures for value in each[name]])), 5)
+                name: round(float(np.mean([value for measured in figures for value in measured[name]])), 5)
                 for name in ("coverage", "similarity")
                 if figures[0][name]
             },

@@ -72,7 +72,7 @@ class DistributionMatching:
         return self.images.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.images.restore(state)
 
     def _groups(self, network: nn.Module) -> list[list[int]]:

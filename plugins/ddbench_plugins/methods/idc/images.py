@@ -65,7 +65,7 @@ def initial_images(real: RealImages, ipc: int, init: Init, factor: int, seed: in
             continue
         members, count = real.members(label), ipc * factor**2 if init == "mix" else ipc
         order = torch.arange(len(members)) if first else torch.randperm(len(members), generator=generator)
-        # A class too small to fill all cells with different images begins anew.
+        # A class too small to fill all cells with different images starts over.
         chosen = members[order.repeat(-(-count // len(order)))[:count]]
         pixels = real.at(chosen) * _column(real.std, real) + _column(real.mean, real)
         found.append(stitch(pixels, factor, real.shape[-1]) if init == "mix" else pixels)

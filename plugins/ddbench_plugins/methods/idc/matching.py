@@ -84,7 +84,7 @@ class ClassMatching:
         return state
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.images.restore(state)
         self.number = state["number"]
         if "network" in state:

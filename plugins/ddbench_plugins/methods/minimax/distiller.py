@@ -64,12 +64,12 @@ class Minimax(DiT):
         options: MinimaxOptions = ctx.options
         data, base, classes = ctx.dataset, base_dit(ctx), range(start, stop)
         own, settings = base.labels(), finetuning(options)
-        found, size = base.load(), base.resolution()
+        pipeline, size = base.load(), base.resolution()
         rows = np.flatnonzero(np.isin(data.train.labels, classes))
         labels = torch.from_numpy(data.train.labels[rows])
         with ctx.progress("encoding", len(rows)) as advance:
             posteriors = encode(
-                found.vae,
+                pipeline.vae,
                 data.train.images,
                 size,
                 flip=data.flip,
@@ -79,8 +79,8 @@ class Minimax(DiT):
             )
         with ctx.progress("fine-tuning", settings.steps) as advance:
             report = finetune(
-                found.transformer,
-                found.scheduler.betas,
+                pipeline.transformer,
+                pipeline.scheduler.betas,
                 posteriors,
                 torch.tensor(own)[labels],
                 labels,
@@ -88,7 +88,7 @@ class Minimax(DiT):
                 seed=ctx.seed("minimax finetune"),
                 loop=Loop.of(ctx, advance, out),
             )
-        dit.save_dit(found, out.dir / "model", base.class_ids())
+        dit.save_dit(pipeline, out.dir / "model", base.class_ids())
         out.info.update(settings=asdict(settings), report=report)
 
 

@@ -58,11 +58,11 @@ class ImagesWithRate(SyntheticImages):
                 self.rate.clamp_(min=SMALLEST_RATE)
 
     def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs to go on here."""
+        """Return what a checkpoint needs."""
         return super().state() | {"rate": self.rate.detach().cpu(), "rate_optimiser": self.rate_optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         super().restore(state)
         with torch.no_grad():
             self.rate.copy_(state["rate"])
@@ -146,5 +146,5 @@ class TrajectoryMatching:
         return self.images.state()
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Resume from a checkpoint."""
         self.images.restore(state)

@@ -42,7 +42,7 @@ def best_crops(
     Args:
         images: uint8 [n, C, S, S] of one class.
         losses: gets float images [m, C, size, size] in [0, 1], returns the teacher's cross-entropy [m].
-        crops: how many per image; area 8 to 100 %, enlarged or shrunk to ``side``.
+        crops: how many per image; area 8 to 100 %, scaled to ``side``.
         side: of the crops.
         fill: colour in [0, 1] of the border that centres a crop in a ``size`` × ``size`` image for the teacher; zero
             after normalisation.
@@ -53,9 +53,9 @@ def best_crops(
     kept, best = pixels.new_empty(len(pixels), pixels.shape[1], side, side), torch.full((len(pixels),), torch.inf)
     for _ in range(crops):
         drawn = random_resized_crop(pixels, generator, side, scale=SCALE, ratio=(1.0, 1.0)).clamp(0, 1)
-        found = losses(centred(drawn, size, fill))
-        better = found < best
-        kept[better], best[better] = drawn[better], found[better]
+        loss = losses(centred(drawn, size, fill))
+        better = loss < best
+        kept[better], best[better] = drawn[better], loss[better]
     order = best.argsort(stable=True)
     return Ranked(kept[order], best[order])
 

@@ -36,11 +36,11 @@ class VLCP(ImageToImage):
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published diffusion model, and what the captioner reads."""
-        found = super().weights(ctx)
+        models = super().weights(ctx)
         if _is_captioned(ctx):
             captioner, mine, _ = ctx.use("captioner", ctx.options.captioner)
-            found += captioner.weights(mine)
-        return found
+            models += captioner.weights(mine)
+        return models
 
     def needs(self, ctx: Context) -> list[StepCall]:
         """Return the images, and what is measured on them and on the captions."""
@@ -63,11 +63,11 @@ class VLCP(ImageToImage):
         from ddbench_plugins.diffusion.synthesis import read_prototypes
 
         options: VLCPOptions = ctx.options
-        images, found = self.images(ctx), read_prototypes(self.prototypes(ctx).done())
+        images, prototypes = self.images(ctx), read_prototypes(self.prototypes(ctx).done())
         extra: dict[str, Any] = {
             "backbone": self.model(ctx).about,
             "captioner": options.captioner if _is_captioned(ctx) else None,
-            "inliers": list(found.counts),
+            "inliers": list(prototypes.counts),
         }
         if _is_captioned(ctx):
             if reads := _captioner_reads(ctx):  # an option only names a folder, or a model that may change
@@ -75,7 +75,7 @@ class VLCP(ImageToImage):
             extra["caption_information"] = dict(caption_information(ctx).info)
         if options.checks_images:
             extra["acceptance"] = dict(self.acceptance(ctx).info)
-        return DistilledSet(images=images, labels=found.labels, prompts=found.prompts, extra=extra)
+        return DistilledSet(images=images, labels=prototypes.labels, prompts=prototypes.prompts, extra=extra)
 
     def embedding(self, ctx: Context, label: int) -> Embedding:
         """Return one class's latents with its prototypes, with and without outlier removal."""
@@ -89,14 +89,14 @@ class VLCP(ImageToImage):
         points = latents_of(class_latents(ctx), label).astype(np.float32)
         kept = prototypes.inliers(points, options.contamination, options.neighbours)
         name, seed = ctx.dataset.class_names[label], derive_seed(ctx.seed("vlcp clusters"), label)
-        found = prototypes.cluster(points[kept], ctx.ipc or 1, seed, name)
+        after = prototypes.cluster(points[kept], ctx.ipc or 1, seed, name)
         clusters = np.full(len(points), -1, np.int64)
-        clusters[kept] = found.members
+        clusters[kept] = after.members
         before = None
         if len(kept) < len(points):
             everything = prototypes.cluster(points, ctx.ipc or 1, seed, name)
             before = (everything.members, everything.centres)
-        return Embedding("latents", points, clusters >= 0, clusters, found.centres, before)
+        return Embedding("latents", points, clusters >= 0, clusters, after.centres, before)
 
 
 def _captioner_reads(ctx: Context) -> dict[str, Any]:

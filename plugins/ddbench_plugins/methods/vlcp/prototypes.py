@@ -73,12 +73,12 @@ def cluster(
         return Clusters(latents.astype(np.float32), np.arange(ipc), np.zeros(ipc, np.float32))
     wide = is_wide(latents)
     where = (compact(latents) if points is None else points).astype(np.float32) if wide else flat
-    found = KMeans(n_clusters=ipc, n_init=10, random_state=seed).fit(where)
-    members = found.labels_.astype(np.int64)
+    fitted = KMeans(n_clusters=ipc, n_init=10, random_state=seed).fit(where)
+    members = fitted.labels_.astype(np.int64)
     if len(np.unique(members)) < ipc:
         raise UsageError(f"Class {class_name!r} has fewer than {ipc} different images.", hint="Choose a smaller IPC.")
     # The centres of compact points are no latents; the means of their members are.
     means = [flat[members == number].mean(0, dtype=np.float64) for number in range(ipc)] if wide else []
-    centres = (np.stack(means) if wide else found.cluster_centers_).astype(np.float32)
+    centres = (np.stack(means) if wide else fitted.cluster_centers_).astype(np.float32)
     distances = np.linalg.norm(flat - centres[members], axis=1).astype(np.float32)
     return Clusters(centres.reshape(ipc, *latents.shape[1:]), members, distances)

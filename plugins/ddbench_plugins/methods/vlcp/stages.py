@@ -136,19 +136,19 @@ def prototypes(ctx: Context, out: Step) -> None:
         mine = latents_of(latents, label).astype(np.float32)
         points = compact(mine)
         kept = inliers(points, options.contamination, options.neighbours)
-        found = cluster(mine[kept], ipc, derive_seed(ctx.seed("vlcp clusters"), label), name, points[kept])
+        clusters = cluster(mine[kept], ipc, derive_seed(ctx.seed("vlcp clusters"), label), name, points[kept])
         rows = data.train.of_class(label)[kept]
         prompts = [name] * ipc
         if rules is not None:
             own = [texts[row] for row in rows]
-            prompts = text_prototypes(own, found.members.tolist(), found.distances.tolist(), name, ipc, rules)
+            prompts = text_prototypes(own, clusters.members.tolist(), clusters.distances.tolist(), name, ipc, rules)
         about = {
             "prompts": prompts,
             "count": len(rows),
             "inliers": rows.tolist(),
-            "clusters": found.members.tolist(),
+            "clusters": clusters.members.tolist(),
         }
-        save_array(part.with_suffix(".npy"), found.centres)
+        save_array(part.with_suffix(".npy"), clusters.centres)
         write_atomic(part, json.dumps(about, ensure_ascii=False))  # the last one: now the class is done
 
     with ctx.progress("prototypes", data.num_classes) as advance:

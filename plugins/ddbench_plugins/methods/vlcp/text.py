@@ -1,4 +1,4 @@
-"""Text prototypes: the caption of each cluster that says best what sets the cluster apart (Zou et al. 2025, §3.3)."""
+"""Text prototypes: each cluster's caption with most of the words that set it apart (Zou et al. 2025, §3.3)."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def text_prototypes(
     common = common_words(captions, rules.beta)
     chosen = []
     for cluster in range(count):
-        members = [i for i, found in enumerate(clusters) if found == cluster]
+        members = [i for i, assigned in enumerate(clusters) if assigned == cluster]
         if not members:
             raise ValueError(f"cluster {cluster} is empty")
         texts = [captions[i] for i in members]

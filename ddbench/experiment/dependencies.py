@@ -9,12 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ddbench.errors import PluginError
 from ddbench.keys import canonical, digest
-from ddbench.plugin.contracts import PLAIN, DistilledSet, Protocol, not_plain
+from ddbench.plugin.contracts import DistilledSet, Protocol
 from ddbench.plugin.manager import Entry, load_plugin, plugin_errors
 from ddbench.results.schema import Cell, PluginPart
-from ddbench.runtime.contents import NAMED, by_content, code, uses
+from ddbench.runtime.contents import NAMED, by_content, check_identity, code, uses
 from ddbench.runtime.context import Context
 from ddbench.runtime.steps import steps_of
 
@@ -57,7 +56,7 @@ def student(
         "about": digest(about),
         "method": ctx.method,
         "evaluator": _plugin(evaluator, ctx, entry),
-        "steps": steps(evaluator, ctx, entry, distilled),
+        "steps": steps(evaluator, ctx, entry, distilled, repeat),
         "protocol": protocol.digest,
         "network": network(ctx),
         "ipc": ctx.ipc,
@@ -121,7 +120,7 @@ def other_options(ctx: Context) -> dict[str, dict[str, Any]]:
     return options
 
 
-def steps(plugin: Plugin, ctx: Context, entry: Entry, *more: DistilledSet) -> list[list[str]]:
+def steps(plugin: Plugin, ctx: Context, entry: Entry, *more: Any) -> list[list[str]]:
     """Return the names and keys of the steps that a plugin asks for: they tell of what its code depends on."""
     with plugin_errors(entry):
         return [[call.name, call.key] for call in steps_of(plugin, ctx, *more)]
@@ -130,11 +129,7 @@ def steps(plugin: Plugin, ctx: Context, entry: Entry, *more: DistilledSet) -> li
 def _plugin(plugin: Plugin, ctx: Context, entry: Entry) -> dict[str, Any]:
     with plugin_errors(entry):
         identity = dict(plugin.identity(ctx))
-        if mistake := not_plain(identity):
-            kind = entry.spec.kind.capitalize()
-            raise PluginError(
-                f"{kind} {entry.spec.name} has an identity that is not plain data: {mistake}.", hint=PLAIN
-            )
+        check_identity(f"{entry.spec.kind.capitalize()} {entry.spec.name}", identity)
     options = by_content(ctx, ctx.resolved.dump())
     return {
         "name": entry.spec.name,

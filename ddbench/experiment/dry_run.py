@@ -23,7 +23,7 @@ from ddbench.plugin.manager import plugin_errors
 from ddbench.plugin.weights import Weights
 from ddbench.runtime.context import Context
 from ddbench.runtime.estimates import Effort, Estimate, History
-from ddbench.runtime.steps import StepCall, steps_of, walk
+from ddbench.runtime.steps import AnyCall, StepCall, at_work, steps_of, walk
 from ddbench.sets.made import Distilled
 
 Result = TypeVar("Result")
@@ -131,9 +131,10 @@ def steps(job: Job) -> list[Needed]:
     with plugin_errors(bound.entry):
         calls = [(call, True) for call in walk(steps_of(bound.plugin, ctx))]
     with plugin_errors(measured.entry):
-        calls += [(call, False) for call in walk(steps_of(measured.plugin, measured.ctx, _black(ctx)))]
+        calls += [(call, False) for call in walk(steps_of(measured.plugin, measured.ctx, _black(ctx), 0))]
     for call, distils in calls:
-        if key := _tried(lambda call=call: call.key)[0]:  # type: ignore[misc]
+        key = None if isinstance(call, AnyCall) else _tried(lambda call=call: call.key)[0]  # type: ignore[misc]
+        if key:
             needed.append(Needed(ctx.store.path(call.name, key), distils))
     if inputs := _tried(lambda: artifact(bound))[0]:
         needed.append(Needed(ctx.store.path(DISTILLED, digest(inputs)), True))
@@ -152,10 +153,11 @@ def _set(planned: Planned, history: History) -> tuple[list[Line], list[Weights],
     inputs, reason = _tried(lambda: artifact(bound))
     made = finished(bound, inputs) if inputs is not None else None
     lines = [] if made else _lines(calls, of, lacking, history)
+    inside = [] if made else _inside(calls, of, DISTILLED, history)
     waits = lacking or next((f"after {line.name}" for line in lines if line.state != DONE), "") or reason
     effort = None if made else distil_effort(bound)
     own = _line(ctx, DISTILLED, inputs, f"{of}, IPC {ctx.ipc or 'full'}, seed {ctx.base_seed}", waits, effort, history)
-    return [*lines, own], weights, made
+    return [*lines, *inside, own], weights, made
 
 
 def _measured(
@@ -167,27 +169,27 @@ def _measured(
     with plugin_errors(entry):
         weights = list(evaluator.weights(ctx))
         content = made.content if made else _black(planned.method.ctx)
-        calls = steps_of(evaluator, ctx, content)
+        calls = [call for repeat in range(measurement.repeats) for call in steps_of(evaluator, ctx, content, repeat)]
     lacking = _lacking(weights)
-    lines = _lines(calls, of, lacking, history)
+    lines, inside = _lines(calls, of, lacking, history), _inside(calls, of, STUDENT, history)
 
     def ask() -> Protocol:
         with plugin_errors(entry):
-            return evaluator.protocol(ctx, content)
+            return evaluator.protocol(at_work(measurement.evaluator, content, 0), content)
 
     waits = next((f"after {line.name}" for line in lines if line.state != DONE), lacking)
     protocol, reason = (None, waits) if waits else _tried(ask)
     effort = student_effort(entry.spec.name, protocol, content, ctx.dataset) if protocol else None
     if made is None or protocol is None:
         waits = reason or f"after {DISTILLED}"
-        return [
-            *lines,
-            replace(_line(ctx, STUDENT, None, of, waits, effort, history), count=measurement.repeats),
-        ], weights
+        student = _line(ctx, STUDENT, None, of, waits, effort, history)
+        return [*lines, *inside, replace(student, count=measurement.repeats)], weights
+    students = []
     for repeat in range(measurement.repeats):
         inputs = dependencies.student(*measurement.evaluator, made.content, made.digest, protocol, repeat)
-        lines.append(_line(ctx, STUDENT, ctx.depends(inputs), of, "", effort, history))
-    return lines, weights
+        students.append(_line(ctx, STUDENT, ctx.depends(inputs), of, "", effort, history))
+    left = any(line.state != DONE for line in students)
+    return [*lines, *(inside if left else []), *students], weights
 
 
 def _lacking(weights: Iterable[Weights]) -> str:
@@ -197,17 +199,24 @@ def _lacking(weights: Iterable[Weights]) -> str:
 def _lines(calls: Iterable[StepCall], of: str, lacking: str, history: History) -> list[Line]:
     """Return every step that is asked for, after those that it needs, once."""
     lines: dict[str, Line] = {}
-    for number, call in enumerate(call for call in walk(calls) if call.step.data):
+    known = (call for call in walk(calls) if call.step.data and not isinstance(call, AnyCall))
+    for call in known:
         inputs, reason = _tried(lambda call=call: call.inputs)  # type: ignore[misc]
         waits = next((f"after {need.name}" for need in call.needs if need.step.data and _unmade(need)), "")
         line = _line(call.ctx, call.name, inputs, of, waits or (reason and (lacking or reason)), call.effort, history)
-        lines.setdefault(line.key or f"{call.name} {number}", line)
+        lines.setdefault(line.key or f"{call.name} {call.arguments}", line)
     return list(lines.values())
+
+
+def _inside(calls: Iterable[StepCall], of: str, name: str, history: History) -> list[Line]:
+    """Return the steps, once each, that are asked for only while another is being made."""
+    inside = {call.key: call for call in calls if isinstance(call, AnyCall)}.values()
+    return [_line(call.ctx, call.name, None, of, f"while {name} is being made", None, history) for call in inside]
 
 
 def _unmade(call: StepCall) -> bool:
     done, _ = _tried(call.found)
-    return done is None
+    return done is None and not isinstance(call, AnyCall)
 
 
 def _line(

@@ -40,7 +40,7 @@ from ddbench.runtime import environment
 from ddbench.runtime.contents import by_content
 from ddbench.runtime.context import Bound, Context, unfit_network
 from ddbench.runtime.estimates import Effort
-from ddbench.runtime.steps import cached, effort
+from ddbench.runtime.steps import at_work, cached, effort
 from ddbench.runtime.store import Done, Step, StepTaken
 from ddbench.sets import folder as disk
 from ddbench.sets.made import Distilled
@@ -94,7 +94,7 @@ def distil(bound: Bound[Distiller], *, force: bool = False) -> Distilled:
 
     def build(step: Step) -> None:
         with plugin_errors(entry), untouched(ctx.dataset, f"Method {plugin.name} of {entry.owner}"):
-            result = method.distill(replace(ctx, checkpoint=step, _keep=partial(_keep, bound, step)))
+            result = method.distill(at_work(bound, checkpoint=step, _keep=partial(_keep, bound, step)))
             if not isinstance(result, DistilledSet):
                 raise PluginError(f"Method {plugin.name} returned {type(result).__name__}, not a ddbench.DistilledSet.")
             result.check(ctx.dataset, Budget(ctx.ipc), plugin.name)
@@ -288,7 +288,7 @@ def train_ahead(bound: Bound[Evaluator], made: Distilled, repeats: int) -> bool:
 def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
     evaluator, ctx, entry = bound
     with plugin_errors(entry):
-        protocol = evaluator.protocol(ctx, made.content)
+        protocol = evaluator.protocol(at_work(bound, made.content, 0), made.content)
         if not isinstance(protocol, Protocol):
             raise PluginError(
                 f"Evaluator {entry.spec.name} returned {protocol!r} as its protocol, not a ddbench.Protocol."
@@ -308,7 +308,7 @@ def train_student(
     def build(step: Step) -> None:
         before = len(ctx.ledger)
         with plugin_errors(entry), untouched(ctx.dataset, f"Evaluator {name} of {entry.owner}", made.content):
-            score = evaluator.evaluate(replace(ctx, checkpoint=step), made.content, repeat)
+            score = evaluator.evaluate(at_work(bound, made.content, repeat, checkpoint=step), made.content, repeat)
             if not isinstance(score, Score):
                 raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
             score.check(ctx.dataset, name)

@@ -59,10 +59,11 @@ class Distiller(Plugin, ABC):
     def distill(self, ctx: Context) -> DistilledSet:
         """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
 
-    def needs(self, ctx: Context) -> Sequence[CachedStep[[]] | StepCall] | None:
-        """Return the cached steps that :meth:`distill` uses; None for all of the class that take no arguments.
+    def needs(self, ctx: Context) -> Sequence[CachedStep[Any] | StepCall] | None:
+        """Return the cached steps that :meth:`distill` uses, any other being refused; None for all of the class.
 
-        ``ddbench plan`` follows them and what they need, and their keys are part of the key of the result.
+        ``ddbench plan`` follows them and what they need, and their keys are part of the key of the result. A step whose
+        arguments are known only while :meth:`distill` works is named without them: ``[self.features.of(ctx), judged]``.
         """
         return None
 
@@ -93,8 +94,11 @@ class Evaluator(Plugin, ABC):
         """Return the network used on a data set when the user names none."""
         return self.default_network
 
-    def needs(self, ctx: Context, distilled: DistilledSet) -> Sequence[CachedStep[[]] | StepCall] | None:
-        """Return the cached steps that :meth:`protocol` asks for, such as a teacher; as of a :class:`Distiller`."""
+    def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Sequence[CachedStep[Any] | StepCall] | None:
+        """Return the cached steps, such as a teacher, that network number ``repeat`` uses; as of a :class:`Distiller`.
+
+        :meth:`protocol` may use those of number 0.
+        """
         return None
 
     @abstractmethod
@@ -127,7 +131,7 @@ class Captioner(Plugin, ABC):
 
     seeded: ClassVar[bool] = False
 
-    def needs(self, ctx: Context) -> Sequence[CachedStep[[]] | StepCall] | None:
+    def needs(self, ctx: Context) -> Sequence[CachedStep[Any] | StepCall] | None:
         """Return the cached steps that :meth:`caption` uses; as of a :class:`Distiller`."""
         return None
 

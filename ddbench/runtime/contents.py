@@ -8,8 +8,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ddbench.errors import DataError
+from ddbench.errors import DataError, PluginError
 from ddbench.keys import digest
+from ddbench.plugin.contracts import PLAIN, not_plain
+from ddbench.plugin.manager import plugin_errors
 from ddbench.plugin.options import FILE, Options, marker
 
 if TYPE_CHECKING:
@@ -124,6 +126,34 @@ def uses(ctx: Context, options: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             if entry := known.get(name) or known.get(name.partition(":")[0] + ":"):
                 versions[f"{kind}/{name}"] = code(entry)
     return versions
+
+
+def used(ctx: Context, kind: str, name: str) -> dict[str, Any]:
+    """Return all that the work of another plugin depends on: its code, options and identity, or a network's code.
+
+    Raises:
+        UsageError: there is no such plugin.
+        PluginError: its identity is no plain data.
+    """
+    entry = ctx.plugins.get(kind, name)
+    if kind == "network":
+        return code(entry)
+    plugin, mine, entry = ctx.use(kind, name)
+    with plugin_errors(entry):
+        identity = dict(plugin.identity(mine))
+        check_identity(f"{kind.capitalize()} {name}", identity)
+    # What a plugin says of its files takes the place of their paths.
+    return {**code(entry), "options": {**mine.options_by_content(), **identity}}
+
+
+def check_identity(who: str, identity: Mapping[str, Any]) -> None:
+    """Refuse what has no place in a key.
+
+    Raises:
+        PluginError: it is no plain data.
+    """
+    if mistake := not_plain(identity):
+        raise PluginError(f"{who} has an identity that is not plain data: {mistake}.", hint=PLAIN)
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -18,7 +18,7 @@ from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
 from ddbench.plugin.options import Preset, Resolved, resolve
 from ddbench.runtime import metrics
 from ddbench.runtime.machine import Machine
-from ddbench.runtime.scope import Scope, free, used
+from ddbench.runtime.scope import Scope, changed, free
 from ddbench.runtime.store import NotMade, Step, Store
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 P = TypeVar("P")
 
 
-@dataclass
+@dataclass(repr=False)
 class Context:
     """Handed to every plugin call.
 
@@ -78,6 +78,14 @@ class Context:
     # What may be read while a step is being built.
     _scope: Scope | None = None
 
+    if not TYPE_CHECKING:  # which would take it for a sign that there is every attribute
+
+        def __getattribute__(self, name: str) -> Any:
+            read = object.__getattribute__
+            if name[0] != "_" and (scope := read(self, "_scope")) is not None:
+                scope.check_attribute(name)
+            return read(self, name)
+
     @property
     def dataset(self) -> Dataset:
         """The data set of this run."""
@@ -93,13 +101,13 @@ class Context:
     @property
     def options(self) -> Any:
         """The plugin's validated options; in a step, those that it declares."""
-        values, scope = self.resolved.values, self._scope
+        values, scope = free(self).resolved.values, self._scope
         return values if values is None or scope is None else scope.view(values)
 
     @property
     def home(self) -> Path:
         """The artifact folder."""
-        return self.store.root
+        return free(self).store.root
 
     @property
     def checkpoint_seconds(self) -> float:
@@ -142,7 +150,7 @@ class Context:
         """
         from ddbench.runtime.contents import content_digest
 
-        return content_digest(Path(path).expanduser(), self.store, self.reporter)
+        return content_digest(Path(path).expanduser(), free(self).store, self.reporter)
 
     def step(self, name: str, *_: Any, **__: Any) -> NoReturn:
         """Refuse what cached a step before steps declared what they depend on."""
@@ -236,7 +244,7 @@ class Context:
 
     def use(self, kind: str, name: str) -> Bound[Any]:
         """Return another plugin (e.g. a captioner) bound to a context with *its* options."""
-        entry = self.plugins.get(kind, name)
+        entry = free(self).plugins.get(kind, name)
         plugin = load_plugin(entry)
         return Bound(plugin, self.with_options_of(plugin, entry), entry)
 
@@ -246,13 +254,20 @@ class Context:
         Options are set for a kind (``-o method.strength=0.6``) or for one plugin by name (``-o vlcp.strength=0.6``),
         which wins.
         """
-        kind, name = entry.spec.kind, entry.spec.name.rstrip(":")
+        kind, name, whole = entry.spec.kind, entry.spec.name.rstrip(":"), free(self)
+        if self._scope:
+            self._scope.check_plugin(kind, entry.name)
         chosen: dict[str, Any] = {}
         for scope in (kind, f"{kind}/{name}"):
-            chosen |= self.explicit.get(scope, {})
-        whole = free(self)
+            chosen |= whole.explicit.get(scope, {})
         resolved = resolve(type(plugin), f"{kind}/{name}", whole.match_context() | facts, whole.preset, chosen)
-        return replace(self, resolved=resolved, **used(self, f"{kind.capitalize()} {name}"))
+        allowed = self._scope and replace(self._scope, options=None, plugin=f"{kind.capitalize()} {entry.name}")
+        return changed(self, resolved=resolved, _scope=allowed)
+
+    def without_options_of(self, kind: str) -> Context:
+        """Return this context as if the user had set nothing for a kind of plugin (``-o captioner.…``)."""
+        explicit = free(self).explicit
+        return changed(self, explicit={scope: values for scope, values in explicit.items() if scope != kind})
 
     def with_dataset(self, dataset: Dataset) -> Context:
         """Return this context with another data set, e.g. one without some of its training images.
@@ -266,7 +281,7 @@ class Context:
                 f"A data set of other training images has the fingerprint of {known.name}.",
                 hint="Give it its own: replace(data, train=…, fingerprint=ddbench.digest([data.fingerprint, '…'])).",
             )
-        return replace(self, _dataset=dataset)
+        return changed(self, _dataset=dataset)
 
     def build_network(self, name: str = "", *, image_size: int | None = None, seed: int, **settings: Any) -> Any:
         """Return a freshly initialised network (``torch.nn.Module``) for this data set.
@@ -282,7 +297,10 @@ class Context:
         """
         import torch
 
-        entry = self.plugins.get("network", name or self.network)
+        name = name or self.network
+        if self._scope:
+            self._scope.check_plugin("network", name)
+        entry = free(self).plugins.get("network", name)
         build = entry.spec.load()
         fixed = dict(getattr(entry.spec, "settings", ()))
         if entry.argument:
@@ -297,7 +315,7 @@ class Context:
                     **(fixed | settings),
                 )
             except ValueError as error:
-                raise unfit_network(self.dataset, name or self.network, error) from error
+                raise unfit_network(self.dataset, name, error) from error
 
 
 class Bound(NamedTuple, Generic[P]):

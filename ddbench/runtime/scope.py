@@ -1,11 +1,12 @@
-"""What a step may read of its context: what it declared, so that its key misses nothing."""
+"""What may be read of a context: what is declared, so that keys miss nothing."""
 
 from __future__ import annotations
 
 import types
-from dataclasses import dataclass, field, replace
+from collections.abc import Set
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddbench.errors import PluginError
 
@@ -15,45 +16,49 @@ if TYPE_CHECKING:
 
 #: Facts of a run that a step may declare; the data set and the machine are in every key.
 FACTS = ("ipc", "network", "method", "preset")
+#: What no step reads: its key holds none of it.
+PRIVATE = ("resolved", "explicit", "plugins", "store", "ledger")
 #: What a plugin that a step uses, such as a captioner, can do.
 PLUGIN_HINT = (
     "For seeds, set `seeded = True` in its class; name cached steps in its `needs`, which may declare facts of the run"
     " (docs/plugins/captioner.md)."
 )
+C = TypeVar("C", bound="Context")
 
 
 @dataclass(frozen=True)
 class Scope:
-    """What is declared.
+    """What a step, or a method or evaluator at work, may read and use; None stands for all.
 
     Attributes:
-        step: its name, for errors.
-        options, seeds: names and roles that may be read; None for all.
+        who: for errors.
+        options, seeds: names and roles that may be read.
+        hidden: attributes of the context that may not be read.
+        plugins: kinds and names of those that may be used.
         steps: keys of steps that may be used.
         reads: options that were read, when somebody wants to know.
         plugin: whom the step uses, such as a captioner, and who reads now.
     """
 
-    step: str
-    options: frozenset[str] | None
-    seeds: frozenset[str] | None
-    steps: frozenset[str] = frozenset()
+    who: str
+    options: Set[str] | None = None
+    seeds: Set[str] | None = None
+    hidden: Set[str] = frozenset()
+    plugins: Set[tuple[str, str]] | None = None
+    steps: Set[str] | None = None
     reads: set[str] | None = field(default=None, compare=False)
     plugin: str = ""
 
-    def refused(self, what: str, declaration: str) -> PluginError:
-        """Return the error of a step, or of a plugin that it uses, that does ``what`` without this declaration."""
-        if self.plugin:
+    def refused(self, what: str, hint: str) -> PluginError:
+        """Return the error of a step, or of a plugin that it uses, that does ``what`` without a declaration."""
+        if self.plugin and self.hidden:
             return PluginError(
                 f"{self.plugin} {what}, on which it does not say that its results depend.", hint=PLUGIN_HINT
             )
-        return PluginError(
-            f"Step {self.step} {what}, which it does not declare.",
-            hint=f"Add it to the declaration: @step({declaration}).",
-        )
+        return PluginError(f"{self.who} {what}, which it does not declare.", hint=hint)
 
     def view(self, values: Options) -> Any:
-        """Return the options as the step may read them."""
+        """Return the options as they may be read."""
         return values if self.options is None and self.reads is None else DeclaredOptions(values, self)
 
     def check_option(self, name: str) -> None:
@@ -61,15 +66,37 @@ class Scope:
         if self.reads is not None:
             self.reads.add(name)
         if self.options is not None and name not in self.options:
-            raise PluginError(
-                f"Step {self.step} reads the option {name!r}, which it does not declare.",
-                hint=f"Add it to the declaration: @step(options=[…, {name!r}]), or ignore=[…] if it changes nothing.",
-            )
+            hint = f"{declare(f'options=[…, {name!r}]')[:-1]}, or ignore=[…] if it changes nothing."
+            raise self.refused(f"reads the option {name!r}", hint)
 
     def check_seed(self, role: str) -> None:
         """Refuse a role of randomness that is not declared."""
         if self.seeds is not None and role not in self.seeds:
-            raise self.refused(f"draws the seed {role!r}", f"seeds=[…, {role!r}]")
+            raise self.refused(f"draws the seed {role!r}", declare(f"seeds=[…, {role!r}]"))
+
+    def check_attribute(self, name: str) -> None:
+        """Refuse an attribute of the context that is not declared."""
+        if name in self.hidden:
+            known = declare("seeds=[…]" if name == "base_seed" else f'facts=["{name}"]')
+            inside = "In a @step(…), ctx.options, ctx.use(…) and other steps tell what is in its key."
+            raise self.refused(f"reads ctx.{name}", inside if name in PRIVATE else known)
+
+    def check_plugin(self, kind: str, name: str) -> None:
+        """Refuse another plugin that is not declared."""
+        if self.plugins is not None and (kind, name) not in self.plugins:
+            raise self.refused(f"uses the {kind} {name!r}", declare(f'uses=[…, ("{kind}", "{name}")]'))
+
+    def check_step(self, name: str, function: str, *keys: str) -> None:
+        """Refuse a step of which no key is declared."""
+        if self.steps is not None and self.steps.isdisjoint(keys):
+            own = f"Name it in what `needs` of the plugin returns: {function}.of(…), or {function} for any arguments."
+            hint = declare(f"needs=[…, {function}]") if self.hidden else own
+            raise self.refused(f"uses the step {name}", hint)
+
+
+def declare(what: str) -> str:
+    """Return the hint that something is to be declared of a step."""
+    return f"Add it to the declaration: @step({what})."
 
 
 class DeclaredOptions:
@@ -99,44 +126,13 @@ class DeclaredOptions:
         return getattr(self._values, name)
 
 
-class Undeclared:
-    """Stands for a fact of the run that a step did not declare: using it is an error."""
-
-    def __init__(self, scope: Scope, name: str, value: Any) -> None:
-        self.__dict__.update(scope=scope, name=name, value=value)
-
-    def __repr__(self) -> str:
-        return f"<{self.name} is not declared by step {self.scope.step}>"
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return self._refuse()
-
-    def _refuse(self, *_: Any) -> NoReturn:
-        declaration = "seeds=[…]" if self.name == "base_seed" else f'facts=["{self.name}"]'
-        raise self.scope.refused(f"reads ctx.{self.name}", declaration)
-
-    __bool__ = __eq__ = __ne__ = __lt__ = __le__ = __gt__ = __ge__ = __hash__ = _refuse
-    __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __mod__ = __rmod__ = _refuse
-    __floordiv__ = __rfloordiv__ = __truediv__ = __rtruediv__ = __pow__ = __neg__ = _refuse
-    __index__ = __int__ = __float__ = __str__ = __format__ = __iter__ = __len__ = __contains__ = _refuse
+def changed(ctx: C, **values: Any) -> C:
+    """Return a context with other values of fields, of which none is read."""
+    other = object.__new__(type(ctx))
+    vars(other).update(vars(ctx) | values)
+    return other
 
 
-def used(ctx: Context, plugin: str) -> dict[str, Any]:
-    """Return what of a step's context is another one for a plugin that it uses: all options are the plugin's own."""
-    if ctx._scope is None:
-        return {}
-    scope = replace(ctx._scope, options=None, plugin=plugin)
-    facts = {name: getattr(ctx, name) for name in (*FACTS, "base_seed")}
-    hidden = {name: Undeclared(scope, name, fact.value) for name, fact in facts.items() if isinstance(fact, Undeclared)}
-    return {"_scope": scope, **hidden}
-
-
-def free(ctx: Context) -> Context:
-    """Return the context of a step with everything that the run has."""
-    if ctx._scope is None:
-        return ctx
-    known = {name: getattr(ctx, name) for name in (*FACTS, "base_seed")}
-    values = {name: value.value for name, value in known.items() if isinstance(value, Undeclared)}
-    return replace(ctx, _scope=None, **values)
+def free(ctx: C) -> C:
+    """Return a context of which everything may be read."""
+    return ctx if ctx._scope is None else changed(ctx, _scope=None)

@@ -18,27 +18,28 @@ import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import fields, is_dataclass
 from enum import Enum
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, cast, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, overload
 
 import numpy as np
 
-from ddbench.errors import PluginError
+from ddbench.errors import DataError, PluginError
 from ddbench.files.reading import is_text
 from ddbench.keys import canonical, digest, digest_bytes
-from ddbench.plugin.contracts import PLAIN, not_plain
+from ddbench.plugin.contracts import PLAIN
+from ddbench.plugin.manager import plugin_errors
 from ddbench.runtime import environment, metrics
-from ddbench.runtime.contents import by_content, uses
+from ddbench.runtime.contents import by_content, check_identity, used, uses
 from ddbench.runtime.estimates import Effort, marked
 from ddbench.runtime.machine import peak_memory
-from ddbench.runtime.scope import FACTS, Scope, Undeclared, free
+from ddbench.runtime.scope import FACTS, PRIVATE, Scope, changed, free
 from ddbench.runtime.store import Done, NotMade, Step
 
 if TYPE_CHECKING:
-    from ddbench.runtime.context import Context
+    from ddbench.runtime.context import Bound, Context
 
 Arguments = ParamSpec("Arguments")
 #: What a declaration lists: names, or a function of context and arguments that returns them.
@@ -53,6 +54,7 @@ def step(
     seeds: Names = (),
     facts: Sequence[str] = (),
     needs: Sequence[CachedStep[[]]] | Callable[..., Iterable[StepCall]] = (),
+    uses: Sequence[tuple[str, str]] | Callable[..., Sequence[tuple[str, str]]] = (),
     identity: Callable[..., Mapping[str, Any]] | None = None,
     version: int = 1,
     data: bool = True,
@@ -62,11 +64,12 @@ def step(
     """Declare a cached step: the decorated function builds it, and calls of it return the finished step.
 
     The function gets the context, the step to fill (:class:`ddbench.Step`), and the arguments of the call. Its context
-    holds only what is declared: any other option, seed, fact or step is refused, so that the key misses nothing. In the
-    key besides the data set and the machine: the arguments (paths and arrays by their content), the declared options
-    (files by their content) with the versions of networks and captioners that they name, the base of declared seeds,
-    and the keys of the steps it needs. All that may be a function is called with the context and the arguments (of a
-    method: the plugin first).
+    holds only what is declared: any other option, seed, fact, plugin or step is refused, and so is a method of an
+    instance that something was set on, so that the key misses nothing. In the key besides the data set and the machine:
+    the arguments (paths and arrays by their content), the declared options (files by their content) with the versions
+    of networks and captioners that they name, the base of declared seeds, the plugins it uses, and the keys of the
+    steps it needs. All that may be a function is called with the context and the arguments (of a method: the plugin
+    first).
 
     Args:
         name: a folder name in the store; that of the function, with hyphens, when empty.
@@ -75,6 +78,8 @@ def step(
         seeds: roles of ``ctx.seed`` and ``ctx.rng``, or a function that returns them, or None for any role.
         facts: of the run: ``ipc``, ``network``, ``method`` and ``preset``.
         needs: steps that it reads, or a function that returns calls of them (``[latents.of(ctx)]``); made first.
+        uses: other plugins, by kind and name (``[("captioner", "attributes")]``), or a function that returns them; all
+            their options are in the key. Networks that options or arguments name need no mention.
         identity: further plain data that the result depends on, e.g. the commit of a model on a hub.
         version: raise it when the results change. The text of a plugin file is in the key as well.
         data: False for a step that is the same for every data set and machine; it is on no run's bill.
@@ -90,6 +95,7 @@ def step(
             "seeds": seeds,
             "facts": facts,
             "needs": needs,
+            "uses": uses,
             "identity": identity,
             "version": version,
             "data": data,
@@ -190,7 +196,16 @@ class CachedStep(Generic[Arguments]):
 
     def calls(self, named: Iterable[CachedStep[[]] | StepCall], ctx: Context) -> list[StepCall]:
         """Return the calls that a declaration names; methods are those of the same plugin."""
-        return _calls(named, ctx, self._plugin)
+        return [_bound(one, self._plugin).of(ctx) if isinstance(one, CachedStep) else one for one in named]
+
+    def check_instance(self) -> None:
+        """Refuse a plugin that something was set on, which its steps may read without their keys' knowing."""
+        if state := getattr(self._plugin, "__dict__", None):
+            raise PluginError(
+                f"Step {self.name} is a method of an instance that holds {', '.join(sorted(state))}, which its key"
+                " does not.",
+                hint="Pass it to the step as an argument, or make what never changes an attribute of the class.",
+            )
 
     @property
     def mine(self) -> tuple[Any, ...]:
@@ -239,10 +254,10 @@ class StepCall:
         ctx, step, arguments = self.ctx, self.step, self.arguments
         options = by_content(ctx, self._options())
         identity = dict(step.ask("identity", ctx, arguments) or {})
-        if mistake := not_plain(identity):
-            raise PluginError(f"Step {step.name} has an identity that is not plain data: {mistake}.", hint=PLAIN)
+        check_identity(f"Step {step.name}", identity)
         plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
         facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
+        declared = {f"{kind}/{name}": used(ctx, kind, name) for kind, name in step.ask("uses", ctx, arguments)}
         found = {
             **step.code(),
             "options": options,
@@ -250,7 +265,7 @@ class StepCall:
             "needs": [[call.name, call.key] for call in self.needs],
             "identity": identity,
             "facts": facts,
-            "uses": uses(ctx, [options, plain, facts]),
+            "uses": uses(ctx, [options, plain, facts]) | declared,
             "seed": None if self._roles() == frozenset() else ctx.base_seed,
         }
         return ctx.depends(found) if step.data else found
@@ -283,18 +298,16 @@ class StepCall:
         Raises:
             NotMade: it is not there, and the context is one of a plan.
         """
-        scope = self._asked_in
-        if scope and self.key not in scope.steps:
-            raise scope.refused(f"uses the step {self.name}", f"needs=[…, {self.name.replace('-', '_')}]")
+        if self._asked_in:
+            step = self.step
+            self._asked_in.check_step(self.name, step.function.__name__, self.key, AnyCall(step, self.ctx).key)
         if self.ctx.dry_run and not self.found():
-            raise NotMade(
-                f"The step {self.name} is not there, and `needs` of the plugin that asks for it does not name it."
-            )
+            raise NotMade(f"The step {self.name} is not there, and a plan makes none.")
         there = self.found() is not None
         for call in self.needs:
             if there:
                 call._account()
-            else:
+            elif not isinstance(call, AnyCall):
                 call.done()
         if not self.step.data:  # no cost of this run
             return self.ctx.store.build(self.name, self.inputs, self._build)
@@ -302,18 +315,22 @@ class StepCall:
 
     def _build(self, out: Step) -> None:
         step, ctx = self.step, self.ctx
+        step.check_instance()
+        needs, seeds = list(walk(self.needs)), self._roles()
+        made = [call for call in (*needs, self) if not isinstance(call, AnyCall)]
+        used = [name.partition("/") for call in made for name in call.inputs["uses"]]
+        networks = {(kind, name) for kind, _, name in used if kind == "network"}
         scope = Scope(
-            step.name,
-            frozenset((*step.ask("options", ctx, self.arguments), *step.declared["ignore"])),
-            self._roles(),
-            frozenset(call.key for call in walk(self.needs)),
+            f"Step {step.name}",
+            options=frozenset((*step.ask("options", ctx, self.arguments), *step.declared["ignore"])),
+            seeds=seeds,
+            hidden=frozenset(
+                (*PRIVATE, *(set(FACTS) - set(step.facts)), *(["base_seed"] if seeds == frozenset() else []))
+            ),
+            plugins=networks | set(step.ask("uses", ctx, self.arguments)),
+            steps=frozenset(call.key for call in needs),
         )
-        hidden = [
-            *(fact for fact in FACTS if fact not in step.facts),
-            *(["base_seed"] if scope.seeds == frozenset() else []),
-        ]
-        values: dict[str, Any] = {name: Undeclared(scope, name, getattr(ctx, name)) for name in hidden}
-        step.function(*step.mine, replace(ctx, checkpoint=out, _scope=scope, **values), out, **self.arguments)
+        step.function(*step.mine, changed(ctx, checkpoint=out, _scope=scope), out, **self.arguments)
 
     def _account(self) -> None:
         """Add what this and all before it cost to the bill of a run that finds a later step finished."""
@@ -337,14 +354,62 @@ class StepCall:
         return None if roles is None else frozenset(roles)
 
 
+class AnyCall(StepCall):
+    """Whatever call of a step: its arguments are known only while the plugin works that needs it."""
+
+    def __init__(self, step: CachedStep[Any], ctx: Context) -> None:
+        self.step, self.ctx, self.arguments, self._asked_in = step, free(ctx), {}, None
+
+    @cached_property
+    def needs(self) -> tuple[StepCall, ...]:
+        """Unknown."""
+        return ()
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """Not known yet."""
+        raise DataError(f"What the step {self.name} is called with is not known yet.")
+
+    @cached_property
+    def key(self) -> str:
+        """The digest of what is known: its code, facts and seed; options are those of the plugin that needs it."""
+        step, ctx = self.step, self.ctx
+        facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
+        return digest({**step.code(), "facts": facts, "seed": ctx.base_seed if step.declared["seeds"] else None})
+
+    @cached_property
+    def effort(self) -> None:
+        """Unknown."""
+
+    def _account(self) -> None:
+        """Do nothing: who calls it does."""
+
+
 def steps_of(plugin: Any, ctx: Context, *more: Any) -> list[StepCall]:
-    """Return the steps that a plugin asks for: those that its ``needs`` names, else its methods without arguments."""
+    """Return the steps that a plugin asks for: those that its ``needs`` names, else those of its class."""
     named = plugin.needs(ctx, *more)
-    if named is not None:
-        return _calls(named, ctx, plugin)
-    members = {name: value for kind in reversed(type(plugin).__mro__) for name, value in vars(kind).items()}
-    own = [cast("CachedStep[[]]", getattr(plugin, name)) for name, v in members.items() if isinstance(v, CachedStep)]
-    return [each.of(ctx) for each in own if not each.takes_arguments]
+    if named is None:
+        members = {name: value for kind in reversed(type(plugin).__mro__) for name, value in vars(kind).items()}
+        named = [member for member in members.values() if isinstance(member, CachedStep)]
+    steps = [_bound(one, plugin) if isinstance(one, CachedStep) else one for one in named]
+    return [
+        step if isinstance(step, StepCall) else AnyCall(step, ctx) if step.takes_arguments else step.of(ctx)
+        for step in steps
+    ]
+
+
+def at_work(bound: Bound[Any], *more: Any, **values: Any) -> Context:
+    """Return the context of a method or evaluator at work, which may use no steps but those that it needs.
+
+    Args:
+        bound: the plugin.
+        more: what its ``needs`` is told besides the context.
+        values: other fields of the context.
+    """
+    plugin, ctx, entry = bound
+    with plugin_errors(entry):
+        keys = frozenset(call.key for call in walk(steps_of(plugin, ctx, *more)))
+    return changed(ctx, _scope=Scope(f"{entry.spec.kind.capitalize()} {entry.name}", steps=keys), **values)
 
 
 def effort(
@@ -364,7 +429,7 @@ def effort(
         disk: bytes that it leaves.
     """
     read: set[str] = set()
-    amount = work(replace(ctx, _scope=Scope(what, None, None, reads=read)))
+    amount = work(changed(ctx, _scope=Scope(what, reads=read)))
     if amount is None:
         return None
     comparable_by: dict[str, Any] = {
@@ -375,13 +440,9 @@ def effort(
     return Effort(float(amount), {"of": what, **comparable_by}, disk)
 
 
-def _calls(named: Iterable[CachedStep[[]] | StepCall], ctx: Context, plugin: Any) -> list[StepCall]:
-    calls = []
-    for each in named:
-        if isinstance(each, CachedStep) and each._attribute and each._plugin is None:
-            each = getattr(plugin, each._attribute)
-        calls.append(each.of(ctx) if isinstance(each, CachedStep) else each)
-    return calls
+def _bound(step: CachedStep[Any], plugin: Any) -> CachedStep[Any]:
+    """Return a step of the plugin's class as that of the instance, any other as it is."""
+    return getattr(plugin, step._attribute) if step._attribute and step._plugin is None else step
 
 
 def walk(calls: Iterable[StepCall]) -> Iterator[StepCall]:

@@ -15,7 +15,6 @@ from ddbench_plugins.diffusion.captions import caption_training_images
 import ddbench
 from ddbench.plugin.manager import Entry, Owner
 from ddbench.plugin.options import Resolved
-from ddbench.runtime.context import Bound
 from ddbench.runtime.progress import Reporter
 
 
@@ -130,39 +129,33 @@ def test_a_pipe_is_refused_at_once(ctx, tmp_path):
         captions(ctx, tmp_path / "pipe", "a")
 
 
-class Says(ddbench.Captioner):
-    texts: tuple[str, ...] = ()
-
-    def caption(self, ctx, split, class_names, size):
-        return self.texts
-
-
 @pytest.mark.parametrize(
     ("texts", "message"),
     [(("a \ud83d", "b"), "Captioner says returned half a character .* image 1"), (("a",), "1 captions")],
 )  # fmt: skip
-def test_a_captioner_that_breaks_its_contract_is_named(ctx, digits, monkeypatch, texts, message):
+def test_a_captioner_that_breaks_its_contract_is_named(ctx, digits, texts, message):
     with pytest.raises(ddbench.PluginError, match=message):
-        said(ctx, digits, monkeypatch, texts, 2)
+        said(ctx, digits, texts, 2)
 
 
-def test_empty_captions_are_told(ctx, digits, monkeypatch):
+def test_empty_captions_are_told(ctx, digits):
     log = Log()
-    said(replace(ctx, reporter=log), digits, monkeypatch, ("a", " ", ""), 3)
+    said(replace(ctx, reporter=log), digits, ("a", " ", ""), 3)
     assert any("nothing to say of 2 of 3 images, the first of which is '00001'" in line for line in log.lines)
 
 
-def said(ctx, digits, monkeypatch, texts, count):
+def said(ctx, digits, words, count):
     """Caption the first images of digits with a captioner that returns these texts."""
     split = replace(digits.train, images=ddbench.ArrayImages(digits.arrays("train")[0][:count]))
     split = replace(split, labels=digits.train.labels[:count], ids=tuple(f"{i:05d}" for i in range(count)))
-    captioner = Says()
-    captioner.texts = texts
+
+    class Says(ddbench.Captioner):
+        def caption(self, ctx, split, class_names, size):
+            return words
+
     entry = Entry(ddbench.CaptionerSpec("says", Says), Owner("test", "file"))
-    mine = replace(ctx, _dataset=replace(digits, train=split))
-    chosen = mine.with_options_of(captioner, entry)
-    monkeypatch.setattr(type(mine), "use", lambda self, kind, name: Bound(captioner, chosen, entry))
-    return caption_training_images(mine, "says")
+    plugins = replace(ctx.plugins, entries=ctx.plugins.entries | {"captioner": {"says": entry}})
+    return caption_training_images(replace(ctx, plugins=plugins, _dataset=replace(digits, train=split)), "says")
 
 
 def test_a_name_of_two_captions_is_no_match(ctx, tmp_path):

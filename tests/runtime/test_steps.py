@@ -95,12 +95,20 @@ def test_everything_declared_is_in_the_key_and_nothing_else(run, tmp_path):
         (lambda ctx: ctx.options.doubled, "option 'length'"),
         (lambda ctx: ctx.seed("draw"), "seed 'draw'"),
         (lambda ctx: ctx.rng("draw"), "seed 'draw'"),
-        (lambda ctx: ctx.base_seed + 1, "ctx.base_seed"),
-        (lambda ctx: ctx.ipc or 1, "ctx.ipc"),
-        (lambda ctx: 2 * ctx.ipc, "ctx.ipc"),
-        (lambda ctx: ctx.network == "convnet-3", "ctx.network"),
-        (lambda ctx: ctx.method.upper(), "ctx.method"),
+        (lambda ctx: ctx.base_seed, r"ctx\.base_seed"),
+        (lambda ctx: ctx.ipc is None, r"ctx\.ipc"),
+        (lambda ctx: isinstance(ctx.ipc, int), r"ctx\.ipc"),
+        (lambda ctx: ctx.network == "convnet-3", r"ctx\.network"),
+        (lambda ctx: ctx.build_network(seed=0), r"ctx\.network"),
+        (lambda ctx: ctx.build_network("convnet-1", seed=0), "network 'convnet-1'"),
+        (lambda ctx: ctx.method, r"ctx\.method"),
+        (lambda ctx: ctx.preset, r"ctx\.preset"),
+        (lambda ctx: ctx.match_context(), r"ctx\.ipc"),
         (lambda ctx: first(ctx), "step first"),
+        (lambda ctx: ctx.use("captioner", "file"), "captioner 'file'"),
+        (lambda ctx: ctx.with_dataset(ctx.dataset).ipc, r"ctx\.ipc"),
+        (lambda ctx: ctx.without_options_of("captioner").ipc, r"ctx\.ipc"),
+        (lambda ctx: replace(ctx, ipc=2), r"ctx\."),
     ],
 )
 def test_what_is_not_declared_cannot_be_read(run, read, named):
@@ -111,6 +119,52 @@ def test_what_is_not_declared_cannot_be_read(run, read, named):
     with pytest.raises(PluginError, match=f"Step reader .*{named}.* not declare") as caught:
         reader(run)
     assert "@step(" in caught.value.hint
+
+
+@pytest.mark.parametrize("name", ["resolved", "explicit", "plugins", "store", "ledger"])
+def test_what_no_key_holds_cannot_be_read(run, name):
+    @ddbench.step(options=["length"], facts=["ipc"])
+    def reader(ctx, out):
+        getattr(ctx, name)
+
+    with pytest.raises(PluginError, match=rf"Step reader reads ctx\.{name}, which it does not declare"):
+        reader(run)
+
+
+def test_a_step_of_an_instance_that_something_was_set_on_is_refused(run):
+    class Stateful(Method):
+        @ddbench.step()
+        def read(self, ctx, out):
+            out.info["rate"] = self.rate
+
+    plugin = Stateful()
+    plugin.rate = run.options.rate
+    with pytest.raises(PluginError, match="Step read is a method of an instance that holds rate") as caught:
+        plugin.read(run)
+    assert "argument" in caught.value.hint
+    Stateful.rate = 0.25  # a constant of the class
+    assert Stateful().read(run).info["rate"] == 0.25
+
+
+def test_all_options_of_a_plugin_that_a_step_uses_are_in_its_key(run, tmp_path):
+    @ddbench.step(uses=[("captioner", "file"), ("network", "convnet-1")])
+    def told(ctx, out):
+        _, mine, _ = ctx.use("captioner", "file")
+        with pytest.raises(PluginError, match=r"Captioner file reads ctx\.ipc"):
+            _ = mine.ipc
+        out.info.update(path=mine.options.path, features=ctx.build_network("convnet-1", seed=0).classifier.in_features)
+
+    keys = []
+    for text in ("one", "two"):
+        path = tmp_path / f"{text}.jsonl"
+        path.write_text(text)
+        chosen = replace(run, explicit={"captioner": {"path": str(path)}})
+        keys.append(told.of(chosen).key)
+        assert told(chosen).info["path"] == str(path)
+    other = load_plugins([Path(__file__).parents[1] / "toy_plugin.py"])
+    entry = other.entries["network"]["convnet-1"]
+    other.entries["network"]["convnet-1"] = replace(entry, spec=replace(entry.spec, cache_version=99))
+    assert len({*keys, told.of(replace(chosen, plugins=other)).key}) == 3
 
 
 def test_facts_are_declared_like_options(run):
@@ -222,11 +276,11 @@ class Other(Method):
         return 3 * value
 
 
-def test_methods_are_steps_and_a_class_lists_those_without_arguments(run):
+def test_methods_are_steps_and_a_class_lists_them(run):
     assert Method().mine(run).info["double"] == 6 and Other().mine(run).info["double"] == 9
     assert Method().told(run, "yes").info["word"] == "yes"
-    assert [call.name for call in walk(steps_of(Method(), run))] == ["first", "mine"]
-    assert [call.name for call in walk(steps_of(Method(), with_options(run, length=1)))] == ["mine"]
+    assert [call.name for call in walk(steps_of(Method(), run))] == ["first", "mine", "told"]
+    assert [call.name for call in walk(steps_of(Method(), with_options(run, length=1)))] == ["mine", "told"]
 
 
 def test_a_killed_step_goes_on(run):
@@ -301,7 +355,7 @@ def test_steps_can_be_sent_to_other_processes(run):
         with pytest.raises(PluginError, match="'rate'"):
             _ = other.options.rate
         with pytest.raises(PluginError, match=r"ctx\.ipc"):
-            _ = other.ipc + 1
+            _ = other.ipc
 
     sent(run)
 

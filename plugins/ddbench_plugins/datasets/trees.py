@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -73,8 +74,9 @@ class TreeImages(ddbench.FileImages):
             DataError: files that cannot be read; the first is named and all are counted.
         """
         if size not in self._steps:
-            call = self.decoded.of(self.ctx, size)
-            if not always and self._bytes(size) > ARRAY_LIMIT and not call.found():
+            about = {"files": self.listing, "content": self.content, "channels": self.channels}
+            call = decoded.of(self.ctx, Tree(about, self), size)
+            if not always and self.nbytes(size) > ARRAY_LIMIT and not call.found():
                 return None
             done = call.done()
             self._steps[size] = done
@@ -89,19 +91,20 @@ class TreeImages(ddbench.FileImages):
             DataError: files that cannot be read.
         """
         room = shutil.disk_usage(_existing(self.ctx.home)).free
-        if not self.keep(size) and self._bytes(size) > room:
+        if not self.keep(size) and self.nbytes(size) > room:
             raise StorageError(
-                f"{self.who} at {size}×{size} takes {self._bytes(size) / 1e9:,.1f} GB; {room / 1e9:,.1f} GB are free.",
+                f"{self.who} at {size}×{size} takes {self.nbytes(size) / 1e9:,.1f} GB; {room / 1e9:,.1f} GB are free.",
                 hint="Free some space, point DDBENCH_HOME somewhere else, or decode on demand (do not prepare it).",
             )
         self.keep(size, always=True)
-        return self._bytes(size)
+        return self.nbytes(size)
 
     def array(self, size: int) -> NDArray[np.uint8]:
         """Return all images at a size, read-only: uint8 [N, size, size, C]."""
         return self._arrays[size].array if self.keep(size) else self.batch(range(len(self)), size)
 
-    def _bytes(self, size: int) -> int:
+    def nbytes(self, size: int) -> int:
+        """Return what all images at a size take."""
         return len(self) * size * size * self.channels
 
     def _look(self) -> str | None:
@@ -110,21 +113,13 @@ class TreeImages(ddbench.FileImages):
         Raises:
             DataError: files that are no whole images; the first is named and all are counted.
         """
-        self._looked = self.looked_at(self.ctx)
+        # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
+        about = {"files": self.listing, "changed": digest_of_list(file.changed for file in self.files)}
+        self._looked = looked_at(self.ctx, Tree(about, self))
         content: str | None = self._looked.info["content"]
         return content
 
-    # Times of change decide only whether the bytes are read again; what is made of them is keyed by the bytes.
-    @ddbench.step(
-        name="image-files",
-        data=False,
-        identity=lambda self, ctx: {
-            "files": self.listing,
-            "changed": digest_of_list(file.changed for file in self.files),
-        },
-        version=3,
-    )
-    def looked_at(self, ctx: ddbench.Context, out: ddbench.Step) -> None:
+    def check(self, out: ddbench.Step) -> None:
         """Look for cut-off files and digest the bytes of all."""
         small = len(self) <= FILES_LIMIT and sum(file.size for file in self.files) <= CONTENT_LIMIT
 
@@ -177,13 +172,7 @@ class TreeImages(ddbench.FileImages):
                     yield from results
                 advance(stop)
 
-    @ddbench.step(
-        name="images",
-        identity=lambda self, ctx, size: {"files": self.listing, "content": self.content, "channels": self.channels},
-        work=lambda self, ctx, size: len(self),
-        disk=lambda self, ctx, size: self._bytes(size),
-    )
-    def decoded(self, ctx: ddbench.Context, out: ddbench.Step, size: int) -> None:
+    def decode(self, out: ddbench.Step, size: int) -> None:
         """Decode all images at a size."""
         path = out.dir / "images.npy"
         shape = (size, size, self.channels)
@@ -216,10 +205,34 @@ class TreeImages(ddbench.FileImages):
 
             out.info["mean"], out.info["std"] = (list(values) for values in measure_all(batches()))
             # What ``pixels_digest`` says of the whole array.
-            digest = hashlib.sha256(self._bytes(size).to_bytes(8, "little"))
+            digest = hashlib.sha256(self.nbytes(size).to_bytes(8, "little"))
             for batch in batches():
                 digest.update(batch.data)
             out.info["pixels"] = digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Tree:
+    """Images, as what says which they are."""
+
+    about: dict[str, Any]
+    images: TreeImages = field(compare=False)
+
+
+@ddbench.step(name="image-files", data=False, version=3)
+def looked_at(ctx: ddbench.Context, out: ddbench.Step, tree: Tree) -> None:
+    """Look for cut-off files and digest the bytes of all."""
+    tree.images.check(out)
+
+
+@ddbench.step(
+    name="images",
+    work=lambda ctx, tree, size: len(tree.images),
+    disk=lambda ctx, tree, size: tree.images.nbytes(size),
+)
+def decoded(ctx: ddbench.Context, out: ddbench.Step, tree: Tree, size: int) -> None:
+    """Decode all images at a size."""
+    tree.images.decode(out, size)
 
 
 def _header(file: BinaryIO, shape: tuple[int, ...]) -> int:

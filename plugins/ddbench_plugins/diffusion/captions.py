@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddbench import PluginError, plugin_errors, step
 from ddbench.files import is_text
@@ -35,16 +35,8 @@ class Captions:
         return StoredTexts(self.done.dir / FILE)
 
 
-def _identity(ctx: Context, captioner: str) -> dict[str, Any]:
-    plugin, mine, entry = ctx.use("captioner", captioner)
-    with plugin_errors(entry):
-        reads = plugin.identity(mine)
-    # What a captioner says of its files takes the place of their paths.
-    return {"argument": entry.argument, "options": {**mine.options_by_content(), **reads}}
-
-
 @step(
-    identity=_identity,
+    uses=lambda ctx, captioner: [("captioner", captioner)],
     needs=lambda ctx, captioner: ctx.use("captioner", captioner).steps(),
     seeds=lambda ctx, captioner: None if ctx.use("captioner", captioner).plugin.seeded else (),
     work=lambda ctx, captioner: len(ctx.dataset.train),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ddbench import Context, DistilledSet, Evaluator, Protocol, Score
 
 if TYPE_CHECKING:
-    from ddbench import StepCall
+    from ddbench import CachedStep, StepCall
     from ddbench_plugins.training.recipe import StudentRecipe
 
 
@@ -16,13 +16,17 @@ class StudentEvaluator(Evaluator):
 
     default_repeats = 3
 
-    def teachers(self, ctx: Context) -> list[StepCall]:
-        """Return the steps of the networks whose accuracy the protocol states."""
+    def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
+        """Return the steps that students use, such as those of their teachers."""
         return []
 
-    def needs(self, ctx: Context, distilled: DistilledSet) -> list[StepCall]:
-        """Return the teachers."""
-        return [] if distilled.whole else self.teachers(ctx)
+    def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> list[CachedStep[Any] | StepCall]:
+        """Return the students' steps, or the reference network."""
+        from ddbench_plugins.teachers.observers import teacher_of
+
+        if distilled.whole:
+            return [teacher_of(ctx, ctx.network, self.reference_normalisation(ctx), repeat=repeat)]
+        return self.steps(ctx)
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> StudentRecipe:
         """Return how a student is trained; the protocol's own values are filled in."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ddbench import StepCall
+    from ddbench import CachedStep, StepCall
     from ddbench_plugins.teachers.observers import Observer
 
 
@@ -119,7 +119,7 @@ class Rded(StudentEvaluator):
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
-    def teachers(self, ctx: Context) -> list[StepCall]:
+    def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
         """Return the teacher."""
         from ddbench_plugins.teachers.observers import teacher_of
 

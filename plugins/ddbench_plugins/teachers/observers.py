@@ -283,7 +283,12 @@ def _source(ctx: Context, network: str, file: Path | None, repeat: int, shipped:
     return {"recipe": recipe.to_dict(), "seed": derive_seed(0, "teacher", repeat)}
 
 
-@step(identity=_identity, work=_work)
+def _network(ctx: Context, network: str, *_: Any) -> list[tuple[str, str]]:
+    """Return the network that published weights are of, which their name does not say."""
+    return [("network", network_of(network))] if published(network) else []
+
+
+@step(uses=_network, identity=_identity, work=_work)
 def teacher(
     ctx: Context, out: Step, network: str, own: Constants | None, file: Path | None, repeat: int, shipped: bool
 ) -> None:

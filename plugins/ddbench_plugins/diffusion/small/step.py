@@ -51,7 +51,7 @@ def vocabulary(ctx: Context) -> Context:
 
     Options of kind captioner are for the one that the method uses.
     """
-    return replace(ctx, explicit={scope: values for scope, values in ctx.explicit.items() if scope != "captioner"})
+    return ctx.without_options_of("captioner")
 
 
 @step(

@@ -20,7 +20,7 @@ from ddbench_plugins.training.recipe import StudentRecipe, from_options
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ddbench import StepCall
+    from ddbench import CachedStep, StepCall
     from ddbench_plugins.evaluators.fkd.labelling import Plan
     from ddbench_plugins.teachers.observers import Observer
     from ddbench_plugins.training.loop import Batches
@@ -167,11 +167,12 @@ class Fkd(StudentEvaluator):
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
-    def teachers(self, ctx: Context) -> list[StepCall]:
-        """Return the teacher."""
+    def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
+        """Return the teacher, and its labels where they are stored."""
+        from ddbench_plugins.evaluators.fkd.soft_labels import soft_labels
         from ddbench_plugins.teachers.observers import teacher_of
 
-        return [teacher_of(ctx, *_asked(ctx))]
+        return [teacher_of(ctx, *_asked(ctx)), *([soft_labels] if ctx.options.labels == "stored" else [])]
 
     def extension(self, ctx: Context) -> str:
         """Say whose setting is used where SRe2L's code has none for the data set."""

@@ -16,7 +16,7 @@ from ddbench import Context, Dataset, DistilledSet, Options, Score, UsageError
 from ddbench_plugins.evaluators.base import StudentEvaluator
 
 if TYPE_CHECKING:
-    from ddbench import StepCall
+    from ddbench import CachedStep, StepCall
     from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
     from ddbench_plugins.evaluators.lrs.trials import Bench, Trial
     from ddbench_plugins.teachers.observers import Observer
@@ -104,14 +104,15 @@ class Lrs(StudentEvaluator):
             return "convnet-3"
         return "convnet-4" if dataset.image_size <= 64 else "modified-resnet-18"
 
-    def teachers(self, ctx: Context) -> list[StepCall]:
-        """Return the teachers, and the reference network where it is the data set's own."""
+    def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
+        """Return the teachers, the reference network where it is the data set's own, and the trainings compared."""
         from ddbench_plugins.evaluators.lrs.reference import shared_reference
+        from ddbench_plugins.evaluators.lrs.trials import trained
         from ddbench_plugins.teachers.observers import teacher_of
 
         options: LrsOptions = ctx.options
         teachers = [teacher_of(ctx, *asked) for asked in _asked(ctx)] if options.labels == "soft" else []
-        return [*shared_reference(ctx, options.real, options.normalisation), *teachers]
+        return [*shared_reference(ctx, options.real, options.normalisation), *teachers, trained]
 
     def settings(self, ctx: Context, distilled: DistilledSet) -> dict[str, Any]:
         """Return what the protocol states, the reference network and teachers included."""
@@ -268,6 +269,8 @@ def _teachers(ctx: Context) -> list[Observer]:
 
 def _asked(ctx: Context) -> list[tuple[str, str, str]]:
     options: LrsOptions = ctx.options
+    if options.teacher_file and len(options.teachers) > 1:
+        raise UsageError("A teacher file is of one teacher.", hint="Leave out eval.teacher_file or name one teacher.")
     return [(name, options.normalisation, options.teacher_file) for name in options.teachers or (ctx.network,)]
 
 
@@ -289,5 +292,3 @@ def _check(options: LrsOptions, distilled: DistilledSet) -> None:
             "The distilled set brings no soft labels of its own.",
             hint="Label it with a teacher: -o eval.soft_label_mode=M.",
         )
-    if options.teacher_file and len(options.teachers) > 1:
-        raise UsageError("A teacher file is of one teacher.", hint="Leave out eval.teacher_file or name one teacher.")

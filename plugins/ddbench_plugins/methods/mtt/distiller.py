@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
@@ -67,10 +67,16 @@ class MTT(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
-    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
-        """Return the experts, each with a seed of its own, so that all budgets and distillation seeds share it."""
-        on = self._on(ctx)
-        return [self.expert.of(on, number) for number in range(ctx.options.experts)]
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.CachedStep[Any] | ddbench.StepCall]:
+        """Return the experts, each with a seed of its own, so that all budgets and distillation seeds share it.
+
+        The students that choose among candidates follow once there are any.
+        """
+        from ddbench_plugins.methods.mtt.selection import mtt_student
+
+        on, options = self._on(ctx), ctx.options
+        experts = [self.expert.of(on, number) for number in range(options.experts)]
+        return [*experts, *([mtt_student] if options.keep != "last" else [])]
 
     def work(self, ctx: ddbench.Context) -> float:
         """Images × steps."""

@@ -62,7 +62,7 @@ def command(what: tuple[str, ...], **values: Any) -> None:
       ddbench gallery distilled/a distilled/b --out compare.png
       ddbench gallery vlcp --prompts --out prompts.png
       ddbench gallery vlcp --prompts --members 8 --classes 3
-      ddbench gallery --registry registry --method random,vlcp --ipc 10
+      ddbench gallery --registry registry -d cifar10 --method d4m,vlcp
       ddbench gallery --keep
     """
     if values["members"] is not None and not values["prompts"]:  # before anything is distilled
@@ -155,17 +155,24 @@ def _sets(name: str, values: dict[str, Any]) -> list[LoadedSet]:
 
 
 def _of_record(record: Record, registry: Path) -> LoadedSet:
+    if drawn := _images(record, registry):
+        return drawn
+    raise _no_images(record.relative_path().name)
+
+
+def _no_images(what: str) -> UsageError:
+    hint = "Run the command stored in the record: it makes the same images."
+    return UsageError(f"The images of {what} are not on this machine.", hint=hint)
+
+
+def _images(record: Record, registry: Path) -> LoadedSet | None:
     """Return what a record was measured on: all its images where this machine has them, else what its sheet shows."""
     from ddbench.figures import sheets
 
     if loaded := sheets.stored(record):
         return loaded
-    if sheet := sheets.kept(registry, record.distilled.digest):
-        return _shown(sheet, record)
-    raise UsageError(
-        f"The images of {record.relative_path().name} are not on this machine.",
-        hint="Run the command stored in the record: it makes the same images.",
-    )
+    sheet = sheets.kept(registry, record.distilled.digest)
+    return _shown(sheet, record) if sheet else None
 
 
 def _shown(sheet: Any, record: Record) -> LoadedSet:
@@ -218,8 +225,10 @@ def _records(registry: Path, filters: dict[str, Any]) -> list[Record]:
 
 
 def _chosen(registry: Path, filters: dict[str, Any]) -> list[LoadedSet]:
-    """Return one set per method, at the budget that most methods share, of the first seed, unless the user chose."""
+    """Return one set per method, at the budget that most methods share, of the first seed, unless the user chose.
 
+    Methods whose images are nowhere are named and left out.
+    """
     records = _records(registry, filters)
     if len({record.cell.dataset["name"] for record in records}) > 1:
         raise UsageError("A gallery shows one data set.", hint="Name one with --dataset.")
@@ -236,9 +245,13 @@ def _chosen(registry: Path, filters: dict[str, Any]) -> list[LoadedSet]:
     sets: dict[tuple[Any, ...], LoadedSet] = {}
     for record in records:
         place = (label(record), record.cell.ipc, record.cell.seed if "seed" in filters else 0)
-        if place not in sets:
-            drawn = _of_record(record, registry)
+        if place not in sets and (drawn := _images(record, registry)):
             sets[place] = replace(drawn, about={**drawn.about, "method": {"name": label(record)}})
+    lacking = dict.fromkeys(map(label, records)).keys() - {name for name, *_ in sets}
+    if not sets:
+        raise _no_images(", ".join(sorted(lacking)))
+    for name in sorted(lacking):
+        click.echo(f"left out {name}: its images are not on this machine", err=True)
     return list(sets.values())
 
 

@@ -217,7 +217,7 @@ def give(make: Callable[[], Any]) -> None:
     """Print plain data as JSON where the command was asked for it, after its work."""
     context = click.get_current_context()
     if context.params.get("as_json"):
-        click.echo(json.dumps(make(), indent=1, ensure_ascii=False), file=context.meta[STDOUT])
+        click.echo(json.dumps(make(), indent=1), file=context.meta[STDOUT])  # ASCII, whatever the locale
 
 
 def give_records(records: Sequence[Record], failures: Sequence[Failure], registry: Path) -> None:

@@ -336,7 +336,7 @@ class About(Part):
 
 
 class Established(About):
-    """The protocol of claims whose source does not state it; ``why`` says how it is known."""
+    """The protocol of claims whose source does not state it, or that are under it by another name; ``why`` says how."""
 
     protocol: str
 
@@ -347,6 +347,12 @@ class Rests(About):
     networks: int
 
 
+class Own(About):
+    """Options that the source of a claim sets otherwise than the preset, so that ours are not scaled down by them."""
+
+    options: tuple[str, ...]
+
+
 class Aliases(Part):
     """The content of aliases.toml."""
 
@@ -354,11 +360,16 @@ class Aliases(Part):
     evaluator: tuple[EvaluatorAlias, ...] = ()
     established: tuple[Established, ...] = ()
     rests: tuple[Rests, ...] = ()
+    own: tuple[Own, ...] = ()
     explained: tuple[About, ...] = ()
 
     def established_of(self, claim: Claim) -> Established | None:
-        """Return what is known of the protocol of a claim whose source does not state it."""
+        """Return what is known of the protocol of a claim beyond what its source says."""
         return next((known for known in self.established if known.fits(claim)), None)
+
+    def own_of(self, claim: Claim) -> frozenset[str]:
+        """Return the options that the source of a claim sets otherwise than the preset."""
+        return frozenset(name for known in self.own if known.fits(claim) for name in known.options)
 
     def network_of(self, claim: Claim) -> str:
         """Return ddbench's name of a claim's network."""

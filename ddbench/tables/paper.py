@@ -7,7 +7,7 @@ and one of ours. Claimed and measured cells meet only where data set, IPC, metho
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from ddbench.results.claims import Aliases, Claim
 from ddbench.results.schema import Record
@@ -132,8 +132,11 @@ def _measured(
     return shown
 
 
-def best_variant(records: Sequence[Record]) -> list[Record]:
-    """Return the records of one experiment, the one to hold against a claim: least scaled down, official, most runs."""
+def best_variant(records: Sequence[Record], own: Collection[str] = ()) -> list[Record]:
+    """Return the records of one experiment, the one to hold against a claim: least scaled down, official, most runs.
+
+    ``own`` are options that the claim's source sets otherwise than the preset.
+    """
     from ddbench.results.runs import experiment
 
     groups: dict[str, list[Record]] = defaultdict(list)
@@ -141,17 +144,19 @@ def best_variant(records: Sequence[Record]) -> list[Record]:
         groups[experiment(record)].append(record)
 
     def rank(members: Sequence[Record]) -> tuple[object, ...]:
-        changes = len(scaled_down(members[0]))
+        changes = len(scaled_down(members[0], own))
         official = members[0].cell.preset.endswith("+official")
         return changes, not official, -len(entry(members).values), members[0].key
 
     return min(groups.values(), key=rank)
 
 
-def scaled_down(record: Record) -> list[str]:
-    """Return what was smaller than in the paper; an option that only names the protocol is not.
+def scaled_down(record: Record, own: Collection[str] = ()) -> list[str]:
+    """Return what was smaller than in the paper, ``own`` options left out; one that only names the protocol is not.
 
     That is one whose value at paper scale is decided by the experiment (``auto``): where it was set, the digest of the
     protocol says what it came to, and the place of the record which published protocol that is.
     """
-    return [notes.change_text(*change) for change in record.shrunk if change[1] != notes.DECIDED]
+    return [
+        notes.change_text(*change) for change in record.shrunk if change[1] != notes.DECIDED and change[0] not in own
+    ]

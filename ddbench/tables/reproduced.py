@@ -87,12 +87,12 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
     cells: dict[tuple[object, ...], list[Claim]] = defaultdict(list)
     how: dict[tuple[object, ...], str] = {}
     for claim in claims:
-        known = names.established_of(claim) if claim.evaluator == UNKNOWN else None
+        known = names.established_of(claim)
         stated = replace(claim, evaluator=known.protocol) if known else claim
         if claim.metric == "top1" and claim.ipc is not None and stated.evaluator != UNKNOWN:
             place = (*paper.place_of_claim(stated, names)[:5], claim.value)  # the protocol decides the labels
             cells[place].append(stated)
-            how[place] = known.why if known else ""
+            how.setdefault(place, known.why if known else "")
     ours: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in in_order(records):
         if not record.protocol.extension:
@@ -102,7 +102,7 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
         labels = {claim.label_type for claim in members} - {UNKNOWN}
         fitting = [r for r in ours.get(place[:5], []) if not labels or paper.place_of(r, names)[5] in labels]
         if fitting:
-            matched.append(_pair(members, paper.best_variant(fitting), names, how[place]))
+            matched.append(_pair(members, fitting, names, how[place]))
     return sorted(matched, key=lambda pair: KINDS.index(pair.claim.kind) > 1)  # stable: else in the order of the claims
 
 
@@ -134,15 +134,17 @@ def _line(pair: Pair, layout: Layout, letters: Footnotes) -> tuple[Value, ...]:
 
 
 def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, known: str) -> Pair:
-    """Hold one number and its witnesses against the records of one experiment."""
+    """Hold one number and its witnesses against the experiment nearest to it."""
     ordered = sorted(claims, key=lambda claim: KINDS.index(claim.kind))
     deviation = next((claim.std for claim in ordered if claim.std), "")
     claim = replace(ordered[0], std=deviation)
-    ours = entry(records)
+    own = names.own_of(claim)
+    nearest = paper.best_variant(records, own)
+    ours = entry(nearest)
     rests = next((stated.networks for stated in names.rests if stated.fits(claim)), NETWORKS)
     few = f"{len(ours.values)} of {rests} networks"
     explained = next((stated.why for stated in names.explained if stated.fits(claim)), "")
-    smaller = dict.fromkeys(text for record in records for text in paper.scaled_down(record))
+    smaller = dict.fromkeys(text for record in nearest for text in paper.scaled_down(record, own))
     return Pair(
         claim=claim,
         sources=(
@@ -153,5 +155,5 @@ def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, kn
         smaller=(*smaller, *[few] * (len(ours.values) < rests)),
         known=known,
         why=explained,
-        records=tuple(record.relative_path().as_posix() for record in records),
+        records=tuple(record.relative_path().as_posix() for record in nearest),
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from records import dataset_facts, make
 
-from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, NetworkAlias, Rests
+from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, NetworkAlias, Own, Rests
 from ddbench.tables import boards, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown
@@ -47,6 +47,24 @@ def test_what_was_scaled_down_is_named_and_what_only_names_the_protocol_is_not()
     (pair,) = reproduced.pairs([make("vlcp", (0.5,) * 3, shrunk=shrunk)], [CLAIM])
     assert pair.verdict == "scaled down: 400 of 1000 iterations" and pair.remark == "lr 0.05 instead of 0.005"
     assert verdicts([make("vlcp", VALUES, eval_explicit={"augment": "dsa"}, shrunk=shrunk[2:])]) == ["agrees"]
+
+
+def test_what_the_claims_source_sets_itself_is_not_scaled_down_and_official_records_count_first():
+    shrunk = [("method.network", "modified-resnet-18", "convnet-3"), ("method.normalisation", "imagenet", "dataset")]
+    sane = make("vlcp", (0.62,) * 3, shrunk=shrunk[:1])
+    official = make("vlcp", VALUES, options={"quirk": 1}, preset="cpu+official", shrunk=shrunk)
+    own = Own(source=("paper2025",), options=("method.network", "method.normalisation"), why="scripts/conv3.sh")
+    (pair,) = reproduced.pairs([sane, official], [CLAIM], Aliases(own=(own,)))
+    assert (pair.verdict, pair.ours.mean) == ("agrees", pytest.approx(0.6))
+    other = replace(CLAIM, source="other2025")
+    assert verdicts([sane, official], [other], Aliases(own=(own,)))[0].startswith("scaled down: network convnet-3")
+
+
+def test_a_protocol_with_a_name_of_its_own_is_compared_where_it_is_known_to_be_another():
+    claim = replace(CLAIM, evaluator="dm", method="random")
+    records = [make("random", VALUES, evaluator="dc")]
+    assert verdicts(records, [claim]) == []
+    assert verdicts(records, [claim], Aliases(established=(Established(evaluator=("dm",), protocol="dc", why="code"),)))
 
 
 def test_a_difference_is_explained_or_called_unexplained():

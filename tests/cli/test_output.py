@@ -8,13 +8,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from records import make
 
 from ddbench import cli
 from ddbench.cli import common
 from ddbench.errors import UsageError
+from ddbench.tables.board import Board, Grid, Heading
 from ddbench.tables.formats import terminal
-from ddbench.tables.leaderboard import build
 
 TOY = str(Path(__file__).parents[1] / "toy_plugin.py")
 
@@ -52,19 +51,19 @@ def test_a_quiet_run_says_nothing(here):
     assert len(list(here.glob("registry/results/digits/*/*.json"))) == 2
 
 
-def printed(**arguments):
+def printed(count, **arguments):
     file = io.StringIO()
-    board = build([make("random", (0.5, 0.6)), make("vlcp", (0.52, 0.61))])
-    terminal.show(board, file, **arguments)
+    notes = tuple(f"note {number}: {'word ' * 30}" for number in range(count))
+    grid = Grid("a table", (Heading("Method"), Heading("IPC 1")), (("random", 50.0),), notes)
+    terminal.show(Board("b", "B", grids=(grid,)), file, **arguments)
     return file.getvalue().splitlines()
 
 
-def test_three_lines_of_notes_unless_all_are_asked_for():
-    short, long = printed(notes=False), printed()
-    table = next(place for place, line in enumerate(short) if "Labels" in line)
-    assert len(short) - table == 3
-    assert re.fullmatch(r"  · \d+ more notes: --notes shows all", short[-1])
-    assert len(long) > len(short) and long[:table] == short[:table]
+@pytest.mark.parametrize(("count", "last"), [(3, "note 2"), (7, "5 more notes: --notes shows all")])
+def test_three_lines_of_notes_unless_all_are_asked_for(count, last):
+    lines = [line for line in printed(count, notes=False) if "·" in line]
+    assert len(lines) == 3 and lines[0].startswith("  · note 0") and last in lines[-1]
+    assert [line[4:10] for line in printed(count) if "·" in line] == [f"note {number}" for number in range(count)]
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ PARSED = {
     r"evaluate \S*(imagewoof|minimax_nette)": "trains ResNets on ImageNet's images",
     r"evaluate .* -e(val)? rded -d cifar10": "needs a teacher of CIFAR-10",
     r"curves distilled/digits-sre2l": "draws a distillation of minutes; tests/cli/test_pictures.py draws others",
+    r"ddbench (status|cancel)": "is about workers of a study, which the tests of executors start",
     r"hello-means": "is a package; tests/docs/test_example_package.py installs it",
 }
 #: What stands for something of the reader's.
@@ -188,7 +189,7 @@ def follow(reader, done, monkeypatch):
     def followed(command):
         for pattern, meant in MEANT.items():
             command = re.sub(pattern, meant, command)
-        expanded = ["bash", "-c", f"printf '%s\\0' {command.partition(' > ')[0]}"]
+        expanded = ["bash", "-c", f"printf '%s\\0' {re.split(' [>|] ', command)[0]}"]
         words = subprocess.run(expanded, capture_output=True, check=True).stdout.decode().split("\0")[:-1]
         hand = Reader(reader)
         return hand.command(shlex.join(words)), hand.code
@@ -199,7 +200,7 @@ def follow(reader, done, monkeypatch):
 def planned(name: str, rest: str) -> str:
     """Return the plan of what a command would train; "" for one that trains nothing, or little."""
     if name == "run":
-        return "ddbench plan " + re.sub(r"--dry-run|--json|--quiet|>.*", "", rest).strip()
+        return "ddbench plan " + re.sub(r"--dry-run|--json|--quiet|--jobs \d+|--executor \S+|>.*", "", rest).strip()
     if name == "evaluate":
         return f"ddbench evaluate {rest} --repeats 1 -o eval.epochs=1 --registry mine"
     if name == "distill":

@@ -28,10 +28,12 @@ def main() -> None:
             record = browser.run("document.querySelector('.value').getAttribute('href')")
             shots = {
                 "site-light": ("light", "#/", False),
-                "site-dark": ("dark", record, False),
+                "site-dark": ("dark", "#/", False),
+                "site-phone": ("light", "#/", True),
+                "site-results": ("light", "#/results", False),
+                "site-record": ("light", record, False),
                 "site-gallery": ("light", "#/gallery", False),
-                "site-plots": ("light", "#/?show=ipc&kind=claimed&dataset=imagewoof", False),
-                "site-phone": ("light", record, True),
+                "site-plots": ("light", "#/results?show=ipc&kind=claimed&dataset=imagewoof", False),
             }
             for name, (scheme, fragment, phone) in shots.items():
                 browser.scheme(scheme)

@@ -6,15 +6,25 @@ from collections.abc import Sequence
 from typing import Any
 
 from ddbench.tables.board import Board, Grid, Heading, Shown
+from ddbench.tables.formats import csv_json, latex
 
 
 def plain(boards: Sequence[Board]) -> list[dict[str, Any]]:
     """Return boards as plain data; empty ones are left out."""
     return [
         {"name": board.name, "title": board.title, "lead": board.lead, "tables": [*map(_grid, board.grids)]}
+        | _files(board)
         for board in boards
         if board.grids
     ]
+
+
+def _files(board: Board) -> dict[str, str]:
+    """Return the tables of one data set as files to save."""
+    datasets = {str(table.dataset["name"]) for table in board.tables}
+    if len(datasets) != 1:
+        return {}
+    return {"dataset": datasets.pop(), "csv": csv_json.to_csv([board]), "latex": latex.board(board)}
 
 
 def _grid(grid: Grid) -> dict[str, Any]:

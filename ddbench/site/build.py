@@ -58,11 +58,13 @@ def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) ->
         records,
         published.claims,
         sources=published.citations,
+        aliases=published.aliases,
         sheets=chosen,
         boards=boards.plain(making.boards(records, arrangement, claims=published)),
         pairs=reproduced.pairs(records, published.claims, published.aliases),
         methods={} if plugins is None else _methods(plugins),
         baseline=arrangement.columns.gain_over or "random",
+        first=arrangement.columns.first,
         problems=problems,
     )
     return Built(page.render(data), len(records), len(published.claims), len(chosen), tuple(problems))
@@ -80,7 +82,9 @@ def _affordable(records: Sequence[Record], drawn: dict[str, sheets.Sheet]) -> di
 
 
 def _methods(plugins: Plugins) -> dict[str, dict[str, str]]:
-    return {
-        name: {"summary": entry.spec.summary, "paper": entry.spec.paper, "bibtex": entry.spec.bibtex}
-        for name, entry in sorted(plugins.entries["method"].items())
-    }
+    methods = {}
+    for name, entry in sorted(plugins.entries["method"].items()):
+        paper, _, venue = entry.spec.paper.partition(" (")[0].rpartition(", ")
+        about = {"summary": entry.spec.summary, "paper": paper, "venue": venue, "bibtex": entry.spec.bibtex}
+        methods[name] = about
+    return methods

@@ -14,7 +14,7 @@ from ddbench.figures.sheets import Sheet
 from ddbench.keys import canonical
 from ddbench.plugin.options import parse_value
 from ddbench.results import labels
-from ddbench.results.claims import Claim
+from ddbench.results.claims import Aliases, Claim
 from ddbench.results.schema import Record
 from ddbench.sets.declared import IMPORTED
 from ddbench.site import rows as grouping
@@ -34,11 +34,14 @@ def page_data(
     claims: Sequence[Claim] = (),
     *,
     sources: Mapping[str, str] | None = None,
+    aliases: Aliases | None = None,
     sheets: Mapping[str, Sheet] | None = None,
     boards: Sequence[Mapping[str, Any]] = (),
     pairs: Sequence[Pair] = (),
     methods: Mapping[str, Mapping[str, str]] | None = None,
+    names: Mapping[str, str] | None = None,
     baseline: str = "random",
+    first: Sequence[str] = (),
     problems: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return everything the page is made from.
@@ -47,26 +50,32 @@ def page_data(
         records: of the registry, in a fixed order.
         claims: published numbers, shown beside the measured ones and never mixed with them.
         sources: key → citation of the claims.
+        aliases: what published names mean in ddbench.
         sheets: contact sheets by digest of the distilled set.
         boards: comparison tables as plain data (:mod:`ddbench.site.boards`).
         pairs: claims beside what was measured for the same cell.
-        methods: name → summary, paper and citation of installed methods.
+        methods: name → summary, paper, venue and citation of methods.
+        names: what publications call methods, protocols, networks and data sets.
         baseline: the method over which gains are counted.
+        first: methods that come first, which are the baselines.
         problems: what was left out, and why.
     """
     shared: dict[str, int] = {}
+    aliases = aliases or Aliases()
     used = {claim.source for claim in claims}
     keys = {record.relative_path().as_posix(): record.key[:16] for record in records}
     content = {
         "version": ddbench.__version__,
         "baseline": baseline,
-        "records": [_record(record, shared) for record in records],
+        "first": first,
+        "records": [_record(record, shared, aliases) for record in records],
         "rows": [_row(row) for row in grouping.rows(records, baseline)],
-        "claims": [_claim(claim) for claim in claims],
+        "claims": [_claim(claim, aliases) for claim in claims],
         "sources": {key: text for key, text in sorted((sources or {}).items()) if key in used},
         "pairs": [_pair(pair, keys) for pair in pairs],
         "boards": boards,
         "methods": methods or {},
+        "names": names or {},
         "problems": problems,
         "shared_fields": SHARED,
         "shared": [json.loads(text) for text in shared],
@@ -133,7 +142,7 @@ def _inner(value: Any) -> str:
     return json.dumps(value) if isinstance(value, str) else option_text(value)
 
 
-def _record(record: Record, shared: dict[str, int]) -> dict[str, Any]:
+def _record(record: Record, shared: dict[str, int], aliases: Aliases) -> dict[str, Any]:
     """Return what the page shows of a record; of :data:`SHARED` the number under which ``shared`` has its JSON."""
     cell, result, costs = record.cell, record.result, record.costs
     shown = {
@@ -153,6 +162,7 @@ def _record(record: Record, shared: dict[str, int]) -> dict[str, Any]:
         "preset": cell.preset,
         "protocol": {
             "digest": record.protocol.digest,
+            "published": aliases.protocol_of(cell.evaluator.name, cell.evaluator.options),
             "extension": record.protocol.extension,
             "labels": notes.label_type(record) or "unknown",
             "settings": labels.flat(record.protocol.settings),
@@ -195,7 +205,19 @@ def _row(row: grouping.Row) -> dict[str, Any]:
     low, high = row.entry.interval or (None, None)
     percent = {"mean": row.entry.mean, "std": row.entry.std, "low": low, "high": high, "gain": row.gain}
     shown = {name: None if value is None else round(100 * value, 3) for name, value in percent.items()}
-    return {"records": row.records, **shown, "runs": row.entry.runs, "sets": row.entry.sets}
+    first = row.first
+    return {
+        "records": row.records,
+        "label": labels.label_of(first.cell),
+        "preset": first.cell.preset,
+        "explicit": first.cell.evaluator.explicit,
+        "digest": first.protocol.digest,
+        **shown,
+        "runs": row.entry.runs,
+        "sets": row.entry.sets,
+        "rank": row.entry.rank,
+        "tied": row.entry.tied,
+    }
 
 
 def _pair(pair: Pair, keys: Mapping[str, str]) -> dict[str, Any]:
@@ -212,12 +234,13 @@ def _pair(pair: Pair, keys: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _claim(claim: Claim) -> dict[str, Any]:
+def _claim(claim: Claim, aliases: Aliases) -> dict[str, Any]:
     return {
         "dataset": claim.dataset,
         "method": claim.method,
         "protocol": claim.evaluator,
         "network": claim.network,
+        "ourNetwork": aliases.network_of(claim),
         "labels": claim.label_type,
         "metric": claim.metric,
         "ipc": claim.ipc,

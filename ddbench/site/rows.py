@@ -1,69 +1,83 @@
-"""Records → rows of the page's table: all distillation seeds of one cell, with their statistics."""
+"""Records → rows of the page: all distilled sets of a method in one setting, compared within it as on boards."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ddbench.keys import canonical
 from ddbench.results.runs import unified
 from ddbench.results.schema import Record
-from ddbench.tables.board import Entry
-from ddbench.tables.leaderboard import entry
+from ddbench.tables.board import DECIMALS, Entry
+from ddbench.tables.leaderboard import entry, ranking
+from ddbench.tables.stats import difference, holm
 
 
 @dataclass(frozen=True)
 class Row:
-    """One method under one protocol, budget and network, over all its distilled sets.
+    """One method in one setting, over all its distilled sets.
 
     Attributes:
         records: positions of its records, by seed.
-        entry: its runs.
-        gain: mean minus the mean of the baseline in the same place (fraction), or None.
+        first: the first of them, under the names that its experiment goes by.
+        entry: its runs, with rank and test against the best of the setting.
+        gain: mean minus the mean of the baseline in the same setting (fraction), or None.
     """
 
     records: tuple[int, ...]
+    first: Record
     entry: Entry
     gain: float | None
 
 
 def rows(records: Sequence[Record], baseline: str) -> list[Row]:
-    """Group records that differ in their distillation seed alone.
+    """Group records that differ in their seeds alone, whichever preset named their protocol.
 
     Args:
         records: in the order in which rows refer to them.
         baseline: the method over which gains are counted, or "".
     """
     records = unified(records)
-    groups: dict[str, list[int]] = defaultdict(list)
+    settings: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
     for number, record in enumerate(records):
-        groups[canonical([_place(record), _method(record), record.cell.evaluation_seed])].append(number)
-    listed: list[tuple[tuple[int, ...], Entry, Record]] = []
-    base: dict[str, float] = {}
-    for members in groups.values():
-        members.sort(key=lambda number: (records[number].cell.seed, records[number].key))
-        first, runs = records[members[0]], entry([records[number] for number in members])
-        if first.cell.method.name == baseline and not first.cell.method.explicit:
-            base.setdefault(canonical(_place(first)), runs.mean)
-        listed.append((tuple(members), runs, first))
-
-    def gain(runs: Entry, first: Record) -> float | None:
-        if first.cell.method.name == baseline or first.cell.ipc is None:
-            return None
-        start = base.get(canonical(_place(first)))
-        return None if start is None else runs.mean - start
-
-    return [Row(members, runs, gain(runs, first)) for members, runs, first in listed]
+        settings[canonical(_setting(record))][canonical(_method(record))].append(number)
+    listed = []
+    for methods in settings.values():
+        entries: dict[tuple[int, ...], Entry] = {}
+        for members in methods.values():
+            members.sort(key=lambda number: (records[number].cell.seed, records[number].key))
+            entries[tuple(members)] = entry([records[number] for number in members])
+        methods_of = {members: records[members[0]].cell.method for members in entries}
+        bases = [members for members, method in methods_of.items() if method.name == baseline and not method.explicit]
+        for members, runs in _compared(entries).items():
+            gain = runs.mean - entries[bases[0]].mean if bases and members not in bases else None
+            listed.append(Row(members, records[members[0]], runs, gain))
+    return listed
 
 
-def _place(record: Record) -> list[Any]:
-    """Return where two methods compete: data, budget, network and protocol."""
+def _compared(entries: Mapping[tuple[int, ...], Entry]) -> dict[tuple[int, ...], Entry]:
+    """Rank the methods of a setting and test each against the best; a single run is no evidence of being the best."""
+    ranks = ranking(dict(enumerate(round(100 * runs.mean, DECIMALS) for runs in entries.values())))
+    best = max(entries.values(), key=lambda runs: runs.mean)
+    places = dict(zip(entries, ranks.values(), strict=True))
+    below = {members: runs for members, runs in entries.items() if runs is not best and places[members] != 1}
+    tests = holm({members: difference(best.groups, runs.groups).p_value for members, runs in below.items()})
+    return {
+        members: replace(
+            runs, rank=places[members] if len(runs.values) > 1 else 0, versus_best=tests.get(members)
+        )
+        for members, runs in entries.items()
+    }
+
+
+def _setting(record: Record) -> list[Any]:
+    """Return where methods compete: data, budget, network and protocol."""
     cell = record.cell
     data = cell.dataset
-    where = [data["name"], data["fingerprint"], data["image_size"], cell.ipc, cell.network, cell.preset]
-    return [*where, cell.evaluator.name, cell.evaluator.version, cell.evaluator.explicit, record.protocol.digest]
+    where = [data["name"], data["fingerprint"], data["image_size"], cell.ipc, cell.network]
+    return [*where, cell.evaluator.name, cell.evaluator.version, record.protocol.digest]
 
 
 def _method(record: Record) -> list[Any]:

@@ -47,7 +47,7 @@ class Browser:
         self.number = 0
         command = [executable() or "chromium", *FLAGS, f"--user-data-dir={profile}", f"--window-size={width},{height}"]
         self.process = subprocess.Popen([*command, "about:blank"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        port, path = self._wait(lambda: (profile / "DevToolsActivePort").read_text().split()[:2], 60)
+        port, path = self.wait(lambda: (profile / "DevToolsActivePort").read_text().split()[:2], 60)
         self.socket = create_connection(f"ws://127.0.0.1:{port}{path}", timeout=60, suppress_origin=True)
         self.session = ""
         targets = self.call("Target.getTargets")["targetInfos"]
@@ -89,7 +89,7 @@ class Browser:
         self.run("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => done(1))))")
 
     def until(self, condition: str, seconds: float = 30) -> None:
-        self._wait(lambda: [1][0 if self.run(condition) else 1], seconds)
+        self.wait(lambda: [1][0 if self.run(condition) else 1], seconds)
 
     def press(self, key: str, code: int, text: str = "") -> None:
         for kind in ("keyDown", "keyUp"):
@@ -133,7 +133,8 @@ class Browser:
         elif kind == "Network.requestWillBeSent":
             self.requests.append(str(about["request"]["url"])[:200])
 
-    def _wait(self, attempt: Any, seconds: float) -> Any:
+    def wait(self, attempt: Any, seconds: float = 30) -> Any:
+        """Try until it works, and return what it gives."""
         end = time.monotonic() + seconds
         while True:
             try:

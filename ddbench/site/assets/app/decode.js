@@ -16,14 +16,13 @@ const ROWS = DATA.rows.map((cell) => {
     kind: "measured",
     records,
     method: first.method.name,
-    label: first.method.label,
     dataset: first.data.name,
     ipc: first.ipc,
+    fingerprint: first.data.fingerprint,
     protocol: first.evaluator.name,
-    digest: first.protocol.digest,
+    published: first.protocol.published,
     extension: first.protocol.extension !== "",
-    preset: first.preset,
-    settings: optionText(first.evaluator.explicit),
+    settings: optionText(cell.explicit),
     network: first.network,
     labels: first.protocol.labels,
     metric: first.metric,
@@ -39,7 +38,7 @@ const CLAIMS = DATA.claims.map((claim) => ({ ...claim, kind: "claimed", label: c
 const EVERYTHING = ROWS.concat(CLAIMS);
 for (const row of EVERYTHING) {
   row.budget = row.ipc === null ? "full" : String(row.ipc);
-  row.search = [row.label, row.dataset, row.network, row.protocol, row.settings, row.preset, row.source, row.note, row.digest]
+  row.search = [row.label, called(row.method), row.dataset, called(row.dataset), row.network, row.protocol, row.published, row.settings, row.preset, venueOf(row.method), row.source, row.note, row.digest]
     .filter(Boolean)
     .join("\n")
     .toLowerCase();
@@ -54,6 +53,19 @@ EVERYTHING.sort((a, b) => {
   }
   return (a.ipc ?? Infinity) - (b.ipc ?? Infinity) || b.mean - a.mean || 0;
 });
+
+// What publications call it, and where a method was published.
+function called(name) {
+  return Object.hasOwn(DATA.names, name) ? DATA.names[name] : name;
+}
+
+function aboutMethod(name) {
+  return Object.hasOwn(DATA.methods, name) ? DATA.methods[name] : {};
+}
+
+function venueOf(name) {
+  return aboutMethod(name).venue || "";
+}
 
 function optionText(options) {
   return Object.entries(options)

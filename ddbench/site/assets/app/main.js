@@ -23,7 +23,7 @@ function buildResults() {
   );
   const tableHolder = el("div", { id: "table-holder" });
   append(results, [
-    el("div", { class: "intro" }, el("h1", { tabindex: "-1" }, "Dataset distillation, compared"), el("p", { class: "lead" }, summaryText())),
+    el("div", { class: "intro" }, el("h1", { tabindex: "-1" }, "All results"), el("p", { class: "lead" }, summaryText())),
     filters.element,
     el(
       "div",
@@ -35,7 +35,7 @@ function buildResults() {
     tableHolder,
     el("div", { id: "plot-holder" }),
   ]);
-  table = new ResultTable(tableHolder);
+  table = new ResultTable(tableHolder, () => history.replaceState(null, "", resultsAddress()));
 }
 
 function summaryText() {
@@ -49,8 +49,9 @@ function resultsAddress() {
   const params = filters.write();
   if (shape !== "table") params.set("show", shape);
   if (cost !== "seconds") params.set("cost", cost);
+  if (table.order) params.set("sort", table.order);
   const text = params.toString();
-  return text ? `#/?${text}` : "#/";
+  return text ? `#/results?${text}` : "#/results";
 }
 
 function setShape(name) {
@@ -85,6 +86,7 @@ const PAGES = {
   record: (key) => ["results", recordView(key)],
   source: (key) => ["results", sourceView(key)],
   about: () => ["about", aboutView()],
+  submit: () => ["about", submitView()],
 };
 
 function route(first) {
@@ -93,8 +95,8 @@ function route(first) {
   const [name, argument] = path.split("/").map(safeDecode);
   const params = new URLSearchParams(query || "");
   let page = "results";
-  if (Object.hasOwn(PAGES, name)) {
-    const [owner, content] = PAGES[name](argument, params);
+  if (name !== "results") {
+    const [owner, content] = Object.hasOwn(PAGES, name) ? PAGES[name](argument, params) : ["compare", compareView(params)];
     page = owner;
     results.hidden = true;
     view.replaceChildren(content);
@@ -105,6 +107,7 @@ function route(first) {
     shape = Object.hasOwn(PLOTS, params.get("show")) ? params.get("show") : "table";
     cost = Object.hasOwn(COSTS, params.get("cost")) ? params.get("cost") : "seconds";
     filters.read(params);
+    table.sort(params.get("sort") || "");
     update();
   }
   for (const anchor of document.querySelectorAll("nav [data-page]")) {

@@ -1,69 +1,71 @@
 // Plots (Observable Plot): accuracy over budget and over cost, one panel per data set, protocol and network.
 
-const PALETTE = ["#4269d0", "#e08a00", "#e5484d", "#2f9e8f", "#3ca951", "#d6569b", "#8f5bd6", "#4f9bd9", "#9c6b4e"];
-const GREY = "#8a93a0";
+// One colour per method, on every page and in every plot: those with most measured results have the most distinct ones.
+const COLOURS = ["#3f69d6", "#e07b00", "#d93a46", "#1f9d8a", "#7c52cc", "#c24d9b", "#3d9a3a", "#3496cf", "#9c6b3f", "#b59300", "#6f7ee0", "#c4624a", "#5f8f6b", "#a35fae"];
+const GREY = "#7d8794";
+const colours = new Map([[DATA.baseline, GREY]]);
+for (const [method] of d3.rollups(EVERYTHING, (rows) => d3.sum(rows, (row) => (row.kind === "measured" ? 10000 : 1)), (row) => row.method).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))) {
+  if (!colours.has(method)) colours.set(method, COLOURS[(colours.size - 1) % COLOURS.length]);
+}
+const colourOf = (method) => colours.get(method) || GREY;
+const hue = (row) => colourOf(row.method);
+
 const PANELS = 6;
-const MOST_LINES = 12;
 
 const COSTS = {
   seconds: { title: "seconds to distil", of: (row) => row.seconds },
   bytes: { title: "bytes stored (images and labels)", of: (row) => row.bytes },
 };
 
-// A look per line, the same in all panels that are shown together: colours first, then dashes; the baseline is grey.
-let looks = new Map();
-
-function assignLooks(rows) {
-  const weight = new Map();
-  for (const row of rows) if (row.method !== "full") weight.set(row.label, (weight.get(row.label) || 0) + (row.kind === "measured" ? 1000 : 1));
-  looks = new Map();
-  let place = 0;
-  for (const [label] of [...weight].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))) {
-    if (label === DATA.baseline) looks.set(label, { colour: GREY, dash: null });
-    else {
-      looks.set(label, { colour: PALETTE[place % PALETTE.length], dash: [null, "5 3", "2 3"][Math.min(2, Math.floor(place / PALETTE.length))] });
-      place += 1;
-    }
-  }
-}
-
-const look = (row) => looks.get(row.label) || { colour: GREY, dash: null };
-const hue = (row) => look(row).colour;
-
-// Lines with dashes are marks of their own: a mark has one kind of dash.
 function lineMarks(rows, x, options) {
-  const marks = [];
-  for (const dash of [null, "5 3", "2 3"]) {
-    const mine = rows.filter((row) => look(row).dash === dash);
-    if (!mine.length) continue;
-    marks.push(Plot.line(mine, { x, y: "mean", z: "label", stroke: hue, strokeDasharray: dash || "none", ...options }));
-    marks.push(Plot.dot(mine, { x, y: "mean", fill: dash ? "var(--paper)" : hue, stroke: hue, strokeWidth: 1.75, r: 3.25 }));
-  }
-  return marks;
+  const hollow = (row) => (row.kind === "claimed" ? "var(--paper)" : hue(row));
+  return [
+    Plot.line(rows, { x, y: "mean", z: "label", stroke: hue, ...options }),
+    Plot.dot(rows, { x, y: "mean", fill: hollow, stroke: hue, strokeWidth: 1.75, r: 3.25 }),
+  ];
 }
+
+// The name of every line at the right edge, beside its last point; names that would touch are pushed apart.
+function endLabels(rows, place, { domain, top, height }) {
+  const toPixel = ([low, high]) => (value) => top + ((high - value) / (high - low)) * height;
+  const pixel = toPixel(domain);
+  const last = d3.rollups(rows, (members) => d3.greatest(members, place), (row) => row.label).map(([, row]) => ({ row, at: pixel(row.mean) }));
+  last.sort((a, b) => a.at - b.at);
+  const gap = Math.min(13.5, height / Math.max(1, last.length - 1));
+  const kept = gap < 9 ? last.filter((label, number) => number % Math.ceil(9 / gap) === 0) : last;
+  for (let number = 1; number < kept.length; number += 1) kept[number].at = Math.max(kept[number].at, kept[number - 1].at + gap);
+  let floor = top + height;
+  for (const label of kept.slice().reverse()) {
+    label.at = Math.min(label.at, floor);
+    floor = label.at - gap;
+  }
+  const back = (at) => domain[1] - ((at - top) / height) * (domain[1] - domain[0]);
+  return Plot.text(kept, { frameAnchor: "right", textAnchor: "start", dx: 8, y: (label) => back(label.at), text: (label) => cut(label.row.label === label.row.method ? called(label.row.method) : label.row.label, 17), fill: (label) => hue(label.row), fontWeight: 600, fontSize: 11.5, className: "ends" });
+}
+
+const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);
 
 function panelsOf(rows) {
   const panels = new Map();
   for (const row of rows) {
     if (row.mean === null || METRICS[row.metric]) continue;
-    const names = [row.dataset, row.protocol, row.settings, row.network, row.kind === "claimed" ? `claimed, ${row.source}` : row.preset];
+    const names = [called(row.dataset), called(row.published || row.protocol), called(row.network), row.kind === "claimed" ? `claimed, ${row.source}` : fidelity(row.preset)];
     const title = names.filter(Boolean).join(" · ");
     if (!panels.has(title)) panels.set(title, []);
     panels.get(title).push(row);
   }
-  return [...panels.entries()].sort((a, b) => new Set(b[1].map((r) => r.ipc)).size - new Set(a[1].map((r) => r.ipc)).size || b[1].length - a[1].length);
+  return [...panels.entries()].filter(([, members]) => new Set(members.filter((row) => row.ipc !== null).map((row) => row.method)).size > 1).sort((a, b) => new Set(b[1].map((r) => r.ipc)).size - new Set(a[1].map((r) => r.ipc)).size || b[1].length - a[1].length);
 }
 
 function plotPage(rows, draw) {
-  assignLooks(rows);
   const panels = panelsOf(rows).filter(([, members]) => draw(members, true));
-  if (!panels.length) return el("p", { class: "note" }, "Nothing to draw for these filters.");
+  if (!panels.length) return el("p", { class: "note" }, "Nothing to draw: no setting has two methods among these results.");
   const grid = el("div", { class: "panels" });
   const more = el("button", { type: "button", class: "quiet", onclick: () => show() });
   let shown = 0;
   const show = () => {
     for (const [title, members] of panels.slice(shown, shown + PANELS)) {
-      grid.append(el("figure", { class: "panel" }, el("figcaption", null, title), draw(members, false), legend(members)));
+      grid.append(el("figure", { class: "panel" }, el("figcaption", null, title), draw(members, false)));
     }
     shown = Math.min(shown + PANELS, panels.length);
     more.hidden = shown === panels.length;
@@ -73,30 +75,22 @@ function plotPage(rows, draw) {
   return el("div", null, grid, more);
 }
 
-function legend(rows) {
-  const seen = new Map();
-  for (const row of rows) if (row.method !== "full" && !seen.has(row.label)) seen.set(row.label, look(row));
-  const items = [...seen].sort(([a], [b]) => (a < b ? -1 : 1)).slice(0, MOST_LINES);
-  const rest = seen.size - items.length;
-  return el(
-    "ul",
-    { class: "legend" },
-    items.map(([label, { colour, dash }]) => el("li", null, el("span", { class: dash ? "dot hollow" : "dot", style: { background: colour, "border-color": colour }, "aria-hidden": "true" }), label)),
-    rest > 0 && el("li", null, `and ${rest} more`),
-  );
+const FRAME = { width: 440, height: 290, marginLeft: 40, marginRight: 112, marginBottom: 40, marginTop: 30 };
+
+// What direct labels need to know of a plot before it is drawn: values from bottom to top, and the pixels between.
+function boxOf(rows) {
+  const [low, high] = d3.extent(rows.flatMap((row) => [row.mean - (row.std || 0), row.mean + (row.std || 0)]));
+  const domain = d3.nice(low === high ? low - 1 : low, low === high ? high + 1 : high, 5);
+  return { domain, top: FRAME.marginTop, height: FRAME.height - FRAME.marginTop - FRAME.marginBottom };
 }
 
-function frame(options, marks) {
+function frame({ y, ...options }, marks) {
   return Plot.plot({
-    width: 400,
-    height: 270,
-    marginLeft: 40,
-    marginBottom: 40,
-    marginTop: 30,
+    ...FRAME,
     grid: true,
     style: { background: "transparent", fontSize: "12px", fontFamily: "inherit", overflow: "visible" },
-    y: { label: "accuracy, %", nice: true, labelArrow: "none", ticks: 5, ...options.y },
     ...options,
+    y: { label: "accuracy, %", labelArrow: "none", ticks: 5, ...y },
     marks,
   });
 }
@@ -119,16 +113,19 @@ function overBudget(rows, probe) {
   const whole = rows.filter((row) => row.ipc === null);
   const low = budgets[0];
   const high = budgets[budgets.length - 1];
+  const box = boxOf(rows);
   return frame(
     {
+      y: { domain: box.domain },
       ariaLabel: "Accuracy over images per class",
-      x: { type: "log", label: "images per class", labelArrow: "none", ticks: budgets, tickFormat: (d) => String(d), domain: low === high ? [low / 2, high * 2] : [low * 0.85, high * 1.15] },
+      x: { type: "log", label: "images per class", labelArrow: "none", labelAnchor: "center", ticks: budgets, tickFormat: (d) => String(d), domain: low === high ? [low / 2, high * 2] : [low * 0.85, high * 1.15] },
     },
     [
       Plot.ruleY(whole, { y: "mean", stroke: "currentColor", strokeDasharray: "4 4", strokeOpacity: 0.5 }),
-      Plot.text(whole, { y: "mean", text: () => "whole data set", frameAnchor: "right", dy: -7, fillOpacity: 0.7, textAnchor: "end" }),
+      Plot.text(whole, { y: "mean", text: () => "whole data set", frameAnchor: "left", dy: -7, dx: 4, fillOpacity: 0.7, textAnchor: "start" }),
       bars(lines, "ipc"),
       ...lineMarks(lines, "ipc", { strokeWidth: 2 }),
+      endLabels(lines, (row) => row.ipc, box),
       Plot.tip(lines, Plot.pointer({ x: "ipc", y: "mean", title: tipText })),
     ],
   );
@@ -153,14 +150,17 @@ function overCost(cost) {
     const known = rows.filter((row) => of(row) !== null && of(row) > 0 && row.ipc !== null);
     if (probe) return known.length > 0;
     const byCost = known.slice().sort((a, b) => a.ipc - b.ipc);
+    const box = boxOf(known);
     return frame(
       {
+        y: { domain: box.domain },
         ariaLabel: `Accuracy over ${title}`,
-        x: { type: "log", label: title, labelArrow: "none", ...logAxis(byCost.map(of), cost === "bytes" ? bytes : seconds) },
+        x: { type: "log", label: title, labelArrow: "none", labelAnchor: "center", ...logAxis(byCost.map(of), cost === "bytes" ? bytes : seconds) },
       },
       [
         bars(byCost, of),
         ...lineMarks(byCost, of, { strokeWidth: 1, strokeOpacity: 0.5 }),
+        endLabels(byCost, (row) => row.ipc, box),
         Plot.text(byCost, { x: of, y: "mean", text: (row) => row.budget, dx: 7, textAnchor: "start", fontSize: 10, fillOpacity: 0.7 }),
         Plot.tip(byCost, Plot.pointer({ x: of, y: "mean", title: (row) => `${tipText(row)}\n${cost === "bytes" ? bytes(of(row)) : seconds(of(row))}` })),
       ],
@@ -174,7 +174,7 @@ function pairPlot() {
   if (!points.length) return null;
   const tones = new Map([["reproduced", "#3ca951"], ["higher", "#4269d0"], ["lower", "#e5484d"]]);
   const tone = (point) => tones.get(point.verdict) || GREY;
-  const plot = frame({ width: 480, height: 420, ariaLabel: "Measured over claimed accuracy", x: { label: "claimed, %", labelArrow: "none", nice: true, ticks: 5 }, y: { label: "ours, %", labelArrow: "none", nice: true, ticks: 5 } }, [
+  const plot = frame({ width: 480, height: 420, marginRight: 20, ariaLabel: "Measured over claimed accuracy", x: { label: "claimed, %", labelArrow: "none", nice: true, ticks: 5 }, y: { label: "ours, %", labelArrow: "none", nice: true, ticks: 5 } }, [
     Plot.link([0], { x1: Math.min(...points.map((p) => Math.min(p.claimed, p.ours))), y1: Math.min(...points.map((p) => Math.min(p.claimed, p.ours))), x2: Math.max(...points.map((p) => Math.max(p.claimed, p.ours))), y2: Math.max(...points.map((p) => Math.max(p.claimed, p.ours))), stroke: "currentColor", strokeOpacity: 0.4, strokeDasharray: "4 4" }),
     Plot.ruleX(points, { x: "claimed", y1: (p) => p.ours - p.spread, y2: (p) => p.ours + p.spread, stroke: tone, strokeOpacity: 0.6 }),
     Plot.dot(points, { x: "claimed", y: "ours", fill: tone, r: 4 }),
@@ -185,11 +185,10 @@ function pairPlot() {
 }
 
 function curvePlot(record) {
-  assignLooks([record.row]);
   const points = record.curves.flatMap((curve, repeat) => curve.map(([epoch, value]) => ({ epoch, value: 100 * value, repeat })));
   if (new Set(points.map((point) => point.epoch)).size < 2) return null;
   return frame(
-    { height: 260, ariaLabel: "Test accuracy over epochs, one line per network", x: { label: "epoch", labelArrow: "none" } },
+    { height: 260, marginRight: 20, y: { nice: true }, ariaLabel: "Test accuracy over epochs, one line per network", x: { label: "epoch", labelArrow: "none" } },
     [
       Plot.line(points, { x: "epoch", y: "value", z: "repeat", stroke: hue(record.row), strokeWidth: 1.75, strokeOpacity: 0.8 }),
       Plot.dot(points, { x: "epoch", y: "value", fill: hue(record.row), r: 2 }),

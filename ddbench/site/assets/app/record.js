@@ -17,7 +17,7 @@ function recordView(key) {
   return el(
     "article",
     { class: "record" },
-    el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/" }, "Results"), " / ", el("a", { href: `#/?${new URLSearchParams({ dataset: record.data.name })}` }, record.data.name), " / ", link(["method", record.method.name], record.method.name)),
+    el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/results" }, "Results"), " / ", el("a", { href: `#/results?${new URLSearchParams({ dataset: record.data.name })}` }, record.data.name), " / ", link(["method", record.method.name], record.method.name)),
     el("h1", null, `${record.method.label} on ${record.data.name}`),
     el("p", { class: "lead" }, [budget, `${record.evaluator.name} protocol`, record.network, labels, `seed ${record.seed}`].filter(Boolean).join(" · ")),
     record.protocol.extension && el("p", { class: "note warn" }, `Extension, never to be compared with published cells: ${record.protocol.extension}`),
@@ -30,7 +30,7 @@ function recordView(key) {
       card("Stored", bytes(record.costs.images + record.costs.labels), `${bytes(record.costs.images)} of images, ${bytes(record.costs.labels)} of labels`),
     ),
     others.length > 0 && el("p", { class: "seeds" }, "Other seeds: ", others.map((other, i) => [i ? ", " : "", link(["record", other.key], `seed ${other.seed}`)])),
-    section("Run it again", commandBlock(record.command), record.environment.command && record.environment.command !== record.command && el("p", { class: "sub" }, "Made by: ", el("code", null, record.environment.command))),
+    section("Run it again", commandBlock(record.command), el("p", { class: "tools" }, el("button", { type: "button", class: "quiet", id: "save-record", onclick: () => download(`${record.path.split("/").pop()}`, "application/json", JSON.stringify(plainRecord(record), null, 1)) }, "Record, JSON")), record.environment.command && record.environment.command !== record.command && el("p", { class: "sub" }, "Made by: ", el("code", null, record.environment.command))),
     el(
       "div",
       { class: "columns" },
@@ -44,7 +44,7 @@ function recordView(key) {
       "div",
       { class: "columns" },
       el("div", { class: "stack" }, section("Method", facts("Options of the method", optionPairs(record.method))), section("Data and identity", facts("Data set, seeds and digests", identityPairs(record)))),
-      el("div", { class: "stack" }, section("Protocol", protocolFacts(record.protocol.settings), el("p", null, el("a", { href: `#/?${new URLSearchParams({ digest: record.protocol.digest, kind: "measured" })}` }, `Everything measured under this protocol (${record.protocol.digest.slice(0, 8)})`))), section("Cost and machine", facts("Seconds by step, memory, software", costPairs(record)))),
+      el("div", { class: "stack" }, section("Protocol", protocolFacts(record.protocol.settings), el("p", null, el("a", { href: `#/results?${new URLSearchParams({ digest: record.protocol.digest, kind: "measured" })}` }, `Everything measured under this protocol (${record.protocol.digest.slice(0, 8)})`))), section("Cost and machine", facts("Seconds by step, memory, software", costPairs(record)))),
     ),
     Object.keys(record.extra).length > 0 && el("details", { class: "block more" }, el("summary", null, "What the method reports"), facts("Figures stored with the distilled set", Object.entries(record.extra))),
   );

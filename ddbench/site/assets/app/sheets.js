@@ -63,6 +63,20 @@ function promptList(record) {
   );
 }
 
+// Baselines, which are real images, come first: what was made has to be better than they are.
+function baselinesFirst(record) {
+  const place = DATA.first.indexOf(record.method.name);
+  return place < 0 ? DATA.first.length : place;
+}
+
+const titleOf = (record) => called(record.method.name) + record.method.label.slice(record.method.name.length);
+
+// The accuracy of a set’s method under every protocol it was measured with.
+function accuracies(record) {
+  const rows = ROWS.filter((row) => row.method === record.method.name && row.dataset === record.data.name && row.ipc === record.ipc && row.records.some((other) => other.set.digest === record.set.digest));
+  return el("ul", { class: "scores" }, rows.map((row) => el("li", null, el("strong", null, `${accuracyText(row)} %`), ` ${called(row.published)}, ${called(row.network)}`)));
+}
+
 function galleryView(params) {
   const withSheets = RECORDS.filter(sheetOf);
   if (!withSheets.length) {
@@ -83,7 +97,7 @@ function galleryView(params) {
             location.replace(`#/gallery?${next}`);
           },
         },
-        values.map((value) => el("option", { value, selected: String(value) === String(chosen) }, value)),
+        values.map((value) => el("option", { value, selected: String(value) === String(chosen) }, called(String(value)))),
       ),
     );
   const datasets = [...new Set(withSheets.map((record) => record.data.name))].sort();
@@ -91,17 +105,19 @@ function galleryView(params) {
   const mine = withSheets.filter((record) => record.data.name === dataset);
   const budgets = [...new Set(mine.map((record) => record.ipc))].sort((a, b) => a - b);
   const wanted = Number(params.get("ipc"));
-  const ipc = budgets.includes(wanted) ? wanted : budgets[budgets.length - 1];
+  const methodsAt = (budget) => new Set(mine.filter((record) => record.ipc === budget).map((record) => record.method.label)).size;
+  const ipc = budgets.includes(wanted) ? wanted : d3.greatest(budgets, methodsAt);
   const seen = new Map();
-  for (const record of mine.filter((each) => each.ipc === ipc).sort((a, b) => a.seed - b.seed)) {
+  for (const record of mine.filter((record) => record.ipc === ipc).sort((a, b) => a.seed - b.seed)) {
     if (!seen.has(record.method.label)) seen.set(record.method.label, record);
   }
-  const cards = [...seen.values()].map((record) =>
+  const cards = d3.sort(seen.values(), baselinesFirst, (record) => record.method.label).map((record) =>
     el(
       "article",
       { class: "card" },
-      el("h2", null, link(["record", record.key], record.method.label)),
-      sheetFigure(record, { most: 40, columns: 6, caption: `seed ${record.seed}, ${count(record.set.count, "image")}` }),
+      el("h2", null, link(["record", record.key], titleOf(record))),
+      accuracies(record),
+      sheetFigure(record, { most: 40, columns: innerWidth <= 820 ? 7 : 5, caption: `seed ${record.seed}, ${count(record.set.count, "image")}` }),
     ),
   );
   return el(

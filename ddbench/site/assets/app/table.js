@@ -5,14 +5,16 @@ const number = (value) => (value === null || value === undefined ? NOTHING : val
 
 const COLUMNS = [
   { title: "Method", sort: (row) => row.label.toLowerCase(), cell: methodCell, kind: "text" },
-  { title: "Data set", sort: (row) => row.dataset, cell: (row) => row.dataset, kind: "text", wide: true },
+  { title: "Venue", sort: (row) => venueOf(row.method), cell: (row) => venueOf(row.method) || "–", kind: "text", extra: true },
+  { title: "Paper", sort: (row) => aboutMethod(row.method).paper || "", cell: paperCell, kind: "text", extra: true },
+  { title: "Data set", sort: (row) => row.dataset, cell: (row) => called(row.dataset), kind: "text", wide: true },
   { title: "IPC", sort: (row) => (row.ipc === null ? 1e9 : row.ipc), cell: (row) => row.budget, kind: "num", wide: true },
   { title: "Protocol", sort: (row) => `${row.protocol}\n${row.digest || ""}`, cell: protocolCell, kind: "text", wide: true },
-  { title: "Network", sort: (row) => row.network, cell: (row) => row.network, kind: "text", wide: true },
+  { title: "Network", sort: (row) => row.network, cell: (row) => called(row.network), kind: "text", wide: true },
   { title: "Labels", sort: (row) => row.labels, cell: (row) => row.labels, kind: "text", wide: true },
-  { title: "Accuracy, %", sort: (row) => number(row.mean), cell: accuracyCell, kind: "num", first: "desc" },
-  { title: "Gain", hint: "points over the baseline in the same place", sort: (row) => number(row.gain), cell: gainCell, kind: "num", first: "desc", wide: true },
-  { title: "Runs", hint: "distilled sets × networks trained on each", sort: (row) => number(row.sets), cell: (row) => row.runs || "–", kind: "num", first: "desc", extra: true },
+  { title: "Accuracy, %", sort: (row) => number(row.mean), cell: accuracyCell, kind: "num" },
+  { title: "Gain", hint: "points over the baseline in the same place", sort: (row) => number(row.gain), cell: gainCell, kind: "num", wide: true },
+  { title: "Runs", hint: "distilled sets × networks trained on each", sort: (row) => number(row.sets), cell: (row) => row.runs || "–", kind: "num", extra: true },
   { title: "Distil", hint: "time to distil one set", sort: (row) => number(row.seconds), cell: (row) => seconds(row.seconds), kind: "num", extra: true },
   { title: "Stored", hint: "bytes of images and labels", sort: (row) => number(row.bytes), cell: (row) => bytes(row.bytes), kind: "num", extra: true },
   { title: "Source", sort: (row) => row.kind + (row.source || ""), cell: sourceCell, kind: "text", wide: true },
@@ -21,21 +23,26 @@ const COLUMNS = [
 const MEASURED_ONLY = COLUMNS.flatMap((column, place) => (["Gain", "Runs", "Distil", "Stored"].includes(column.title) ? [place] : []));
 
 function methodCell(row) {
-  const options = row.label === row.method ? "" : row.label.slice(row.method.length).trim().replace(/^\((.*)\)$/s, "$1");
-  const where = `${row.dataset} · IPC ${row.budget} · ${row.protocol} · ${row.network}`;
+  const options = optionsOf(row).join(", ");
+  const where = [called(row.dataset), `IPC ${row.budget}`, called(row.published || row.protocol), called(row.network)].join(" · ");
   return el(
     "span",
     null,
-    link(["method", row.method], row.method, { class: "name" }),
+    link(["method", row.method], called(row.method), { class: "name" }),
     options && el("span", { class: "sub" }, options),
     el("span", { class: "sub phone" }, where),
     row.kind === "claimed" && el("span", { class: "phone" }, sourceCell(row)),
   );
 }
 
+function paperCell(row) {
+  const { paper } = aboutMethod(row.method);
+  return paper ? el("span", { title: paper }, paper.split(/,| et al\.| and /)[0] + (/ et al\./.test(paper) ? " et al." : "")) : "–";
+}
+
 function protocolCell(row) {
   const details = [row.settings, row.preset].filter(Boolean).join(" · ");
-  return el("span", null, row.protocol, row.extension && el("span", { class: "tag" }, "extension"), details && el("span", { class: "sub" }, details));
+  return el("span", null, called(row.published || row.protocol), row.extension && el("span", { class: "tag" }, "extension"), details && el("span", { class: "sub" }, details));
 }
 
 function accuracyCell(row) {
@@ -57,7 +64,7 @@ function sourceCell(row) {
 }
 
 class ResultTable {
-  constructor(holder) {
+  constructor(holder, sorted) {
     const head = COLUMNS.map((column) => el("th", { scope: "col", title: column.hint }, column.title));
     const element = el(
       "table",
@@ -73,7 +80,7 @@ class ResultTable {
         data: null,
         type: column.kind === "num" ? "num" : "string",
         className: [column.kind, column.wide ? "wide" : "", column.extra ? "wide extra" : ""].join(" ").trim(),
-        orderSequence: column.first === "desc" ? ["desc", "asc"] : ["asc", "desc"],
+        orderSequence: column.kind === "num" ? ["desc", "asc"] : ["asc", "desc"],
         searchable: false,
         render: (data, type, row) => (type === "display" ? asNode(column.cell(row)) : column.sort(row)),
       })),
@@ -92,7 +99,22 @@ class ResultTable {
       },
       search: { smart: false },
     });
+    this.order = "";
+    this.table.on("order", () => {
+      const order = this.table.order().map(([place, way]) => `${COLUMNS[place].title.split(",")[0]} ${way}`).join();
+      if (order === this.order) return;
+      this.order = order;
+      sorted();
+    });
     this.table.search.fixed("filters", (text, row) => this.keep(row));
+  }
+
+  // Take over the order of an address, as “Accuracy desc”; without one, settings stand together with the best first.
+  sort(text) {
+    const [, title, way] = text.match(/^(.*) (asc|desc)$/) || [];
+    const place = COLUMNS.findIndex((column) => column.title.split(",")[0] === title);
+    this.order = place < 0 ? "" : text;
+    this.table.order(place < 0 ? [] : [[place, way]]);
   }
 
   // Claims have no costs; their columns would be empty.

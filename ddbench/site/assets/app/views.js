@@ -1,7 +1,7 @@
 // The other pages: boards in the papers' style, methods, sources, and about.
 
 function missing(what, name) {
-  return el("div", null, el("h1", null, `No such ${what}`), el("p", null, `This page holds no ${what} called “${name}”. `, el("a", { href: "#/" }, "All results")));
+  return el("div", null, el("h1", null, `No such ${what}`), el("p", null, `This page holds no ${what} called “${name}”. `, el("a", { href: "#/results" }, "All results")));
 }
 
 function boardsView(name) {
@@ -103,11 +103,11 @@ function methodView(name) {
     el("nav", { class: "crumbs", "aria-label": "Path" }, link(["methods"], "Methods")),
     el("h1", null, name),
     known.summary && el("p", { class: "lead" }, known.summary),
-    known.paper && el("p", { class: "sub" }, known.paper),
-    el("p", null, el("a", { href: `#/?${new URLSearchParams({ method: name, kind: "all" })}` }, `All ${count(rows.length, "result")} in the table`)),
+    known.paper && el("p", { class: "sub" }, [known.paper, known.venue].filter(Boolean).join(", ")),
+    el("p", null, el("a", { href: `#/results?${new URLSearchParams({ method: name, kind: "all" })}` }, `All ${count(rows.length, "result")} in the table`)),
     measured.length > 0 && section("Measured", scroller(`Measured results of ${name}`, resultList(measured))),
     competitors.length > measured.length && section("Against the others", plotPage(competitors, overBudget)),
-    pictured.length > 0 && section("Distilled images", el("div", { class: "cards" }, pictured.map((record) => el("article", { class: "card" }, el("h3", null, link(["record", record.key], `${record.data.name}, IPC ${record.ipc}`)), sheetFigure(record, { most: 40, columns: 6 }))))),
+    pictured.length > 0 && section("Distilled images", el("div", { class: "cards" }, pictured.map((record) => el("article", { class: "card" }, el("h3", null, link(["record", record.key], `${record.data.name}, IPC ${record.ipc}`)), sheetFigure(record, { most: 40, columns: 5 }))))),
     claimed.length > 0 && section("Claimed in publications", scroller(`Claims about ${name}`, claimList(claimed))),
     known.bibtex && section("Citation", el("pre", { tabindex: "0", "aria-label": "BibTeX" }, el("code", null, known.bibtex))),
   );
@@ -141,7 +141,7 @@ function sourceView(key) {
   if (!rows.length) return missing("source", key);
   const heads = [["Method", "text"], ["Data set", "text"], ["IPC", "num"], ["Protocol", "text"], ["Network", "text"], ["Claimed, %", "num"], ["Whose", "text"], ["Place", "text"], ["Note", "text"]];
   const cells = rows.map((row) => [link(["method", row.method], row.method), row.dataset, row.budget, row.protocol, row.network, accuracyCell(row), WHOSE[row.whose] || row.whose, row.place, row.note]);
-  return el("article", null, el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/?kind=claimed" }, "Claims")), el("h1", null, key), DATA.sources[key] && el("p", { class: "lead" }, DATA.sources[key]), el("p", { class: "sub" }, count(rows.length, "number"), " read in this source."), scroller(`Claims of ${key}`, listTable(`Claims of ${key}`, heads, cells)));
+  return el("article", null, el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/results?kind=claimed" }, "Claims")), el("h1", null, key), DATA.sources[key] && el("p", { class: "lead" }, DATA.sources[key]), el("p", { class: "sub" }, count(rows.length, "number"), " read in this source."), scroller(`Claims of ${key}`, listTable(`Claims of ${key}`, heads, cells)));
 }
 
 function aboutView() {

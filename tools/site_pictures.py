@@ -17,27 +17,22 @@ def main() -> None:
     """Open the page in light, dark and on a phone."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("page", type=Path)
-    parser.add_argument("--method", default="vlcp", help="The method whose record is shown.")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images")
     chosen = parser.parse_args()
     chosen.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        browser = Browser(Path(profile), 1280, 860)
+        browser = Browser(Path(profile), 1280, 960)
         try:
-            browser.open(chosen.page, f"#/method/{chosen.method}")
-            record = browser.run("document.querySelector('.value').getAttribute('href')")
             shots = {
                 "site-light": ("light", "#/", False),
-                "site-dark": ("dark", "#/", False),
+                "site-dark": ("dark", "#/?claims=1", False),
                 "site-phone": ("light", "#/", True),
-                "site-results": ("light", "#/results", False),
-                "site-record": ("light", record, False),
                 "site-gallery": ("light", "#/gallery", False),
                 "site-plots": ("light", "#/results?show=ipc&kind=claimed&dataset=imagewoof", False),
             }
             for name, (scheme, fragment, phone) in shots.items():
                 browser.scheme(scheme)
-                browser.size(390 if phone else 1280, 860, mobile=phone, scale=1.5 if phone else 1)
+                browser.size(390 if phone else 1280, 1260 if phone else 960, mobile=phone, scale=1.5 if phone else 1)
                 browser.open(chosen.page, fragment)
                 browser.picture(chosen.out / f"{name}.png")
         finally:

@@ -33,7 +33,7 @@ def _grid(grid: Grid) -> dict[str, Any]:
     rows = [[_cell(cell) for cell in row] for row in grid.cells()]
     plot = "pairs" if {"Claimed", "Ours"} <= {heading.name for heading in grid.headings} else ""
     notes = [*filter(None, (grid.lead, *grid.notes))]
-    table = {"title": grid.title, "claimed": False, "facts": [], "head": head, "rows": rows, "notes": notes}
+    table = {"title": grid.title, "head": head, "rows": rows, "notes": notes}
     return {**table, "folded": grid.folded, "plot": plot}
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,7 +62,9 @@ def build(registry: Path, leaderboards: Path, plugins: Plugins | None = None) ->
         sheets=chosen,
         boards=boards.plain(making.boards(records, arrangement, claims=published)),
         pairs=reproduced.pairs(records, published.claims, published.aliases),
-        methods={} if plugins is None else _methods(plugins),
+        methods=_methods(plugins, arrangement.venues),
+        names=arrangement.names,
+        marks=arrangement.mark,
         baseline=arrangement.columns.gain_over or "random",
         first=arrangement.columns.first,
         problems=problems,
@@ -81,10 +83,10 @@ def _affordable(records: Sequence[Record], drawn: dict[str, sheets.Sheet]) -> di
     return chosen
 
 
-def _methods(plugins: Plugins) -> dict[str, dict[str, str]]:
-    methods = {}
-    for name, entry in sorted(plugins.entries["method"].items()):
+def _methods(plugins: Plugins | None, venues: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    methods = {name: {"venue": venue} for name, venue in sorted(venues.items())}
+    for name, entry in sorted(plugins.entries["method"].items()) if plugins else ():
         paper, _, venue = entry.spec.paper.partition(" (")[0].rpartition(", ")
-        about = {"summary": entry.spec.summary, "paper": paper, "venue": venue, "bibtex": entry.spec.bibtex}
-        methods[name] = about
+        about = {"summary": entry.spec.summary, "paper": paper, "bibtex": entry.spec.bibtex}
+        methods[name] = {"venue": venue, **methods.get(name, {}), **about}
     return methods

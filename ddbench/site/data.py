@@ -19,6 +19,7 @@ from ddbench.results.schema import Record
 from ddbench.sets.declared import IMPORTED
 from ddbench.site import rows as grouping
 from ddbench.tables import notes
+from ddbench.tables.declared import Mark
 from ddbench.tables.reproduced import Pair
 
 #: Points of a training curve at most; the first and the last are always among them.
@@ -40,6 +41,7 @@ def page_data(
     pairs: Sequence[Pair] = (),
     methods: Mapping[str, Mapping[str, str]] | None = None,
     names: Mapping[str, str] | None = None,
+    marks: Sequence[Mark] = (),
     baseline: str = "random",
     first: Sequence[str] = (),
     problems: Sequence[str] = (),
@@ -56,12 +58,14 @@ def page_data(
         pairs: claims beside what was measured for the same cell.
         methods: name → summary, paper, venue and citation of methods.
         names: what publications call methods, protocols, networks and data sets.
+        marks: signs of what was scaled down, and what they mean.
         baseline: the method over which gains are counted.
         first: methods that come first, which are the baselines.
         problems: what was left out, and why.
     """
     shared: dict[str, int] = {}
     aliases = aliases or Aliases()
+    signs = {(mark.option, mark.value): mark.sign for mark in marks}
     used = {claim.source for claim in claims}
     keys = {record.relative_path().as_posix(): record.key[:16] for record in records}
     content = {
@@ -69,13 +73,14 @@ def page_data(
         "baseline": baseline,
         "first": first,
         "records": [_record(record, shared, aliases) for record in records],
-        "rows": [_row(row) for row in grouping.rows(records, baseline)],
+        "rows": [_row(row) for row in grouping.rows(records, baseline, signs)],
         "claims": [_claim(claim, aliases) for claim in claims],
         "sources": {key: text for key, text in sorted((sources or {}).items()) if key in used},
         "pairs": [_pair(pair, keys) for pair in pairs],
         "boards": boards,
         "methods": methods or {},
         "names": names or {},
+        "signs": {mark.sign: mark.text for mark in marks},
         "problems": problems,
         "shared_fields": SHARED,
         "shared": [json.loads(text) for text in shared],
@@ -217,6 +222,7 @@ def _row(row: grouping.Row) -> dict[str, Any]:
         "sets": row.entry.sets,
         "rank": row.entry.rank,
         "tied": row.entry.tied,
+        "signs": row.entry.signs,
     }
 
 
@@ -229,7 +235,7 @@ def _pair(pair: Pair, keys: Mapping[str, str]) -> dict[str, Any]:
         "claimed": claim.value,
         "ours": round(100 * pair.ours.mean, 3),
         "spread": None if pair.ours.std is None else round(100 * pair.ours.std, 3),
-        "verdict": pair.verdict,
+        "verdict": pair.verdict.partition(":")[0],
         "key": next((keys[path] for path in pair.records if path in keys), None),
     }
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ddbench.keys import canonical
 from ddbench.results.runs import unified
 from ddbench.results.schema import Record
-from ddbench.tables.board import DECIMALS, Entry
-from ddbench.tables.leaderboard import entry, ranking
-from ddbench.tables.stats import difference, holm
+from ddbench.tables.board import Entry
+from ddbench.tables.leaderboard import compared, entry
 
 
 @dataclass(frozen=True)
@@ -32,12 +31,13 @@ class Row:
     gain: float | None
 
 
-def rows(records: Sequence[Record], baseline: str) -> list[Row]:
+def rows(records: Sequence[Record], baseline: str, signs: Mapping[tuple[str, str], str] | None = None) -> list[Row]:
     """Group records that differ in their seeds alone, whichever preset named their protocol.
 
     Args:
         records: in the order in which rows refer to them.
         baseline: the method over which gains are counted, or "".
+        signs: marks of what was scaled down: (option, value) → sign.
     """
     records = unified(records)
     settings: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
@@ -48,28 +48,13 @@ def rows(records: Sequence[Record], baseline: str) -> list[Row]:
         entries: dict[tuple[int, ...], Entry] = {}
         for members in methods.values():
             members.sort(key=lambda number: (records[number].cell.seed, records[number].key))
-            entries[tuple(members)] = entry([records[number] for number in members])
+            entries[tuple(members)] = entry([records[number] for number in members], signs=signs)
         methods_of = {members: records[members[0]].cell.method for members in entries}
         bases = [members for members, method in methods_of.items() if method.name == baseline and not method.explicit]
-        for members, runs in _compared(entries).items():
-            gain = runs.mean - entries[bases[0]].mean if bases and members not in bases else None
-            listed.append(Row(members, records[members[0]], runs, gain))
+        for places, runs in compared(entries).items():
+            gain = runs.mean - entries[bases[0]].mean if bases and places not in bases else None
+            listed.append(Row(places, records[places[0]], runs, gain))
     return listed
-
-
-def _compared(entries: Mapping[tuple[int, ...], Entry]) -> dict[tuple[int, ...], Entry]:
-    """Rank the methods of a setting and test each against the best; a single run is no evidence of being the best."""
-    ranks = ranking(dict(enumerate(round(100 * runs.mean, DECIMALS) for runs in entries.values())))
-    best = max(entries.values(), key=lambda runs: runs.mean)
-    places = dict(zip(entries, ranks.values(), strict=True))
-    below = {members: runs for members, runs in entries.items() if runs is not best and places[members] != 1}
-    tests = holm({members: difference(best.groups, runs.groups).p_value for members, runs in below.items()})
-    return {
-        members: replace(
-            runs, rank=places[members] if len(runs.values) > 1 else 0, versus_best=tests.get(members)
-        )
-        for members, runs in entries.items()
-    }
 
 
 def _setting(record: Record) -> list[Any]:

@@ -12,7 +12,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from statistics import fmean
-from typing import Any
+from typing import Any, TypeVar
 
 from ddbench.keys import canonical
 from ddbench.results.claims import Aliases
@@ -92,6 +92,7 @@ def values(record: Record, metric: str = HEADLINE) -> list[float]:
 
 
 Setting = tuple[int | None, str, str, str]
+Place = TypeVar("Place")
 
 
 def build(records: Iterable[Record], layout: Layout | None = None) -> tuple[Table, ...]:
@@ -218,17 +219,12 @@ def _row(
         cells.append(entry(chosen, layout.metric, layout.signs) if chosen else None)
         if not column.whole and (cell := cells[-1]):
             entries[place] = cell
-    sign = -1 if layout.lower_is_better else 1
-    ranks = ranking({place: round(100 * sign * cell.mean, DECIMALS) for place, cell in entries.items()})
-    tests = _versus_best(entries, ranks, sign)
     base = next((entries[place] for place in entries if columns[place][0].method == layout.gain_over), None)
     others = {place: cell for place, cell in entries.items() if base and columns[place][0].method != layout.gain_over}
     gains = holm({place: difference(cell.groups, base.groups).p_value for place, cell in others.items() if base})
-    for place, cell in entries.items():
+    for place, cell in compared(entries, -1 if layout.lower_is_better else 1).items():
         cells[place] = replace(
             cell,
-            rank=ranks[place] if len(cell.values) > 1 else 0,  # one run is no evidence of being the best
-            versus_best=tests.get(place),
             gain=cell.mean - base.mean if base and place in others else None,
             gain_p=gains.get(place),
         )
@@ -247,6 +243,21 @@ def _row(
     )
 
 
+def compared(cells: Mapping[Place, Entry], sign: int = 1) -> dict[Place, Entry]:
+    """Rank the entries of a setting and test those below the best; ``sign`` is -1 where the smallest value is best."""
+    order = list(cells)
+    ranks = ranking({number: round(100 * sign * cells[place].mean, DECIMALS) for number, place in enumerate(order)})
+    tests = _versus_best([cells[place] for place in order], ranks, sign)
+    return {
+        place: replace(
+            cells[place],
+            rank=ranks[number] if len(cells[place].values) > 1 else 0,  # one run is no evidence of being the best
+            versus_best=tests.get(number),
+        )
+        for number, place in enumerate(order)
+    }
+
+
 def ranking(shown: Mapping[int, float]) -> dict[int, int]:
     """Return place → 1 for the best, 2 for the second of three or more, else 0; nothing is best of itself."""
     best = sorted(set(shown.values()), reverse=True)
@@ -257,12 +268,13 @@ def ranking(shown: Mapping[int, float]) -> dict[int, int]:
     }
 
 
-def _versus_best(cells: Mapping[int, Entry], ranks: Mapping[int, int], sign: int) -> dict[int, float]:
+def _versus_best(cells: Sequence[Entry], ranks: Mapping[int, int], sign: int) -> dict[int, float]:
     """Return Holm's p value of every entry below the best of its setting that can be tested."""
-    best = max(cells, key=lambda place: sign * cells[place].mean, default=None)
+    places = range(len(cells))
+    best = max(places, key=lambda place: sign * cells[place].mean, default=None)
     if best is None:
         return {}
-    below = [place for place in cells if place != best and ranks[place] != 1]
+    below = [place for place in places if place != best and ranks[place] != 1]
     return holm({place: difference(cells[best].groups, cells[place].groups).p_value for place in below})
 
 

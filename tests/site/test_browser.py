@@ -38,7 +38,9 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
     yield browser
     browser.close()
     assert browser.problems == []
-    assert [address for address in browser.requests if not address.startswith(("file:", "data:", "about:", "blob:"))] == []
+    assert [
+        address for address in browser.requests if not address.startswith(("file:", "data:", "about:", "blob:"))
+    ] == []
 
 
 @pytest.fixture
@@ -51,7 +53,10 @@ def site(tmp_path: Path) -> Path:
         make("vlcp", (0.4 + ipc / 100, 0.42 + ipc / 100), ipc=ipc, seed=seed) for ipc in (1, 5, 10) for seed in (0, 1)
     ]
     found += [make(HOSTILE, (0.1,), network="convnet-4"), make("full", (0.95,), ipc=None)]
-    found += [make("random", (0.30, 0.31, 0.32), evaluator="minimax"), make("herding", (0.4, 0.41), evaluator="minimax")]
+    found += [
+        make("random", (0.30, 0.31, 0.32), evaluator="minimax"),
+        make("herding", (0.4, 0.41), evaluator="minimax"),
+    ]
     found += [make("vlcp", (0.31, 0.32), evaluator="minimax"), make("random", (0.2,), dataset=dataset_facts("other"))]
     found = [with_curve(record, curve) for record in found]
     folder = registry / claims.FOLDER
@@ -151,7 +156,7 @@ def test_comparing(browser: Browser, site: Path, tmp_path: Path) -> None:
     assert text_of(browser, ".tabs button") == ["digits", "other"]
     assert browser.run(chosen)[:3] == ["dataset-digits", "ipc-10", "protocol-all"]
     assert text_of(browser, "#matrix thead button") == ["minimaxconvnet-3", "rdedconvnet-3"]
-    names, accuracies = "#matrix tbody .name", "#matrix tbody td.focus .value"
+    names, accuracies = "#matrix tbody .name", "#matrix tbody tr:not(.whole) td.focus .value"
     assert text_of(browser, names) == ["herding", "vlcp", "random"]
     assert text_of(browser, accuracies) == ["40.5 ± 0.5", "31.5 ± 0.5", "31.0 ± 0.8"]
     assert text_of(browser, "#matrix tbody td.focus strong") == ["40.5 ± 0.5"]
@@ -167,6 +172,7 @@ def test_comparing(browser: Browser, site: Path, tmp_path: Path) -> None:
     assert browser.run("document.activeElement.textContent") == "rdedconvnet-3"
     # Both sets of vlcp are beyond the reach of random's runs.
     assert text_of(browser, accuracies) == ["51.0 ± 1.0", "41.0 ± 1.0"]
+    assert text_of(browser, "#matrix .whole .value") == ["95.0"]
     # A chip leaves one protocol, with every network of it; the address keeps the choice.
     click(browser, "protocol-rded")
     assert text_of(browser, "#matrix thead button") == ["rdedconvnet-3", "rdedconvnet-4"]
@@ -193,7 +199,9 @@ def test_comparing(browser: Browser, site: Path, tmp_path: Path) -> None:
 
 def test_a_method_has_one_colour_on_every_page(browser: Browser, site: Path) -> None:
     browser.open(site)
-    swatch = "[...document.querySelectorAll('#matrix tbody tr')].find(r => r.querySelector('.name')?.textContent === {!r})"
+    swatch = (
+        "[...document.querySelectorAll('#matrix tbody tr')].find(r => r.querySelector('.name')?.textContent === {!r})"
+    )
     colour = "getComputedStyle({}.querySelector('.swatch')).backgroundColor"
     seen: dict[str, set[str]] = {"vlcp": set(), "random": set()}
     for fragment in ("#/", "#/?dataset=digits&ipc=1", "#/?dataset=digits&ipc=10&protocol=rded"):

@@ -62,6 +62,22 @@ def test_rows_put_seeds_together_and_count_gains():
     assert grouped[(3,), "1×1"].entry.interval is None
 
 
+def test_one_experiment_is_one_row_whatever_preset_named_it():
+    found = [
+        make("random", (0.4, 0.42)),
+        make("vlcp", (0.6, 0.61), preset="cpu+sane"),
+        make("vlcp", (0.62, 0.6), preset="paper+sane", seed=1),
+        make("dm", (0.605, 0.61, 0.6)),
+        make("dc", (0.7,)),
+        make("dc", (0.7, 0.71), evaluator="dc"),
+    ]
+    ranked = {row.records: (row.entry.rank, row.entry.tied) for row in rows.rows(found, "random")}
+    # A single run is best of nothing, and what two others are second to; two sets of vlcp are one entry.
+    assert ranked == {(0,): (0, False), (1, 2): (2, False), (3,): (0, False), (4,): (0, False), (5,): (0, False)}
+    without = {row.records: (row.entry.rank, row.entry.tied) for row in rows.rows([*found[:4], found[5]], "random")}
+    assert without[1, 2] == (1, False) and without[3,] == (2, True) and without[0,] == (0, False)
+
+
 def test_the_page_holds_what_the_records_say(tmp_path):
     shrunk = [("method.steps", 1000, 8)]
     record = make("vlcp", (0.5, 0.55), explicit={"strength": 0.6}, shrunk=shrunk, extra={"acceptance": {"moved": 0.9}})
@@ -75,6 +91,7 @@ def test_the_page_holds_what_the_records_say(tmp_path):
     assert shared["shrunk"] == [["method.steps", 1000, 8]]
     assert shared["extra"] == {"acceptance.moved": 0.9}
     assert content["rows"][0]["mean"] == 52.5 and content["rows"][0]["records"] == [0]
+    assert content["boards"][0]["dataset"] == "digits" and content["boards"][0]["csv"].count("\n") == 2
     assert content["boards"][0]["tables"][0]["rows"][0][0]["text"] == "vlcp"
 
 

@@ -103,6 +103,8 @@ function matrixLines({ columns, focus, claims }) {
   return inOrder();
 }
 
+const signTexts = (row) => Object.entries(DATA.signs).filter(([sign]) => row.signs.includes(sign)).map(([sign, text]) => `${sign} ${text}`);
+
 // Options as the label of a row names them.
 function optionsOf(row) {
   const text = row.label.slice(row.method.length).trim().replace(/^\((.*)\)$/s, "$1");
@@ -138,7 +140,7 @@ function matrix({ dataset, ipc, columns, focus, claims }, lines) {
     { "aria-label": "Methods by protocol" },
     el("h2", null, caption),
     scroller(caption, el("table", { class: "matrix", id: "matrix" }, el("caption", { class: "unseen" }, caption), el("thead", null, el("tr", null, el("th", { scope: "col" }, "Method"), heads)), el("tbody", null, body))),
-    el("p", { class: "key" }, `Mean ± population standard deviation over all networks, ${usual} (distilled sets × networks trained on each) unless a small line says otherwise. `, el("strong", null, "Bold"), " best, ", el("u", null, "underlined"), " second of its column (never a single run), ≈ cannot be told from the best. A heading sorts and draws.", claims && " ◇ As claimed in publications, never ranked with ours."),
+    el("p", { class: "key" }, `Mean ± population standard deviation over all networks, ${usual} (distilled sets × networks trained on each) unless a small line says otherwise. `, el("strong", null, "Bold"), " best, ", el("u", null, "underlined"), " second of its column (never a single run), ≈ cannot be told from the best. A heading sorts and draws.", Object.entries(DATA.signs).filter(([sign]) => columns.some((setting) => setting.rows.some((row) => row.signs.includes(sign)))).map(([sign, text]) => ` ${sign} ${text}.`), claims && " ◇ As claimed in publications, never ranked with ours."),
   );
 }
 
@@ -147,7 +149,7 @@ function matrixCell(row, usual, claims) {
   if (row) {
     const text = accuracyText(row);
     const ranked = row.rank === 1 ? el("strong", null, text) : row.rank === 2 ? el("u", null, text) : text;
-    cell.push(link(["record", row.records[0].key], ranked, { class: "value", "aria-label": `${text} percent, ${row.label}: open the record` }), row.tied && el("span", { class: "mark", title: "cannot be told from the best" }, "≈"), row.runs !== usual && el("span", { class: "sub" }, row.runs));
+    cell.push(link(["record", row.records[0].key], ranked, { class: "value", "aria-label": `${text} percent, ${row.label}: open the record` }), (row.tied || row.signs) && el("span", { class: "mark", title: [row.tied && "cannot be told from the best", ...signTexts(row)].filter(Boolean).join("; ") }, row.tied ? "≈" : "", row.signs), row.runs !== usual && el("span", { class: "sub" }, row.runs));
   }
   if (claims) {
     const claim = bestWitness(claims);

@@ -172,7 +172,7 @@ function overCost(cost) {
 function pairPlot() {
   const points = DATA.pairs;
   if (!points.length) return null;
-  const tones = new Map([["reproduced", "#3ca951"], ["higher", "#4269d0"], ["lower", "#e5484d"]]);
+  const tones = new Map([["agrees", "#3d9a3a"], ["differs", "#d93a46"]]);
   const tone = (point) => tones.get(point.verdict) || GREY;
   const plot = frame({ width: 480, height: 420, marginRight: 20, ariaLabel: "Measured over claimed accuracy", x: { label: "claimed, %", labelArrow: "none", nice: true, ticks: 5 }, y: { label: "ours, %", labelArrow: "none", nice: true, ticks: 5 } }, [
     Plot.link([0], { x1: Math.min(...points.map((p) => Math.min(p.claimed, p.ours))), y1: Math.min(...points.map((p) => Math.min(p.claimed, p.ours))), x2: Math.max(...points.map((p) => Math.max(p.claimed, p.ours))), y2: Math.max(...points.map((p) => Math.max(p.claimed, p.ours))), stroke: "currentColor", strokeOpacity: 0.4, strokeDasharray: "4 4" }),

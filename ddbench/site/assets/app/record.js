@@ -20,6 +20,7 @@ function recordView(key) {
     el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/results" }, "Results"), " / ", el("a", { href: `#/results?${new URLSearchParams({ dataset: record.data.name })}` }, record.data.name), " / ", link(["method", record.method.name], record.method.name)),
     el("h1", null, `${record.method.label} on ${record.data.name}`),
     el("p", { class: "lead" }, [budget, `${record.evaluator.name} protocol`, record.network, labels, `seed ${record.seed}`].filter(Boolean).join(" · ")),
+    signTexts(row).map((text) => el("p", { class: "note" }, text)),
     record.protocol.extension && el("p", { class: "note warn" }, `Extension, never to be compared with published cells: ${record.protocol.extension}`),
     el(
       "dl",

@@ -117,7 +117,8 @@ function galleryView(params) {
       { class: "card" },
       el("h2", null, link(["record", record.key], titleOf(record))),
       accuracies(record),
-      sheetFigure(record, { most: 40, columns: innerWidth <= 820 ? 7 : 5, caption: `seed ${record.seed}, ${count(record.set.count, "image")}` }),
+      sheetFigure(record, { most: 34, columns: 7, caption: `seed ${record.seed}, ${count(record.set.count, "image")}` }),
+      signTexts(record.row).map((text) => el("p", { class: "sub" }, text)),
     ),
   );
   return el(

@@ -15,6 +15,7 @@ function boardsView(name) {
     el("h1", null, "Boards"),
     el("nav", { class: "pills", "aria-label": "Boards" }, el("ul", null, tabs)),
     el("h2", { class: "board-title" }, board.title),
+    board.lead && el("p", { class: "lead" }, board.lead),
     board.tables.map(boardTable),
   );
 }
@@ -48,14 +49,15 @@ function boardTable(content, index) {
     order: [],
     layout: { topStart: null, topEnd: null, bottomStart: long ? "info" : null, bottomEnd: long ? "paging" : null },
   });
+  const notes = content.notes.length > 0 && el("ul", null, content.notes.map((text) => el("li", null, text)));
+  if (content.folded) return el("details", { class: "notes" }, el("summary", null, content.title), content.head.length > 0 && holder, notes);
   return el(
     "section",
     { class: "block", "aria-labelledby": id },
-    el("h3", { id }, content.title, content.claimed && el("span", { class: "tag claimed" }, "claimed")),
-    content.facts.length > 0 && el("dl", { class: "inline-facts" }, content.facts.map(([key, text]) => el("div", null, el("dt", null, key), el("dd", null, text)))),
+    el("h3", { id }, content.title),
     content.plot === "pairs" && pairPlot(),
     holder,
-    content.notes.length > 0 && el("details", { class: "notes" }, el("summary", null, count(content.notes.length, "note")), el("ul", null, content.notes.map((text) => el("li", null, text)))),
+    notes && el("details", { class: "notes" }, el("summary", null, count(content.notes.length, "note")), notes),
   );
 }
 
@@ -74,23 +76,25 @@ function methodsView() {
   const names = [...counts.keys()].sort((a, b) => counts.get(b).measured - counts.get(a).measured || counts.get(b).claimed - counts.get(a).claimed || (a < b ? -1 : 1));
   const rows = names.map((name) => {
     const own = counts.get(name);
-    const known = DATA.methods[name];
+    const known = aboutMethod(name);
     return el(
       "tr",
       null,
-      el("th", { scope: "row", class: "text" }, link(["method", name], name, { class: "name" }), known && el("span", { class: "sub" }, known.summary)),
+      el("th", { scope: "row", class: "text" }, link(["method", name], called(name), { class: "name" }), known.summary && el("span", { class: "sub" }, known.summary)),
+      el("td", { class: "text" }, known.venue || "–"),
+      el("td", { class: "text" }, known.paper || "–"),
       el("td", { class: "num" }, own.measured || "–"),
       el("td", { class: "num" }, own.claimed || "–"),
     );
   });
-  const head = [["Method", "text"], ["Measured", "num"], ["Claimed", "num"]].map(([text, kind]) => el("th", { scope: "col", class: kind }, text));
+  const head = [["Method", "text"], ["Venue", "text"], ["Paper", "text"], ["Measured", "num"], ["Claimed", "num"]].map(([text, kind]) => el("th", { scope: "col", class: kind }, text));
   return el("div", null, el("h1", null, "Methods"), el("table", { class: "board plain" }, el("caption", { class: "unseen" }, "Methods with how many results are measured and claimed"), el("thead", null, el("tr", null, head)), el("tbody", null, rows)));
 }
 
 function methodView(name) {
   const rows = EVERYTHING.filter((row) => row.method === name);
   if (!rows.length) return missing("method", name);
-  const known = DATA.methods[name] || {};
+  const known = aboutMethod(name);
   const measured = rows.filter((row) => row.kind === "measured");
   const claimed = rows.filter((row) => row.kind === "claimed");
   const places = new Set(measured.map((row) => [row.dataset, row.protocol, row.network, row.digest].join("\n")));
@@ -101,13 +105,13 @@ function methodView(name) {
     "article",
     null,
     el("nav", { class: "crumbs", "aria-label": "Path" }, link(["methods"], "Methods")),
-    el("h1", null, name),
+    el("h1", null, called(name)),
     known.summary && el("p", { class: "lead" }, known.summary),
     known.paper && el("p", { class: "sub" }, [known.paper, known.venue].filter(Boolean).join(", ")),
     el("p", null, el("a", { href: `#/results?${new URLSearchParams({ method: name, kind: "all" })}` }, `All ${count(rows.length, "result")} in the table`)),
     measured.length > 0 && section("Measured", scroller(`Measured results of ${name}`, resultList(measured))),
     competitors.length > measured.length && section("Against the others", plotPage(competitors, overBudget)),
-    pictured.length > 0 && section("Distilled images", el("div", { class: "cards" }, pictured.map((record) => el("article", { class: "card" }, el("h3", null, link(["record", record.key], `${record.data.name}, IPC ${record.ipc}`)), sheetFigure(record, { most: 40, columns: 5 }))))),
+    pictured.length > 0 && section("Distilled images", el("div", { class: "cards" }, pictured.map((record) => el("article", { class: "card" }, el("h3", null, link(["record", record.key], `${called(record.data.name)}, IPC ${record.ipc}`)), sheetFigure(record, { most: 34, columns: 7 }))))),
     claimed.length > 0 && section("Claimed in publications", scroller(`Claims about ${name}`, claimList(claimed))),
     known.bibtex && section("Citation", el("pre", { tabindex: "0", "aria-label": "BibTeX" }, el("code", null, known.bibtex))),
   );
@@ -125,13 +129,13 @@ function byPlace(a, b) {
 
 function resultList(rows) {
   const heads = [["Data set", "text"], ["IPC", "num"], ["Options", "text"], ["Protocol", "text"], ["Network", "text"], ["Accuracy, %", "num"], ["Gain", "num"], ["Runs", "num"]];
-  const cells = rows.slice().sort(byPlace).map((row) => [row.dataset, row.budget, row.label.slice(row.method.length).trim() || "–", protocolCell(row), row.network, accuracyCell(row), gainCell(row), row.runs]);
+  const cells = rows.slice().sort(byPlace).map((row) => [called(row.dataset), row.budget, optionsOf(row).join(", ") || "–", protocolCell(row), called(row.network), accuracyCell(row), gainCell(row), row.runs]);
   return listTable("Measured results", heads, cells);
 }
 
 function claimList(rows) {
   const heads = [["Data set", "text"], ["IPC", "num"], ["Protocol", "text"], ["Network", "text"], ["Claimed, %", "num"], ["Whose", "text"], ["Source", "text"]];
-  const cells = rows.slice().sort(byPlace).slice(0, 200).map((row) => [row.dataset, row.budget, row.protocol, row.network, accuracyCell(row), WHOSE[row.whose] || row.whose, el("span", null, link(["source", row.source], row.source), `, ${row.place}`)]);
+  const cells = rows.slice().sort(byPlace).slice(0, 200).map((row) => [called(row.dataset), row.budget, called(row.protocol), called(row.network), accuracyCell(row), WHOSE[row.whose] || row.whose, el("span", null, link(["source", row.source], row.source), `, ${row.place}`)]);
   const rest = rows.length - cells.length;
   return [listTable("Published claims", heads, cells), rest > 0 && el("p", { class: "sub" }, `and ${rest} more in the table of results.`)];
 }
@@ -140,7 +144,7 @@ function sourceView(key) {
   const rows = CLAIMS.filter((row) => row.source === key);
   if (!rows.length) return missing("source", key);
   const heads = [["Method", "text"], ["Data set", "text"], ["IPC", "num"], ["Protocol", "text"], ["Network", "text"], ["Claimed, %", "num"], ["Whose", "text"], ["Place", "text"], ["Note", "text"]];
-  const cells = rows.map((row) => [link(["method", row.method], row.method), row.dataset, row.budget, row.protocol, row.network, accuracyCell(row), WHOSE[row.whose] || row.whose, row.place, row.note]);
+  const cells = rows.map((row) => [link(["method", row.method], called(row.method)), called(row.dataset), row.budget, called(row.protocol), called(row.network), accuracyCell(row), WHOSE[row.whose] || row.whose, row.place, row.note]);
   return el("article", null, el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/results?kind=claimed" }, "Claims")), el("h1", null, key), DATA.sources[key] && el("p", { class: "lead" }, DATA.sources[key]), el("p", { class: "sub" }, count(rows.length, "number"), " read in this source."), scroller(`Claims of ${key}`, listTable(`Claims of ${key}`, heads, cells)));
 }
 

@@ -143,9 +143,7 @@ def plan(
     """
     where, count = path(registry, "registry"), _count(repeats)
     block = _block(method, eval, dataset, ipc, network, seed, evaluation_seed, count, preset, options)
-    ctx = context(plugins, "", None, device, precision)
-    ctx = replace(ctx, machine=replace(ctx.machine, offline=True))  # a later run of this process may fetch
-    return plan_study(command(block), ctx, where)
+    return plan_study(command(block), context(plugins, "", None, device, precision, offline=True), where)
 
 
 def distill(

@@ -19,6 +19,7 @@ from ddbench.cli import completion
 from ddbench.errors import DataError, UsageError, closest
 from ddbench.escaping import terminal
 from ddbench.files.reading import read_text
+from ddbench.runtime import environment
 
 if TYPE_CHECKING:
     from ddbench.experiment.jobs import Failure
@@ -233,13 +234,20 @@ def give_records(records: Sequence[Record], failures: Sequence[Failure], registr
     give(made)
 
 
+def _offline(context: click.Context, parameter: click.Parameter, value: bool) -> bool:
+    if value:
+        environment.forbid_network()
+    return value
+
+
+offline_option = click.option("--offline", is_flag=True, callback=_offline, help="Never open a network connection.")
 quiet_option = click.option("-q", "--quiet", is_flag=True, callback=_silence, help="Print warnings and errors only.")
 json_option = click.option("--json", "as_json", is_flag=True, callback=_silence, help="Print JSON instead.")
 notes_option = click.option("--notes", is_flag=True, help="Print all notes of tables, not three lines.")
 machine_options = decorate(
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
     click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),
-    click.option("--offline", is_flag=True, help="Never open a network connection."),
+    offline_option,
     click.option("--force", is_flag=True, help="Recompute finished steps instead of reusing them."),
     quiet_option,
 )

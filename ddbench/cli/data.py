@@ -23,7 +23,7 @@ SETTINGS = common.decorate(
     common.preset_option,
     common.set_option,
     common.plugin_option,
-    click.option("--offline", is_flag=True, help="Never open a network connection."),
+    common.offline_option,
     common.quiet_option,
 )
 

@@ -51,10 +51,6 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
         from ddbench.cli import plan
 
         context.exit(plan.show(context, study, values))
-    for name in ("method", "evaluator"):
-        if not (study or values[name] or (name == "evaluator" and values["preset"])):  # a preset may name its evaluator
-            parameter = next(option for option in context.command.params if option.name == name)
-            raise click.MissingParameter(ctx=context, param=parameter)
     context.exit(execute(context, study, values))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -48,8 +47,6 @@ def context(
     reporter = reporter or Reporter()
     for failure in loaded.failures:
         reporter.warn(f"left out {failure.owner}: {failure.message}")
-    if without_net:
-        os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
     return Context(
         plugins=loaded,
         store=new_store(reporter),

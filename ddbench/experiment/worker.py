@@ -63,6 +63,8 @@ class Worker:
         about = queue.about
         os.chdir(about["folder"])
         machine = {name: about[name] for name in ("device", "precision", "offline")}
+        if machine["offline"]:
+            environment.forbid_network()
         self.base = setup.context(about["plugins"], reporter=LineReporter(), **machine)
         self.base.store.waits = False
         queue.check(self.base.plugins)

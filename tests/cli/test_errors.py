@@ -78,7 +78,7 @@ def test_out_of_memory_gets_advice(capsys, failing, error):
     [
         (["lst"], "Did you mean 'list'?"),
         (["run", "--methd", "x"], "No such option"),
-        (["run", "-m", "random"], "Missing option"),
+        (["run", "-m", "random"], "names no eval"),
         (["run", "-m", "random", "-e", "rded", "--ipc", "ten"], "'ten' is not a list of whole numbers"),
         (["list", "metods"], "Did you mean 'method'?"),
         (["show", "evaluator/rdde"], "Did you mean 'rded'?"),

@@ -110,6 +110,8 @@ class Output:
             os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
 
     def __getattr__(self, name: str) -> Any:
+        if name == "buffer":  # by which click would go around this, where the stream is ASCII
+            raise AttributeError(name)
         return getattr(self._stream, name)
 
 

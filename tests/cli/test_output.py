@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
+import json
+import os
 import re
+import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from records import make
 
 from ddbench import cli
 from ddbench.cli import common
 from ddbench.errors import UsageError
+from ddbench.results import schema as records
 from ddbench.tables.board import Board, Grid, Heading
 from ddbench.tables.formats import terminal
 
@@ -64,6 +72,44 @@ def test_three_lines_of_notes_unless_all_are_asked_for(count, last):
     lines = [line for line in printed(count, notes=False) if "·" in line]
     assert len(lines) == 3 and lines[0].startswith("  · note 0") and last in lines[-1]
     assert [line[4:10] for line in printed(count) if "·" in line] == [f"note {number}" for number in range(count)]
+
+
+def on_terminal(columns, *arguments):
+    """Return the lines that a command writes on a real terminal, without colours."""
+    pty, fcntl, termios = (pytest.importorskip(name) for name in ("pty", "fcntl", "termios"))
+    reader, writer = pty.openpty()
+    fcntl.ioctl(writer, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    command = [sys.executable, "-c", "from ddbench.cli import main; main()", *arguments]
+    environment = {**os.environ, "TERM": "xterm"}
+    environment.pop("COLUMNS", None)
+    with subprocess.Popen(command, stdout=writer, stderr=writer, env=environment) as process:
+        os.close(writer)
+        written = b""
+        with contextlib.suppress(OSError):  # how a terminal ends
+            while part := os.read(reader, 4096):
+                written += part
+    os.close(reader)
+    assert process.returncode == 0, written
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written.decode()).replace("\r", "").splitlines()
+
+
+def test_a_narrow_terminal_is_enough(here):
+    records.write(make("random", (0.5, 0.6)), here / "registry")
+    for words in ("list methods", "data list", "leaderboard --board digits", "leaderboard --board digits --notes"):
+        lines = on_terminal(60, *words.split())
+        assert max(map(len, lines)) <= 60, words
+    wrapped = on_terminal(60, "list", "methods")
+    assert len(wrapped) > len(on_terminal(200, "list", "methods"))  # nothing is cut
+    assert " ".join(wrapped[1].split() + wrapped[2].split()) in " ".join(invoke("list", "methods").stdout.split())
+
+
+def test_every_locale_gets_valid_output(here):
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"}
+    command = [sys.executable, "-c", "from ddbench.cli import main; main()"]
+    for words in (["data", "check", "digits"], ["data", "check", "digits", "--json"]):
+        done = subprocess.run([*command, *words], capture_output=True, env=environment, check=True)
+        assert done.stdout.isascii() and not done.stderr
+    assert "8×8" in json.loads(done.stdout)[0]["origin"]
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,8 @@ class Crew:
     def __init__(self, queue: Queue, executor: Bound[Executor]) -> None:
         self.queue, self.executor = queue, executor
         self.handles = [worker["handle"] for worker in queue.workers() if worker["executor"] == executor.entry.name]
-        self._asked, self._ended, self._progress = 0.0, 0, (0, 0)
+        self._asked, self._ended = 0.0, 0
+        self._progress: tuple[int, tuple[tuple[int, float], ...]] = (0, ())
 
     def fill(self) -> None:
         """Start as many workers as are missing.
@@ -117,7 +118,8 @@ class Crew:
         self._asked = now
         before = len(self.handles)
         self.handles = self.running()
-        progress = (len(self.queue.outcomes()), sum(1 for _ in (self.queue.folder / "logs").iterdir()))
+        claims = tuple((number, claim["since"]) for number, claim in self.queue.running().items())
+        progress = (len(self.queue.outcomes()), claims)
         self._ended = self._ended + before - len(self.handles) if progress == self._progress else 0
         self._progress = progress
         with plugin_errors(entry):

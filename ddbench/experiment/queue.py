@@ -140,8 +140,10 @@ class Queue:
                 return
             about = {"worker": worker(), "since": time.time(), "deaths": deaths}
             note.write_text(json.dumps(about), "utf-8")
-            yield True
-            note.unlink(missing_ok=True)
+            try:
+                yield True
+            finally:
+                note.unlink(missing_ok=True)
 
     def claimed(self, number: int) -> bool:
         """Return whether a cell seems to be held, without a look at whether its worker lives."""
@@ -185,7 +187,7 @@ class Queue:
             again: so are those that are done.
         """
         (self.folder / "stop").unlink(missing_ok=True)
-        for number, outcome in self.outcomes().items():
+        for number, outcome in list(self.outcomes().items()):
             failed = outcome["state"] == FAILED
             if again or (retry if failed else not Path(outcome["record"]).exists()):
                 self._outcome(number).unlink(missing_ok=True)

@@ -33,6 +33,7 @@ class Local(Executor):
 
     def __init__(self) -> None:
         self._started: dict[str, subprocess.Popen[bytes]] = {}
+        self._found: list[str] = []
 
     def capacity(self, ctx: Context, cells: int) -> int:
         """Return the number of workers that was asked for."""
@@ -40,14 +41,15 @@ class Local(Executor):
 
     def start(self, ctx: Context, launch: Launch, count: int) -> list[str]:
         """Start processes that go on when this one is killed."""
-        used = {int(handle.rpartition(":")[2]) for handle in self._started if self._lives(handle)}
+        used = {int(handle.rpartition(":")[2]) for handle in {*self._started, *self._found} if self._lives(handle)}
         slots = [slot for slot in range(len(used) + count) if slot not in used][:count]
         (launch.folder / "logs").mkdir(parents=True, exist_ok=True)
         return [self._one(ctx, launch, slot) for slot in slots]
 
     def running(self, ctx: Context, handles: Sequence[str]) -> Collection[str]:
         """Return the processes that are there."""
-        return [handle for handle in handles if self._lives(handle)]
+        self._found = [handle for handle in handles if self._lives(handle)]
+        return self._found
 
     def cancel(self, ctx: Context, handles: Sequence[str]) -> None:
         """Send SIGTERM."""

@@ -1,0 +1,352 @@
+"""Workers of a run: the records of one process, every step once, whatever dies."""
+
+from __future__ import annotations
+
+import collections
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from ddbench import cli
+from ddbench.errors import DDBenchError, UsageError
+from ddbench.experiment import jobs, queue, setup
+from ddbench.experiment.driver import tasks
+from ddbench.experiment.queue import Queue
+from ddbench.experiment.study import of_command
+from ddbench.experiment.worker import Worker
+from ddbench.files import locks
+
+PLUGIN = Path(__file__).parents[1] / "worker_toy.py"
+STUDY = {"method": "shared,shared-too", "eval": "noted,noted-too", "dataset": "toy", "ipc": [1, 2], "seed": [0, 1]}
+WORDS = shlex.split("run -m shared,shared-too -e noted,noted-too -d toy --ipc 1,2 --seed 0,1")
+
+#: What is built: a base for all, a set for two methods and each of their budgets and seeds, two networks in 16 cells.
+EACH_ONCE = {
+    "base": 1,
+    **{f"set {ipc} {seed}": 2 for ipc in (1, 2) for seed in (0, 1)},
+    "student 0": 16,
+    "student 1": 16,
+}
+
+
+@pytest.fixture(autouse=True)
+def _place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DDBENCH_TEST_NOTES", str(tmp_path / "notes"))
+    monkeypatch.setenv("DDBENCH_CONFIG", str(tmp_path / "config.toml"))
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(PLUGIN.parent), *sys.path]))
+    monkeypatch.syspath_prepend(str(PLUGIN.parent))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    (tmp_path / "config.toml").write_text("")
+
+
+def start(*words, **more):
+    command = [sys.executable, "-m", "ddbench", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **more)
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out, err
+
+
+def command(capsys, *words):
+    with pytest.raises(SystemExit) as ended:
+        cli.main([str(word) for word in words])
+    return ended.value.code, *capsys.readouterr()
+
+
+def digests(registry):
+    return {
+        path.relative_to(registry).as_posix(): json.loads(path.read_text())["digest"]
+        for path in registry.glob("results/**/*.json")
+    }
+
+
+def noted():
+    """Return what was built, without process ids."""
+    lines = Path("notes").read_text().splitlines() if Path("notes").exists() else []
+    return collections.Counter(line.rpartition(" ")[0] for line in lines)
+
+
+def made(**more):
+    """Return a queue that nobody works on, and its jobs."""
+    base = setup.context([PLUGIN], device="cpu", precision="fp32")
+    expansion = jobs.expand(of_command({**STUDY, **more}), base, build=False)
+    settings = {
+        **{
+            "device": "cpu",
+            "precision": "fp32",
+            "offline": False,
+            "force": False,
+            "study": "",
+            "folder": str(Path.cwd()),
+        },
+        **{"plugins": [str(PLUGIN)], "registry": str(Path("registry").absolute())},
+    }
+    return Queue.create("test", tasks(expansion.jobs), settings, base.plugins), expansion.jobs
+
+
+def explain(error):
+    return str(error), "", 1
+
+
+def states(run):
+    return collections.Counter(state.state for state in Queue(run.folder).states())
+
+
+def wait_for(true, seconds=60.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not happen"
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_workers_make_the_records_of_one_process_and_every_step_once(tmp_path):
+    for name, more in (("one", ()), ("two", ("--jobs", 2))):
+        ended = finish(
+            start(*WORDS, "--plugin", PLUGIN, "--registry", name, *more, env={**os.environ, "DDBENCH_HOME": name})
+        )
+        assert ended[0] == 0, ended[2]
+    assert len(digests(Path("one"))) == 16
+    assert digests(Path("one")) == digests(Path("two"))
+    assert noted() == {what: 2 * count for what, count in EACH_ONCE.items()}
+
+
+def test_a_worker_takes_what_is_left_and_notes_how_each_cell_ended():
+    run, _ = made()
+    assert states(run) == {"waiting": 16}
+    with run.claim(3) as mine:
+        assert mine
+        assert states(run) == {"waiting": 15, "running": 1}
+        Worker(Queue(run.folder), explain).run(cells=5)
+    run.end(9, state="failed", message="as said", hint="", code=3)
+    assert states(run) == {"waiting": 10, "done": 5, "failed": 1}
+    assert not Queue(run.folder).ended(3)
+    Worker(Queue(run.folder), explain).run(None)
+    assert states(run) == {"done": 15, "failed": 1}
+    done = Queue(run.folder).outcomes()
+    assert {outcome["digest"] for outcome in done.values() if outcome["state"] == "done"} == set(
+        digests(Path("registry")).values()
+    )
+
+
+def test_a_step_in_the_making_is_not_waited_for_but_another_cell_is_taken():
+    run, expanded = made(seed=[0], eval="noted")
+    first = expanded[0].planned.method
+    from ddbench.experiment.pipeline import artifact
+    from ddbench.keys import digest
+    from ddbench.runtime.store import lease_of
+
+    path = first.ctx.store.path("distilled", digest(artifact(first)))
+    path.parent.mkdir(parents=True)
+    with locks.leased(lease_of(path)):
+        Worker(Queue(run.folder), explain).run(cells=3)
+        assert [state.state for state in Queue(run.folder).states()] == ["waiting", "done", "done", "done"]
+    Worker(Queue(run.folder), explain).run(None)
+    assert states(run) == {"done": 4}
+
+
+def test_of_cells_that_wait_for_one_step_one_is_started():
+    run, _ = made()
+    assert run.startable() == 1  # all need the base
+    Worker(Queue(run.folder), explain).run(cells=1)
+    # Of the 15 that are left, one has its set; of the other seven sets, one cell each can be started.
+    assert Queue(run.folder).startable() == 8
+
+
+def test_an_idle_worker_trains_the_networks_of_a_cell_that_another_one_holds():
+    run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0], repeats=4)
+    worker = Worker(Queue(run.folder), explain)
+    with run.claim(1):
+        assert not worker._help(1)  # nothing is distilled
+    job = worker._job(1)
+    job.planned.distil()
+    with run.claim(1):
+        assert all(worker._help(1) for _ in range(4)) and not worker._help(1)
+    trained = [line.split()[1] for line in Path("notes").read_text().splitlines() if line.startswith("student")]
+    assert trained == ["3", "2", "1", "0"]
+    worker.run(None)
+    assert states(run) == {"done": 1} and noted()["student 3"] == 1
+
+
+def test_the_cell_of_a_killed_worker_is_taken_over(monkeypatch):
+    run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0])
+    slow = start("worker", run.folder, env={**os.environ, "DDBENCH_TEST_SECONDS": "100"})
+    wait_for(lambda: noted()["base"])
+    slow.kill()
+    slow.communicate()
+    assert states(run) == {"running": 1}
+    Worker(Queue(run.folder), explain).run(None)
+    assert states(run) == {"done": 1}
+
+
+def test_a_worker_that_is_told_to_end_gives_its_cell_back():
+    run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0])
+    slow = start("worker", run.folder, env={**os.environ, "DDBENCH_TEST_SECONDS": "100"})
+    wait_for(lambda: noted()["base"])
+    slow.terminate()
+    slow.communicate()
+    assert states(run) == {"waiting": 1} and not run.claimed(1)
+
+
+def test_a_cell_in_which_workers_die_fails_at_last(monkeypatch):
+    monkeypatch.setattr(queue, "DEATHS", 2)
+    run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0])
+    (run.folder / "claims" / "000001.json").write_text(json.dumps({"worker": "a:1", "since": 0, "deaths": 1}))
+    with run.claim(1) as mine:
+        assert not mine
+    (state,) = Queue(run.folder).states()
+    assert state.state == "failed" and state.about["message"] == "2 workers died in it."
+
+
+def test_a_failing_cell_is_told_once_and_the_others_finish(capsys):
+    Path("study.toml").write_text(
+        f'plugin = "{PLUGIN}"\nmethod = "shared"\neval = "noted"\ndataset = "toy"\nipc = 1\nseed = 0\n'
+        "[[cells]]\noption.method.fail = true\n[[cells]]\n"
+    )
+    words = ("run", "study.toml", "--jobs", 1)
+    code, out, err = command(capsys, *words)
+    assert code == 3 and "1 recorded, 1 failed" in out
+    assert err.count("on purpose") == 2  # when it fails, and in the summary with its log
+    assert "000001.log" in err and "--retry-failed" in err
+    before = noted()
+    code, out, err = command(capsys, *words)
+    assert code == 3 and "1 recorded, 1 failed" in out and noted() == before
+    code, out, err = command(capsys, *words, "--retry-failed")
+    assert code == 3, err
+    assert noted()["base"] == before["base"]
+    code, out, _ = command(capsys, "status", "study.toml", "--json")
+    told = json.loads(out)
+    assert (told["done"], told["failed"], told["waiting"]) == (1, 1, 0)
+    failed, done = told["cells"]
+    assert "on purpose" in failed["message"] and "ZeroDivisionError" in Path(failed["log"]).read_text()
+    assert done["state"] == "done" and float(done["accuracy"].split()[0]) > 33
+    code, out, _ = command(capsys, "status")
+    assert code == 0 and "1 done, 1 failed" in out and done["title"] in out
+
+
+@pytest.mark.slow
+def test_two_drivers_run_each_cell_once():
+    words = (*WORDS, "--plugin", PLUGIN, "--jobs", 2, "--registry", "registry")
+    ended = [finish(driver) for driver in [start(*words), start(*words)]]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert noted() == EACH_ONCE
+    (run,) = queue.queues()
+    assert len(run.workers()) <= 2 + 2  # the second driver takes over when the first has ended
+
+
+@pytest.mark.slow
+def test_a_killed_driver_is_replaced_by_one_that_finds_what_runs():
+    env = {**os.environ, "DDBENCH_TEST_SECONDS": "0.2"}
+    words = (*WORDS, "--plugin", PLUGIN, "--jobs", 2)
+    driver = start(*words, env=env)
+    wait_for(lambda: noted()["set 1 0"])
+    driver.send_signal(signal.SIGKILL)
+    driver.communicate()
+    (run,) = queue.queues()
+    code, out, err = finish(start(*words, env=env))
+    assert code == 0 and out.count("record  ") == 16, err
+    assert noted() == EACH_ONCE
+    assert len(run.workers()) == 2  # those of the first driver were found, with their places
+    assert {worker["handle"].rpartition(":")[2] for worker in run.workers()} == {"0", "1"}
+
+
+@pytest.mark.slow
+def test_cancel_ends_the_workers_and_the_command(capsys):
+    driver = start(*WORDS, "--plugin", PLUGIN, "--jobs", 2, env={**os.environ, "DDBENCH_TEST_SECONDS": "100"})
+    wait_for(lambda: noted()["base"])
+    code, out, _ = command(capsys, "cancel")
+    assert code == 0 and "ended" in out
+    code, _, err = finish(driver)
+    assert code == 1 and "It was cancelled" in err
+    (run,) = queue.queues()
+    assert states(run) == {"waiting": 16}
+
+
+def test_a_command_of_a_plan_makes_the_same_record(capsys):
+    words = ("-m", "shared", "-e", "noted", "-d", "toy", "--ipc", 2, "-o", "method.noise=3", "--plugin", PLUGIN)
+    assert command(capsys, "run", *words, "--registry", "one")[0] == 0
+    code, out, _ = command(capsys, "plan", *words, "--registry", "two", "--commands")
+    (line,) = out.splitlines()
+    assert code == 0 and command(capsys, *shlex.split(line)[1:])[0] == 0
+    assert digests(Path("one")) == digests(Path("two")) != {}
+
+
+def test_options_of_executors_come_from_command_study_and_configuration(capsys):
+    from ddbench.experiment.executors import bind, named
+
+    base = setup.context([], device="cpu", precision="fp32")
+
+    def resolved(given, *arguments):
+        study = of_command({**STUDY, "option": given})
+        name = named(study, *arguments)
+        return name, name and bind(base, study, name, *arguments[1:]).ctx.options.model_dump()
+
+    assert resolved({})[0] == ""
+    assert resolved({"executor": {"workers": "3"}}) == ("local", {"workers": 3, "per_gpu": 1, "threads": 0})
+    assert resolved({"local": {"threads": 2}}, "", 5) == ("local", {"workers": 5, "per_gpu": 1, "threads": 2})
+    Path("config.toml").write_text('executor = "local"\noption.executor.threads = 4\noption.local.per_gpu = 2\n')
+    assert resolved({"executor": {"threads": 1}}) == ("local", {"workers": 0, "per_gpu": 2, "threads": 1})
+    Path("config.toml").write_text("executors = 3\n")
+    with pytest.raises(UsageError, match=r"key of .*config.toml"):
+        resolved({})
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--executor", "locla"), "Unknown executor 'locla'. Did you mean 'local'?"),
+        (("--jobs", "2", "-o", "executor.worker=3"), "has no option 'worker'. Did you mean 'workers'?"),
+        (("--executor", "local", "-o", "local.workers=many"), "workers='many'"),
+        (("--jobs", "2", "--detach"), "--detach: workers of the executor local end with the command"),
+        (("--jobs", "2", "-m", "shraed"), "Unknown method 'shraed'"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line_before_any_worker_starts(capsys, words, said):
+    code, _, err = command(capsys, *WORDS, "--plugin", PLUGIN, *words)
+    assert code == 2 and said in err and len(err.splitlines()) <= 2
+    assert not queue.queues() or not queue.queues()[0].workers()
+
+
+def test_a_worker_of_another_version_is_refused(capsys):
+    run, _ = made()
+    about = json.loads((run.folder / "run.json").read_text())
+    about["versions"]["ddbench"] = "9.9"
+    (run.folder / "run.json").write_text(json.dumps(about))
+    code, _, err = command(capsys, "worker", run.folder)
+    assert code == 2 and "has ddbench 0.1.0, and the run was started with 9.9" in err
+    assert noted() == {}
+
+
+def test_workers_that_end_at_once_end_the_command(capsys, monkeypatch):
+    from ddbench.experiment import driver
+
+    monkeypatch.setattr(driver, "LOOK", 0.05)
+    monkeypatch.setenv("PYTHONPATH", "")
+    launch = driver.Crew._launch
+    failing = (sys.executable, "-c", "import sys; sys.exit('no CUDA here')", "worker")
+    monkeypatch.setattr(driver.Crew, "_launch", lambda self: driver.replace(launch(self), command=failing))
+    run, _ = made()
+    base = setup.context([PLUGIN], device="cpu", precision="fp32")
+    local = base.use("executor", "local")
+    monkeypatch.setattr(type(local.plugin), "interval", 0.05)
+    with pytest.raises(DDBenchError, match="Workers end before they do anything: no CUDA here"):
+        driver.drive(run, local, lambda: None)
+
+
+def test_the_driver_imports_no_torch():
+    words = [*WORDS, "--plugin", str(PLUGIN), "--jobs", "1", "--repeats", "1", "--ipc", "1", "-m", "shared"]
+    code = f"import sys; from ddbench import cli\ntry: cli.main({words!r})\nexcept SystemExit as e: assert not e.code"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from ddbench.cli import common, completion
 from ddbench.errors import RecordError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @click.command("leaderboard")
@@ -30,9 +35,12 @@ from ddbench.errors import RecordError
     show_default=True,
     help="What to print.",
 )
+@click.option("--classes", is_flag=True, help="Print accuracies by class as well (needs the data sets).")
 @common.notes_option
 @common.quiet_option
-def command(registry: str, out: str, board: str, check: bool, form: str, notes: bool, quiet: bool) -> None:
+def command(
+    registry: str, out: str, board: str, check: bool, form: str, classes: bool, notes: bool, quiet: bool
+) -> None:
     """Turn records into comparison tables: write them as Markdown pages, and print one of them, or which there are.
 
     Pages depend only on the registry and boards.toml, so they can be committed and checked. Invalid records and claims
@@ -44,7 +52,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str, notes: 
       ddbench leaderboard --board digits
       ddbench leaderboard --check
       ddbench leaderboard --board digits --format csv > digits.csv
-      ddbench leaderboard --board table2 --format latex > table2.tex
+      ddbench leaderboard --board digits --format latex --classes > digits.tex
     """
     from ddbench.results.registry import no_records
     from ddbench.tables import pages
@@ -53,6 +61,7 @@ def command(registry: str, out: str, board: str, check: bool, form: str, notes: 
 
     folder = Path(out)
     boards, problems = of_registry(Path(registry), folder, board)
+    printed = boards if not classes else of_registry(Path(registry), folder, board, _labels)[0]
     if not (boards or problems or check):
         raise no_records(Path(registry), {})
     rendered = pages.render(boards, complete=not board) if boards else {}
@@ -71,10 +80,10 @@ def command(registry: str, out: str, board: str, check: bool, form: str, notes: 
         return
     written = pages.write(folder, rendered, complete=not board)
     if form != "table":
-        click.echo(boards.to(form), nl=False)
+        click.echo(printed.to(form), nl=False)
     elif board:
-        for shown in boards:
-            terminal.show(shown, notes=notes)
+        for shown in printed:
+            terminal.show(shown, notes=notes or classes)
     else:
         click.echo(common.aligned((shown.name, shown.title) for shown in boards))
         click.echo("`ddbench leaderboard --board NAME` prints one.")
@@ -83,3 +92,11 @@ def command(registry: str, out: str, board: str, check: bool, form: str, notes: 
     if problems:
         click.echo("  → `ddbench registry verify` lists the problems; all other records are in the tables.", err=True)
         sys.exit(RecordError.exit_code)
+
+
+def _labels(name: str) -> tuple[str, NDArray[np.int64]]:
+    """Return a data set's fingerprint and its test labels."""
+    from ddbench.api import load_dataset
+
+    dataset = load_dataset(name)
+    return dataset.fingerprint, dataset.test.labels

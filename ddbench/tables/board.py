@@ -204,6 +204,7 @@ class Shown:
         rank: 1 for bold, 2 for underlined.
         marks: raised behind the text: :data:`TIED`, letters of notes, signs.
         below: a small second line.
+        method: the method that it names, so that a paper can cite it.
     """
 
     text: str
@@ -211,6 +212,7 @@ class Shown:
     rank: int = 0
     marks: str = ""
     below: str = ""
+    method: str = ""
 
 
 #: A cell of a grid: text, a number, a cell with marks, or nothing.

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ddbench.errors import UsageError, unknown
 from ddbench.results import claims as published
@@ -14,12 +15,18 @@ from ddbench.results.claims import Aliases, Claim, Published
 from ddbench.results.registry import Problem, load, select
 from ddbench.results.runs import experiment
 from ddbench.results.schema import Record, slug
-from ddbench.tables import notes, paper, reproduced, variants, views
+from ddbench.tables import classes, notes, paper, reproduced, variants, views
 from ddbench.tables.board import Board, Grid, Heading, Table, Value
 from ddbench.tables.declared import FILE, Declared, Page, declared
 from ddbench.tables.formats import csv_json, html, latex, markdown
 from ddbench.tables.leaderboard import HEADLINE, Layout, build
 
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+#: Fingerprint of a data set, and int [test images].
+Labels = tuple[str, "NDArray[np.int64]"]
 #: Name of the page that lists the others.
 INDEX = "README.md"
 #: The folder of pages where none is named; its boards.toml counts where another folder has none.
@@ -29,9 +36,16 @@ FORMATS: Mapping[str, Callable[[Sequence[Board]], str]] = {
     "markdown": lambda boards: "\n".join(map(markdown.board, boards)),
     "csv": csv_json.to_csv,
     "json": csv_json.to_json,
-    "latex": lambda boards: "\n".join(map(latex.board, boards)),
+    "latex": lambda boards: latex.boards(boards, _bibtex()),
     "html": lambda boards: "\n".join(map(html.board_html, boards)),
 }
+
+
+def _bibtex() -> dict[str, str]:
+    """Return the citation of every method that is installed."""
+    from ddbench.plugin.manager import load_plugins
+
+    return {name: entry.spec.bibtex for name, entry in load_plugins().entries["method"].items()}
 
 
 class Boards(tuple[Board, ...]):
@@ -75,20 +89,46 @@ def read_registry(registry: Path, *, without: Collection[str] = ()) -> Content:
     return Content(tuple(records), claims, (*problems, *wrong))
 
 
-def of_registry(registry: Path, folder: Path, only: str = "") -> tuple[Boards, tuple[Problem, ...]]:
+def of_registry(
+    registry: Path, folder: Path, only: str = "", labels: Callable[[str], Labels] | None = None
+) -> tuple[Boards, tuple[Problem, ...]]:
     """Return the boards of a registry, and what was left out because something is wrong with it.
 
     Args:
         registry: its folder.
         folder: of the pages, whose boards.toml counts; that of :data:`FOLDER` where it has none.
         only: the name of the one board wanted.
+        labels: returns a data set's fingerprint and test labels; then boards have accuracies by class as well.
 
     Raises:
         UsageError: no board of that name, or a mistake in boards.toml.
     """
-    content = read_registry(registry, without=("curves", "correct"))
-    declaring = folder if (folder / FILE).exists() else Path(FOLDER)
-    return Boards(boards(content.records, declared(declaring), only, content.published)), content.problems
+    content = read_registry(registry, without=("curves",) if labels else ("curves", "correct"))
+    arrangement = declared(folder if (folder / FILE).exists() else Path(FOLDER))
+    made = boards(content.records, arrangement, only, content.published)
+    if labels:
+        made = [_by_class(board, content, arrangement, labels) for board in made]
+    return Boards(made), content.problems
+
+
+def _by_class(board: Board, content: Content, arrangement: Declared, labels: Callable[[str], Labels]) -> Board:
+    """Add accuracies by class to a board of records."""
+    known: dict[str, NDArray[np.int64]] = {}
+    for data in (table.dataset for table in board.tables):
+        fingerprint, own = labels(str(data["name"]))
+        if fingerprint != data["fingerprint"]:
+            raise UsageError(
+                f"The records are of another {data['name']} ({data['fingerprint'][:8]}) than the one here"
+                f" ({fingerprint[:8]}), so that accuracies by class are not known.",
+                hint="Name a board of another data set with --board.",
+            )
+        known[fingerprint] = own
+    digests = {row.protocol for table in board.tables for row in table.rows}
+    methods = {column.method for table in board.tables for column in table.columns}
+    chosen = [r for r in content.records if r.protocol.digest in digests and r.cell.method.name in methods]
+    first = arrangement.columns.first
+    layout = replace(arrangement.layout(), first=first, names=arrangement.names, aliases=content.published.aliases)
+    return replace(board, grids=(*board.grids, *classes.grids(chosen, layout, known)))
 
 
 def boards(
@@ -146,7 +186,7 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
         aliases=claims.aliases,
     )
     layouts = [replace(layout, metric=metric, lower_is_better=metric in page.lower_is_better) for metric in page.metric]
-    signs = tuple(f"{mark.sign}: {mark.text}." for mark in content.mark)
+    signs = {mark.sign: f"{mark.sign}: {mark.text}." for mark in content.mark}
     if page.style == "variants":
         grids = tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
         return Board(page.name, page.title, tuple(table for own in layouts for table in build(records, own)), grids)
@@ -155,7 +195,7 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
         return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title, layout),))
     if page.source or page.kind:
         shown = _claimed(page, claims)
-        blocks = paper.grids(shown, records, layout, content.venues)
+        blocks = paper.grids(shown, records, layout, content.venues, signs)
         sources = "; ".join(dict.fromkeys(claims.citations.get(claim.source, "") for claim in shown))
         return Board(page.name, page.title, (), tuple(blocks), f"Claimed: {sources}.", page.front)
     board = measured(records, layouts, page.name, page.title, signs)
@@ -169,7 +209,11 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
 
 
 def measured(
-    records: Sequence[Record], layouts: Sequence[Layout], name: str = "", title: str = "", signs: Sequence[str] = ()
+    records: Sequence[Record],
+    layouts: Sequence[Layout],
+    name: str = "",
+    title: str = "",
+    signs: Mapping[str, str] | None = None,
 ) -> Board:
     """Return a board of records: methods × settings, networks apart, protocols and acceptance figures folded away.
 
@@ -179,26 +223,25 @@ def measured(
         name, title: of the board.
         signs: what the layout's signs mean.
     """
-    tables: list[Table] = []
+    tables = {layout.metric: build(records, layout) for layout in layouts}
+    usual = views.usual_runs(table for own in tables.values() for table in own)
     grids: list[Grid] = []
     for layout in layouts:
-        own = build(records, layout)
-        usual = views.usual_runs(own)
         better = f"{layout.metric}, {'lower' if layout.lower_is_better else 'higher'} is better: "
-        for table in own:
+        for table in tables[layout.metric]:
             parts = [*views.matrix(table, usual), *views.networks(table, usual)]
-            about = f"{table.dataset['name']}: {notes.data_text(table.dataset)}."
-            parts[0] = replace(parts[0], lead=f"{about} {views.lead([table], usual)}")
+            parts[0] = replace(parts[0], lead=f"{table.dataset['name']}: {notes.data_text(table.dataset)}.")
             prefix = "" if layout.metric == HEADLINE else better
             grids += [replace(part, title=prefix + part.title) for part in parts]
-        tables += own
-    for table in build(records, layouts[0]):
+    for table in next(iter(tables.values())):
         grids.append(Grid("Protocols", notes=notes.protocols(table.rows), folded=True))
         if table.figures:
             grids.append(_acceptance(table))
-        if remarks := (*table.notes, *signs):
+        used = {sign for row in table.rows for cell in row.cells if cell for sign in cell.signs}
+        if remarks := (*table.notes, *(meaning for sign, meaning in (signs or {}).items() if sign in used)):
             grids.append(Grid("Notes", notes=remarks, folded=True))
-    return Board(name, title, tuple(tables), tuple(grids))
+    everything = tuple(table for own in tables.values() for table in own)
+    return Board(name, title, everything, tuple(grids), views.lead(usual) if everything else "")
 
 
 def _acceptance(table: Table) -> Grid:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from ddbench.results.claims import Aliases, Claim
 from ddbench.results.schema import Record
@@ -20,7 +21,13 @@ BUDGETS = 3
 NOT_RUN = "not run"
 
 
-def grids(claims: Iterable[Claim], records: Iterable[Record], layout: Layout, venues: Mapping[str, str]) -> list[Grid]:
+def grids(
+    claims: Iterable[Claim],
+    records: Iterable[Record],
+    layout: Layout,
+    venues: Mapping[str, str],
+    signs: Mapping[str, str] | None = None,
+) -> list[Grid]:
     """Return the blocks of these claims; those of other networks than the first are folded.
 
     Args:
@@ -28,6 +35,7 @@ def grids(claims: Iterable[Claim], records: Iterable[Record], layout: Layout, ve
         records: any; those of the same cells are shown beside the claims.
         layout: the order of networks and methods, and names.
         venues: where methods were published.
+        signs: what the layout's signs mean.
     """
     ours: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in in_order(records):
@@ -39,7 +47,15 @@ def grids(claims: Iterable[Claim], records: Iterable[Record], layout: Layout, ve
     order = list(blocks)
     order.sort(key=lambda block: layout.network_rank(block[2])[0])  # stable: else as printed
     first = order[0][2] if order else ""
-    return [grid for block in order for grid in _block(blocks[block], ours, layout, venues, folded=block[2] != first)]
+    made = [grid for block in order for grid in _block(blocks[block], ours, layout, venues, folded=block[2] != first)]
+    return [
+        replace(grid, notes=(*grid.notes, *(text for sign, text in (signs or {}).items() if _has(grid, sign))))
+        for grid in made
+    ]
+
+
+def _has(grid: Grid, sign: str) -> bool:
+    return any(sign in cell.marks for row in grid.cells() for cell in row)
 
 
 def listing(claims: Sequence[Claim], layout: Layout) -> Grid:
@@ -102,7 +118,7 @@ def _block(
             columns.append(_claimed(claimed))
             columns.append(_measured(claimed, ours, layout, letters))
         rows = [
-            (layout.called(method), venues.get(method, ""), *numbers)
+            (Shown(layout.called(method), method=method), venues.get(method, ""), *numbers)
             for method, *numbers in zip(methods, *columns, strict=True)
         ]
         several = f", IPC {', '.join(map(str, part))}" if len(budgets) > BUDGETS else ""

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from ddbench.tables.board import TIED, Entry, Grid, Heading, Row, Shown, Table, Value
-from ddbench.tables.leaderboard import HEADLINE
 
 #: Settings beside each other at most, so that a grid fits the column of a page.
 MOST = 7
@@ -85,7 +84,7 @@ def costs(table: Table) -> list[Grid]:
                 continue
             spent = cell.spent
             peak = None if spent.peak_bytes is None else spent.peak_bytes / 1e9
-            what = Shown(column.name, marks=notes.of(cell.note) + cell.signs)
+            what = Shown(column.name, marks=notes.of(cell.note) + cell.signs, method=column.method)
             numbers = (spent.image_bytes / 1e3, spent.label_bytes / 1e3, spent.evaluate_seconds)
             seen.setdefault((row.budget, what, spent.image_seconds, peak, *numbers))
     return [Grid(f"Costs on {table.dataset['name']}", headings, tuple(seen), notes.texts())] if seen else []
@@ -103,12 +102,9 @@ def usual_runs(tables: Iterable[Table]) -> str:
     return max(runs, key=lambda text: (runs[text], text), default="")
 
 
-def lead(tables: Sequence[Table], usual: str) -> str:
-    """Return what holds for all grids of these tables."""
-    if not tables:
-        return ""
-    what = "Top-1 accuracy" if tables[0].metric == HEADLINE else tables[0].metric
-    return f"{what}: {RUNS}, {usual or 'one run'} unless a small line says otherwise. {LEGEND}"
+def lead(usual: str) -> str:
+    """Return what holds for all grids of a board."""
+    return f"Cells: {RUNS}, {usual or '1×1'} unless a small line says otherwise. {LEGEND}"
 
 
 def shown(cell: Entry | None, usual: str, notes: Footnotes, *, whole: bool = False) -> Shown | None:
@@ -181,4 +177,7 @@ def _packed(
     seen = [place for place in places if sum(row.cells[place] is not None for row in rows) >= least]
     variants = [[row.cells[place] for place in seen if row.cells[place] is not None] for row in rows]
     for line in zip_longest(*variants):
-        yield (column.name, *(shown(cell, usual, notes, whole=column.whole) or "" for cell in line))
+        yield (
+            Shown(column.name, method=column.method),
+            *(shown(cell, usual, notes, whole=column.whole) or "" for cell in line),
+        )

@@ -4,12 +4,13 @@ import json
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from records import dataset_facts, make
 
 from ddbench.errors import UsageError
 from ddbench.results.claims import Claim
-from ddbench.tables import pages, views
+from ddbench.tables import classes, pages, views
 from ddbench.tables.boards import Published, boards, measured
 from ddbench.tables.declared import Claims, Declared, Mark, Page, declared
 from ddbench.tables.formats import csv_json as data
@@ -65,7 +66,7 @@ def test_unequal_runs_are_said_in_the_cell():
         "|d4m|**65.0±5.0**|",
         "|vlcp|50.0<br><sub>1×1</sub>|",
     ]
-    assert "1×2 unless a small line says otherwise" in page(records).grids[0].lead
+    assert "1×2 unless a small line says otherwise" in page(records).lead
     mixed = only([make("vlcp", (0.5, 0.5)), make("vlcp", (0.5,), seed=1)])
     assert mixed.rows[0].cells[0].runs == "2×1–2"
 
@@ -316,6 +317,18 @@ def test_csv_and_json():
 def test_costs_are_per_method_and_budget():
     (grid,) = views.costs(only([make("vlcp", (0.6, 0.7), shrunk=[("method.steps", 9, 3)]), make("full", ipc=None)]))
     assert grid.texts() == [["10", "vlcp", "0.05", "0.00", "5.0", "0.2", "2.0"]] and grid.notes == ("a: 3 of 9 steps.",)
+
+
+def test_accuracies_by_class_come_from_which_images_were_right():
+    records = [
+        make("vlcp", (0.5, 0.75)),
+        make("random", (0.25,)),
+        make("vlcp", (0.5,), dataset=dataset_facts("b", "b" * 64)),
+    ]
+    labels = np.repeat([0, 1], 100)  # `make` has the first ones right: 100 of 200, 1…150 with one shifted, and 50
+    (grid,) = classes.grids(records, LAYOUT, {"f1" * 32: labels})
+    assert grid.heads() == ["Class", "random", "vlcp"]
+    assert grid.texts() == [["zero", "50.0", "99.5 ± 0.5"], ["one", "0.0", "25.5 ± 25.5"]]
 
 
 def test_the_terminal_shows_the_same_numbers_uncut(capsys):

@@ -166,8 +166,21 @@ def test_ours_stands_beside_the_claim_and_is_never_ranked_with_it(content):
         "|RDED|CVPR 2024|<u>37.1±0.3</u>|not run|<u>62.1±0.1</u>|90.0±0.0<br><sub>1×2</sub>|",
         "|VLCP|ICCV 2025|**39.0±0.7**|**50.5±0.5**<sup>a†</sup><br><sub>1×2</sub>|**63.2±0.3**|not run|",
     ]
-    assert grid.notes == ("a: backbone small instead of large.",)
+    letter, sign = grid.notes
+    assert letter == "a: backbone small instead of large." and sign.startswith("†: distilled with a small")
     assert {cell.text for row in other.cells() for cell in row[3::2]} == {paper.NOT_RUN}
+
+
+def test_latex_cites_the_methods_in_the_table_and_ends_with_their_entries(content):
+    text = boards.Boards([board(content, "table3")]).to("latex")
+    tables, entries = text.split(r"\endinput")
+    assert re.findall(r"(\S+)~\\cite\{(\w+)\}", tables) == [
+        ("SRe2L", "yin2023sre2l"),
+        ("RDED", "sun2024rded"),
+        ("VLCP", "zou2025vlcp"),
+    ]
+    assert re.findall(r"^@\w+\{(\w+),", entries, re.MULTILINE) == ["yin2023sre2l", "sun2024rded", "zou2025vlcp"]
+    assert "@" not in tables and latex.boards([board(content, "table3")], {}).count("endinput") == 0
 
 
 PAGES = sorted((ROOT / "leaderboards").rglob("*.md"))

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 from ddbench.tables import views
 from ddbench.tables.board import Board, Grid, Shown
 
 MARK = "% Written by `ddbench leaderboard --format latex`. Needs the packages booktabs and graphicx, and T1 fonts."
+#: The key of a BibTeX entry.
+KEY = re.compile(r"@\w+\s*\{\s*([^\s,{}%#]+)\s*,")
 SPECIAL = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",
@@ -44,23 +48,46 @@ def document(boards: Sequence[Board]) -> str:
     return start + "\n".join(map(board, boards)) + "\\end{document}\n"
 
 
-def board(content: Board) -> str:
-    """Return all tables of a board, to be included in a document; those of records with what each method cost."""
+def boards(content: Sequence[Board], bibtex: Mapping[str, str]) -> str:
+    """Return the tables of all boards; behind the end of what LaTeX reads, the BibTeX entries of the methods in them.
+
+    Args:
+        content: the boards.
+        bibtex: method → entry.
+    """
+    used = dict.fromkeys(
+        cell.method for part in content for grid in part.grids for row in grid.cells() for cell in row if cell.method
+    )
+    entries = dict.fromkeys(bibtex[method].strip() for method in used if bibtex.get(method))
+    keys = {method: match[1] for method in used if (match := KEY.search(bibtex.get(method, "")))}
+    text = "\n".join(board(part, keys) for part in content)
+    return (
+        text + "\n\n".join(["\n\\endinput % the entries of \\cite, for a .bib file", *entries]) + "\n"
+        if entries
+        else text
+    )
+
+
+def board(content: Board, keys: Mapping[str, str] | None = None) -> str:
+    """Return all tables of a board, to be included in a document; those of records with what each method cost.
+
+    ``keys`` are those of methods in the bibliography.
+    """
     parts = [f"{MARK}\n% {' '.join(content.title.split())}"]
     costs = [grid for table in content.tables for grid in views.costs(table)]
     for shown in (*content.grids, *dict.fromkeys(costs)):
         if shown.headings:
             remarks = [*filter(None, (content.lead, shown.lead)), *shown.notes]
-            parts.append(_float(shown.title or content.title, grid(shown), remarks))
+            parts.append(_float(shown.title or content.title, grid(shown, keys or {}), remarks))
     return "\n".join(parts)
 
 
-def grid(content: Grid) -> str:
-    """Return the ``tabular`` itself; columns of numbers are aligned right."""
+def grid(content: Grid, keys: Mapping[str, str] = MappingProxyType({})) -> str:
+    """Return the ``tabular`` itself, methods with a key cited; columns of numbers are aligned right."""
     shape = "".join("r" if right else "l" for right in content.numeric())
     heads = [_raised(escape(heading.text), heading.marks) for heading in content.headings]
     lines = [f"\\begin{{tabular}}{{{shape}}}", r"\toprule", _line(heads), r"\midrule"]
-    lines += [_line(map(_cell, row)) for row in content.cells()]
+    lines += [_line(_cell(cell, keys.get(cell.method, "")) for cell in row) for row in content.cells()]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
@@ -78,8 +105,8 @@ def _plain(character: str) -> str:
     return base if base.isalnum() else "?"
 
 
-def _cell(cell: Shown) -> str:
-    text = escape(cell.text)
+def _cell(cell: Shown, key: str) -> str:
+    text = escape(cell.text) + f"~\\cite{{{key}}}" * bool(key)
     bold = text.replace(r"$\pm$", r"\boldmath$\pm$")
     text = {1: f"\\textbf{{{bold}}}", 2: f"\\underline{{{text}}}"}.get(cell.rank, text)
     return _raised(text, cell.marks) + f" ({escape(cell.below)})" * bool(cell.below)

@@ -264,6 +264,30 @@ def test_other_programs_are_known_and_what_they_name_exists():
             assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE), command
 
 
+def test_commands_inside_of_sentences_exist_with_their_options():
+    texts = [*PAGES, *(path for folder in ("ddbench", "plugins", "tools") for path in (ROOT / folder).rglob("*.py"))]
+    for path in texts:
+        if path.name == "CHANGELOG.md":  # commands of earlier releases
+            continue
+        for said in re.findall(r"`ddbench ([a-z][^`]*)`", path.read_text("utf-8")):
+            words = re.sub(r'"\s*f?"', "", said).split()
+            command = cli.group.get_command(click.Context(cli.group), words[0])
+            assert command, f"{path}: {said}"
+            if isinstance(command, click.Group) and words[1:] and words[1].isalpha():
+                command = command.get_command(click.Context(command), words[1])
+                assert command, f"{path}: {said}"
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help", "--traceback"}
+            given = {word.partition("=")[0] for word in words if re.match(r"--?[a-z]", word)}
+            assert given <= known, f"{path}: {said}"
+
+
+def test_pages_with_outputs_are_followed():
+    followed = "".join(path.read_text("utf-8") for path in Path(__file__).parent.glob("test_*.py"))
+    for page in PAGES:
+        if any(block.language == "console" for block in blocks(page)):
+            assert f'"{page.stem}"' in followed or str(page.relative_to(ROOT / "docs")) in followed, page
+
+
 def test_every_exception_is_needed():
     for pattern in (*PARSED, *CODES, *MEANT):
         assert any(re.search(pattern, command) for command in OURS), pattern

@@ -47,6 +47,8 @@ COMMANDS = {
 HIDDEN = {"worker": ("worker", "")}
 DEBUG_VARIABLE = "DDBENCH_DEBUG"
 TRACEBACK = "--traceback"
+#: Set by shells that ask for completions (docs/cli/index.md).
+COMPLETE = "_DDBENCH_COMPLETE"
 #: Seconds in which the first of several processes may say what went wrong before another one's end ends it.
 GRACE = 5.0
 _usual_warning = warnings.formatwarning
@@ -140,7 +142,8 @@ def _command(args: Sequence[str] | None = None) -> NoReturn:
     debug = TRACEBACK in own or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
     # --traceback may stand anywhere, also behind the command.
     arguments = [word for word in own if word != TRACEBACK] + arguments[len(own) :]
-    _open_streams()
+    if COMPLETE not in os.environ:  # a shell reads the bytes that click writes
+        _open_streams()
     warnings.formatwarning = _warning
     try:
         code = group.main(arguments, prog_name="ddbench", standalone_mode=False, obj={"debug": debug})

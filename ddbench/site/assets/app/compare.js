@@ -163,8 +163,7 @@ function matrixCell(row, usual, claims) {
 function shortName(line, lines) {
   const variants = lines.filter((one) => one.method === line.method);
   const own = variants.length > 1 ? line.options.filter((text) => !variants.every((one) => one.options.includes(text))) : [];
-  const text = own.length ? `${called(line.method)}, ${own.join(", ")}` : called(line.method);
-  return cut(text, 24);
+  return cut([called(line.method), ...own].join(", "), innerWidth < 466 ? 16 : 24);
 }
 
 function dotPlot({ focus, claims }, lines) {

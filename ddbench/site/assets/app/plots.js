@@ -5,7 +5,10 @@ const COLOURS = ["#3f69d6", "#e07b00", "#d93a46", "#1f9d8a", "#7c52cc", "#c24d9b
 const GREY = "#7d8794";
 const colours = new Map([[DATA.baseline, GREY]]);
 for (const [method] of d3.rollups(EVERYTHING, (rows) => d3.sum(rows, (row) => (row.kind === "measured" ? 10000 : 1)), (row) => row.method).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))) {
-  if (!colours.has(method)) colours.set(method, COLOURS[(colours.size - 1) % COLOURS.length]);
+  if (colours.has(method)) continue;
+  const place = colours.size - 1;
+  const { h, c, l } = d3.hcl(COLOURS[place % COLOURS.length]);
+  colours.set(method, d3.hcl(h + 11 * Math.floor(place / COLOURS.length), c, l).formatHex());
 }
 const colourOf = (method) => colours.get(method) || GREY;
 const hue = (row) => colourOf(row.method);

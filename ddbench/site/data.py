@@ -218,6 +218,7 @@ def _row(row: grouping.Row) -> dict[str, Any]:
         "explicit": first.cell.evaluator.explicit,
         "digest": first.protocol.digest,
         **shown,
+        "text": row.entry.text,
         "runs": row.entry.runs,
         "sets": row.entry.sets,
         "rank": row.entry.rank,

@@ -43,7 +43,7 @@ function endLabels(rows, place, { domain, top, height }) {
     floor = label.at - gap;
   }
   const back = (at) => domain[1] - ((at - top) / height) * (domain[1] - domain[0]);
-  return Plot.text(kept, { frameAnchor: "right", textAnchor: "start", dx: 8, y: (label) => back(label.at), text: (label) => cut(label.row.label === label.row.method ? called(label.row.method) : label.row.label, 17), fill: (label) => hue(label.row), fontWeight: 600, fontSize: 11.5, className: "ends" });
+  return Plot.text(kept, { frameAnchor: "right", textAnchor: "start", dx: 8, y: (label) => back(label.at), text: (label) => cut(called(label.row.method) + label.row.label.slice(label.row.method.length), 17), fill: (label) => hue(label.row), fontWeight: 600, fontSize: 11.5, className: "ends" });
 }
 
 const cut = (text, length) => (text.length > length ? `${text.slice(0, length - 1)}…` : text);

@@ -16,13 +16,13 @@ function boardsView(name) {
     el("nav", { class: "pills", "aria-label": "Boards" }, el("ul", null, tabs)),
     el("h2", { class: "board-title" }, board.title),
     board.lead && el("p", { class: "lead" }, board.lead),
-    board.tables.map(boardTable),
+    board.tables.map((content, index) => boardTable(content, index, board.title)),
   );
 }
 
 const BOARD_ROWS = 100;
 
-function boardTable(content, index) {
+function boardTable(content, index, title) {
   const head = content.head.map((column) => el("th", { scope: "col", class: column.number ? "num" : "text" }, column.text));
   const id = `board-${index}`;
   const table = el("table", { class: "board" }, el("caption", { class: "unseen" }, content.title), el("thead", null, el("tr", null, head)));
@@ -54,7 +54,7 @@ function boardTable(content, index) {
   return el(
     "section",
     { class: "block", "aria-labelledby": id },
-    el("h3", { id }, content.title),
+    el("h3", { id, class: content.title === title ? "unseen" : null }, content.title),
     content.plot === "pairs" && pairPlot(),
     holder,
     notes && el("details", { class: "notes" }, el("summary", null, count(content.notes.length, "note")), notes),

@@ -378,24 +378,38 @@ def compare(
     return comparison
 
 
-def leaderboard(registry: str | Path = "registry", *, board: str = "", folder: str | Path = boards.FOLDER) -> Boards:
+def leaderboard(
+    registry: str | Path = "registry",
+    *,
+    board: str = "",
+    folder: str | Path = boards.FOLDER,
+    classes: bool = False,
+) -> Boards:
     """Turn the records of a registry into comparison tables; nothing is written.
 
     Args:
         registry: folder of the records.
         board: the name of the only board wanted: a data set's, or one of boards.toml.
         folder: of the pages, whose ``boards.toml`` declares further boards and the order of columns.
+        classes: accuracies by class as well, for which the data sets must be here.
 
     Returns:
         The boards, which notebooks show as HTML; ``.to("latex")`` and the like write them as text.
 
     Raises:
-        UsageError: no board of that name.
+        UsageError: no board of that name, or records of another data set than the one here.
+        DataError: a data set is not here.
     """
     where = path(registry, "registry"), path(folder, "folder")
-    made, problems = boards.of_registry(*where, text(board, "board"))
+    made, problems = boards.of_registry(*where, text(board, "board"), labels_of if flag(classes, "classes") else None)
     _warn(problems)
     return made
+
+
+def labels_of(name: str) -> boards.Labels:
+    """Return a data set's fingerprint and its test labels, int64 [N]."""
+    dataset = load_dataset(name)
+    return dataset.fingerprint, dataset.test.labels
 
 
 def load_dataset(

@@ -119,6 +119,8 @@ def test_leaderboard_gives_boards_in_every_format(registry):
         boards.to("markdwn")
     with pytest.raises(ddbench.UsageError, match="Unknown board"):
         ddbench.leaderboard(registry, board="digit", folder=registry)
+    with pytest.raises(ddbench.UsageError, match="another digits"):
+        ddbench.leaderboard(registry, board="digits", folder=registry, classes=True)
 
 
 def test_a_plan_says_what_the_command_says_and_runs_nothing(tmp_path, monkeypatch, capsys):

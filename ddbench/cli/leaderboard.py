@@ -12,8 +12,7 @@ from ddbench.cli import common, completion
 from ddbench.errors import RecordError
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+    from ddbench.tables.boards import Boards
 
 
 @click.command("leaderboard")
@@ -61,7 +60,7 @@ def command(
 
     folder = Path(out)
     boards, problems = of_registry(Path(registry), folder, board)
-    printed = boards if not classes else of_registry(Path(registry), folder, board, _labels)[0]
+    printed = _by_class(registry, folder, board) if classes else boards
     if not (boards or problems or check):
         raise no_records(Path(registry), {})
     rendered = pages.render(boards, complete=not board) if boards else {}
@@ -94,9 +93,9 @@ def command(
         sys.exit(RecordError.exit_code)
 
 
-def _labels(name: str) -> tuple[str, NDArray[np.int64]]:
-    """Return a data set's fingerprint and its test labels."""
-    from ddbench.api import load_dataset
+def _by_class(registry: str, folder: Path, board: str) -> Boards:
+    """Return the same boards with accuracies by class, for which the data sets are read."""
+    from ddbench.api import labels_of
+    from ddbench.tables.boards import of_registry
 
-    dataset = load_dataset(name)
-    return dataset.fingerprint, dataset.test.labels
+    return of_registry(Path(registry), folder, board, labels_of)[0]

@@ -25,7 +25,8 @@ def render(content: Sequence[Board], *, complete: bool = True) -> dict[str, str]
     fronts = [board for board in content if board.front]
     intro = (
         "Measured numbers come from records in the registry, and every run can be repeated from its record. Claims are"
-        " numbers that papers report, with their sources; the two are never ranked together."
+        " numbers that papers report, with their sources; the two are never ranked together. Small figures are"
+        " distilled sets × networks trained on each."
     )
     parts = [markdown.MARK, "# Leaderboards", intro]
     for board, before in zip(fronts, [None, *fronts], strict=False):

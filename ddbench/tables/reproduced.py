@@ -82,7 +82,7 @@ class Pair:
 
 
 def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases | None = None) -> list[Pair]:
-    """Return every published top-1 cell that was measured, the methods' own claims first."""
+    """Return every published top-1 cell that was measured, in the order of the claims."""
     names = aliases or Aliases()
     cells: dict[tuple[object, ...], list[Claim]] = defaultdict(list)
     how: dict[tuple[object, ...], str] = {}
@@ -103,17 +103,23 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
         fitting = [r for r in ours.get(place[:5], []) if not labels or paper.place_of(r, names)[5] in labels]
         if fitting:
             matched.append(_pair(members, fitting, names, how[place]))
-    return sorted(matched, key=lambda pair: KINDS.index(pair.claim.kind) > 1)  # stable: else in the order of the claims
+    return matched
 
 
 def grid(matched: Sequence[Pair], title: str, layout: Layout) -> Grid:
-    """Return one line per pair, with the count of verdicts above."""
+    """Return one line per pair, the methods' own claims first, with the count of verdicts above."""
     names = ("Cell", "Source", "Claimed", "Ours")
     headings = (*map(Heading, names), Heading("Δ", POINTS), *map(Heading, ("Runs", "Verdict", "Why")))
     count = Counter(pair.verdict.partition(":")[0] for pair in matched)
     lead = f"{count['agrees']} agree, {count['differs']} differ, {count['scaled down']} scaled down."
     letters = Footnotes()
-    rows = tuple(_line(pair, layout, letters) for pair in matched)
+
+    def place(pair: Pair) -> tuple[object, ...]:
+        claim = pair.claim
+        setting = (claim.dataset, claim.evaluator, claim.network)
+        return KINDS.index(claim.kind) > 1, *setting, layout.column_rank(claim.method), claim.method, claim.ipc
+
+    rows = tuple(_line(pair, layout, letters) for pair in sorted(matched, key=place))
     return Grid(title, headings, rows, (RULE, COUNT, *letters.texts()), lead)
 
 

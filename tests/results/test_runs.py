@@ -159,6 +159,12 @@ def test_a_learned_rate_belongs_to_the_set_and_not_to_the_protocol():
     assert [cell.gain for cell in row.cells] == [None, pytest.approx(0.1)]
 
 
+def test_labels_that_a_set_stores_belong_to_it_as_well():
+    stored = make("kip", (0.6,), settings={"label_type": "learned with the set"})
+    (table,) = leaderboard.build([stored, make("dc", (0.5,))])
+    assert len(table.rows) == 1
+
+
 def test_a_learned_rate_does_not_hide_another_difference():
     learned = make("mtt", settings={"lr": "learned with the set", "epochs": 100})
     fixed = make("dc", settings={"lr": 0.01})

@@ -9,6 +9,7 @@ from ddbench.results.claims import About, Aliases, Claim, Established, Evaluator
 from ddbench.tables import boards, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown
+from ddbench.tables.leaderboard import Layout
 
 CLAIM = Claim(
     "digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "60.0", "0.5", "own", "paper2025", "Table 1", ""
@@ -108,10 +109,11 @@ def test_one_number_is_one_line_with_its_witnesses_and_the_own_claim_first():
     baseline = replace(CLAIM, method="random", kind="baseline", mean="50.0")
     records = [make("vlcp", VALUES), make("random", VALUES)]
     pairs = reproduced.pairs(records, [baseline, rerun, quoted, own])
-    assert [(pair.claim.text, pair.sources) for pair in pairs] == [
-        ("60.0 ± 0.4", ("paper2025, Table 1", "quote2026")),
-        ("50.0 ± 0.5", ("paper2025, Table 1",)),
-        ("57.0 ± 0.5", ("rerun2026, Table 1",)),
+    lines = [row[1:3] for row in reproduced.grid(pairs, "", Layout(first=("random",))).texts()]
+    assert lines == [
+        ["paper2025, Table 1; quoted by quote2026", "60.0 ± 0.4"],
+        ["paper2025, Table 1", "50.0 ± 0.5"],
+        ["rerun2026, Table 1", "57.0 ± 0.5"],
     ]
 
 

@@ -47,38 +47,30 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
       ddbench run leaderboards/studies/vlcp-ablation.toml --dry-run
       ddbench run leaderboards/studies/vlcp-ablation.toml --jobs 4
     """
-    if values["dry_run"]:
-        from ddbench.cli import plan
-
-        context.exit(plan.show(context, study, values))
-    context.exit(execute(context, study, values))
-
-
-def execute(context: click.Context, study: str | None, values: dict[str, Any]) -> int:
-    """Run a study, or the one block that a command means, and return the exit code."""
+    from ddbench.cli import plan, workers
     from ddbench.cli import study as studies
     from ddbench.experiment import jobs
     from ddbench.experiment.executors import named
     from ddbench.results.schema import Record
 
+    if values["dry_run"]:
+        context.exit(plan.show(context, study, values))
     started = time.time()
     content = studies.read_study(context, study, values)
     shared = common.common_arguments(values)
     reporter, force, registry = shared["reporter"], shared["force"], Path(values["registry"])
     if executor := named(content, values["executor"], values["jobs"]):
-        from ddbench.cli import workers
-
         printed = partial(show, registry=registry, notes=values["notes"])
-        return workers.execute(context, content, executor, shared, values, printed)
+        context.exit(workers.execute(context, content, executor, shared, values, printed))
     expansion = jobs.expand(content, studies.base(content, shared))
     if not study:  # the first error ends a command, and what was finished before is kept
         for failure in expansion.failures:
             raise failure.error
         done = jobs.run(expansion.jobs, registry.absolute(), reporter, force=force, stop=True)
         show([record for record in done if isinstance(record, Record)], started, registry, notes=values["notes"])
-        return 0
+        return
     studies.check_boards(content, expansion)
-    return studies.carry_out(
+    code = studies.carry_out(
         content,
         expansion,
         registry,
@@ -89,6 +81,7 @@ def execute(context: click.Context, study: str | None, values: dict[str, Any]) -
         notes=values["notes"],
         debug=bool(context.obj and context.obj.get("debug")),
     )
+    context.exit(code)
 
 
 def show(records: list[Record], started: float, registry: Path, *, notes: bool = False) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ddbench.errors import UsageError
 from ddbench.experiment.dependencies import cell, plugin_part
-from ddbench.experiment.pipeline import check_network, distil, evaluate, prepare_evaluator, prepare_method
+from ddbench.experiment.pipeline import check_network, evaluate, prepare_evaluator, prepare_method
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.interfaces import Distiller, Evaluator
 from ddbench.results import labels
@@ -66,10 +66,6 @@ class Planned:
 
     method: Bound[Distiller]
     measurements: tuple[Measurement, ...]
-
-    def distil(self, *, force: bool = False) -> Distilled:
-        """Distil, or reuse what is finished."""
-        return distil(self.method, force=force)
 
     def cell(self, measurement: Measurement) -> Cell:
         """Return the cell of a record that is still to be made."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.experiment import setup
 from ddbench.experiment.cells import Measurement, Planned, SameImages, resolve
-from ddbench.experiment.pipeline import load_dataset
+from ddbench.experiment.pipeline import distil, load_dataset
 from ddbench.experiment.study import Block, Study
 from ddbench.files.writing import check_writable
 from ddbench.keys import canonical, digest
@@ -259,7 +259,7 @@ def run(
     seen = SameImages(reporter.warn)
     for mark, job in numbered(reporter, jobs, lambda job: job.title):
         if job.planned is not current:
-            current, made = job.planned, _tried(partial(job.planned.distil, force=force), stop)
+            current, made = job.planned, _tried(partial(distil, job.planned.method, force=force), stop)
             if isinstance(made, Distilled):
                 seen.look(made)
         result: Record | Exception

@@ -479,9 +479,8 @@ def cached(
     again = " (resuming)" if ctx.store.started(name, inputs) else ""
     ctx.log(f"• {name}{again}")
     start = time.perf_counter()
-    with peak_memory(ctx.machine.device) as memory:
-
-        def measured(step: Step) -> None:
+    with peak_memory(ctx.machine.device) as memory, ctx.store.building(name, inputs, force=force) as build:
+        if step := build.step:
             step.about.update({"dataset": ctx.data_name} if ctx.data_name else {})
             if effort:
                 step.effort.update(marked(effort, ctx.machine))
@@ -495,8 +494,7 @@ def cached(
             step.costs.update(memory(), inside_seconds=round(step.inside, 3), threads=environment.threads())
             if pace := metrics.seconds_per_step(step.journal.lines()):
                 step.costs["seconds_per_step"] = pace
-
-        done = ctx.store.build(name, inputs, measured, force=force)
+    done = build.done
     spent = time.perf_counter() - start
     if ctx._building:
         ctx._building[-1].inside += spent

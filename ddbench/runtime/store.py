@@ -204,6 +204,14 @@ class Done:
         return {"step": self.name, "key": self.key[:20], "seconds": round(own, 3), **costs}
 
 
+@dataclass
+class Build:
+    """What :meth:`Store.building` is at: ``step`` is None where nothing is to be built; ``done`` is set in the end."""
+
+    step: Step | None = None
+    done: Done = field(init=False)
+
+
 class Store:
     """Finished steps under one root folder.
 
@@ -251,12 +259,19 @@ class Store:
     def build(
         self, name: str, inputs: Mapping[str, Any], builder: Callable[[Step], None], *, force: bool = False
     ) -> Done:
-        """Return the finished step, building it if needed, unless another process does.
+        """Return the finished step; ``builder`` writes into ``step.dir`` where it is to be built (:meth:`building`)."""
+        with self.building(name, inputs, force=force) as build:
+            if build.step:
+                builder(build.step)
+        return build.done
+
+    @contextlib.contextmanager
+    def building(self, name: str, inputs: Mapping[str, Any], *, force: bool = False) -> Iterator[Build]:
+        """Build a step in the body of ``with``, unless it is finished or another process finishes it meanwhile.
 
         Args:
             name: the kind of step (a folder name).
             inputs: plain data that determines the result; its digest is the key.
-            builder: writes its files into ``step.dir``; may use ``step.save``/``step.load``.
             force: build again even if it is there (the old folder is kept until the new one is done).
 
         Raises:
@@ -267,15 +282,23 @@ class Store:
         key = digest(inputs)
         final = self.path(name, key)
         partial = final.with_name(final.name + ".partial")
+        build = Build()
         if not force and (done := self._finished(name, key, final, reused=True)):
-            return done
+            build.done = done
+            yield build
+            return
         with writing(final):
             pass
         with explained(final.parent), self._lease(name, final) as lease:
             if not force and (done := self._finished(name, key, final, reused=True)):
-                return done
+                build.done = done
+                yield build
+                return
             partial.mkdir(exist_ok=True)
-            self._sit(name, key, dict(inputs), partial, builder, lambda: check(lease, f"The step {name}"))
+            with self._sitting(
+                name, key, dict(inputs), partial, lambda: check(lease, f"The step {name}")
+            ) as build.step:
+                yield build
             if final.exists():
                 final.rename(final.with_name(f"{final.name}.old-{time.time_ns()}"))
             partial.rename(final)
@@ -284,7 +307,7 @@ class Store:
         done = self._finished(name, key, final, reused=False)
         if done is None:
             raise StorageError(f"Step {name} vanished from {final} while it was being finished.")
-        return done
+        build.done = done
 
     @contextlib.contextmanager
     def _lease(self, name: str, final: Path) -> Iterator[SoftFileLease]:
@@ -300,22 +323,17 @@ class Store:
                 raise StepTaken(name, final, owner(partial)) from error
             yield lease
 
-    def _sit(
-        self,
-        name: str,
-        key: str,
-        inputs: Mapping[str, Any],
-        partial: Path,
-        builder: Callable[[Step], None],
-        check: Callable[[], None],
-    ) -> None:
+    @contextlib.contextmanager
+    def _sitting(
+        self, name: str, key: str, inputs: Mapping[str, Any], partial: Path, check: Callable[[], None]
+    ) -> Iterator[Step]:
         step = Step(name, key, partial, warn=self.warn, check=check)
         spent = _seconds(partial)
         me = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         (partial / OWNER).write_text(json.dumps(me))
         start = time.perf_counter()
         try:
-            builder(step)
+            yield step
         finally:
             # Time spent before a kill -9 is lost from the bill, time before Ctrl-C or an error is not.
             spent += time.perf_counter() - start

@@ -16,7 +16,7 @@ import pytest
 
 from ddbench import cli
 from ddbench.errors import DDBenchError, UsageError
-from ddbench.experiment import jobs, queue, setup
+from ddbench.experiment import jobs, pipeline, queue, setup
 from ddbench.experiment.driver import tasks
 from ddbench.experiment.queue import Queue
 from ddbench.experiment.study import of_command
@@ -169,7 +169,7 @@ def test_an_idle_worker_trains_the_networks_of_a_cell_that_another_one_holds():
     with run.claim(1):
         assert not worker._help(1)  # nothing is distilled
     job = worker._job(1)
-    job.planned.distil()
+    pipeline.distil(job.planned.method)
     with run.claim(1):
         assert all(worker._help(1) for _ in range(4)) and not worker._help(1)
     trained = [line.split()[1] for line in Path("notes").read_text().splitlines() if line.startswith("student")]

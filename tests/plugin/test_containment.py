@@ -315,7 +315,7 @@ def test_folders_are_printed_as_they_were_asked_for(tmp_path, monkeypatch, capsy
 
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit) as end:
-        main(["distill", "-q", "-m", "random", "-d", "digits", "--ipc", "1", "--out", "sets"])
+        main(["distill", "-m", "random", "-d", "digits", "--ipc", "1", "--out", "sets"])
     assert end.value.code == 0
     assert capsys.readouterr().out.rstrip().endswith(f"  {Path('sets', 'digits-random-ipc1-seed0')}")
     assert Path("sets", "digits-random-ipc1-seed0", "distilled.json").is_file()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ddbench.results.claims import KINDS, UNKNOWN, Aliases, Claim
@@ -84,26 +84,36 @@ class Pair:
 def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases | None = None) -> list[Pair]:
     """Return every published top-1 cell that was measured, in the order of the claims."""
     names = aliases or Aliases()
-    cells: dict[tuple[object, ...], list[Claim]] = defaultdict(list)
-    how: dict[tuple[object, ...], str] = {}
+    cells: dict[tuple[object, ...], list[list[Claim]]] = defaultdict(list)
+    how: dict[Claim, str] = {}
     for claim in claims:
         known = names.established_of(claim)
         stated = replace(claim, evaluator=known.protocol) if known else claim
         if claim.metric == "top1" and claim.ipc is not None and stated.evaluator != UNKNOWN:
-            place = (*paper.place_of_claim(stated, names)[:5], claim.value)  # the protocol decides the labels
-            cells[place].append(stated)
-            how.setdefault(place, known.why if known else "")
+            numbers = cells[paper.place_of_claim(stated, names)[:5]]  # the protocol decides the labels
+            witnesses = next((number for number in numbers if _same(number[0], stated)), None)
+            if witnesses is None:
+                numbers.append(witnesses := [])
+            witnesses.append(stated)
+            how[stated] = known.why if known else ""
     ours: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in in_order(records):
         if not record.protocol.extension:
             ours[paper.place_of(record, names)[:5]].append(record)
     matched = []
-    for place, members in cells.items():
-        labels = {claim.label_type for claim in members} - {UNKNOWN}
-        fitting = [r for r in ours.get(place[:5], []) if not labels or paper.place_of(r, names)[5] in labels]
-        if fitting:
-            matched.append(_pair(members, fitting, names, how[place]))
+    for place, numbers in cells.items():
+        for members in numbers if place in ours else []:
+            labels = {claim.label_type for claim in members} - {UNKNOWN}
+            fitting = [r for r in ours[place] if not labels or paper.place_of(r, names)[5] in labels]
+            if fitting:
+                matched.append(_pair(members, fitting, names, how))
     return matched
+
+
+def _same(first: Claim, second: Claim) -> bool:
+    """Whether two sources print the same number, one of them perhaps with more decimals."""
+    decimals = min(len(claim.mean.partition(".")[2]) for claim in (first, second))
+    return first.value == second.value or abs(first.value - second.value) <= 0.5 / 10.0**decimals + 1e-9
 
 
 def grid(matched: Sequence[Pair], title: str, layout: Layout) -> Grid:
@@ -126,7 +136,7 @@ def grid(matched: Sequence[Pair], title: str, layout: Layout) -> Grid:
 def _line(pair: Pair, layout: Layout, letters: Footnotes) -> tuple[Value, ...]:
     claim, ours = pair.claim, pair.ours
     method, data, network, protocol = map(layout.called, (claim.method, claim.dataset, claim.network, claim.evaluator))
-    quoted = f"; quoted by {', '.join(pair.sources[1:])}" if len(pair.sources) > 1 else ""
+    quoted = f"; also in {', '.join(pair.sources[1:])}" if len(pair.sources) > 1 else ""
     return (
         Shown(f"{method}, {data}, IPC {claim.ipc}, {network}, {protocol} protocol", marks=letters.of(pair.known)),
         pair.sources[0] + quoted,
@@ -139,7 +149,7 @@ def _line(pair: Pair, layout: Layout, letters: Footnotes) -> tuple[Value, ...]:
     )
 
 
-def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, known: str) -> Pair:
+def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, how: Mapping[Claim, str]) -> Pair:
     """Hold one number and its witnesses against the experiment nearest to it."""
     ordered = sorted(claims, key=lambda claim: KINDS.index(claim.kind))
     deviation = next((claim.std for claim in ordered if claim.std), "")
@@ -147,9 +157,9 @@ def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, kn
     own = names.own_of(claim)
     nearest = paper.best_variant(records, own)
     ours = entry(nearest)
-    rests = next((stated.networks for stated in names.rests if stated.fits(claim)), NETWORKS)
+    rests = next((stated.networks for source in ordered for stated in names.rests if stated.fits(source)), NETWORKS)
     few = f"{len(ours.values)} of {rests} networks"
-    explained = next((stated.why for stated in names.explained if stated.fits(claim)), "")
+    explained = next((stated.why for source in ordered for stated in names.explained if stated.fits(source)), "")
     smaller = dict.fromkeys(text for record in nearest for text in paper.scaled_down(record, own))
     return Pair(
         claim=claim,
@@ -159,7 +169,7 @@ def _pair(claims: Sequence[Claim], records: Sequence[Record], names: Aliases, kn
         ),
         ours=ours,
         smaller=(*smaller, *[few] * (len(ours.values) < rests)),
-        known=known,
+        known=how[ordered[0]],
         why=explained,
         records=tuple(record.relative_path().as_posix() for record in nearest),
     )

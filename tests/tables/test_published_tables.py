@@ -221,7 +221,8 @@ HOSTILE = [make(name, (0.5, 0.6), seed=s, explicit={"o": SIGNS}) for name in (SI
 def test_the_tables_compile(content, tmp_path):
     found = [board(content, name) for name in ("vlcp-table1", "table3")]
     found.append(measured(HOSTILE, [Layout(gain_over="random")], "signs", SIGNS))
-    (tmp_path / "tables.tex").write_text(latex.document(found), "utf-8")
+    start = r"\documentclass{article}\usepackage[T1]{fontenc}\usepackage{booktabs,graphicx}\begin{document}"
+    (tmp_path / "tables.tex").write_text("\n".join([start, *map(latex.board, found), r"\end{document}"]), "utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "tables.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-2000:]

@@ -40,7 +40,9 @@ def test_ours_counts_when_sets_times_repeats_reach_what_the_claim_rests_on():
     sets = [make("vlcp", VALUES, seed=seed) for seed in range(2)]
     assert verdicts(sets, aliases=names) == ["agrees"]
     assert verdicts(sets[:1], aliases=names) == ["scaled down: 3 of 6 networks"]
-    assert verdicts(sets[:1], [replace(CLAIM, source="other2025")], names) == ["agrees"]
+    other = replace(CLAIM, source="other2025")
+    assert verdicts(sets[:1], [other], names) == ["agrees"]
+    assert verdicts(sets[:1], [other, CLAIM], names) == ["scaled down: 3 of 6 networks"]  # one source says it
 
 
 def test_what_was_scaled_down_is_named_and_what_only_names_the_protocol_is_not():
@@ -111,10 +113,17 @@ def test_one_number_is_one_line_with_its_witnesses_and_the_own_claim_first():
     pairs = reproduced.pairs(records, [baseline, rerun, quoted, own])
     lines = [row[1:3] for row in reproduced.grid(pairs, "", Layout(first=("random",))).texts()]
     assert lines == [
-        ["paper2025, Table 1; quoted by quote2026", "60.0 ± 0.4"],
+        ["paper2025, Table 1; also in quote2026", "60.0 ± 0.4"],
         ["paper2025, Table 1", "50.0 ± 0.5"],
         ["rerun2026, Table 1", "57.0 ± 0.5"],
     ]
+
+
+def test_more_decimals_are_the_same_number():
+    precise = replace(CLAIM, mean="60.04", kind="benchmark", source="bench2022")
+    other = replace(CLAIM, mean="60.1", kind="benchmark", source="bench2023")
+    pairs = reproduced.pairs([make("vlcp", VALUES)], [CLAIM, precise, other])
+    assert [(pair.claim.mean, len(pair.sources)) for pair in pairs] == [("60.0", 2), ("60.1", 1)]
 
 
 def test_seeds_are_pooled_and_of_several_experiments_the_one_nearest_to_the_paper_counts():

@@ -39,15 +39,6 @@ SPECIAL = {
 }
 
 
-def document(boards: Sequence[Board]) -> str:
-    """Return a document of its own with the boards, ready for pdflatex."""
-    start = (
-        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage[a4paper,landscape,margin=1cm]{geometry}\n"
-        "\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
-    )
-    return start + "\n".join(map(board, boards)) + "\\end{document}\n"
-
-
 def boards(content: Sequence[Board], bibtex: Mapping[str, str]) -> str:
     """Return the tables of all boards; behind the end of what LaTeX reads, the BibTeX entries of the methods in them.
 

@@ -79,9 +79,9 @@ def _show_files(what: tuple[str, ...]) -> None:
     from ddbench.results.collection import Records
     from ddbench.tables import describe
 
-    found = [(name, _record(name)) for name in what]
-    records = Records(record for _, record in found if record is not None)
-    sets = [_load(name) for name, record in found if record is None]
+    looked_up = [(name, _record(name)) for name in what]
+    records = Records(record for _, record in looked_up if record is not None)
+    sets = [_load(name) for name, record in looked_up if record is None]
     known: dict[str, Any] = {
         "records": records.to_dicts(),
         "sets": [{**one.about, "path": str(one.path)} for one in sets],

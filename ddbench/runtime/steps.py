@@ -240,8 +240,8 @@ class StepCall:
     @cached_property
     def needs(self) -> tuple[StepCall, ...]:
         """The steps that must be there before."""
-        found = self.step.ask("needs", self.ctx, self.arguments)
-        return tuple(self.step.calls(found, self.ctx))
+        needed = self.step.ask("needs", self.ctx, self.arguments)
+        return tuple(self.step.calls(needed, self.ctx))
 
     @cached_property
     def inputs(self) -> Mapping[str, Any]:
@@ -258,7 +258,7 @@ class StepCall:
         plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
         facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
         declared = {f"{kind}/{name}": used(ctx, kind, name) for kind, name in step.ask("uses", ctx, arguments)}
-        found = {
+        inputs = {
             **step.code(),
             "options": options,
             "arguments": plain,
@@ -268,7 +268,7 @@ class StepCall:
             "uses": uses(ctx, [options, plain, facts]) | declared,
             "seed": None if self._roles() == frozenset() else ctx.base_seed,
         }
-        return ctx.depends(found) if step.data else found
+        return ctx.depends(inputs) if step.data else inputs
 
     @cached_property
     def key(self) -> str:
@@ -535,7 +535,7 @@ def _plain(ctx: Context, value: Any, where: str) -> Any:
     if isinstance(value, Enum):
         return {"of": _home(type(value)), "name": value.name}
     if is_dataclass(value) and not isinstance(value, type):
-        parts = {each.name: _plain(ctx, getattr(value, each.name), where) for each in fields(value) if each.compare}
+        parts = {part.name: _plain(ctx, getattr(value, part.name), where) for part in fields(value) if part.compare}
         return {"of": _home(type(value)), **parts}
     if (content := _content(value)) is not None:
         return {"shape": list(value.shape), "dtype": str(value.dtype), "content": digest_bytes(content)}

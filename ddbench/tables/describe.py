@@ -87,12 +87,12 @@ def differences(first: Record, second: Record) -> dict[str, dict[str, tuple[Any,
         ("evaluator options", one.evaluator.options, two.evaluator.options),
         ("software", _software(first), _software(second)),
     ]
-    found = {}
+    differences = {}
     for name, left, right in parts:
         here, there = notes.distinct([left, right])
         if here:
-            found[name] = {key: (here[key], there[key]) for key in here}
-    return found
+            differences[name] = {key: (here[key], there[key]) for key in here}
+    return differences
 
 
 def _same_data(first: Record, second: Record) -> bool:

@@ -197,8 +197,8 @@ def _figure(rgb: NDArray[np.floating], border: NDArray[np.bool_]) -> tuple[NDArr
     at = (np.arange(side) + 0.5) / side
     columns, rows = out.sum(1), out.sum(2)
     safe = np.maximum(mass, 1)
-    found = mass > 0
-    x, y = np.where(found, (columns @ at) / safe, 0.5), np.where(found, (rows @ at) / safe, 0.5)
+    seen = mass > 0
+    x, y = np.where(seen, (columns @ at) / safe, 0.5), np.where(seen, (rows @ at) / safe, 0.5)
     dx, dy = at - x[:, None], at - y[:, None]
     xx, yy = (columns * dx**2).sum(1) / safe, (rows * dy**2).sum(1) / safe
     xy = np.einsum("nij,ni,nj->n", out, dy, dx) / safe

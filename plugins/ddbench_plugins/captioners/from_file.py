@@ -88,13 +88,13 @@ def find(entries: Sequence[tuple[str, str]], ids: Sequence[str]) -> tuple[list[s
 def _file(path: str) -> Path:
     if not path:
         raise UsageError("The captioner 'file' needs a path.", hint="Give it with -o captioner.path=captions.jsonl.")
-    found = Path(path).expanduser()
-    if found.is_dir():
-        found = found / FILE
-    if not found.exists():
-        raise DataError(f"There are no captions in {found}.", hint="Give the path of a metadata.jsonl.")
-    check_file(found)
-    return found
+    file = Path(path).expanduser()
+    if file.is_dir():
+        file = file / FILE
+    if not file.exists():
+        raise DataError(f"There are no captions in {file}.", hint="Give the path of a metadata.jsonl.")
+    check_file(file)
+    return file
 
 
 def _whole(name: str) -> str:

@@ -40,12 +40,12 @@ def read_metadata(path: Path) -> list[tuple[str, str]]:
         DataError: the file is missing, or a line is not an object with the strings ``file_name`` and ``text``, neither
             of them empty.
     """
-    found = []
+    pairs = []
     try:
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if line.removeprefix(codecs.BOM_UTF8).strip():
-                    found.append(pair := entry(line, number, path))
+                    pairs.append(pair := entry(line, number, path))
                     if not (pair[0].strip() and pair[1].strip()):
                         what = "caption" if pair[0].strip() else "file_name"
                         raise DataError(
@@ -54,7 +54,7 @@ def read_metadata(path: Path) -> list[tuple[str, str]]:
                         )
     except OSError as error:
         raise DataError(f"Captions cannot be read from {path}: {error}") from error
-    return found
+    return pairs
 
 
 def entry(line: bytes, number: int, path: Path) -> tuple[str, str]:
@@ -70,8 +70,8 @@ def entry(line: bytes, number: int, path: Path) -> tuple[str, str]:
     name = text = None
     reason = ""
     try:
-        found = json.loads(line.decode())
-        name, text = found["file_name"], found["text"]
+        fields = json.loads(line.decode())
+        name, text = fields["file_name"], fields["text"]
     except UnicodeDecodeError:
         reason = " in UTF-8"
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -112,7 +112,7 @@ class StoredTexts(Sequence[str]):
     def __getitem__(self, index: int | slice) -> str | list[str]:
         """Return one caption or several; threads may do so at once."""
         if isinstance(index, slice):
-            return [self[each] for each in range(*index.indices(len(self)))]
+            return [self[number] for number in range(*index.indices(len(self)))]
         place = range(len(self))[index]
         start = int(self._ends[place - 1]) if place else 0
         return entry(os.pread(self._file, int(self._ends[place]) - start, start), place + 1, self.path)[1]

@@ -88,23 +88,23 @@ def enumerate_words(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
-def describe_strokes(found: Strokes, names: Sequence[str]) -> list[str]:
+def describe_strokes(strokes: Strokes, names: Sequence[str]) -> list[str]:
     """Return one caption per drawing; ``names`` are the class names [n]."""
-    width = choose(found.width / np.maximum(found.height, 1e-6), STROKE_WIDTH)
-    slant, weight = choose(found.slant, STROKE_SLANT), choose(found.weight, STROKE_WEIGHT)
-    light, shape = choose(found.strength, STROKE_LIGHT), choose(found.roundness, STROKE_ROUND)
-    mirror, turn = choose(found.mirror, STROKE_MIRROR), choose(found.turn, STROKE_TURN)
-    loop, place = choose(found.loop_size, LOOP_SIZE), choose(np.nan_to_num(found.loop_y), LOOP_PLACE)
-    bays, dense = found.openings > BAY_AREA, found.zones.reshape(-1, 9) > ZONE_DENSITY
+    width = choose(strokes.width / np.maximum(strokes.height, 1e-6), STROKE_WIDTH)
+    slant, weight = choose(strokes.slant, STROKE_SLANT), choose(strokes.weight, STROKE_WEIGHT)
+    light, shape = choose(strokes.strength, STROKE_LIGHT), choose(strokes.roundness, STROKE_ROUND)
+    mirror, turn = choose(strokes.mirror, STROKE_MIRROR), choose(strokes.turn, STROKE_TURN)
+    loop, place = choose(strokes.loop_size, LOOP_SIZE), choose(np.nan_to_num(strokes.loop_y), LOOP_PLACE)
+    bays, dense = strokes.openings > BAY_AREA, strokes.zones.reshape(-1, 9) > ZONE_DENSITY
     captions = []
     for i, name in enumerate(names):
-        inks = ("black", "white") if found.dark[i] else ("white", "black")
+        inks = ("black", "white") if strokes.dark[i] else ("white", "black")
         inside = "unbroken paper"
-        if found.loops[i]:
-            inside = f"a {loop[i]} near the {place[i]}" if found.loops[i] == 1 else "a pair of loops"
+        if strokes.loops[i]:
+            inside = f"a {loop[i]} near the {place[i]}" if strokes.loops[i] == 1 else "a pair of loops"
         shapes = [f"a {word}" for word, there in zip(BAYS, bays[i], strict=True) if there] or ["closed flanks"]
         zones = [word for word, there in zip(COMPASS, dense[i], strict=True) if there]
-        looks = [word for word, runs in zip(CROSSED, found.crossings[i], strict=True) if runs > 1] or ["single"]
+        looks = [word for word, runs in zip(CROSSED, strokes.crossings[i], strict=True) if runs > 1] or ["single"]
         captions.append(
             f"The {name} in the image is a {width[i]}, {slant[i]} and {shape[i]} figure in {weight[i]} {light[i]}"
             f" {inks[0]} strokes on {inks[1]}. It has {inside}, with {enumerate_words(shapes)}."
@@ -113,26 +113,26 @@ def describe_strokes(found: Strokes, names: Sequence[str]) -> list[str]:
     return captions
 
 
-def describe_colours(found: Colours, names: Sequence[str]) -> list[str]:
+def describe_colours(colours: Colours, names: Sequence[str]) -> list[str]:
     """Return one caption per picture; ``names`` are the class names [n]."""
-    extent, aspect = choose(found.extent, EXTENT), choose(np.log2(found.aspect), _log2(ASPECT))
-    texture, fineness = choose(found.texture, TEXTURE), choose(found.fineness, FINENESS)
-    rim, light = choose(found.around_texture, AROUND_TEXTURE), choose(found.brightness, BRIGHTNESS)
-    contrast, saturation = choose(found.contrast, CONTRAST), choose(found.saturation, SATURATION)
-    warmth, middle = choose(found.warmth, WARMTH), choose(found.middle_light, MIDDLE)
-    lines, diagonal = choose(found.horizontal, HORIZONTAL), choose(found.diagonal, DIAGONAL)
-    across, down = choose(found.x, ACROSS), choose(found.y, DOWN)
-    mirror, variety = choose(found.mirror, MIRROR), choose(found.variety, VARIETY)
+    extent, aspect = choose(colours.extent, EXTENT), choose(np.log2(colours.aspect), _log2(ASPECT))
+    texture, fineness = choose(colours.texture, TEXTURE), choose(colours.fineness, FINENESS)
+    rim, light = choose(colours.around_texture, AROUND_TEXTURE), choose(colours.brightness, BRIGHTNESS)
+    contrast, saturation = choose(colours.contrast, CONTRAST), choose(colours.saturation, SATURATION)
+    warmth, middle = choose(colours.warmth, WARMTH), choose(colours.middle_light, MIDDLE)
+    lines, diagonal = choose(colours.horizontal, HORIZONTAL), choose(colours.diagonal, DIAGONAL)
+    across, down = choose(colours.x, ACROSS), choose(colours.y, DOWN)
+    mirror, variety = choose(colours.mirror, MIRROR), choose(colours.variety, VARIETY)
     captions = []
     for i, name in enumerate(names):
-        colour = COLOURS[found.subject[i]]
-        if found.second_share[i] > 0.15:
-            colour += f" and {COLOURS[found.second[i]]}"
+        colour = COLOURS[colours.subject[i]]
+        if colours.second_share[i] > 0.15:
+            colour += f" and {COLOURS[colours.second[i]]}"
         captions.append(
             f"The {name} in the image is a {extent[i]}, {aspect[i]}, {colour} shape, {middle[i]}, {across[i]} and"
             f" {down[i]}. It has a {texture[i]}, {fineness[i]} surface of {mirror[i]} form with {lines[i]} and"
-            f" {diagonal[i]} lines. Its background is {rim[i]} and {AROUND[found.around[i]]}, from"
-            f" {UPPER[found.upper[i]]} to {LOWER[found.lower[i]]}. The light is {light[i]} and {warmth[i]}, the"
+            f" {diagonal[i]} lines. Its background is {rim[i]} and {AROUND[colours.around[i]]}, from"
+            f" {UPPER[colours.upper[i]]} to {LOWER[colours.lower[i]]}. The light is {light[i]} and {warmth[i]}, the"
             f" contrast {contrast[i]}, the colours {saturation[i]} and {variety[i]}."
         )
     return captions

@@ -95,9 +95,9 @@ def measure_strokes(images: NDArray[np.uint8]) -> Strokes:
 def _extent(present: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """First and one past the last True of each row [n, S]; (0, S) where there is none."""
     length = present.shape[1]
-    found = present.any(1)
-    first = np.where(found, present.argmax(1), 0)
-    last = np.where(found, length - present[:, ::-1].argmax(1), length)
+    inked = present.any(1)
+    first = np.where(inked, present.argmax(1), 0)
+    last = np.where(inked, length - present[:, ::-1].argmax(1), length)
     return first, last
 
 
@@ -174,14 +174,14 @@ def _loops(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int64], NDArray[np.float
     within = np.zeros((3, 3, 3), bool)
     within[1] = ndimage.generate_binary_structure(2, 1)
     free = np.pad(~mask, ((0, 0), (1, 1), (1, 1)), constant_values=True)
-    names, found = ndimage.label(free, within)
+    names, regions = ndimage.label(free, within)
     outside = names[:, 0, 0]
-    area = np.bincount(names.ravel(), minlength=found + 1).astype(np.float64)
+    area = np.bincount(names.ravel(), minlength=regions + 1).astype(np.float64)
     rows = np.broadcast_to(np.arange(-1, mask.shape[1] + 1)[None, :, None], names.shape)
-    row_sum = np.bincount(names.ravel(), rows.ravel(), minlength=found + 1)
-    owner = np.zeros(found + 1, np.int64)
+    row_sum = np.bincount(names.ravel(), rows.ravel(), minlength=regions + 1)
+    owner = np.zeros(regions + 1, np.int64)
     owner[names.ravel()] = np.broadcast_to(np.arange(count)[:, None, None], names.shape).ravel()
-    inner = np.ones(found + 1, bool)
+    inner = np.ones(regions + 1, bool)
     inner[0] = False
     inner[outside] = False
     inner &= area >= max(1, mask.shape[1] ** 2 // 256)
@@ -221,8 +221,8 @@ def _aligned(ink: NDArray[np.float64], doubled_centre: NDArray[np.int64], axis: 
 
 def _correlation(ink: NDArray[np.float64], axis: tuple[int, ...]) -> NDArray[np.float64]:
     other = np.flip(ink, axis)
-    found: NDArray[np.float64] = (ink * other).sum((1, 2)) / np.maximum((ink**2).sum((1, 2)), 1e-6)
-    return found
+    likeness: NDArray[np.float64] = (ink * other).sum((1, 2)) / np.maximum((ink**2).sum((1, 2)), 1e-6)
+    return likeness
 
 
 def _crossings(mask: NDArray[np.bool_], top: NDArray[np.int64], bottom: NDArray[np.int64]) -> NDArray[np.int64]:

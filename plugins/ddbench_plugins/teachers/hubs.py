@@ -125,19 +125,19 @@ def weights_file(source: Published, *, offline: bool) -> Path:
     timm = source.family == "timm"
     about = _timm_config(source) if timm else _torchvision_weights(source)
     hint = _timm_hint(about) if timm else _hint(f"download {about.url}", about.url.rpartition("/")[2])
-    found = _cached(about)
-    if found is None and offline:
+    file = _cached(about)
+    if file is None and offline:
         raise _advice(source, "it is not in the local cache and offline mode is on", hint)
     try:
-        if found is None:
+        if file is None:
             _fetch(about)
-            found = _cached(about)
+            file = _cached(about)
     except FAILURES as error:
         raise _advice(source, _reason(error), hint) from error
-    if found is None:
+    if file is None:
         raise _advice(source, "it was not where it was fetched to", hint)
-    check_file(found, ModelError)
-    return found
+    check_file(file, ModelError)
+    return file
 
 
 def _timm_config(source: Published) -> Any:

@@ -321,7 +321,7 @@ def teacher(
         out.info.update(epochs=0, outputs=weights.outputs)
     module.eval()
     test_images, test_labels = test_tensors(data, data.image_size)
-    found = evaluate(
+    outcome = evaluate(
         module,
         test_images,
         test_labels,
@@ -330,10 +330,10 @@ def teacher(
         device=machine.device,
     )
     save_file({name: value.contiguous().cpu() for name, value in module.state_dict().items()}, out.dir / WEIGHTS)
-    np.save(out.dir / CORRECT, found.correct.numpy())
+    np.save(out.dir / CORRECT, outcome.correct.numpy())
     digest_of_weights = sha256(out.dir / WEIGHTS)
     out.info.update(
-        accuracy=found.accuracy, weights=digest_of_weights, source=source, mean=list(own[0]), std=list(own[1])
+        accuracy=outcome.accuracy, weights=digest_of_weights, source=source, mean=list(own[0]), std=list(own[1])
     )
 
 

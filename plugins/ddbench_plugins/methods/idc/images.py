@@ -39,16 +39,16 @@ class FormedImages(SyntheticImages):
 
     def decoded(self, label: int, generator: Generator) -> Tensor:
         """Return what the images of a class decode to, at random :data:`MOST_DECODED` of them if there are more."""
-        found = decode_class(self.of_class(label), self.factor, self.formation, MOST_DECODED)
-        if len(found) > MOST_DECODED:
-            found = found[torch.randperm(len(found), generator=generator)[:MOST_DECODED].to(found.device)]
-        return found
+        images = decode_class(self.of_class(label), self.factor, self.formation, MOST_DECODED)
+        if len(images) > MOST_DECODED:
+            images = images[torch.randperm(len(images), generator=generator)[:MOST_DECODED].to(images.device)]
+        return images
 
     def distilled(self, space: str = "unit", **fields: Any) -> DistilledSet:
         """Return the images with their factor, which evaluators decode by."""
         extra = {**fields.pop("extra", {}), "factor": self.factor}
-        found = super().distilled(space, extra=extra, **fields)
-        return replace(found, images=found.images.clip(0, 1)) if self.clamp_final else found
+        result = super().distilled(space, extra=extra, **fields)
+        return replace(result, images=result.images.clip(0, 1)) if self.clamp_final else result
 
 
 def initial_images(real: RealImages, ipc: int, init: Init, factor: int, seed: int, first: bool) -> Tensor:
@@ -57,19 +57,19 @@ def initial_images(real: RealImages, ipc: int, init: Init, factor: int, seed: in
     ``real``: training images; ``mix``: factor² of them in each image; ``noise``: N(0.5, 0.25²), clamped. Training
     images are drawn at random, or are the first of the class.
     """
-    found = []
+    classes = []
     for label in range(real.classes):
         generator = make_generator(seed, label + 1)
         if init == "noise":
-            found.append((torch.randn((ipc, *real.shape), generator=generator) / 4 + 0.5).to(real.device))
+            classes.append((torch.randn((ipc, *real.shape), generator=generator) / 4 + 0.5).to(real.device))
             continue
         members, count = real.members(label), ipc * factor**2 if init == "mix" else ipc
         order = torch.arange(len(members)) if first else torch.randperm(len(members), generator=generator)
         # A class too small to fill all cells with different images starts over.
         chosen = members[order.repeat(-(-count // len(order)))[:count]]
         pixels = real.at(chosen) * _column(real.std, real) + _column(real.mean, real)
-        found.append(stitch(pixels, factor, real.shape[-1]) if init == "mix" else pixels)
-    return torch.cat(found).clamp(0, 1)
+        classes.append(stitch(pixels, factor, real.shape[-1]) if init == "mix" else pixels)
+    return torch.cat(classes).clamp(0, 1)
 
 
 def _column(values: tuple[float, ...], real: RealImages) -> Tensor:

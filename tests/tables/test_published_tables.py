@@ -6,9 +6,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 from records import dataset_facts, make
 
+from ddbench import api
 from ddbench.tables import boards, paper
 from ddbench.tables.boards import measured
 from ddbench.tables.declared import declared
@@ -227,3 +229,17 @@ def test_the_tables_compile(content, tmp_path):
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
     assert (tmp_path / "tables.pdf").stat().st_size > 1000
+
+
+def test_accuracies_by_class_of_the_digits_average_to_the_committed_ones():
+    """On the real test labels: weighted by class, they are what the records say."""
+    labels = api.labels_of("digits")
+    ((made,), _) = boards.of_registry(ROOT / "registry", ROOT / "leaderboards", "digits", lambda name: labels)
+    (row,) = made.tables[0].rows
+    overall = {
+        column.name: 100 * cell.mean for column, cell in zip(made.tables[0].columns, row.cells, strict=True) if cell
+    }
+    grid = made.grids[-1]
+    weights = np.bincount(labels[1]) / len(labels[1])
+    for name, *column in zip(grid.heads()[1:], *[row[1:] for row in grid.cells()], strict=True):
+        assert sum(w * cell.number for w, cell in zip(weights, column, strict=True)) == pytest.approx(overall[name])

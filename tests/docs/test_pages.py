@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 
 import ddbench
+from ddbench.results.registry import load
+from ddbench.tables.declared import declared
+from ddbench.tables.leaderboard import entry
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -61,3 +64,14 @@ def test_the_site_loads_nothing_from_elsewhere():
     settings = (ROOT / "mkdocs.yml").read_text("utf-8")
     assert "font: false" in settings
     assert not re.search(r"https?://|analytics|repo_url|extra_javascript|mermaid", settings)
+
+
+def test_the_first_table_of_the_readme_follows_from_the_registry():
+    lines = [line.strip("| ").split(" | ") for line in (ROOT / "README.md").read_text("utf-8").splitlines()]
+    start = next(place for place, line in enumerate(lines) if line[0] == "test accuracy, %")
+    records, _ = load(ROOT / "registry", dataset=["digits"], evaluator=["minimax"], ipc=[1])
+    named = declared(ROOT / "leaderboards").names
+    for name, text, runs in zip(*(lines[start - 2][-5:], lines[start][1:], lines[start + 1][1:]), strict=True):
+        method = next(key for key, called in named.items() if called == name.removesuffix(" †"))
+        cell = entry([record for record in records if record.cell.method.name == method])
+        assert (text.strip("*"), runs) == (cell.text, cell.runs.replace("×", " × "))

@@ -1,10 +1,13 @@
 // Plots (Observable Plot): accuracy over budget and over cost, one panel per data set, protocol and network.
 
-// One colour per method, on every page and in every plot: those with most measured results have the most distinct ones.
-const COLOURS = ["#3f69d6", "#e07b00", "#d93a46", "#1f9d8a", "#7c52cc", "#c24d9b", "#3d9a3a", "#3496cf", "#9c6b3f", "#b59300", "#6f7ee0", "#c4624a", "#5f8f6b", "#a35fae"];
+// One colour per method, on every page and in every plot: in the order of boards.toml, then by number of results, so that
+// those compared most are the most distinct and new records change none of them.
+const COLOURS = ["#3f69d6", "#8f7a1c", "#00857a", "#7c52cc", "#9c6b3f", "#3d9a3a", "#3496cf", "#1fae9a", "#b0468a", "#6b7f2a", "#93a32c", "#5f8f6b", "#d653a6", "#e07b00", "#c9a100", "#d93a46", "#6f7ee0", "#c4624a", "#a35fae"];
 const GREY = "#7d8794";
 const colours = new Map([[DATA.baseline, GREY]]);
-for (const [method] of d3.rollups(EVERYTHING, (rows) => d3.sum(rows, (row) => (row.kind === "measured" ? 10000 : 1)), (row) => row.method).sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))) {
+const declared = Object.keys(DATA.names);
+const rank = (method) => (declared.indexOf(method) + declared.length + 1) % (declared.length + 1);
+for (const method of d3.groupSort(EVERYTHING.filter((row) => row.ipc !== null), (rows) => rank(rows[0].method) * 1e6 - rows.length, (row) => row.method)) {
   if (colours.has(method)) continue;
   const place = colours.size - 1;
   const { h, c, l } = d3.hcl(COLOURS[place % COLOURS.length]);

@@ -12,7 +12,7 @@ function sheetFigure(record, { most = 48, columns = Infinity, caption } = {}) {
   const sheet = sheetOf(record);
   const side = sideOf(sheet, most);
   const rows = sheet.classes.length;
-  if (sheet.columns <= 2 && columns === Infinity) return fewTiles(record, sheet, 64);
+  if (sheet.columns <= 2) return el("figure", { class: "sheet" }, fewTiles(record, sheet, columns === Infinity ? 64 : 48), caption && el("figcaption", null, caption));
   const shown = Math.min(columns, sheet.columns);
   const image = el("img", {
     src: sheet.image,

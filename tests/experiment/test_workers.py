@@ -304,7 +304,7 @@ def test_options_of_executors_come_from_command_study_and_configuration(capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--executor", "locla"), "Unknown executor 'locla'. Did you mean 'local'?"),
+        (("--executor", "loca"), "Unknown executor 'loca'. Did you mean 'local'?"),
         (("--jobs", "2", "-o", "executor.worker=3"), "has no option 'worker'. Did you mean 'workers'?"),
         (("--executor", "local", "-o", "local.workers=many"), "workers='many'"),
         (("--jobs", "2", "--detach"), "--detach: workers of the executor local end with the command"),

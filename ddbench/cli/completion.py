@@ -13,7 +13,7 @@ from click.shell_completion import CompletionItem
 from ddbench.plugin.specs import KINDS
 
 #: Scopes of ``-o``, and whose options they are.
-SCOPES = {"eval": "evaluator", "method": "method", "data": "dataset", "captioner": "captioner"}
+SCOPES = {"eval": "evaluator", "method": "method", "data": "dataset", "captioner": "captioner", "executor": "executor"}
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 

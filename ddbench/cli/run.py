@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ddbench.cli import common
+from ddbench.cli import common, completion
 
 if TYPE_CHECKING:
     from ddbench.results.schema import Record
@@ -23,7 +23,13 @@ if TYPE_CHECKING:
 @click.option("--out", default="", metavar="DIR", help="Folder of a study's boards (default: the study's name).")
 @click.option("--dry-run", is_flag=True, help="Run nothing: the same as `ddbench plan`.")
 @click.option("-j", "--jobs", type=click.IntRange(1), help="Workers on this machine that share the cells.")
-@click.option("--executor", default="", metavar="NAME", help="What starts workers (`ddbench list executors`).")
+@click.option(
+    "--executor",
+    default="",
+    metavar="NAME",
+    help="What starts workers (`ddbench list executors`).",
+    shell_complete=completion.names("executor"),
+)
 @click.option("--detach", is_flag=True, help="Do not wait for workers of a queue; `ddbench status` shows them.")
 @click.option("--retry-failed", is_flag=True, help="Let workers run cells again that failed.")
 @common.machine_options

@@ -138,12 +138,21 @@ class Queue:
                 self.end(number, state=FAILED, message=f"{deaths} workers died in it.", hint="", code=1)
                 yield False
                 return
-            about = {"worker": worker(), "since": time.time(), "deaths": deaths}
-            note.write_text(json.dumps(about), "utf-8")
+            note.write_text(json.dumps({"worker": worker(), "since": time.time(), "deaths": deaths}), "utf-8")
             try:
                 yield True
             finally:
                 note.unlink(missing_ok=True)
+
+    def share(self, number: int) -> None:
+        """Note that the set of a claimed cell is distilled, so that others may train its networks."""
+        note = self._claim(number, "json")
+        note.write_text(json.dumps({**read(note), "shared": True}), "utf-8")
+
+    def shared(self, number: int) -> bool:
+        """Return whether others may train networks of a cell that somebody runs."""
+        several = self.tasks[number - 1].arguments["repeats"] > 1
+        return several and bool(read(self._claim(number, "json")).get("shared"))
 
     def claimed(self, number: int) -> bool:
         """Return whether a cell seems to be held, without a look at whether its worker lives."""
@@ -232,7 +241,7 @@ class Queue:
             yield State(number, task.title, state, about, self.log(number))
 
     def startable(self) -> int:
-        """Return how many cells can be run at once: of those that wait for the same step, one."""
+        """Return for how many workers there is work: of cells that wait for one step, one, else a network each."""
         ended = self.outcomes()
         made = {mark for number in ended for mark in self.tasks[number - 1].shares}
         making: set[str] = set()
@@ -240,7 +249,7 @@ class Queue:
         for number, task in enumerate(self.tasks, 1):
             needs = set(task.shares) - made
             if number not in ended and not needs & making:
-                count += 1
+                count += self.tasks[number - 1].arguments["repeats"] if self.shared(number) else 1
                 making |= needs
         return count
 

@@ -135,8 +135,9 @@ class Worker:
         if missing := next(filter(_in_the_making, self._needs[number]), None):
             raise StepTaken(missing.parent.name, missing, owner(missing.with_name(missing.name + ".partial")))
         with environment.command_of(command_words(job.arguments, about)):
-            done = jobs.run([job], Path(about["registry"]), self.base.reporter, force=about["force"], stop=True)
-            return next(result for result in done if isinstance(result, Record))
+            made = job.planned.distil(force=about["force"])
+            self.queue.share(number)
+            return job.measurement.carry_out(made, Path(about["registry"]), force=about["force"])
 
     def _job(self, number: int) -> Job:
         task = self.queue.tasks[number - 1]
@@ -156,8 +157,7 @@ class Worker:
 
     def _help(self, number: int) -> bool:
         """Train the last network that is missing in a cell of another worker, whose set is distilled."""
-        several = self.queue.tasks[number - 1].arguments["repeats"] > 1
-        if not several or self.queue.about["force"] or not self.queue.claimed(number):
+        if self.queue.about["force"] or not self.queue.shared(number):
             return False
         with printing_to(self.queue.log(number)):
             try:

@@ -49,6 +49,7 @@ PARSED = {
 MEANT = {
     r"curves RECORD RECORD": "curves registry/results/cifar10/rded/*-rded-*.json",
     r"RECORD RECORD": "registry/results/digits/{random,herding}/ipc10-*-rded-*.json",
+    r"(?<![\w/])study\.toml": "leaderboards/studies/vlcp-ablation.toml",
     r"\bFOLDER\b": "distilled/a",
     r"--device cuda": "--device cpu",
     r"--out distilled": "--out others",

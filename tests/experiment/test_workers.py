@@ -167,10 +167,12 @@ def test_an_idle_worker_trains_the_networks_of_a_cell_that_another_one_holds():
     run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0], repeats=4)
     worker = Worker(Queue(run.folder), explain)
     with run.claim(1):
-        assert not worker._help(1)  # nothing is distilled
+        assert not worker._help(1) and run.startable() == 1  # nothing is distilled
     job = worker._job(1)
     pipeline.distil(job.planned.method)
     with run.claim(1):
+        run.share(1)
+        assert run.startable() == 4
         assert all(worker._help(1) for _ in range(4)) and not worker._help(1)
     trained = [line.split()[1] for line in Path("notes").read_text().splitlines() if line.startswith("student")]
     assert trained == ["3", "2", "1", "0"]

@@ -17,7 +17,7 @@ from ddbench.errors import DDBenchError, PluginError, UsageError
 from ddbench.experiment import jobs, setup
 from ddbench.experiment.dry_run import steps
 from ddbench.experiment.jobs import Job
-from ddbench.experiment.pipeline import artifact, finished, train_ahead
+from ddbench.experiment.pipeline import artifact, distil, finished, train_ahead
 from ddbench.experiment.queue import DONE, FAILED, Queue
 from ddbench.experiment.study import command_words, of_command
 from ddbench.files.locks import Taken, leased
@@ -135,7 +135,7 @@ class Worker:
         if missing := next(filter(_in_the_making, self._needs[number]), None):
             raise StepTaken(missing.parent.name, missing, owner(missing.with_name(missing.name + ".partial")))
         with environment.command_of(command_words(job.arguments, about)):
-            made = job.planned.distil(force=about["force"])
+            made = distil(job.planned.method, force=about["force"])
             self.queue.share(number)
             return job.measurement.carry_out(made, Path(about["registry"]), force=about["force"])
 

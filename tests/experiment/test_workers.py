@@ -18,6 +18,7 @@ from ddbench import cli
 from ddbench.errors import DDBenchError, UsageError
 from ddbench.experiment import jobs, pipeline, queue, setup
 from ddbench.experiment.driver import tasks
+from ddbench.experiment.pipeline import artifact
 from ddbench.experiment.queue import Queue
 from ddbench.experiment.study import of_command
 from ddbench.experiment.worker import Worker
@@ -142,7 +143,6 @@ def test_a_worker_takes_what_is_left_and_notes_how_each_cell_ended():
 def test_a_step_in_the_making_is_not_waited_for_but_another_cell_is_taken():
     run, expanded = made(seed=[0], eval="noted")
     first = expanded[0].planned.method
-    from ddbench.experiment.pipeline import artifact
     from ddbench.keys import digest
     from ddbench.runtime.store import lease_of
 

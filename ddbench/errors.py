@@ -43,15 +43,23 @@ RUN = (
     "torchvision",
     "transformers",
 )
+#: The extra that a module comes with, and what it brings.
+EXTRAS = {
+    **dict.fromkeys(RUN, ("run", "all that distilling and evaluating need")),
+    "submitit": ("slurm", "what the executor slurm needs"),
+    "ray": ("ray", "what the executor ray needs"),
+}
 
 
 def not_installed(error: BaseException) -> UsageError | None:
-    """Return what to say where ddbench was installed to read tables only; None of any other error."""
-    if not isinstance(error, ModuleNotFoundError) or (error.name or "").partition(".")[0] not in RUN:
+    """Return what to say where the packages of an extra are missing; None of any other error."""
+    module = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
+    if module not in EXTRAS:
         return None
+    extra, brings = EXTRAS[module]
     return UsageError(
-        f"This needs the package {error.name}, which is not installed.",
-        hint="pip install 'ddbench[run]' brings all that distilling and evaluating need.",
+        f"This needs the package {module}, which is not installed.",
+        hint=f"pip install 'ddbench[{extra}]' brings {brings}.",
     )
 
 

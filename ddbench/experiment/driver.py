@@ -38,9 +38,9 @@ def tasks(jobs: Sequence[Job]) -> list[Task]:
     needed: dict[int, list[str]] = {}
     for job in jobs:
         if id(job.planned) not in needed:
-            paths = [step.path for step in steps(job) if step.distils]
-            needed[id(job.planned)] = [path.relative_to(home()).as_posix() for path in paths]
+            needed[id(job.planned)] = [str(step.path) for step in steps(job) if step.distils]
     counts = Counter(path for job in jobs for path in needed[id(job.planned)])
+    numbers = {path: str(number) for number, path in enumerate(counts)}
     return [
         Task(
             job.title,
@@ -48,7 +48,7 @@ def tasks(jobs: Sequence[Job]) -> list[Task]:
             job.name,
             job.arguments,
             job.mark,
-            tuple(path for path in needed[id(job.planned)] if counts[path] > 1),
+            tuple(numbers[path] for path in needed[id(job.planned)] if counts[path] > 1),
         )
         for job in jobs
     ]
@@ -75,7 +75,7 @@ def drive(queue: Queue, executor: Bound[Executor], look: Callable[[], object], *
         )
     with plugin_errors(entry):
         plugin.check(executor.ctx)
-    crew = Crew(queue, executor)
+    crew = Crew(queue, executor, alone=detach)
     with contextlib.ExitStack() as held:
         leads = False
         try:
@@ -98,10 +98,10 @@ def drive(queue: Queue, executor: Bound[Executor], look: Callable[[], object], *
 
 
 class Crew:
-    """The workers of a run."""
+    """The workers of a run; those that are left alone must be enough for all cells from the start."""
 
-    def __init__(self, queue: Queue, executor: Bound[Executor]) -> None:
-        self.queue, self.executor = queue, executor
+    def __init__(self, queue: Queue, executor: Bound[Executor], *, alone: bool = False) -> None:
+        self.queue, self.executor, self.alone = queue, executor, alone
         self.handles = [worker["handle"] for worker in queue.workers() if worker["executor"] == executor.entry.name]
         self._asked, self._ended = 0.0, 0
         self._progress: tuple[int, tuple[tuple[int, float], ...]] = (0, ())
@@ -122,8 +122,9 @@ class Crew:
         progress = (len(self.queue.outcomes()), claims)
         self._ended = self._ended + before - len(self.handles) if progress == self._progress else 0
         self._progress = progress
+        cells = len(self.queue.tasks) - len(self.queue.outcomes()) if self.alone else self.queue.startable()
         with plugin_errors(entry):
-            wanted = plugin.capacity(ctx, self.queue.startable())
+            wanted = plugin.capacity(ctx, cells)
         if self._ended > max(3, wanted):
             raise DDBenchError(
                 f"Workers end before they do anything: {self._last_words() or 'no reason is known'}",

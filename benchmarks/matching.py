@@ -168,7 +168,7 @@ class Segments:
 def our_mtt(ipc: int) -> Callable[[], float]:
     """Return ddbench's iteration of mtt."""
     import torch
-    from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching, TrajectoryMatching
+    from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching, TrajectoryMatching, Window
     from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
     from ddbench_plugins.training.dsa import STRATEGY
     from ddbench_plugins.training.memory import keep_freed_memory
@@ -180,7 +180,9 @@ def our_mtt(ipc: int) -> Callable[[], float]:
     images = ImagesWithRate(
         torch.randn(count, CHANNELS, SIDE, SIDE), ipc, 100.0, rate=0.01, lr_rate=1e-7, positive=True, mean=MEAN, std=STD
     )
-    settings = Matching(SYN_STEPS, expert_epochs=1, max_start_epoch=1, batch_syn=count, strategy=STRATEGY, seed=0)
+    settings = Matching(
+        SYN_STEPS, expert_epochs=1, window=Window(0, 1, 1, 0), batch_syn=count, strategy=STRATEGY, seed=0
+    )
     precision = ddbench.Machine.choose().precision
     work = TrajectoryMatching(images, Segments(), FlatNetwork(network(0), precision), settings)  # type: ignore[arg-type]
     numbers = itertools.count()

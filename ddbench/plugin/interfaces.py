@@ -23,12 +23,12 @@ class Plugin:
 
     Attributes:
         Options: the typed options (:class:`ddbench.Options`); defaults are those of the ``cpu+sane`` preset.
-        presets: rules that set options by context, as a list of tables or the name of a TOML file beside the class's
-            module (docs/cli/presets.md).
+        presets: rules that set options by context, as the name of a TOML file beside the class's module, or a
+            list of such names and of tables (docs/cli/presets.md).
     """
 
     Options: ClassVar[type[Options] | None] = None
-    presets: ClassVar[str | Sequence[Mapping[str, Any]]] = ()
+    presets: ClassVar[str | Sequence[Mapping[str, Any] | str]] = ()
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return what results depend on beyond the options (a file's content, a model's weights); part of their key."""

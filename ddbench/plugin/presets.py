@@ -28,7 +28,8 @@ def load_presets(plugin: Any, who: str = "") -> Rules:
     """
     presets = getattr(plugin, "presets", ())
     try:
-        rules = tuple(_read(plugin, presets) if isinstance(presets, str) else presets)
+        parts = [presets] if isinstance(presets, str) else presets
+        rules = tuple(rule for part in parts for rule in (_read(plugin, part) if isinstance(part, str) else [part]))
         for rule in rules:
             _check(rule)
     except (OSError, ValueError, TypeError, AttributeError, KeyError) as error:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from ddbench_plugins.matching.images import RealImages, SyntheticImages
 from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
-from ddbench_plugins.methods.mtt.matching import ImagesWithRate, TrajectoryMatching
+from ddbench_plugins.methods.mtt.matching import ImagesWithRate, TrajectoryMatching, Window
 from ddbench_plugins.methods.mtt.matching import Matching as Segments
 from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat
 from ddbench_plugins.networks import convnet
@@ -71,7 +71,7 @@ def test_one_iteration_of_trajectory_matching_is_the_same(bench):
     loop = bench["released.mtt_loop"].Loop(task, theirs, torch.randn(6, 3, 16, 16), 4, (10.0, 1e-3, 0.01))
     begun = loop.x.detach().clone()
     images = ImagesWithRate(begun, 2, 10.0, rate=0.01, lr_rate=1e-3, positive=True, mean=(0,) * 3, std=(1,) * 3)
-    settings = Segments(4, expert_epochs=1, max_start_epoch=1, batch_syn=6, strategy=(), seed=0)
+    settings = Segments(4, expert_epochs=1, window=Window(0, 1, 1, 0), batch_syn=6, strategy=(), seed=0)
     loss = TrajectoryMatching(images, Experts(), FlatNetwork(network), settings).step(0)
     assert loop.step(start, target, augment=False) == pytest.approx(loss, rel=1e-4)
     moved = (loop.x.detach() - begun).norm()

@@ -303,7 +303,7 @@ def declared(call):
 
 
 def methods_with_steps():
-    return ("vlcp", "d4m", "dit", "minimax", "mtt", "rded", "sre2l", "herding", "k-center")
+    return ("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "rded", "sre2l", "herding", "k-center")
 
 
 def test_these_are_the_methods_with_steps(run):

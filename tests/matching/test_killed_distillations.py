@@ -12,8 +12,15 @@ from ddbench.runtime.progress import Reporter
 from ddbench.runtime.store import Store
 
 pytest.importorskip("torch")
-SMALL = {"network": "convnet-1", "batch_real": 8}
-METHODS = {"dm": {"iterations": 6}, "dsa": {"iterations": 2, "outer": 3, "inner": 2}}
+TRAJECTORIES = {
+    **{"iterations": 6, "experts": 1, "expert_batch": 256, "expert_epochs": 1, "max_start_epoch": 1},
+    **{"syn_steps": 1, "lr_img": 10.0},
+}
+METHODS = {
+    "dm": {"iterations": 6, "batch_real": 8},
+    "dsa": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8},
+    "ftd": {**TRAJECTORIES, "ema": 0.5},
+}
 
 
 class Killer(Reporter):
@@ -41,7 +48,7 @@ def test_kill_and_resume(ctx, digits, tmp_path, monkeypatch, method):
     def run(name, at=0):
         reporter = Killer(at)
         mine = replace(ctx, store=Store(tmp_path / name), reporter=reporter, _dataset=digits)
-        mine = replace(mine, explicit={"method": SMALL | METHODS[method]})
+        mine = replace(mine, explicit={"method": {"network": "convnet-1"} | METHODS[method]})
         try:
             return distil(prepare_method(mine, method, 1, 0)).digest, reporter.told
         except KeyboardInterrupt:

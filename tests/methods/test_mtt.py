@@ -18,7 +18,13 @@ torch = pytest.importorskip("torch")
 from ddbench_plugins.methods.mtt import experts as mtt_experts  # noqa: E402
 from ddbench_plugins.methods.mtt import selection  # noqa: E402
 from ddbench_plugins.methods.mtt.distiller import MTT  # noqa: E402
-from ddbench_plugins.methods.mtt.matching import SMALLEST_RATE, ImagesWithRate, Matching, TrajectoryMatching  # noqa: E402
+from ddbench_plugins.methods.mtt.matching import (  # noqa: E402
+    SMALLEST_RATE,
+    ImagesWithRate,
+    Matching,
+    TrajectoryMatching,
+    Window,
+)
 from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat, follow, match  # noqa: E402
 from ddbench_plugins.networks.convnet import build  # noqa: E402
 from ddbench_plugins.training.dsa import STRATEGY, apply, draw_dc  # noqa: E402
@@ -58,9 +64,9 @@ def _problem(steps=3, augment=True, dtype=torch.float64):
 
 def test_without_steps_the_loss_is_one():
     _, _, start, target, images, _ = _problem()
-    found = match([], start, target, images, torch.tensor(0.1))
+    found = match([], start, target, [images], torch.tensor(0.1))
     assert float(found.loss) == 1
-    assert not found.images.any() and not found.lr.any()
+    assert not found.learned[0].any() and not found.lr.any()
 
 
 def test_one_exact_step_reaches_its_target():
@@ -69,9 +75,9 @@ def test_one_exact_step_reaches_its_target():
     sgd = torch.optim.SGD(module.parameters(), lr=0.3)
     torch.nn.functional.cross_entropy(module(images), labels).backward()
     sgd.step()
-    found = match(losses, start, flat(module), images, torch.tensor(0.3, dtype=torch.float64))
+    found = match(losses, start, flat(module), [images], torch.tensor(0.3, dtype=torch.float64))
     assert float(found.loss) < 1e-20
-    other = match(losses, start, flat(module), images, torch.tensor(0.2, dtype=torch.float64))
+    other = match(losses, start, flat(module), [images], torch.tensor(0.2, dtype=torch.float64))
     assert float(other.loss) == pytest.approx((1 / 3) ** 2)
     # d/dα (1 − α/0.3)² at 0.2
     assert float(other.lr) == pytest.approx(-2 / 0.3 * (1 - 0.2 / 0.3))
@@ -87,25 +93,43 @@ def test_gradients_are_those_of_the_whole_unrolled_graph(room):
         parameters = parameters - rate * gradient
     whole = (parameters - target).square().sum() / (start - target).square().sum()
     whole.backward()
-    found = match(losses, start, target, images, rate.detach(), room=room)
+    found = match(losses, start, target, [images], rate.detach(), room=room)
     assert float(found.loss) == pytest.approx(float(whole.detach()), rel=1e-12)
-    torch.testing.assert_close(found.images, x.grad, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(found.learned[0], x.grad, rtol=1e-9, atol=1e-14)
     torch.testing.assert_close(found.lr, rate.grad, rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_teslas_gradients_are_those_of_a_graph_without_the_way_through_earlier_steps(steps):
+    _, losses, start, target, images, _ = _problem(steps)
+    x, rate = images.clone().requires_grad_(), torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    parameters, total = start, torch.zeros_like(start)
+    for loss in losses:  # θ_N = θ_0 − α Σ g_n, with g_n at parameters that count as constants
+        at = parameters.detach().requires_grad_()
+        (gradient,) = torch.autograd.grad(loss(at, x), at, create_graph=True)
+        total, parameters = total + gradient, parameters - rate.detach() * gradient.detach()
+    (start - rate * total - target).square().sum().div((start - target).square().sum()).backward()
+    found = match(losses, start, target, [images], rate.detach(), gradient="tesla")
+    torch.testing.assert_close(found.learned[0], x.grad, rtol=1e-9, atol=1e-14)
+    torch.testing.assert_close(found.lr, rate.grad, rtol=1e-9, atol=1e-14)
+    unrolled = match(losses, start, target, [images], rate.detach())
+    assert found.loss == unrolled.loss
+    assert torch.allclose(found.learned[0], unrolled.learned[0], rtol=1e-9) == (steps == 1)  # exact for one step alone
 
 
 def test_gradients_are_finite_differences():
     _, losses, start, target, images, _ = _problem()
     rate = torch.tensor(0.5, dtype=torch.float64)
-    found = match(losses, start, target, images, rate)
+    found = match(losses, start, target, [images], rate)
     direction = torch.randn(images.shape, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
 
     def value(x, lr):
-        end = follow(losses, start, x, lr)[-1]
+        end = follow(losses, start, [x], lr)[-1]
         return float((end - target).square().sum() / (start - target).square().sum())
 
     h = 1e-5
     by_images = (value(images + h * direction, rate) - value(images - h * direction, rate)) / (2 * h)
-    assert float((found.images * direction).sum()) == pytest.approx(by_images, rel=1e-6)
+    assert float((found.learned[0] * direction).sum()) == pytest.approx(by_images, rel=1e-6)
     assert float(found.lr) == pytest.approx((value(images, rate + h) - value(images, rate - h)) / (2 * h), rel=1e-6)
 
 
@@ -149,7 +173,7 @@ def _work(rate=0.01, lr_rate=1e-3, positive=True):
         mean=(0.5, 0.4, 0.3),
         std=(0.2, 0.25, 0.3),
     )
-    return TrajectoryMatching(images, experts, network, Matching(5, 1, 3, 4, STRATEGY, seed=7))
+    return TrajectoryMatching(images, experts, network, Matching(5, 1, Window(0, 3, 3, 0), 4, STRATEGY, seed=7))
 
 
 def test_every_expert_comes_once_before_any_comes_again():
@@ -179,7 +203,7 @@ def test_the_learning_rate_travels_and_stays_positive_unless_told_otherwise():
     assert work.images.distilled().learning_rate != before.learning_rate
     for positive in (True, False):
         images = _work(positive=positive, lr_rate=1.0).images
-        images.update(torch.zeros_like(images.images), torch.tensor(5.0))
+        images.update([torch.zeros_like(images.images)], torch.tensor(5.0))
         if positive:
             assert images.distilled().learning_rate == pytest.approx(SMALLEST_RATE)
         else:

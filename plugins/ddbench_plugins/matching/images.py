@@ -120,8 +120,13 @@ class SyntheticImages:
             self.images.copy_(state["images"])
         self.optimiser.load_state_dict(state["optimiser"])
 
+    @property
+    def shown(self) -> Tensor:
+        """The images that are the result."""
+        return self.images.detach()
+
     def distilled(self, space: str = "normalized", **fields: Any) -> DistilledSet:
         """Return the images as they are now, with the space they are in; ``fields`` are further ones of the set."""
-        pixels = finite(self.images.detach()).cpu().permute(0, 2, 3, 1).contiguous().numpy()
+        pixels = finite(self.shown).cpu().permute(0, 2, 3, 1).contiguous().numpy()
         pixels = pixels.astype(np.float32, copy=True)
         return DistilledSet(pixels, self.labels.cpu().numpy().astype(np.int64), space=space, **fields)

@@ -106,6 +106,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("cazenavette2022mtt"),
         ),
         ddbench.MethodSpec(
+            "ftd",
+            f"{_HOME}.mtt.ftd:FTD",
+            summary="mtt with experts on flat paths, and the average of its images",
+            paper="Du et al., Minimizing the Accumulated Trajectory Error to Improve Dataset Distillation, CVPR 2023",
+            bibtex=bibtex("du2023ftd"),
+        ),
+        ddbench.MethodSpec(
             "idc-1",
             f"{_HOME}.idc.distiller:IDCOne",
             summary="images that give networks in training on real images the gradients of their class (IDC-I)",

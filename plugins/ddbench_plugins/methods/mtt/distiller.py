@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, TypeVar
 
 from pydantic import Field
 
@@ -12,10 +12,15 @@ from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection
 
+    from ddbench_plugins.matching.images import RealImages
+    from ddbench_plugins.methods.mtt.experts import ExpertRecipe, Experts
     from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching
     from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
+
+
+Images = TypeVar("Images", bound="ImagesWithRate")
 
 
 class MttOptions(PixelOptions):
@@ -46,6 +51,11 @@ class MttOptions(PixelOptions):
     lr_img: float = Field(1000.0, gt=0, description="learning rate of the pixels (SGD, momentum 0.5)")
     lr_lr: float = Field(1e-5, ge=0, description="learning rate of the learned learning rate (SGD, momentum 0.5)")
     lr_init: float = Field(0.01, gt=0, description="what the learned learning rate begins as (lr_teacher)")
+    gradient: Literal["unrolled", "tesla"] = Field(
+        "unrolled",
+        description="of the matching loss: through all steps, or as if a step did not depend on those before it"
+        " (TESLA); both with memory that does not grow with the steps",
+    )
     positive_lr: bool = Field(True, description="stop the learned learning rate at 1e-6; the released code does not")
     init: Literal["real", "noise"] = Field("real", description="what the images begin as: training images or N(0, 1)")
 
@@ -60,11 +70,20 @@ class MttOptions(PixelOptions):
     eval_epochs: int = Field(1000, ge=1, description="epochs of these students")
 
 
+class Parts(NamedTuple):
+    """What a matching is made of."""
+
+    real: RealImages
+    ipc: int
+    experts: Experts
+    network: FlatNetwork
+
+
 class MTT(ddbench.Distiller):
     """Matching training trajectories."""
 
-    Options = MttOptions
-    presets = "presets.toml"
+    Options: ClassVar[type[MttOptions]] = MttOptions
+    presets: ClassVar[tuple[str, ...]] = ("presets.toml", "family.toml")
     precisions = PRECISIONS
 
     def needs(self, ctx: ddbench.Context) -> list[ddbench.CachedStep[Any] | ddbench.StepCall]:
@@ -72,10 +91,11 @@ class MTT(ddbench.Distiller):
 
         The students that choose among candidates follow once there are any.
         """
+        from ddbench_plugins.methods.mtt.experts import expert
         from ddbench_plugins.methods.mtt.selection import mtt_student
 
-        on, options = self._on(ctx), ctx.options
-        experts = [self.expert.of(on, number) for number in range(options.experts)]
+        on, options, recipe = self._on(ctx), ctx.options, self.recipe(ctx)
+        experts = [expert.of(on, recipe, number) for number in range(options.experts)]
         return [*experts, *([mtt_student] if options.keep != "last" else [])]
 
     def work(self, ctx: ddbench.Context) -> float:
@@ -83,28 +103,20 @@ class MTT(ddbench.Distiller):
         options: MttOptions = ctx.options
         return ctx.dataset.num_classes * (ctx.ipc or 1) * options.iterations * options.syn_steps
 
-    @ddbench.step(
-        options=lambda self, ctx, number: (
-            *("network", "train_epochs", "expert_lr", "expert_batch", "augment", "normalisation"),
-            *(() if ctx.options.train_epochs else ("max_start_epoch", "expert_epochs")),
-        ),
-        ignore=["experts", "max_start_epoch", "expert_epochs"],
-        work=lambda self, ctx, number: len(ctx.dataset.train) * _epochs(ctx.options),
-    )
-    def expert(self, ctx: ddbench.Context, out: ddbench.Step, number: int) -> None:
-        """Train one expert, and keep its parameters after each epoch."""
-        from ddbench_plugins.methods.mtt.experts import ExpertRecipe, train_expert
+    def recipe(self, ctx: ddbench.Context) -> ExpertRecipe:
+        """Return how experts are trained."""
+        from ddbench_plugins.methods.mtt.experts import ExpertRecipe
 
         options: MttOptions = ctx.options
-        recipe = ExpertRecipe(
+        return ExpertRecipe(
             network=options.network,
             epochs=_epochs(options),
             lr=options.expert_lr,
             batch_size=options.expert_batch,
             augment=options.augment,
             normalisation=options.normalisation,
+            count=options.experts,
         )
-        train_expert(ctx, out, recipe, number, options.experts)
 
     @staticmethod
     def _on(ctx: ddbench.Context) -> ddbench.Context:
@@ -115,8 +127,9 @@ class MTT(ddbench.Distiller):
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, not clamped, with a learning rate."""
+        from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.mtt.experts import Experts
+        from ddbench_plugins.methods.mtt.experts import Experts, expert
         from ddbench_plugins.methods.mtt.matching import TrajectoryMatching
         from ddbench_plugins.methods.mtt.selection import hold_out
 
@@ -128,11 +141,13 @@ class MTT(ddbench.Distiller):
             data, judged_by = hold_out(data)
         ddbench.check_ipc(data, ipc)
         _check_epochs(options)
-        on = self._on(ctx)
-        folders = [self.expert(on, number).dir for number in range(options.experts)]
-        experts = Experts(folders, ctx.machine.device)
-        images = self._images(ctx, data, ipc)
-        work = TrajectoryMatching(images, experts, network, self._settings(ctx, len(images.images)))
+        on, recipe = self._on(ctx), self.recipe(ctx)
+        folders = [expert(on, recipe, number).dir for number in range(options.experts)]
+        experts = Experts(folders, recipe.epochs, ctx.machine.device)
+        with ctx.progress("reading images", len(data.train)) as advance:
+            real = RealImages(data, normalisation=options.normalisation, device=ctx.machine.device, progress=advance)
+        images = self.images(ctx, Parts(real, ipc, experts, network))
+        work = TrajectoryMatching(images, experts, network, self.settings(ctx, len(images.images)))
         best = options.keep != "last"
         candidates = range(options.evaluate_every, options.iterations, options.evaluate_every) if best else ()
         if best and not candidates:
@@ -162,42 +177,48 @@ class MTT(ddbench.Distiller):
             return FlatNetwork(module, ctx.machine.precision)
         except ValueError as error:
             raise ddbench.UsageError(
-                f"MTT cannot match trajectories of {options.network}: {error}.",
+                f"Trajectories of {options.network} cannot be matched: {error}.",
                 hint="Choose a network without batch norm, e.g. -o method.network=convnet-3.",
             ) from error
 
-    @staticmethod
-    def _images(ctx: ddbench.Context, data: ddbench.Dataset, ipc: int) -> ImagesWithRate:
-        from ddbench_plugins.matching.images import RealImages, initial_images
+    def images(self, ctx: ddbench.Context, parts: Parts) -> ImagesWithRate:
+        """Return what is optimised, as it begins."""
         from ddbench_plugins.methods.mtt.matching import ImagesWithRate
 
+        return self.begun(ctx, parts, ImagesWithRate)
+
+    @staticmethod
+    def begun(ctx: ddbench.Context, parts: Parts, kind: Callable[..., Images], **more: Any) -> Images:
+        """Return images of a kind with MTT's settings and ``more`` of them."""
+        from ddbench_plugins.matching.images import initial_images
+
         options: MttOptions = ctx.options
-        with ctx.progress("reading images", len(data.train)) as advance:
-            real = RealImages(data, normalisation=options.normalisation, device=ctx.machine.device, progress=advance)
-        return ImagesWithRate(
-            initial_images(real, ipc, options.init, ctx.seed("mtt init")),
-            ipc,
+        return kind(
+            initial_images(parts.real, parts.ipc, options.init, ctx.seed("mtt init")),
+            parts.ipc,
             options.lr_img,
             rate=options.lr_init,
             lr_rate=options.lr_lr,
             positive=options.positive_lr,
-            mean=real.mean,
-            std=real.std,
+            mean=parts.real.mean,
+            std=parts.real.std,
+            **more,
         )
 
-    @staticmethod
-    def _settings(ctx: ddbench.Context, count: int) -> Matching:
+    def settings(self, ctx: ddbench.Context, count: int) -> Matching:
+        """Return how a step of the matching is made, of ``count`` images."""
         from ddbench_plugins.matching.draws import strategy_for
-        from ddbench_plugins.methods.mtt.matching import Matching
+        from ddbench_plugins.methods.mtt.matching import Matching, Window
 
         options: MttOptions = ctx.options
         return Matching(
             syn_steps=options.syn_steps,
             expert_epochs=options.expert_epochs,
-            max_start_epoch=options.max_start_epoch,
+            window=Window(0, options.max_start_epoch, options.max_start_epoch, 0),
             batch_syn=min(options.batch_syn or count, count),
             strategy=strategy_for(ctx.dataset) if options.augment == "dsa" else (),
             seed=ctx.seed("mtt steps"),
+            gradient=options.gradient,
         )
 
     @staticmethod

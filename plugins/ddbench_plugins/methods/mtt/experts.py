@@ -1,12 +1,13 @@
 """Expert trajectories: the parameters of networks after each epoch on the real images (MTT buffer.py).
 
-Each expert is a cached step of its own, with a seed of its own, so all budgets and distillation seeds share it.
+Each expert is a cached step of its own, with a seed of its own, so all methods, budgets and distillation seeds that ask
+for the same recipe share it.
 """
 
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 import ddbench
 from ddbench_plugins.matching.draws import strategy_for
+from ddbench_plugins.methods.mtt.flat import flat_step
 from ddbench_plugins.methods.mtt.trajectories import flat
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import compose, normalise
@@ -34,7 +36,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExpertRecipe:
-    """How experts are trained: plain SGD at a constant rate, cross-entropy."""
+    """How experts are trained: plain SGD at a constant rate, cross-entropy.
+
+    ``rho`` and ``alpha`` other than 0 flatten their path, as :func:`ddbench_plugins.methods.mtt.flat.flat_step` does.
+    """
 
     network: str
     epochs: int
@@ -42,13 +47,22 @@ class ExpertRecipe:
     batch_size: int
     augment: Literal["dsa", "none"]
     normalisation: str
+    rho: float = 0.0
+    alpha: float = 0.0
+    adaptive: bool = True
+    count: int = field(default=1, compare=False)  # how many there are, of which a single one does not depend
+
+    @property
+    def flattened(self) -> bool:
+        """Whether each step takes two passes."""
+        return bool(self.rho or self.alpha)
 
 
 class Experts:
-    """Finished trajectories in folders."""
+    """Finished trajectories of so many epochs in folders."""
 
-    def __init__(self, folders: Sequence[Path], device: str = "cpu") -> None:
-        self.folders, self.device = folders, device
+    def __init__(self, folders: Sequence[Path], epochs: int, device: str = "cpu") -> None:
+        self.folders, self.epochs, self.device = folders, epochs, device
 
     def __len__(self) -> int:
         return len(self.folders)
@@ -58,14 +72,13 @@ class Experts:
         return torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)).to(self.device)
 
 
-def train_expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number: int, count: int) -> None:
-    """Train epoch by epoch. Plain SGD has no state, so the snapshots are the checkpoints as well.
+@ddbench.step(
+    work=lambda ctx, recipe, number: len(ctx.dataset.train) * recipe.epochs * (1 + recipe.flattened),
+)
+def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number: int) -> None:
+    """Train one expert, and keep its parameters after each epoch.
 
-    Args:
-        ctx: the run, on the images that the expert sees.
-        out: the step that keeps the parameters after each epoch.
-        recipe: how.
-        number, count: which expert of how many.
+    Plain SGD has no state, so these snapshots are the checkpoints as well.
     """
     data, seed = ctx.dataset, ddbench.derive_seed(0, "mtt expert", number)
     network = ctx.build_network(recipe.network, seed=seed)
@@ -77,7 +90,7 @@ def train_expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, 
     torch.nn.utils.vector_to_parameters(start, network.parameters())
     pixels, labels = data.arrays("train")
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    with ctx.progress(f"expert {number + 1} of {count}", recipe.epochs) as advance:
+    with ctx.progress(f"expert {number + 1} of {recipe.count}", recipe.epochs) as advance:
         for epoch in range(first, recipe.epochs):
             result = train(
                 network,
@@ -88,6 +101,7 @@ def train_expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, 
                 optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
                 seed=stream_seed(seed, epoch + 1),
                 augment=augmentation(data, recipe.augment, recipe.normalisation),
+                step=flat_step(recipe.rho, recipe.alpha, recipe.adaptive) if recipe.flattened else None,
                 compile="never",
                 loop=Loop(ctx.machine.device, ctx.machine.precision),
             )

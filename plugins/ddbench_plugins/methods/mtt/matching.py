@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench_plugins.methods.mtt.experts import Experts
-    from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, InnerLoss
+    from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, Gradient, InnerLoss
     from ddbench_plugins.training.dsa import Drawn, Operator
 
 #: Where a learning rate that must stay positive is stopped.
@@ -48,9 +49,17 @@ class ImagesWithRate(SyntheticImages):
         self.rate_optimiser = torch.optim.SGD([self.rate], lr_rate, momentum=MOMENTUM)
         self.positive, self.mean, self.std = positive, mean, std
 
-    def update(self, by_images: Tensor, by_rate: Tensor) -> None:
-        """Make a step of both optimisers with these gradients."""
-        self.images.grad, self.rate.grad = by_images, by_rate
+    def learned(self) -> tuple[Tensor, ...]:
+        """Return what inner losses depend on: the images [N, C, S, S]."""
+        return (self.images.detach(),)
+
+    def targets(self, chosen: Tensor, *others: Tensor) -> Tensor:
+        """Return the labels [B] or [B, K] of chosen images; ``others`` is what is learned besides the images."""
+        return self.labels[chosen]
+
+    def update(self, gradients: Sequence[Tensor], by_rate: Tensor) -> None:
+        """Make a step of all optimisers with the gradients of what is learned, and of the rate."""
+        self.images.grad, self.rate.grad = gradients[0], by_rate
         self.optimiser.step()
         self.rate_optimiser.step()
         if self.positive:
@@ -85,16 +94,62 @@ class ImagesWithRate(SyntheticImages):
         return replace(normalised, images=normalised.images * std + mean)
 
 
+class AveragedImages(ImagesWithRate):
+    """Such images whose result is their average over steps, in which what was before has weight ``decay``."""
+
+    def __init__(self, *settings: Any, decay: float, **rate: Any) -> None:
+        super().__init__(*settings, **rate)
+        self.decay, self.averaged = decay, self.images.detach().clone()
+
+    def update(self, gradients: Sequence[Tensor], by_rate: Tensor) -> None:
+        """Make a step of all optimisers, and average."""
+        super().update(gradients, by_rate)
+        self.averaged.mul_(self.decay).add_(self.images.detach(), alpha=1 - self.decay)
+
+    def state(self) -> dict[str, Any]:
+        """Return what a checkpoint needs."""
+        return super().state() | {"averaged": self.averaged.cpu()}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Resume from a checkpoint."""
+        super().restore(state)
+        self.averaged.copy_(state["averaged"])
+
+    @property
+    def shown(self) -> Tensor:
+        """The average."""
+        return self.averaged
+
+
+@dataclass(frozen=True)
+class Window:
+    """Start epochs of segments: from ``first`` on, before a bound that grows from ``opening`` to ``end``."""
+
+    first: int
+    opening: int
+    end: int
+    iterations: int
+    """Until the bound is at its end; 0: at once."""
+
+    def bound(self, number: int) -> int:
+        """Return the epoch before which the segment of step ``number`` starts."""
+        grown = number / self.iterations if number < self.iterations else 1.0
+        return self.opening + int((self.end - self.opening) * grown)
+
+
 @dataclass(frozen=True)
 class Matching:
     """How one step is made; see the options of the method. An empty strategy means no augmentation."""
 
     syn_steps: int
     expert_epochs: int
-    max_start_epoch: int
+    window: Window
     batch_syn: int
     strategy: tuple[Operator, ...]
     seed: int
+    gradient: Gradient = "unrolled"
+    threshold: float = math.inf
+    """Loss above which nothing is changed."""
 
 
 class TrajectoryMatching:
@@ -104,16 +159,18 @@ class TrajectoryMatching:
         self.images, self.experts, self.network, self.settings = images, experts, network, settings
 
     def step(self, number: int) -> float:
-        """Match the segment of step ``number`` and return the loss."""
+        """Match the segment of step ``number`` and return the loss; where that is too large, nothing changes."""
         expert, epoch = self.segment(number)
         matched = match(
             self.inner_losses(number),
             self.experts.at(expert, epoch),
             self.experts.at(expert, epoch + self.settings.expert_epochs),
-            self.images.images.detach(),
+            self.images.learned(),
             self.images.rate.detach(),
+            gradient=self.settings.gradient,
         )
-        self.images.update(matched.images, matched.lr)
+        if not matched.loss > self.settings.threshold:  # which a loss that is not finite is not, so that it is told
+            self.images.update(matched.learned, matched.lr)
         return float(matched.loss)
 
     def segment(self, number: int) -> tuple[int, int]:
@@ -122,7 +179,8 @@ class TrajectoryMatching:
         turn, place = divmod(number, len(self.experts))
         order = torch.randperm(len(self.experts), generator=make_generator(settings.seed, _ORDER, turn + 1))
         generator = make_generator(settings.seed, _START, number + 1)
-        return int(order[place]), int(torch.randint(settings.max_start_epoch, (), generator=generator))
+        window = settings.window
+        return int(order[place]), int(torch.randint(window.first, window.bound(number), (), generator=generator))
 
     def inner_losses(self, number: int) -> list[InnerLoss]:
         """Draw the batches and augmentations of all inner steps."""
@@ -138,8 +196,10 @@ class TrajectoryMatching:
             losses.append(partial(self._loss, chosen=chosen.to(images.device), drawn=drawn))
         return losses
 
-    def _loss(self, parameters: Tensor, images: Tensor, chosen: Tensor, drawn: Sequence[Drawn]) -> Tensor:
-        return self.network.loss(parameters, apply(images[chosen], drawn), self.images.labels[chosen])
+    def _loss(
+        self, parameters: Tensor, images: Tensor, *others: Tensor, chosen: Tensor, drawn: Sequence[Drawn]
+    ) -> Tensor:
+        return self.network.loss(parameters, apply(images[chosen], drawn), self.images.targets(chosen, *others))
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs: images and learning rate; all else comes from the step's number."""

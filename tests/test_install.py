@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from ddbench.errors import RUN
+from ddbench.errors import EXTRAS
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -39,24 +39,27 @@ def imported(folder):
 def test_what_is_imported_is_declared_and_nothing_else():
     known = packages_distributions()
     used = {known[module][0].lower().replace("_", "-") for module in imported("ddbench") | imported("plugins")}
-    declared = names(PROJECT["dependencies"]) | names(PROJECT["optional-dependencies"]["run"])
+    extras = (names(PROJECT["optional-dependencies"][extra]) for extra, _ in EXTRAS.values())
+    declared = names(PROJECT["dependencies"]).union(*extras)
     assert used == {name.replace("_", "-") for name in declared}
 
 
-def test_the_modules_of_the_extra_are_those_that_errors_know():
+@pytest.mark.parametrize("extra", ["run", "slurm", "ray"])
+def test_the_modules_of_an_extra_are_those_that_errors_know(extra):
     known = packages_distributions()
-    distributions = {known[module][0].lower().replace("-", "_") for module in RUN}
-    assert distributions == {name.replace("-", "_") for name in names(PROJECT["optional-dependencies"]["run"])}
+    modules = [module for module, (name, _) in EXTRAS.items() if name == extra]
+    distributions = {known[module][0].lower().replace("-", "_") for module in modules}
+    assert distributions == {name.replace("-", "_") for name in names(PROJECT["optional-dependencies"][extra])}
 
 
 LIGHT = """
 import sys
 from importlib.abc import MetaPathFinder
-from ddbench.errors import RUN
+from ddbench.errors import EXTRAS
 
 class Absent(MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in RUN:
+        if name.partition(".")[0] in EXTRAS:
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Absent())

@@ -24,15 +24,16 @@ class SameImages:
 
     def __init__(self, warn: Callable[[str], None]) -> None:
         self._warn = warn
-        self._first: dict[str, str] = {}
+        self._first: dict[str, tuple[str, str]] = {}
 
     def look(self, made: Distilled) -> None:
         """Compare a set with those before it."""
         label = labels.label(made.plugin.name, made.plugin.explicit)
         title = f"{label}, IPC {Budget(made.ipc)}, seed {made.seed}"
-        first = self._first.setdefault(made.digest, title)
+        method, first = self._first.setdefault(made.digest, (made.plugin.name, title))
         if first != title:
-            self._warn(f"{title} has the same images as {first}: their networks are the same and count once.")
+            once = " and count once" * (method == made.plugin.name)  # two methods have a result each
+            self._warn(f"{title} has the same images as {first}: their networks are the same{once}.")
 
 
 @dataclass(frozen=True)

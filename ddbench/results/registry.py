@@ -166,18 +166,19 @@ def check(registry: Path) -> Checked:
     """Look at every record of a registry, one after the other: what it takes hardly grows with their number."""
     problems: list[Problem] = []
     networks: dict[str, str] = {}
-    answers: dict[str, str] = {}
+    answers: dict[str, tuple[str, str]] = {}
     notes: list[Problem] = []
     count = 0
     for where, record in scan(registry, problems):
         count += 1
         first = networks.setdefault(_networks(record), where)
-        same = answers.setdefault(_answers(record), where) if telling(record) else where
+        own = where, record.distilled.digest
+        same, images = answers.setdefault(_answers(record), own) if telling(record) else own
         if first != where:
             notes.append(Problem(where, f"has the same images and seeds as {first}: their networks count once"))
         elif same == where and telling(record) and len(set(record.result.correct)) < len(record.result.correct):
             notes.append(Problem(where, "has networks that are right on exactly the same test images: they count once"))
-        elif same != where:
+        elif images != record.distilled.digest:
             notes.append(
                 Problem(where, f"is right on exactly the same test images as {same}, with other images: a copy?")
             )
@@ -248,9 +249,12 @@ def _sorted(problems: Iterable[Problem]) -> tuple[Problem, ...]:
 
 
 def _networks(record: Record) -> str:
-    """Return what only records of the same networks share: images, seed, protocol and network under test."""
+    """Return what records whose networks count once share: method, images, seed, protocol and network under test.
+
+    Two methods may come to the same images, as Herding and K-Center do at one per class: each has its result.
+    """
     cell = record.cell
-    made = record.distilled.digest, record.protocol.digest, cell.other_options
+    made = cell.method.name, record.distilled.digest, record.protocol.digest, cell.other_options
     return digest([*made, cell.evaluator.name, cell.network, cell.evaluation_seed])
 
 

@@ -192,7 +192,7 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
         return Board(page.name, page.title, tuple(table for own in layouts for table in build(records, own)), grids)
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
-        return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title, layout),))
+        return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title, layout, claims.citations),))
     if page.source or page.kind:
         shown = _claimed(page, claims)
         blocks = paper.grids(shown, records, layout, content.venues, signs)

@@ -65,11 +65,15 @@ def selection_text(selection: str) -> str:
 
 
 def change_text(name: str, paper: Any, used: Any) -> str:
-    """Write what an option was and is: ``400 of 1000 iterations``."""
+    """Write what an option was and is: ``400 of 1000 iterations``, ``no fixed size instead of 256``."""
     name = name.partition(".")[2] or name
-    numbers = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in (paper, used))
-    if numbers and used < paper and isinstance(paper, int):
-        return f"{value_text(used)} of {value_text(paper)} {name}"
+    if used is None:
+        return f"no fixed {name} instead of {value_text(paper)}"
+    if paper is None:
+        return f"{name} {value_text(used)} instead of no fixed one"
+    # Zero of something that is counted seldom means none of it: often as many as needed.
+    if type(used) is type(paper) is int and 0 < used < paper and name.endswith("s"):
+        return f"{used} of {paper} {name}"
     return f"{name} {value_text(used)} instead of {value_text(paper)}"
 
 

@@ -26,7 +26,7 @@ def render(content: Sequence[Board], *, complete: bool = True) -> dict[str, str]
     intro = (
         "Measured numbers come from records in the registry, and every run can be repeated from its record. Claims are"
         " numbers that papers report, with their sources; the two are never ranked together. Small figures are"
-        " distilled sets × networks trained on each."
+        " distilled sets × networks trained on each. Bold: best of a column; underlined: second."
     )
     parts = [markdown.MARK, "# Leaderboards", intro]
     for board, before in zip(fronts, [None, *fronts], strict=False):

@@ -59,16 +59,26 @@ def _has(grid: Grid, sign: str) -> bool:
 
 
 def listing(claims: Sequence[Claim], layout: Layout) -> Grid:
-    """Return claims as one folded grid, a line per protocol, method, network and source, with a column per IPC."""
-    lines: dict[tuple[str, ...], dict[int | None, Claim]] = defaultdict(dict)
+    """Return claims as one folded grid, a line per protocol, method and network, with a column per IPC.
+
+    Sources that print the same numbers share a line; one with several numbers of a cell (of other tables) has several.
+    """
+    lines: dict[tuple[str, ...], list[dict[int | None, Claim]]] = defaultdict(list)
     for claim in claims:
         method, network = layout.called(claim.method), layout.called(claim.network)
-        lines[layout.called(claim.evaluator), method, network, claim.source][claim.ipc] = claim
+        several = lines[layout.called(claim.evaluator), method, network, claim.source]
+        free = [line for line in several if line.get(claim.ipc, claim).text == claim.text]
+        own = min(free, key=lambda line: all(other.table != claim.table for other in line.values()), default=None)
+        if own is None:
+            several.append(own := {})
+        own[claim.ipc] = claim
     budgets = sorted({claim.ipc for claim in claims}, key=lambda ipc: (ipc is None, ipc or 0))
-    rows = []
-    for (protocol, method, network, source), own in sorted(lines.items(), key=lambda item: item[0][0]):
-        numbers = [Shown(own[ipc].text, own[ipc].value) if ipc in own else "" for ipc in budgets]
-        rows.append((protocol, method, network, *numbers, source))
+    sources: dict[tuple[Value, ...], list[str]] = defaultdict(list)
+    for (protocol, method, network, source), several in sorted(lines.items(), key=lambda item: item[0][0]):
+        for own in several:
+            numbers = [Shown(own[ipc].text, own[ipc].value) if ipc in own else "" for ipc in budgets]
+            sources[protocol, method, network, *numbers].append(source)
+    rows = [(*line, ", ".join(names)) for line, names in sources.items()]
     headings = (
         *map(Heading, ("Protocol", "Method", "Network")),
         *(Heading("Whole set" if ipc is None else f"IPC {ipc}") for ipc in budgets),

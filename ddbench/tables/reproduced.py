@@ -116,8 +116,15 @@ def _same(first: Claim, second: Claim) -> bool:
     return first.value == second.value or abs(first.value - second.value) <= 0.5 / 10.0**decimals + 1e-9
 
 
-def grid(matched: Sequence[Pair], title: str, layout: Layout) -> Grid:
-    """Return one line per pair, the methods' own claims first, with the count of verdicts above."""
+def grid(matched: Sequence[Pair], title: str, layout: Layout, citations: Mapping[str, str] | None = None) -> Grid:
+    """Return one line per pair, the methods' own claims first, with the count of verdicts above.
+
+    Args:
+        matched: what :func:`pairs` returned.
+        title: of the table.
+        layout: the order of methods, and names.
+        citations: what the keys of sources stand for, explained below.
+    """
     names = ("Cell", "Source", "Claimed", "Ours")
     headings = (*map(Heading, names), Heading("Δ", POINTS), *map(Heading, ("Runs", "Verdict", "Why")))
     count = Counter(pair.verdict.partition(":")[0] for pair in matched)
@@ -126,16 +133,20 @@ def grid(matched: Sequence[Pair], title: str, layout: Layout) -> Grid:
 
     def place(pair: Pair) -> tuple[object, ...]:
         claim = pair.claim
-        setting = (claim.dataset, claim.evaluator, claim.network)
+        setting = (claim.dataset, claim.evaluator, layout.aliases.network_of(claim))
         return KINDS.index(claim.kind) > 1, *setting, layout.column_rank(claim.method), claim.method, claim.ipc
 
     rows = tuple(_line(pair, layout, letters) for pair in sorted(matched, key=place))
-    return Grid(title, headings, rows, (RULE, COUNT, *letters.texts()), lead)
+    cited = dict.fromkeys(source.partition(",")[0] for pair in matched for source in pair.sources)
+    known = citations or {}
+    sources = [f"{source}: {known[source]}." for source in sorted(cited) if source in known]
+    return Grid(title, headings, rows, (RULE, COUNT, *letters.texts(), *sources), lead)
 
 
 def _line(pair: Pair, layout: Layout, letters: Footnotes) -> tuple[Value, ...]:
     claim, ours = pair.claim, pair.ours
-    method, data, network, protocol = map(layout.called, (claim.method, claim.dataset, claim.network, claim.evaluator))
+    network = layout.aliases.network_of(claim)
+    method, data, network, protocol = map(layout.called, (claim.method, claim.dataset, network, claim.evaluator))
     quoted = f"; also in {', '.join(pair.sources[1:])}" if len(pair.sources) > 1 else ""
     return (
         Shown(f"{method}, {data}, IPC {claim.ipc}, {network}, {protocol} protocol", marks=letters.of(pair.known)),

@@ -6,10 +6,11 @@ import pytest
 from records import dataset_facts, make
 
 from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, NetworkAlias, Own, Rests
-from ddbench.tables import boards, reproduced
+from ddbench.tables import boards, paper, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown
 from ddbench.tables.leaderboard import Layout
+from ddbench.tables.notes import change_text
 
 CLAIM = Claim(
     "digits", 10, "vlcp", "rded", "convnet-3", "soft", "top1", "60.0", "0.5", "own", "paper2025", "Table 1", ""
@@ -50,6 +51,41 @@ def test_what_was_scaled_down_is_named_and_what_only_names_the_protocol_is_not()
     (pair,) = reproduced.pairs([make("vlcp", (0.5,) * 3, shrunk=shrunk)], [CLAIM])
     assert pair.verdict == "scaled down: 400 of 1000 iterations" and pair.remark == "lr 0.05 instead of 0.005"
     assert verdicts([make("vlcp", VALUES, eval_explicit={"augment": "dsa"}, shrunk=shrunk[2:])]) == ["agrees"]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (("method.iterations", 1000, 400), "400 of 1000 iterations"),
+        (("method.batch_size", 64, 8), "batch_size 8 instead of 64"),  # no number of things
+        (("method.epochs", 50, 0), "epochs 0 instead of 50"),  # often: as many as needed
+        (("method.weights", 50, True), "weights yes instead of 50"),
+        (("method.size", 256, None), "no fixed size instead of 256"),
+        (("method.size", None, 64), "size 64 instead of no fixed one"),
+    ],
+)
+def test_an_option_below_paper_scale_reads_as_a_sentence(change, text):
+    assert change_text(*change) == text
+
+
+def test_cells_go_by_the_networks_own_name_and_sources_are_cited_below():
+    names = Aliases(network=(NetworkAlias(published="convnet", ddbench="convnet-3"),))
+    matched = reproduced.pairs([make("vlcp", VALUES)], [replace(CLAIM, network="convnet")], names)
+    layout = Layout(names={"convnet": "wrong", "convnet-3": "ConvNet-3"}, aliases=names)
+    made = reproduced.grid(matched, "", layout, {"paper2025": "A. Author, VLCP", "other": "not shown"})
+    assert made.cells()[0][0].text == "vlcp, digits, IPC 10, ConvNet-3, rded protocol"
+    assert made.notes[-1] == "paper2025: A. Author, VLCP."
+
+
+def test_sources_that_print_the_same_numbers_share_a_line_of_the_claims():
+    claims = [CLAIM, replace(CLAIM, source="other2025"), replace(CLAIM, source="third2025", mean="61.0")]
+    claims += [replace(CLAIM, table="Table 2", mean="62.0"), replace(CLAIM, table="Table 2", ipc=50, mean="70.0")]
+    rows = [row[-3:] for row in paper.listing(claims, Layout()).texts()]
+    assert rows == [
+        ["60.0 ± 0.5", "", "paper2025, other2025"],
+        ["62.0 ± 0.5", "70.0 ± 0.5", "paper2025"],
+        ["61.0 ± 0.5", "", "third2025"],
+    ]
 
 
 def test_what_the_claims_source_sets_itself_is_not_scaled_down_and_official_records_count_first():

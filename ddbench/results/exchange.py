@@ -93,10 +93,13 @@ def path_of(record: Record, registry: Path) -> Path:
     return usual
 
 
-def _places(usual: Path) -> list[Path]:
-    """Return the files that hold results of a cell: the usual one and those beside it."""
-    beside = (path for path in sorted(usual.parent.glob(f"{glob.escape(usual.stem)}_*.json")) if is_beside(path, usual))
-    return [path for path in (usual, *beside) if path.exists()]
+def _places(usual: Path) -> Iterator[Path]:
+    """Yield the files that hold results of a cell: the usual one, then those beside it, for which a folder is read."""
+    if usual.exists():
+        yield usual
+    for path in sorted(usual.parent.glob(f"{glob.escape(usual.stem)}_*.json")):
+        if is_beside(path, usual):
+            yield path
 
 
 def extends(longer: Record, shorter: Record) -> bool:

@@ -21,7 +21,7 @@ Rules = Sequence[Mapping[str, Any]]
 
 
 def load_presets(plugin: Any, who: str = "") -> Rules:
-    """Return a plugin's preset rules, read from its TOML file where it names one.
+    """Return a plugin's preset rules in their order, read from its TOML files where it names any.
 
     Raises:
         PluginError: the file cannot be read, or a rule has not the form of one.

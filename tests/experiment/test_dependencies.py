@@ -148,7 +148,9 @@ def test_the_options_that_name_files_are_known():
         each for each in texts if any(word in each[2] for word in ("file", "path", "folder", "backbone", "stop_words"))
     }
     assert likely == set(FILES)
-    assert {name for _, name, option in FILES if option == "teacher_file"} == {"rded", "sre2l", "fkd", "lrs"}
+    assert {name for _, name, option in FILES if option == "teacher_file"} == {
+        *("rded", "sre2l", "cda", "dwa", "delt", "fkd", "lrs")
+    }
 
 
 @pytest.mark.parametrize(("kind", "name", "option"), FILES)
@@ -303,7 +305,10 @@ def declared(call):
 
 
 def methods_with_steps():
-    return ("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "rded", "sre2l", "herding", "k-center")
+    return (
+        *("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "rded", "sre2l", "cda", "dwa", "delt"),
+        *("herding", "k-center"),
+    )
 
 
 def test_these_are_the_methods_with_steps(run):

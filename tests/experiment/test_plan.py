@@ -188,9 +188,10 @@ def test_digits_need_no_network(here):
     assert "weights" not in result.stdout.split()
 
 
-@pytest.mark.parametrize(
-    "method", ["d4m", "dit", "minimax", "rded", "sre2l", "dm", "dsa", "idc", "mtt", "ftd", "random"]
-)
+PLANNED = ("d4m", "dit", "minimax", "rded", "sre2l", "cda", "dwa", "delt", "dm", "dsa", "idc", "mtt", "ftd", "random")
+
+
+@pytest.mark.parametrize("method", PLANNED)
 def test_every_method_can_be_planned(method, here):
     line = ["plan", "-m", method, "-e", "dc,lrs", "--repeats", "1"]
     result = CliRunner().invoke(cli.group, line, catch_exceptions=False)

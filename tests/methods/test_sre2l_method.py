@@ -30,7 +30,7 @@ SETTINGS = sre2l.Recovery(
     mean=(0.5, 0.4, 0.3),
     std=(0.2, 0.25, 0.3),
 )
-CHUNKS = [torch.tensor([0, 1, 2]), torch.tensor([2, 1])]
+CHUNKS = [sre2l.Batch(torch.tensor([0, 1, 2])), sre2l.Batch(torch.tensor([2, 1]))]
 
 
 def _teacher() -> nn.Module:

@@ -63,6 +63,28 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("yin2023sre2l"),
         ),
         ddbench.MethodSpec(
+            "cda",
+            f"{_HOME}.sre2l.cda:CDA",
+            summary="sre2l with crops that are the whole image at first and then smaller and smaller",
+            paper="Yin and Shen, Dataset Distillation via Curriculum Data Synthesis in Large Data Era, TMLR 2024",
+            bibtex=bibtex("yin2024cda"),
+        ),
+        ddbench.MethodSpec(
+            "dwa",
+            f"{_HOME}.sre2l.dwa:DWA",
+            summary="sre2l from real images, by a teacher whose weights were adjusted to them",
+            paper="Du et al., Diversity-Driven Synthesis: Enhancing Dataset Distillation through Directed Weight"
+            " Adjustment, NeurIPS 2024",
+            bibtex=bibtex("du2024dwa"),
+        ),
+        ddbench.MethodSpec(
+            "delt",
+            f"{_HOME}.sre2l.delt:DELT",
+            summary="cda from real images, some of which are optimised later and so less",
+            paper="Shen et al., DELT: A Simple Diversity-driven EarlyLate Training for Dataset Distillation, CVPR 2025",
+            bibtex=bibtex("shen2025delt"),
+        ),
+        ddbench.MethodSpec(
             "dm",
             f"{_HOME}.dm.distiller:DM",
             summary="images whose mean features in random networks are those of their class",

@@ -94,6 +94,11 @@ class Observer:
         labels: np.ndarray = self._logits(images).argmax(1).numpy()
         return labels
 
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Return the probabilities of the classes, float32 [n, K], of uint8 images [n, H, W, C]."""
+        probabilities: np.ndarray = self._logits(images).softmax(1).numpy()
+        return probabilities
+
     def features(self, images: np.ndarray) -> np.ndarray:
         """Return the inputs of the last linear layer, float32 [n, d], of uint8 images [n, H, W, C]."""
         import torch

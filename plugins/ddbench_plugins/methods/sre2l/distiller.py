@@ -14,7 +14,9 @@ from ddbench_plugins.methods.selection import ipc_of
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ddbench_plugins.methods.sre2l.recover import Recovery
+    from torch import Tensor
+
+    from ddbench_plugins.methods.sre2l.recover import Batch, Recovery
 
 
 class Sre2lOptions(ddbench.Options):
@@ -39,10 +41,10 @@ class Sre2lOptions(ddbench.Options):
     tv_weight: float = Field(0.0, ge=0, description="weight of the total variation")
     l2_weight: float = Field(0.0, ge=0, description="weight of the images' norm")
     chunk: int = Field(100, ge=1, description="images recovered together; they share batch statistics")
-    together: Literal["classes", "set"] = Field(
+    together: Literal["classes", "set", "class"] = Field(
         "set",
         description="what fills a chunk: one image of each class, as in the released code (classes), or several (set),"
-        " so that ten classes do not leave chunks of ten",
+        " so that ten classes do not leave chunks of ten; or one class after the other (class)",
     )
     jpeg: bool = Field(False, description="cut to whole values and compress as the released code does (JPEG)")
 
@@ -71,42 +73,65 @@ class SRe2L(ddbench.Distiller):
         """Images × iterations."""
         return ctx.dataset.num_classes * (ctx.ipc or 1) * float(ctx.options.iterations)
 
+    def initial(self, ctx: ddbench.Context) -> Tensor | None:
+        """Return what the images begin as, [K·ipc, C, S, S] in [0, 1], class by class; None for noise."""
+        return None
+
+    def starts(self, ctx: ddbench.Context) -> Tensor | None:
+        """Return the first iteration that changes each image, [K·ipc], class by class; None for all the first."""
+        return None
+
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` recovered images per class."""
-        import torch
-
         from ddbench_plugins.methods.sre2l import recover
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
 
         options: Sre2lOptions = ctx.options
-        data, ipc = ctx.dataset, ipc_of(ctx)
         if options.bn_weight > 0 and not recover.batch_norms(ctx.build_network(options.network, seed=0)):
             raise ddbench.UsageError(
-                f"SRe2L recovers images from batch-norm statistics, and {options.network} has none.",
+                f"{type(self).__name__} recovers images from batch-norm statistics, and {options.network} has none.",
                 hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
             )
         teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
-        # One image per class after the other, as the released code's loop over image numbers.
-        labels = torch.arange(data.num_classes).repeat(ipc)
-        size = data.num_classes if options.together == "classes" else len(labels)
-        chunks = [chunk for part in labels.split(size) for chunk in part.split(options.chunk)]
-        with ctx.progress("recovering", len(chunks) * options.iterations) as advance:
+        order, batches = self._batches(ctx)
+        with ctx.progress("recovering", sum(batch.iterations(options.iterations) for batch in batches)) as advance:
             recovered = recover.recover(
                 teacher.module(),
-                chunks,
+                batches,
                 self._settings(ctx, teacher.mean, teacher.std),
                 seed=ctx.seed("sre2l"),
                 loop=Loop.of(ctx, advance),
             )
-        order = labels.argsort(stable=True)
-        images = to_bytes(recovered.images[order], truncate=options.jpeg)
+        images = to_bytes(recovered.images[order.argsort()], truncate=options.jpeg)
         return ddbench.DistilledSet(
             images=through_jpeg(images) if options.jpeg else images,
-            labels=labels[order].numpy().astype(np.int64),
+            labels=np.arange(ctx.dataset.num_classes).repeat(ipc_of(ctx)),
             extra={"teacher": teacher.describe(), "losses": recovered.losses},
         )
+
+    def _batches(self, ctx: ddbench.Context) -> tuple[Tensor, list[Batch]]:
+        """Return the images' numbers, class by class, in the order of recovery, and what is recovered together."""
+        import torch
+
+        from ddbench_plugins.methods.sre2l.recover import Batch
+
+        options: Sre2lOptions = ctx.options
+        classes, ipc = ctx.dataset.num_classes, ipc_of(ctx)
+        initial, starts = self.initial(ctx), self.starts(ctx)
+        numbers = torch.arange(classes * ipc).view(classes, ipc)
+        # One image per class after the other, as the released code's loop over image numbers.
+        numbers = numbers.flatten() if options.together == "class" else numbers.T.flatten()
+        parts = numbers.split(classes if options.together == "classes" else len(numbers))
+        order, batches = [], []
+        for part, whole in enumerate(parts):
+            for chosen in whole.split(options.chunk):
+                members = chosen if starts is None else chosen[starts[chosen].argsort(stable=True)]
+                images, first = (of_all if of_all is None else of_all[members] for of_all in (initial, starts))
+                order.append(members)
+                batches.append(Batch(members // ipc, images, first, part))
+        return torch.cat(order), batches
 
     @staticmethod
     def _settings(ctx: ddbench.Context, mean: Sequence[float], std: Sequence[float]) -> Recovery:

@@ -1,6 +1,7 @@
 """Recovering images from a teacher: cross-entropy plus the distance to its batch-norm statistics.
 
-Yin et al. 2023 (recover/data_synthesis.py, recover/utils.py, recover_cifar.py).
+Yin et al. 2023 (recover/data_synthesis.py, recover/utils.py, recover_cifar.py). What its successors do otherwise is a
+setting, or what a :class:`Batch` begins with.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ddbench_plugins.methods.sre2l.adjust import AdjustedWeights
+from ddbench_plugins.methods.sre2l.crops import Curriculum, smallest_area
 from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import Generator, Tensor
 
@@ -27,7 +30,7 @@ BETAS = (0.5, 0.9)
 
 @dataclass(frozen=True)
 class Recovery:
-    """How one chunk of images is recovered; see the options of the method."""
+    """How images are recovered; see the options of the methods. The defaults are what SRe2L does."""
 
     iterations: int
     lr: float
@@ -42,11 +45,47 @@ class Recovery:
     channels: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    curriculum: Curriculum = "cosine"
+    milestone: float = 0.0
+    variance_weight: float = 1.0
+    adjustments: int = 0
+    radius: float = 0.0
+    add_adjustments: bool = False
+    add_gradients: bool = False
+    shared_steps: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images that are recovered together, and so share batch statistics.
+
+    Attributes:
+        labels: [n].
+        images: what they begin as, [n, C, S, S] in [0, 1]; noise when None.
+        starts: the iteration that is the first to change each image, [n], ascending; all the first when None.
+        part: batches of one part, one after the other, may share an adjusted teacher.
+    """
+
+    labels: Tensor
+    images: Tensor | None = None
+    starts: Tensor | None = None
+    part: int = 0
+
+    def groups(self) -> tuple[list[int], list[int]]:
+        """Return the sizes of the groups that start together, and their first iterations, of which one is 0."""
+        if self.starts is None:
+            return [len(self.labels)], [0]
+        starts, sizes = (self.starts - self.starts.min()).unique_consecutive(return_counts=True)
+        return sizes.tolist(), starts.tolist()
+
+    def iterations(self, whole: int) -> int:
+        """Return how many of ``whole`` iterations change any of the images."""
+        return whole - (0 if self.starts is None else int(self.starts.min()))
 
 
 @dataclass
 class Recovered:
-    """Images in [0, 1], [N, C, S, S], and the last loss terms of each chunk."""
+    """Images in [0, 1], [N, C, S, S], and the last loss terms of each batch."""
 
     images: Tensor
     losses: list[dict[str, float]] = field(default_factory=list)
@@ -55,8 +94,8 @@ class Recovered:
 class Statistics:
     """The statistics of every batch norm's input in a forward pass, compared with its running ones."""
 
-    def __init__(self, network: nn.Module, first_weight: float) -> None:
-        self.norms = batch_norms(network)
+    def __init__(self, network: nn.Module, first_weight: float, variance_weight: float = 1.0) -> None:
+        self.norms, self.variance_weight = batch_norms(network), variance_weight
         self.weights = [first_weight, *[1.0] * (len(self.norms) - 1)]
         self.distances: list[Tensor] = []
         self.hooks = [norm.register_forward_pre_hook(self._compare) for norm in self.norms]
@@ -65,7 +104,8 @@ class Statistics:
         x = inputs[0].float()
         variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
         # Plain norms over the channels, not squared.
-        self.distances.append((norm.running_var - variance).norm(2) + (norm.running_mean - mean).norm(2))
+        variances, means = (norm.running_var - variance).norm(2), (norm.running_mean - mean).norm(2)
+        self.distances.append(self.variance_weight * variances + means)
 
     def loss(self) -> Tensor:
         """Return the weighted sum over the layers of the last forward pass."""
@@ -85,13 +125,13 @@ def batch_norms(network: nn.Module) -> list[nn.Module]:
 
 
 def recover(
-    network: nn.Module, chunks: Sequence[Tensor], settings: Recovery, *, seed: int, loop: Loop | None = None
+    network: nn.Module, batches: Sequence[Batch], settings: Recovery, *, seed: int, loop: Loop | None = None
 ) -> Recovered:
-    """Recover one image for each label, chunk by chunk; a resumed run ends with the same images.
+    """Recover one image for each label, batch by batch; a resumed run ends with the same images.
 
     Args:
-        network: the teacher, in evaluation mode and frozen.
-        chunks: labels [n] of the images that are recovered together.
+        network: the teacher, in evaluation mode and frozen; its weights may be adjusted, and are put back.
+        batches: what is recovered together.
         settings: the loss and its optimisation.
         seed: of the noise the images start from, and of jitter and crops.
         loop: how it is run.
@@ -100,97 +140,153 @@ def recover(
         DivergedError: the loss is not finite.
     """
     loop = loop or Loop()
-    statistics = Statistics(network, settings.first_bn)
-    work = _Recovering(network, chunks, settings, seed, statistics, loop)
+    statistics = Statistics(network, settings.first_bn, settings.variance_weight)
+    adjusted = AdjustedWeights(network, settings.adjustments, settings.radius) if settings.adjustments else None
+    work = _Recovering(network, batches, settings, seed, statistics, adjusted, loop)
     try:
         hint = "Lower the learning rate (-o method.lr=…)"
-        loop.run(work, len(chunks) * settings.iterations, name="the recovery", hint=hint)
+        steps = sum(batch.iterations(settings.iterations) for batch in batches)
+        loop.run(work, steps, name="the recovery", hint=hint)
     finally:
         statistics.remove()
+        if adjusted:
+            adjusted.reset()
     return work.recovered
 
 
 class _Recovering:
-    """The work of all chunks, one after the other."""
+    """The work of all batches, one after the other."""
 
     def __init__(
         self,
         network: nn.Module,
-        chunks: Sequence[Tensor],
+        batches: Sequence[Batch],
         settings: Recovery,
         seed: int,
         statistics: Statistics,
+        adjusted: AdjustedWeights | None,
         loop: Loop,
     ) -> None:
-        self.network, self.chunks, self.settings, self.seed = network, chunks, settings, seed
-        self.statistics, self.loop = statistics, loop
+        self.network, self.batches, self.settings, self.seed = network, batches, settings, seed
+        self.statistics, self.adjusted, self.loop = statistics, adjusted, loop
         self.recovered = Recovered(torch.empty(0, settings.channels, settings.size, settings.size))
         self.chunk: _Chunk | None = None
 
     def step(self, number: int) -> dict[str, float]:
         """Make one iteration; its terms are read only now and then, for that waits for the device."""
-        chunk = self.chunk = self.chunk or self._begun(number)
-        parts = chunk.step(self.network, self.statistics, self.loop)
-        last = chunk.iteration == self.settings.iterations
+        chunk = self.chunk = self.chunk or self._begun()
+        if self.adjusted and not chunk.iteration:
+            self._adjust(chunk, self.adjusted)
+        parts = chunk.step(self._loss)
+        last = chunk.iteration == chunk.iterations
         if not last and chunk.iteration % 10:
             return {}
         terms = {name: round(float(part.detach()), 5) for name, part in parts.items()}
         if last:
             images = torch.cat([self.recovered.images, chunk.images()])
             self.recovered, self.chunk = Recovered(images, [*self.recovered.losses, terms]), None
+        if self.settings.crop and self.settings.milestone:
+            terms = {**terms, "crop": round((chunk.smallest_crop() + 1) / 2, 4)}  # mean area
         return terms
 
-    def _begun(self, number: int) -> _Chunk:
-        place = number // self.settings.iterations
-        return _Chunk(self.chunks[place].to(self.loop.device), self.settings, self.seed, place)
+    def _loss(self, view: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        return _loss(self.network, self.statistics, view, labels, self.settings, self.loop)
+
+    def _adjust(self, chunk: _Chunk, adjusted: AdjustedWeights) -> None:
+        """Adjust the teacher to the images with which a batch begins."""
+        number, settings = len(self.recovered.losses), self.settings
+        if not (settings.add_adjustments and number and self.batches[number - 1].part == self.batches[number].part):
+            adjusted.reset()
+
+        def cross_entropy() -> Tensor:
+            view, labels = chunk.view()
+            return self._loss(view, labels)[1]["ce"]
+
+        gradients = adjusted.climb(cross_entropy, chunk.active())
+        if settings.add_gradients:
+            chunk.left = gradients
+
+    def _begun(self) -> _Chunk:
+        place = len(self.recovered.losses)
+        return _Chunk(self.batches[place], self.settings, self.seed, place, self.loop.device)
 
     def state(self) -> dict[str, Any]:
-        """Return the finished images, and the state of the chunk that is not."""
-        return {**vars(self.recovered), "chunk": self.chunk and self.chunk.state()}
+        """Return the finished images, the state of the batch that is not, and weights that were adjusted."""
+        weights = self.adjusted and self.adjusted.state()
+        return {**vars(self.recovered), "chunk": self.chunk and self.chunk.state(), "weights": weights}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         self.recovered = Recovered(state["images"], state["losses"])
+        if self.adjusted:
+            self.adjusted.restore(state["weights"])
         if state["chunk"]:
-            self.chunk = self._begun(state["done"])
+            self.chunk = self._begun()
             self.chunk.restore(state["chunk"])
 
 
 class _Chunk:
-    """Images recovered together, with their optimiser."""
+    """A batch at work: its images in groups that start together, and their optimiser."""
 
-    def __init__(self, labels: Tensor, settings: Recovery, seed: int, number: int) -> None:
-        self.labels, self.settings, self.seed = labels, settings, (seed, number)
-        shape = (len(labels), settings.channels, settings.size, settings.size)
-        self.x = torch.randn(shape, generator=make_generator(*self.seed)).to(labels.device).requires_grad_()
-        self.optimiser = torch.optim.Adam([self.x], lr=settings.lr, betas=BETAS, eps=1e-8)
-        self.iteration = 0
-        scale, black = normalise(settings.mean, settings.std), torch.zeros(1, settings.channels, 1, 1)
-        self.low, self.high = (scale(black + shade, torch.Generator()).to(labels.device) for shade in (0, 1))
+    def __init__(self, batch: Batch, settings: Recovery, seed: int, number: int, device: str) -> None:
+        self.labels, self.settings, self.seed = batch.labels.to(device), settings, (seed, number)
+        self.iteration, self.iterations = 0, batch.iterations(settings.iterations)
+        scale, shape = normalise(settings.mean, settings.std), (settings.channels, settings.size, settings.size)
+        unused, black = torch.Generator(), torch.zeros(1, settings.channels, 1, 1)
+        self.low, self.high = (scale(black + shade, unused).to(device) for shade in (0, 1))
+        if batch.images is None:
+            images = torch.randn((len(batch.labels), *shape), generator=make_generator(*self.seed))
+        else:
+            images = scale(batch.images, unused)
+        sizes, self.starts = batch.groups()
+        self.groups = [part.to(device, copy=True).requires_grad_() for part in images.split(sizes)]
+        self.left: list[Tensor] = []
+        self.optimiser = torch.optim.Adam(self.groups, lr=settings.lr, betas=BETAS, eps=1e-8)
 
-    def step(self, network: nn.Module, statistics: Statistics, loop: Loop) -> dict[str, Tensor]:
+    def active(self) -> list[Tensor]:
+        """Return the groups that have started."""
+        return [group for group, start in zip(self.groups, self.starts, strict=True) if start <= self.iteration]
+
+    def view(self) -> tuple[Tensor, Tensor]:
+        """Return the active images as the teacher sees them in this iteration, and their labels."""
+        x, generator = torch.cat(self.active()), make_generator(*self.seed, self.iteration + 1)
+        return _view(x, self.settings, self.smallest_crop(), generator), self.labels[: len(x)]
+
+    def smallest_crop(self) -> float:
+        """Return the smallest area of a crop in this iteration."""
+        return smallest_area(self.settings.curriculum, self.iteration / self.iterations, self.settings.milestone)
+
+    def step(self, loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
         """Make one step of Adam and return the terms of the loss."""
-        done = math.pi * self.iteration / self.settings.iterations
-        self.optimiser.param_groups[0]["lr"] = self.settings.lr * 0.5 * (1 + math.cos(done))
-        generator = make_generator(*self.seed, self.iteration + 1)
-        loss, parts = _loss(network, statistics, self.x, self.labels, self.settings, generator, loop)
+        settings, active = self.settings, self.active()
+        done = math.pi * self.iteration / self.iterations
+        self.optimiser.param_groups[0]["lr"] = settings.lr * 0.5 * (1 + math.cos(done))
+        loss, parts = loss_of(*self.view())
         self.optimiser.zero_grad()
         loss.backward()
+        for group, gradient in zip(active, self.left, strict=False):
+            group.grad += gradient
+        if settings.shared_steps:  # those that wait do not move, but their steps count
+            for group in self.groups[len(active) :]:
+                group.grad = torch.zeros_like(group)
         self.optimiser.step()
         with torch.no_grad():
-            self.x.copy_(torch.maximum(torch.minimum(self.x, self.high), self.low))
+            for group in active:
+                group.copy_(torch.maximum(torch.minimum(group, self.high), self.low))
+        self.left = []
         self.iteration += 1
         return parts
 
     def state(self) -> dict[str, object]:
         """Return what a checkpoint needs."""
-        images = self.x.detach().cpu()
+        images = torch.cat(self.groups).detach().cpu()
         return {"images": images, "iteration": self.iteration, "optimiser": self.optimiser.state_dict()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         with torch.no_grad():
-            self.x.copy_(state["images"])
+            for group, images in zip(self.groups, state["images"].split([*map(len, self.groups)]), strict=True):
+                group.copy_(images)
         self.optimiser.load_state_dict(state["optimiser"])
         self.iteration = state["iteration"]
 
@@ -198,19 +294,17 @@ class _Chunk:
         """Return the images in [0, 1], on the CPU."""
         shape = (1, -1, 1, 1)
         std, mean = (torch.tensor(values).view(shape) for values in (self.settings.std, self.settings.mean))
-        return self.x.detach().cpu() * std + mean
+        return torch.cat(self.groups).detach().cpu() * std + mean
 
 
 def _loss(
     network: nn.Module,
     statistics: Statistics,
-    x: Tensor,
+    view: Tensor,
     labels: Tensor,
     settings: Recovery,
-    generator: Generator,
     loop: Loop,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    view = _view(x, settings, generator)
     with loop.autocast():
         logits = network(view.contiguous(memory_format=torch.channels_last)).float()
     parts = {"ce": F.cross_entropy(logits, labels), "bn": statistics.loss()}
@@ -224,10 +318,10 @@ def _loss(
     return loss, parts
 
 
-def _view(x: Tensor, settings: Recovery, generator: Generator) -> Tensor:
+def _view(x: Tensor, settings: Recovery, smallest: float, generator: Generator) -> Tensor:
     """Crop and flip, one draw for the whole batch, then roll; what is rolled out comes in on the other side."""
     if settings.crop:
-        box = draw_resized_crops(1, x.shape[2], x.shape[3], generator, (0.08, 1.0), (3 / 4, 4 / 3))
+        box = draw_resized_crops(1, x.shape[2], x.shape[3], generator, (smallest, 1.0), (3 / 4, 4 / 3))
         top, left, height, width = (side.expand(len(x)) for side in box)
         x = resized_crop(x, top, left, height, width, settings.size)
     if settings.flip and float(torch.rand((), generator=generator)) < 0.5:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -52,8 +52,8 @@ class Sre2lOptions(ddbench.Options):
 class SRe2L(ddbench.Distiller):
     """Images from noise: cross-entropy plus the distance to a teacher's batch-norm statistics."""
 
-    Options = Sre2lOptions
-    presets = "presets.toml"
+    Options: ClassVar[type[Sre2lOptions]] = Sre2lOptions
+    presets: ClassVar[str | Sequence[str]] = "presets.toml"
     precisions = PRECISIONS
 
     def identity(self, ctx: ddbench.Context) -> dict[str, Any]:

@@ -41,4 +41,5 @@ class DWA(FromImages):
 
     def work(self, ctx: ddbench.Context) -> float:
         """Images × passes of the teacher."""
-        return super().work(ctx) * (1 + ctx.options.adjustments / ctx.options.iterations)
+        options: DwaOptions = ctx.options
+        return super().work(ctx) * (1 + options.adjustments / options.iterations)

@@ -58,29 +58,31 @@ def _images(ctx, data, method, **options):
 # Switched off -------------------------------------------------------------------------------------------------------
 
 
-def test_cda_without_a_curriculum_is_sre2l(ctx, digits):
-    how = {"iterations": 3, "crop": "true"}
-    parent = _images(ctx, digits, "sre2l", **how)
-    assert np.array_equal(_images(ctx, digits, "cda", milestone=0, **how), parent)
-    assert not np.array_equal(_images(ctx, digits, "cda", **how), parent)
+def test_a_child_without_its_difference_is_its_parent(ctx, digits):
+    def images(method, **options):
+        return _images(ctx, digits, method, iterations=4, together="classes", jitter=4, **options)
 
-
-def test_dwa_from_noise_without_adjustment_is_sre2l(ctx, digits):
-    off = {"init": "noise", "adjustments": 0, "variance_weight": 1}
-    how = {"iterations": 3, "together": "classes"}
-    parent = _images(ctx, digits, "sre2l", **how)
-    assert np.array_equal(_images(ctx, digits, "dwa", **how, **off), parent)
-    for name in off:
-        others = {key: value for key, value in off.items() if key != name}
-        assert not np.array_equal(_images(ctx, digits, "dwa", **how, **others), parent), name
-
-
-def test_delt_from_noise_in_one_round_is_cda(ctx, digits):
-    how = {"iterations": 4, "together": "set", "jitter": 4}
-    parent = _images(ctx, digits, "cda", **how)
-    assert np.array_equal(_images(ctx, digits, "delt", round=4, init="noise", **how), parent)
-    assert not np.array_equal(_images(ctx, digits, "delt", round=2, init="noise", **how), parent)
-    assert not np.array_equal(_images(ctx, digits, "delt", round=4, **how), parent)
+    parent, cropped = images("sre2l"), images("sre2l", crop="true")
+    cases = (
+        ("cda", {"milestone": 0}, {"milestone": 1}, cropped),
+        (
+            "dwa",
+            {"init": "noise", "adjustments": 0, "variance_weight": 1},
+            {"init": "random", "adjustments": 12, "variance_weight": 11},
+            parent,
+        ),
+        (
+            "delt",
+            {"init": "noise", "round": 4, "milestone": 0},
+            {"init": "median", "round": 2, "milestone": 1},
+            cropped,
+        ),
+    )
+    for method, off, on, same in cases:
+        assert np.array_equal(images(method, **off), same), method
+        for name in off:
+            assert not np.array_equal(images(method, **off | {name: on[name]}), same), (method, name)
+    assert np.array_equal(images("delt", init="noise", round=4), images("cda"))
 
 
 # CDA ----------------------------------------------------------------------------------------------------------------

@@ -71,12 +71,12 @@ def run(home: Path, *words: str, threads: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, cwd=home, text=True, stdout=subprocess.DEVNULL)
 
 
-def ended(process: subprocess.Popen[str]) -> float:
-    """Wait for a process; return its peak memory in MB."""
+def ended(process: subprocess.Popen[str]) -> tuple[float, float]:
+    """Wait for a process; return its peak memory in MB and its processor time in seconds."""
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"a command failed: {status}")
-    return used.ru_maxrss / 1024
+    return used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
 
 
 def cells(home: Path, count: int, workers: int) -> dict[str, object]:
@@ -90,7 +90,7 @@ def cells(home: Path, count: int, workers: int) -> dict[str, object]:
         outcomes = list(home.glob("runs/*/outcomes"))
         time.sleep(0.2)
     planned = time.perf_counter() - start
-    peak = ended(driver)
+    peak, _ = ended(driver)
     whole = time.perf_counter() - start
     times = [json.loads(path.read_text())["at"] for path in home.glob("runs/*/outcomes/*.json")]
     spent = max(times) - min(times)
@@ -125,25 +125,26 @@ def workers(home: Path, epochs: int) -> dict[str, object]:
 
 def commands(home: Path, epochs: int) -> dict[str, object]:
     """Run two ordinary commands one after the other and at once; return both times."""
-    found = []
+    found, processor = [], []
     for at_once in (False, True):
         start = time.perf_counter()
-        running = []
+        running, spent = [], 0.0
         for number in (1, 2):
             folder = home / f"{at_once}{number}"
             folder.mkdir()
             words = ("-m", "random", "-e", "minimax", "--seed", str(number), "--repeats", "1", "-q")
             running.append(run(folder, *words, "-o", f"eval.epochs={epochs}"))
             if not at_once:
-                ended(running.pop())
-        for process in running:
-            ended(process)
+                spent += ended(running.pop())[1]
+        spent += sum(ended(process)[1] for process in running)
+        processor.append(spent)
         found.append(time.perf_counter() - start)
     return {
         "epochs": epochs,
         "one after the other": round(found[0], 1),
         "at once": round(found[1], 1),
         "lost": f"{found[1] / found[0] - 1:+.0%}",
+        "lost processor time": f"{processor[1] / processor[0] - 1:+.0%}",
     }
 
 

@@ -38,9 +38,9 @@ def tasks(jobs: Sequence[Job]) -> list[Task]:
     needed: dict[int, list[str]] = {}
     for job in jobs:
         if id(job.planned) not in needed:
-            needed[id(job.planned)] = [str(step.path) for step in steps(job) if step.distils]
+            paths = [step.path for step in steps(job) if step.distils]
+            needed[id(job.planned)] = [path.relative_to(home()).as_posix() for path in paths]
     counts = Counter(path for job in jobs for path in needed[id(job.planned)])
-    numbers = {path: str(number) for number, path in enumerate(counts)}
     return [
         Task(
             job.title,
@@ -48,7 +48,7 @@ def tasks(jobs: Sequence[Job]) -> list[Task]:
             job.name,
             job.arguments,
             job.mark,
-            tuple(numbers[path] for path in needed[id(job.planned)] if counts[path] > 1),
+            tuple(path for path in needed[id(job.planned)] if counts[path] > 1),
         )
         for job in jobs
     ]

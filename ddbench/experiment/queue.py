@@ -44,7 +44,8 @@ class Task:
         label, name: of the method in tables, and what the study calls it.
         arguments: the keys of a study that mean this cell alone.
         cell: digest of what is asked for; a worker that comes to another one is of another version.
-        shares: marks of steps that other cells need, too, and that must be made first.
+        shares: steps that must be made first and that other cells need, too, by their folders below the artifact
+            folder (as of the machine that planned the run).
     """
 
     title: str
@@ -77,6 +78,7 @@ class Queue:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._outcomes: dict[int, Mapping[str, Any]] = {}
+        self._made: set[str] = set()
 
     @classmethod
     def create(cls, name: str, tasks: Sequence[Task], settings: Mapping[str, Any], plugins: Plugins) -> Queue:
@@ -242,14 +244,21 @@ class Queue:
 
     def startable(self) -> int:
         """Return for how many workers there is work: of cells that wait for one step, one, else a network each."""
-        ended = self.outcomes()
-        made = {mark for number in ended for mark in self.tasks[number - 1].shares}
+        ended, running = self.outcomes(), self.running()
+        # What was there before the run is looked for once; what is made meanwhile, among the steps of running cells.
+        looked = running if self._made else range(1, len(self.tasks) + 1)
+        needed = {step for number in looked for step in self.tasks[number - 1].shares} - self._made
+        self._made |= {"", *(step for step in needed if (self.folder.parents[1] / step).exists())}
+        distilled = {number for number, note in running.items() if note.get("shared")}
+        self._made |= {step for number in (*ended, *distilled) for step in self.tasks[number - 1].shares}
         making: set[str] = set()
         count = 0
         for number, task in enumerate(self.tasks, 1):
-            needs = set(task.shares) - made
-            if number not in ended and not needs & making:
-                count += self.tasks[number - 1].arguments["repeats"] if self.shared(number) else 1
+            if number in ended:
+                continue
+            needs = set(task.shares) - self._made
+            if not needs & making:
+                count += task.arguments["repeats"] if number in distilled else 1
                 making |= needs
         return count
 

@@ -287,6 +287,11 @@ def train_ahead(bound: Bound[Evaluator], made: Distilled, repeats: int) -> bool:
 
 def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
     evaluator, ctx, entry = bound
+    if made.content.label_kind not in evaluator.label_kinds:
+        raise UsageError(
+            f"Evaluator {entry.spec.name} cannot train on the {made.content.label_kind} labels of {made.plugin.name}.",
+            hint="They are targets of a regression, not probabilities: --eval krr takes them.",
+        )
     with plugin_errors(entry):
         protocol = evaluator.protocol(at_work(bound, made.content, 0), made.content)
         if not isinstance(protocol, Protocol):

@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 
 #: How the pixels of a distilled set are to be read. The wrong space silently gives chance accuracy.
 PIXEL_SPACES = ("rgb_uint8", "unit", "normalized", "zca")
-#: What students are trained on, as protocols state it.
-LABEL_TYPES = ("hard", "soft")
+#: What the soft labels of a distilled set are: probabilities, or real numbers that a regression is to reach, of which
+#: those of a hard label would be one-hot − 1/K ("centred"); these sum to anything.
+LABEL_KINDS = ("probabilities", "centred")
+#: What students are trained on, as protocols state it; "real": a regression on centred labels, learned or one-hot.
+LABEL_TYPES = ("hard", "soft", "real")
 #: What every protocol states.
 SETTINGS = ("network", "label_type", "selection")
 
@@ -50,7 +53,8 @@ class DistilledSet:
             mean and standard deviation; ``zca``: whitened.
         source_ids: ids of the training images that were selected, for selection methods.
         prompts: one text per image, for text-guided methods.
-        soft_labels: float [N, K] probabilities stored with the images, if the method makes them.
+        soft_labels: float [N, K] stored with the images, if the method makes them.
+        label_kind: what the soft labels are, one of :data:`LABEL_KINDS`.
         learning_rate: a learned student learning rate that travels with the set.
         extra: small named arrays or figures a reader may want (plain data), e.g. acceptance figures.
         whole: the set is the whole training set (method ``full``); evaluators train by the reference recipe.
@@ -65,6 +69,7 @@ class DistilledSet:
     learning_rate: float | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = False
+    label_kind: str = "probabilities"
 
     def __repr__(self) -> str:
         return f"<DistilledSet: images {'×'.join(map(str, np.shape(self.images)))} in space {self.space}>"
@@ -84,6 +89,8 @@ class DistilledSet:
 
         if self.space not in PIXEL_SPACES:
             raise broken(f"the unknown pixel space {self.space!r}", f"Known: {', '.join(PIXEL_SPACES)}.")
+        if self.label_kind not in LABEL_KINDS or (self.soft_labels is None and self.label_kind != LABEL_KINDS[0]):
+            raise broken(f"the label kind {self.label_kind!r}", f"Soft labels are {' or '.join(LABEL_KINDS)}.")
         for name, array in (("images", images), ("labels", labels), ("soft_labels", self.soft_labels)):
             if not isinstance(array, np.ndarray) and not (array is None and name == "soft_labels"):
                 raise broken(f"{name} of type {type(array).__name__} instead of a NumPy array")
@@ -126,7 +133,8 @@ class DistilledSet:
                 raise broken(f"soft labels of shape {list(self.soft_labels.shape)}")
             if not np.isfinite(self.soft_labels).all():
                 raise broken("NaN or infinite soft labels")
-            if self.soft_labels.min() < 0 or (abs(self.soft_labels.sum(1) - 1) > 0.01).any():
+            off = self.soft_labels.min() < 0 or (abs(self.soft_labels.sum(1) - 1) > 0.01).any()
+            if off and self.label_kind == "probabilities":
                 raise broken("soft labels that are not probabilities", "Apply the softmax to logits.")
         for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
             wrong = None if values is None else next((text for text in values if not is_text(text)), None)

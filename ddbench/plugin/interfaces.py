@@ -84,11 +84,14 @@ class Evaluator(Plugin, ABC):
         default_repeats: networks trained per distilled set when the user names no number.
         needs_network: False for an evaluator that trains no network: ``ctx.network`` and the protocol's ``network`` are
             then ``none``, and ``--network`` does not concern it.
+        label_kinds: of soft labels that it can train on (:data:`ddbench.plugin.contracts.LABEL_KINDS`); a set with
+            others is refused.
     """
 
     default_network: ClassVar[str] = ""
     default_repeats: ClassVar[int] = 3
     needs_network: ClassVar[bool] = True
+    label_kinds: ClassVar[Collection[str]] = ("probabilities",)
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """Return the network used on a data set when the user names none."""

@@ -63,7 +63,7 @@ class EvaluatorSpec(Spec):
     """An evaluation protocol; its target is a :class:`ddbench.Evaluator`.
 
     Attributes:
-        label_type: ``hard`` or ``soft``.
+        label_type: ``hard``, ``soft`` or ``real``.
     """
 
     kind: ClassVar[str] = "evaluator"

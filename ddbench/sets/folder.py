@@ -49,6 +49,8 @@ if TYPE_CHECKING:
 FILE = "distilled.json"
 PREVIEW = "preview.png"
 FORMAT = 1
+#: By kind of label: a set is written in the first format that can hold it, and an older ddbench refuses the others.
+FORMATS = {"probabilities": FORMAT, "centred": 2}
 #: Files of a distilled set besides its images.
 OWN = (FILE, PREVIEW, "tensors.safetensors", metrics.FILE)
 
@@ -79,6 +81,7 @@ class Description(BaseModel):
     digest: str
     dataset: DatasetDescription
     space: Literal["rgb_uint8", "unit", "normalized", "zca"]
+    label_kind: Literal["probabilities", "centred"] = "probabilities"
     shape: tuple[PositiveInt, PositiveInt, PositiveInt, Literal[1, 3]]
     labels: list[NonNegativeInt]
     files: list[str]
@@ -204,6 +207,7 @@ def content_digest(distilled: DistilledSet) -> str:
     """Return the digest of everything a student can see: images, labels, space, soft labels, learned rate."""
     soft = b"" if distilled.soft_labels is None else np.ascontiguousarray(distilled.soft_labels, np.float32).data
     about = canonical([distilled.space, list(distilled.images.shape), distilled.learning_rate, distilled.whole])
+    about += "" if distilled.label_kind == "probabilities" else distilled.label_kind
     return digest_bytes(
         about.encode(), np.ascontiguousarray(distilled.images).data, np.ascontiguousarray(distilled.labels).data, soft
     )
@@ -230,7 +234,7 @@ def save(
 
         write_atomic(folder / "tensors.safetensors", dump(tensors))
     content = {
-        "format": FORMAT,
+        "format": FORMATS[distilled.label_kind],
         "digest": content_digest(distilled),
         "dataset": dataset.describe(),
         "space": distilled.space,
@@ -243,6 +247,7 @@ def save(
         "whole": distilled.whole,
         "bytes": sizes(folder, distilled),
         "extra": dict(distilled.extra),
+        **({} if distilled.label_kind == "probabilities" else {"label_kind": distilled.label_kind}),
         **about,
     }
     if preview:
@@ -290,14 +295,15 @@ def _description(folder: Path) -> dict[str, Any]:
         about = json.loads(path.read_bytes())
         if not isinstance(about, dict):
             raise ValueError(f"a {type(about).__name__} is no description of a distilled set")
-        if about.get("format") == FORMAT:
+        if about.get("format") in FORMATS.values():
             Description.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         raise RecordError(f"{path} is damaged: {first_flaw(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
-    if about.get("format") != FORMAT:
-        raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads format {FORMAT}.")
+    if about.get("format") not in FORMATS.values():
+        known = " and ".join(map(str, FORMATS.values()))
+        raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads formats {known}.")
     return about
 
 
@@ -423,6 +429,9 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
     soft = tensors.get("soft_labels")
     if soft is not None and (soft.dtype != np.float32 or soft.shape != (count, len(about["dataset"]["class_ids"]))):
         raise ValueError(f"soft labels {soft.dtype} {list(soft.shape)} for {count} images")
+    kind = about.get("label_kind", "probabilities")
+    if (soft is None and kind != "probabilities") or about["format"] != FORMATS[kind]:
+        raise ValueError(f"{kind} labels in format {about['format']}, or without soft labels")
     return DistilledSet(
         images=images,
         labels=np.asarray(about["labels"], np.int64),
@@ -432,4 +441,5 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
         soft_labels=soft,
         learning_rate=about["learning_rate"],
         extra=about["extra"],
+        label_kind=kind,
     )

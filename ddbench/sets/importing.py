@@ -302,4 +302,5 @@ def reorder(content: DistilledSet, class_ids: Sequence[str], dataset: Dataset, w
         soft_labels=None if content.soft_labels is None else content.soft_labels[order][:, np.argsort(new)],
         learning_rate=content.learning_rate,
         extra=content.extra,
+        label_kind=content.label_kind,
     )

@@ -43,6 +43,7 @@ def with_nan(array):
         {"images": FLOATS, "space": "normalized"},
         {"images": np.zeros((6, 20, 20, 1), np.uint8)},
         {"soft_labels": SOFT, "learning_rate": 0.01, "prompts": ("a",) * 6, "source_ids": ("b",) * 6},
+        {"soft_labels": SOFT * 5 - 1, "label_kind": "centred"},
         {"extra": {"acceptance": {"recognised": 0.9, "list": [1, "x", None]}}},
     ],
 )
@@ -83,6 +84,9 @@ def test_good_sets_pass(change):
         ({"soft_labels": SOFT.tolist()}, "soft_labels of type list"),
         ({"soft_labels": with_nan(SOFT)}, "NaN or infinite soft labels"),
         ({"soft_labels": SOFT * 5}, "soft labels that are not probabilities"),
+        ({"soft_labels": with_nan(SOFT), "label_kind": "centred"}, "NaN or infinite soft labels"),
+        ({"soft_labels": SOFT, "label_kind": "logits"}, "the label kind 'logits'"),
+        ({"label_kind": "centred"}, "the label kind 'centred'"),
         ({"learning_rate": math.nan}, "the learning rate nan"),
         ({"learning_rate": -0.1}, "the learning rate -0.1"),
         ({"learning_rate": math.inf}, "the learning rate inf"),

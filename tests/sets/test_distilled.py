@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -138,6 +139,22 @@ def test_pipes_and_devices_are_refused_at_once(folder, name):
     path.unlink()
     path.symlink_to("/dev/zero")
     refused(folder, "pipe or a device")
+
+
+def test_real_valued_labels_are_declared_in_a_format_of_their_own(folder, tmp_path):
+    plain = distilled.load(folder).distilled
+    about = {"method": METHOD, "ipc": 1, "seed": 0, "shrunk": []}
+    labels = np.array([[3, -1, 0], [0, 0, 0], [-0.1, 0.2, 9]], np.float32)
+    content = replace(plain, soft_labels=labels, label_kind="centred")
+    assert distilled.save(tmp_path / "real", content, DATA, about)["format"] == 2
+    assert distilled.FORMATS["probabilities"] == distilled.load(folder).about["format"] == 1
+    loaded = distilled.load(tmp_path / "real").distilled
+    assert loaded.label_kind == "centred"
+    assert (loaded.soft_labels == labels).all()
+    assert distilled.content_digest(content) != distilled.content_digest(replace(content, label_kind="probabilities"))
+    assert importing.read_set(tmp_path / "real", DATA).content.label_kind == "centred"
+    change(tmp_path / "real", "format", value=1)
+    refused(tmp_path / "real", "centred labels in format 1")
 
 
 def test_tensors_and_pictures_are_what_the_description_says(folder):

@@ -59,4 +59,12 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             bibtex=bibtex("yin2023sre2l"),
             label_type="soft",
         ),
+        EvaluatorSpec(
+            "krr",
+            f"{_HERE}.krr:Krr",
+            "kernel ridge regression on the set in float64, the kernel of an infinitely wide network; trains none",
+            paper="Nguyen et al., Dataset Meta-Learning from Kernel Ridge-Regression, ICLR 2021",
+            bibtex=bibtex("nguyen2021kip"),
+            label_type="real",
+        ),
     ]

@@ -1,0 +1,21 @@
+"""Images as the rows of a kernel's arguments."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ddbench import Context
+
+
+def rows(images: Tensor, ctx: Context) -> Tensor:
+    """Return images [n, C, S, S], uint8 or in [0, 1] scale, normalised by the data set's constants: float64 [n, d]."""
+    import torch
+
+    from ddbench_plugins.training.augment import normalise
+    from ddbench_plugins.training.predict import as_float
+
+    scaled = as_float(images.to(ctx.machine.device)).double()
+    return normalise(ctx.dataset.mean, ctx.dataset.std)(scaled, torch.Generator()).flatten(1)

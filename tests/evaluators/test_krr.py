@@ -1,0 +1,97 @@
+"""Kernel ridge regression as an evaluator, and the kind of labels that only a regression takes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import ddbench
+from ddbench.errors import UsageError
+from ddbench.experiment.pipeline import evaluate, prepare_evaluator
+from ddbench.results.schema import PluginPart
+from ddbench.sets.folder import content_digest
+from ddbench.sets.made import Distilled
+
+torch = pytest.importorskip("torch")
+
+
+def _made(content, tmp_path):
+    part = PluginPart(name="mine", version=1, options={}, explicit={})
+    digest = content_digest(content)
+    sizes = {"images": content.images.nbytes, "labels": 0}
+    return Distilled(part, content, digest, digest, 2, 0, (), [], None, sizes, tmp_path)
+
+
+def _set(digits, ipc=2, **fields):
+    images, labels = digits.arrays("train")
+    chosen = np.concatenate([np.flatnonzero(labels == label)[:ipc] for label in range(digits.num_classes)])
+    return ddbench.DistilledSet(images[chosen], labels[chosen], **fields)
+
+
+def _evaluate(ctx, digits, content, tmp_path, name="krr", **options):
+    explicit = {"evaluator": options} if options else {}
+    bound = prepare_evaluator(replace(ctx, _dataset=digits, explicit=explicit), name, "", 2)
+    return evaluate(bound, _made(content, tmp_path), repeats=1)
+
+
+def _by_hand(digits, content, targets, depth=1):
+    """The regression in NumPy, with the NTK of one hidden layer written out."""
+    x, z = (
+        ((a / 255 - digits.mean[0]) / digits.std[0]).reshape(len(a), -1)
+        for a in (content.images, digits.arrays("test")[0])
+    )
+
+    def kernel(a, b):
+        s = 2 * a @ b.T / a.shape[1] + 0.01
+        norm = np.sqrt(np.outer(*(2 * (v**2).mean(1) + 0.01 for v in (a, b))))
+        c = np.clip(s / norm, -1, 1)
+        angle = np.arccos(c)
+        first = norm * (np.sqrt(1 - c**2) + (np.pi - angle) * c) / np.pi + 0.01
+        return first + (np.pi - angle) / np.pi * s
+
+    own = kernel(x, x)
+    found = kernel(z, x) @ np.linalg.solve(own + 1e-6 * np.trace(own) / len(x) * np.eye(len(x)), targets)
+    return float((found.argmax(1) == digits.arrays("test")[1]).mean())
+
+
+def test_the_accuracy_is_that_of_the_regression_by_hand(ctx, digits, tmp_path):
+    content = _set(digits)
+    record = _evaluate(ctx, digits, content, tmp_path)
+    assert record.result.values == [pytest.approx(_by_hand(digits, content, np.eye(10)[content.labels] - 0.1))]
+    assert record.result.values[0] > 0.6
+    assert (record.cell.network, record.protocol.settings["label_type"]) == ("none", "real")
+
+
+def test_learned_labels_are_what_is_regressed_on(ctx, digits, tmp_path):
+    content = _set(digits)
+    shifted = (np.eye(10)[(content.labels + 1) % 10] * 3 - 0.3).astype(np.float32)
+    own = replace(content, soft_labels=shifted, label_kind="centred")
+    assert _evaluate(ctx, digits, own, tmp_path).result.values == [pytest.approx(_by_hand(digits, own, shifted))]
+    soft = np.eye(10, dtype=np.float32)[content.labels]
+    plain = _evaluate(ctx, digits, content, tmp_path)
+    same = _evaluate(ctx, digits, replace(content, soft_labels=soft), tmp_path)
+    assert same.result.values == plain.result.values
+    assert same.protocol.digest == plain.protocol.digest
+
+
+def test_floats_in_the_data_sets_space_give_what_their_bytes_give(ctx, digits, tmp_path):
+    content = _set(digits)
+    floats = ((content.images / 255 - digits.mean[0]) / digits.std[0]).astype(np.float32)
+    found = _evaluate(ctx, digits, replace(content, images=floats, space="normalized"), tmp_path)
+    assert found.result.values == _evaluate(ctx, digits, content, tmp_path).result.values
+
+
+@pytest.mark.parametrize("name", ["dc", "idc", "minimax", "rded", "fkd", "lrs"])
+def test_protocols_that_train_networks_refuse_real_valued_labels(ctx, digits, tmp_path, name):
+    labels = np.eye(10, dtype=np.float32)[_set(digits).labels] * 3
+    content = _set(digits, soft_labels=labels, label_kind="centred")
+    with pytest.raises(UsageError, match=f"Evaluator {name} cannot train on the centred labels of mine"):
+        _evaluate(ctx, digits, content, tmp_path, name)
+
+
+def test_more_images_than_fit_are_refused(ctx, digits, tmp_path, monkeypatch):
+    monkeypatch.setattr("ddbench_plugins.evaluators.krr.LARGEST", 19)
+    with pytest.raises(ddbench.DataError, match="Kernel ridge regression on 20 images takes"):
+        _evaluate(ctx, digits, _set(digits), tmp_path)

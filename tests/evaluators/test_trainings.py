@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ddbench_plugins.evaluators.dc.datm import DatmOptions
 from ddbench_plugins.evaluators.dc.evaluator import DcOptions
 from ddbench_plugins.evaluators.fkd.evaluator import FkdOptions
 from ddbench_plugins.evaluators.idc import IdcOptions
@@ -27,6 +28,7 @@ from ddbench.testing.toy import toy_dataset
 
 OPTIONS: dict[str, type[ddbench.Options]] = {
     "dc": DcOptions,
+    "datm": DatmOptions,
     "fkd": FkdOptions,
     "idc": IdcOptions,
     "lrs": LrsOptions,
@@ -176,7 +178,7 @@ def test_dc_without_augmentation_normalises_only(asked):
     torch.testing.assert_close(found["augment"](x, torch.Generator()), (x - data.mean[0]) / data.std[0])
 
 
-@pytest.mark.parametrize("evaluator", ["dc", "fkd", "idc", "minimax", "rded"])
+@pytest.mark.parametrize("evaluator", ["dc", "datm", "fkd", "idc", "minimax", "rded"])
 def test_the_whole_set_has_the_reference_networks_protocol(ctx, monkeypatch, evaluator):
     told = {"network": "convnet-1-bn", "label_type": "hard"}
     monkeypatch.setattr(observers, "reference", lambda ctx, network, *more: {**told, "network": network})
@@ -188,7 +190,9 @@ def test_the_whole_set_has_the_reference_networks_protocol(ctx, monkeypatch, eva
 
 def test_what_each_evaluator_trains_with(ctx):
     found = {name: ctx.plugins.get("evaluator", name).spec.label_type for name in OPTIONS if name != "vlcp"}
-    assert found == {"dc": "hard", "fkd": "soft", "idc": "hard", "lrs": "", "minimax": "hard", "rded": "soft"}
+    assert found == {
+        **{"dc": "hard", "datm": "", "fkd": "soft", "idc": "hard", "lrs": "", "minimax": "hard", "rded": "soft"},
+    }
 
 
 # DD-Ranking -----------------------------------------------------------------------------------------------------------
@@ -365,6 +369,10 @@ BOUNDS: dict[str, dict[str, tuple[list[float], list[float]]]] = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "dc": {
         **{"epochs": None, "batch_size": 256, "lr": None, "weight_decay": 5e-4},
+        **{"extra_epoch": False, "reset_optimiser": False},
+    },
+    "datm": {
+        **{"epochs": None, "batch_size": 128, "lr": None, "weight_decay": 5e-4},
         **{"extra_epoch": False, "reset_optimiser": False},
     },
     "idc": {

@@ -108,7 +108,7 @@ def test_what_is_declared_is_in_the_key(run):
     assert keys[0] != keys[1]
 
 
-@pytest.mark.parametrize("name", ["dc", "fkd", "idc", "lrs", "minimax", "rded"])
+@pytest.mark.parametrize("name", ["dc", "datm", "fkd", "idc", "lrs", "minimax", "rded"])
 def test_the_whole_set_is_measured_by_a_declared_network(run, name, monkeypatch):
     bound = pipeline.prepare_evaluator(run, name, "convnet-1", None)
     images, labels = run.dataset.arrays("train")

@@ -188,7 +188,23 @@ def test_digits_need_no_network(here):
     assert "weights" not in result.stdout.split()
 
 
-PLANNED = ("d4m", "dit", "minimax", "rded", "sre2l", "cda", "dwa", "delt", "dm", "dsa", "idc", "mtt", "ftd", "random")
+PLANNED = (
+    "d4m",
+    "dit",
+    "minimax",
+    "rded",
+    "sre2l",
+    "cda",
+    "dwa",
+    "delt",
+    "dm",
+    "dsa",
+    "idc",
+    "mtt",
+    "ftd",
+    "datm",
+    "random",
+)
 
 
 @pytest.mark.parametrize("method", PLANNED)

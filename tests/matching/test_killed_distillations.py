@@ -20,6 +20,7 @@ METHODS = {
     "dm": {"iterations": 6, "batch_real": 8},
     "dsa": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8},
     "ftd": {**TRAJECTORIES, "ema": 0.5},
+    "datm": {**TRAJECTORIES, "init": "real", "first_max_start_epoch": None, "threshold": None},
 }
 
 

@@ -26,7 +26,9 @@ def test_an_unknown_precision_is_refused():
         Machine.choose("cpu", "fp8")
 
 
-@pytest.mark.parametrize("method", ["dc", "dsa", "dm", "idc", "idc-1", "mtt", "ftd", "sre2l", "cda", "dwa", "delt"])
+@pytest.mark.parametrize(
+    "method", ["dc", "dsa", "dm", "idc", "idc-1", "mtt", "ftd", "datm", "sre2l", "cda", "dwa", "delt"]
+)
 def test_methods_that_optimise_pixels_refuse_fp16(method, ctx, digits):
     ctx._dataset = digits
     prepare_method(ctx, method, 1, 0)

@@ -37,6 +37,14 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="hard",
         ),
         EvaluatorSpec(
+            "datm",
+            f"{_HERE}.dc.datm:Datm",
+            "the soft labels of the set itself, else hard ones; DSA, SGD, 1000 epochs, ×0.1 once, last accuracy",
+            paper="Guo et al., Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching,"
+            " ICLR 2024",
+            bibtex=bibtex("guo2024datm"),
+        ),
+        EvaluatorSpec(
             "idc",
             f"{_HERE}.idc:Idc",
             "hard labels, multi-formation, DSA and CutMix, SGD, ×0.2 at 2/3 and 5/6, epochs by data set",

@@ -135,6 +135,14 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("du2023ftd"),
         ),
         ddbench.MethodSpec(
+            "datm",
+            f"{_HOME}.mtt.datm:DATM",
+            summary="ftd's experts matched from easy to hard epochs, with soft labels learned beside the images",
+            paper="Guo et al., Towards Lossless Dataset Distillation via Difficulty-Aligned Trajectory Matching,"
+            " ICLR 2024",
+            bibtex=bibtex("guo2024datm"),
+        ),
+        ddbench.MethodSpec(
             "idc-1",
             f"{_HOME}.idc.distiller:IDCOne",
             summary="images that give networks in training on real images the gradients of their class (IDC-I)",

@@ -14,6 +14,8 @@ from ddbench_plugins.methods.selection import ipc_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
+    from torch import Tensor
+
     from ddbench_plugins.matching.images import RealImages
     from ddbench_plugins.methods.mtt.experts import ExpertRecipe, Experts
     from ddbench_plugins.methods.mtt.matching import ImagesWithRate, Matching
@@ -85,6 +87,8 @@ class MTT(ddbench.Distiller):
     Options: ClassVar[type[MttOptions]] = MttOptions
     presets: ClassVar[tuple[str, ...]] = ("presets.toml", "family.toml")
     precisions = PRECISIONS
+    #: Images per step of the students that compare candidates.
+    student_batch: ClassVar[int] = 256
 
     def needs(self, ctx: ddbench.Context) -> list[ddbench.CachedStep[Any] | ddbench.StepCall]:
         """Return the experts, each with a seed of its own, so that all budgets and distillation seeds share it.
@@ -185,16 +189,20 @@ class MTT(ddbench.Distiller):
         """Return what is optimised, as it begins."""
         from ddbench_plugins.methods.mtt.matching import ImagesWithRate
 
-        return self.begun(ctx, parts, ImagesWithRate)
+        return self.begun(ctx, parts, ImagesWithRate, self.initial(ctx, parts))
 
-    @staticmethod
-    def begun(ctx: ddbench.Context, parts: Parts, kind: Callable[..., Images], **more: Any) -> Images:
-        """Return images of a kind with MTT's settings and ``more`` of them."""
+    def initial(self, ctx: ddbench.Context, parts: Parts) -> Tensor:
+        """Return the pixels [K·ipc, C, S, S], class by class, that images begin as."""
         from ddbench_plugins.matching.images import initial_images
 
+        return initial_images(parts.real, parts.ipc, ctx.options.init, ctx.seed("mtt init"))
+
+    @staticmethod
+    def begun(ctx: ddbench.Context, parts: Parts, kind: Callable[..., Images], initial: Tensor, **more: Any) -> Images:
+        """Return images of a kind with MTT's settings and ``more`` of them."""
         options: MttOptions = ctx.options
         return kind(
-            initial_images(parts.real, parts.ipc, options.init, ctx.seed("mtt init")),
+            initial,
             parts.ipc,
             options.lr_img,
             rate=options.lr_init,
@@ -221,9 +229,8 @@ class MTT(ddbench.Distiller):
             gradient=options.gradient,
         )
 
-    @staticmethod
     def _best(
-        ctx: ddbench.Context, last: ddbench.DistilledSet, candidates: Collection[int], judged_by: ddbench.Split
+        self, ctx: ddbench.Context, last: ddbench.DistilledSet, candidates: Collection[int], judged_by: ddbench.Split
     ) -> ddbench.DistilledSet:
         from ddbench_plugins.methods.mtt.selection import Students, best
 
@@ -233,7 +240,12 @@ class MTT(ddbench.Distiller):
         sets = {iterations: ddbench.load(folder / f"{iterations:06d}").distilled for iterations in candidates}
         sets[options.iterations] = last
         students = Students(
-            options.network, options.eval_networks, options.eval_epochs, options.augment, options.normalisation
+            options.network,
+            options.eval_networks,
+            options.eval_epochs,
+            self.student_batch,
+            options.augment,
+            options.normalisation,
         )
         winner, scores = best(ctx, sets, judged_by, students)
         extra = {**last.extra, "iteration": winner, "accuracy": scores, "judged_by": options.keep}

@@ -56,4 +56,4 @@ class FTD(FlatMTT):
         """Return MTT's images, averaged."""
         from ddbench_plugins.methods.mtt.matching import AveragedImages
 
-        return self.begun(ctx, parts, AveragedImages, decay=ctx.options.ema)
+        return self.begun(ctx, parts, AveragedImages, self.initial(ctx, parts), decay=ctx.options.ema)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 #: Share of the training images that is held out, from the experts too.
 HELD_OUT = 0.1
-MOMENTUM, WEIGHT_DECAY, BATCH = 0.9, 5e-4, 256
+MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Students:
     network: str
     count: int = field(compare=False)  # of which a single one does not depend
     epochs: int
+    batch_size: int
     augment: str
     normalisation: str
 
@@ -75,17 +76,17 @@ def mtt_student(
     images: Tensor,
     labels: Tensor,
 ) -> None:
-    """Train one network on a candidate and test it on held-out images [n, C, S, S]."""
-    data = ctx.dataset
+    """Train one network on a candidate, by soft labels if it has them, and test it on held-out images [n, C, S, S]."""
+    data, labelled = ctx.dataset, candidate.labels if candidate.soft_labels is None else candidate.soft_labels
     seed = ctx.seed("mtt student", number)
     network = ctx.build_network(students.network, seed=seed)
     with ctx.progress("student", students.epochs) as advance:
         train(
             network,
             images=_tensor(candidate.images),
-            labels=torch.tensor(candidate.labels),
+            labels=torch.tensor(labelled),
             epochs=students.epochs,
-            batch_size=BATCH,
+            batch_size=students.batch_size,
             optimiser=optimisers.sgd(candidate.learning_rate or 0.01, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY),
             schedule=schedules.dc_step(students.epochs),
             seed=seed,

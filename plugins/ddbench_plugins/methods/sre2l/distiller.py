@@ -74,7 +74,7 @@ class SRe2L(ddbench.Distiller):
         return ctx.dataset.num_classes * (ctx.ipc or 1) * float(ctx.options.iterations)
 
     def initial(self, ctx: ddbench.Context) -> Tensor | None:
-        """Return what the images begin as, [K·ipc, C, S, S] in [0, 1], class by class; None for noise."""
+        """Return what the images begin as, uint8 [K·ipc, C, S, S], class by class; None for noise."""
         return None
 
     def starts(self, ctx: ddbench.Context) -> Tensor | None:
@@ -94,8 +94,8 @@ class SRe2L(ddbench.Distiller):
                 f"{type(self).__name__} recovers images from batch-norm statistics, and {options.network} has none.",
                 hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
             )
-        teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
         order, batches = self._batches(ctx)
+        teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
         with ctx.progress("recovering", sum(batch.iterations(options.iterations) for batch in batches)) as advance:
             recovered = recover.recover(
                 teacher.module(),

@@ -18,6 +18,7 @@ from ddbench_plugins.methods.sre2l.adjust import AdjustedWeights
 from ddbench_plugins.methods.sre2l.crops import Curriculum, smallest_area
 from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
 from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class Batch:
 
     Attributes:
         labels: [n].
-        images: what they begin as, [n, C, S, S] in [0, 1]; noise when None.
+        images: what they begin as, [n, C, S, S], uint8 or float in [0, 1]; noise when None.
         starts: the iteration that is the first to change each image, [n], ascending; all the first when None.
         part: batches of one part, one after the other, may share an adjusted teacher.
     """
@@ -237,7 +238,7 @@ class _Chunk:
         if batch.images is None:
             images = torch.randn((len(batch.labels), *shape), generator=make_generator(*self.seed))
         else:
-            images = scale(batch.images, unused)
+            images = scale(as_float(batch.images), unused)
         sizes, self.starts = batch.groups()
         self.groups = [part.to(device, copy=True).requires_grad_() for part in images.split(sizes)]
         self.left: list[Tensor] = []

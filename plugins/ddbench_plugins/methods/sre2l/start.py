@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Init = Literal["noise", "random", "median", "rded"]
 INIT = (
     "what the images begin as: noise, random training images, those around the median of the teacher's confidence in"
-    " their class, or what RDED makes of them with its own options (-o rded.pool=…)"
+    " their class, or what RDED makes of them with its own options (-o method/rded.pool=…)"
 )
 TEACHER = ("network", "normalisation", "teacher_file")
 
@@ -55,7 +55,7 @@ class FromImages(SRe2L):
                         hint="Lower --ipc, or begin with noise: -o method.init=noise.",
                     )
                 pixels = data.train.images.batch(self._chosen(ctx, init, ipc).tolist(), data.image_size)
-        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).float().div_(255)
+        return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
 
     @staticmethod
     def _chosen(ctx: ddbench.Context, init: str, ipc: int) -> NDArray[np.int64]:

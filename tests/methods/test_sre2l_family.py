@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.runtime.store import Store
@@ -342,11 +341,6 @@ def test_medians_are_shared_by_the_methods_and_not_by_teachers(ctx, digits):
 
     assert key("dwa") == key("delt") == key("delt", lr=1) == key("delt", seed=3)
     assert key("delt") != key("delt", network="resnet-18-bn")
-
-
-def test_more_images_than_a_class_has_are_refused(ctx, digits):
-    with pytest.raises(ddbench.UsageError, match="begins as one of its class"):
-        distil(_prepared(ctx, digits, "dwa", ipc=500, iterations=1))
 
 
 # Resuming and presets -----------------------------------------------------------------------------------------------

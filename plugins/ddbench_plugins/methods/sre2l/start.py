@@ -48,12 +48,6 @@ class FromImages(SRe2L):
             case "rded":
                 pixels = np.load(rded_images(_neutral(ctx)).dir / "images.npy", allow_pickle=False)
             case init:
-                smallest = min(data.train.counts(data.num_classes))
-                if smallest < ipc:
-                    raise ddbench.UsageError(
-                        f"Each image begins as one of its class, but a class has {smallest} for {ipc}.",
-                        hint="Lower --ipc, or begin with noise: -o method.init=noise.",
-                    )
                 pixels = data.train.images.batch(self._chosen(ctx, init, ipc).tolist(), data.image_size)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2)))
 

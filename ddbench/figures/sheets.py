@@ -7,7 +7,10 @@ class. The digest is that of the images, so a sheet serves every record of its s
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
+import json
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -154,18 +157,36 @@ def find(record: Record, registry: Path) -> Sheet | None:
 
 
 def stored(record: Record) -> LoadedSet | None:
-    """Return the distilled set of a record from this machine's store, if it is there and the same.
+    """Return the distilled set of a record from this machine's store, if it is there.
+
+    It is the one with the record's images, whatever its key: keys change with what they are made of, images do not.
 
     Raises:
         RecordError: its files are damaged.
     """
     from ddbench.sets import folder as disk
 
-    folder = home() / "distilled" / record.distilled.key
-    if record.distilled.whole or not (folder / disk.FILE).exists():
+    made = home() / "distilled"
+    if record.distilled.whole or not made.is_dir():
         return None
-    loaded = disk.load(folder)
-    return loaded if loaded.about["digest"] == record.distilled.digest else None
+    own = made / record.distilled.key
+    if (own / disk.FILE).exists() and (loaded := disk.load(own)).about["digest"] == record.distilled.digest:
+        return loaded
+    folder = _by_digest(made, made.stat().st_mtime_ns).get(record.distilled.digest)
+    return disk.load(folder) if folder else None
+
+
+@functools.lru_cache(maxsize=1)
+def _by_digest(made: Path, changed: int) -> dict[str, Path]:
+    """Return the folders of distilled sets by the digest they state; ``changed`` tells when to look again."""
+    from ddbench.sets.folder import FILE
+
+    folders: dict[str, Path] = {}
+    for path in sorted(made.glob(f"*/{FILE}")):
+        # A damaged one is none.
+        with contextlib.suppress(RecordError, ValueError, LookupError, TypeError, RecursionError):
+            folders[json.loads(read_bytes(path, RecordError))["digest"]] = path.parent
+    return folders
 
 
 def collect(records: Iterable[Record], registry: Path) -> tuple[dict[str, Sheet], list[str]]:

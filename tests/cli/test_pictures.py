@@ -52,6 +52,16 @@ def test_sheets_are_kept_and_drawn_where_the_images_are_gone(registry):
     assert str(registry) not in html and str(home()) not in html
 
 
+def test_a_set_is_found_by_its_images_after_its_key_changed(registry):
+    """Keys change with what they are made of; a set with another one, or damaged, is beside."""
+    made = home() / "distilled"
+    for number, path in enumerate(sorted(made.glob(f"*/{FILE}"))):
+        path.parent.rename(made / f"{number:016x}")
+    (made / "damaged").mkdir()
+    (made / "damaged" / FILE).write_text("[]")
+    assert "2 sheets stored, 0 were there" in invoke("gallery", "--keep").output
+
+
 def test_a_set_that_was_changed_is_not_taken_for_the_measured_one(registry):
     folder = next((home() / "distilled").glob(f"*/{FILE}")).parent
     Image.new("L", (16, 16)).save(next(folder.glob("images/*/0000.png")))

@@ -26,6 +26,8 @@ from ddbench.tables.reproduced import Pair
 CURVE_POINTS = 40
 #: Characters of one text at most (a record can hold anything); longer ones end in "…".
 MOST_TEXT = 4000
+#: What a board holds to be saved.
+FILES = ("csv", "latex")
 #: Fields of a record whose values many records share: the page holds each value once, records its number.
 SHARED = ("data", "method", "evaluator", "protocol", "extra", "shrunk", "environment")
 
@@ -77,7 +79,6 @@ def page_data(
         "claims": [_claim(claim, aliases) for claim in claims],
         "sources": {key: text for key, text in sorted((sources or {}).items()) if key in used},
         "pairs": [_pair(pair, keys) for pair in pairs],
-        "boards": boards,
         "methods": methods or {},
         "names": names or {},
         "signs": {mark.sign: mark.text for mark in marks},
@@ -87,6 +88,8 @@ def page_data(
     }
     return {
         **clean(content),
+        # Files to save are whole, however long.
+        "boards": [{**clean(board), **{name: board[name] for name in FILES if name in board}} for board in boards],
         "sheets": {digest[:20]: _sheet(sheet) for digest, sheet in sorted((sheets or {}).items())},
     }
 

@@ -301,6 +301,9 @@ def test_it_can_be_read_by_everyone(browser: Browser, site: Path) -> None:
     for fragment in (*pages, "#/results?show=ipc", key):
         browser.go(fragment)
         assert browser.run("document.documentElement.scrollWidth") <= 390, fragment
+    # Marks of columns that are scrolled away go with them.
+    browser.go("#/")
+    assert browser.run("getComputedStyle(document.querySelector('#matrix').closest('.scroll')).position") == "relative"
     light = browser.run("getComputedStyle(document.body).backgroundColor")
     browser.scheme("dark")
     assert browser.run("getComputedStyle(document.body).backgroundColor") != light

@@ -95,6 +95,13 @@ def test_the_page_holds_what_the_records_say(tmp_path):
     assert content["boards"][0]["tables"][0]["rows"][0][0]["text"] == "vlcp"
 
 
+def test_files_to_save_are_whole_however_long():
+    """The CSV and LaTeX of a data set are longer than any other text of the page may be."""
+    long = "x" * 2 * data.MOST_TEXT
+    (board,) = data.page_data([], boards=[{"title": long, "csv": long, "latex": long}])["boards"]
+    assert board["csv"] == board["latex"] == long and len(board["title"]) == data.MOST_TEXT
+
+
 def test_the_same_registry_gives_the_same_page(tmp_path):
     written(tmp_path, [make("random", (0.5,)), make("vlcp", (0.6,))])
     assert build.build(tmp_path, tmp_path).html == build.build(tmp_path, tmp_path).html

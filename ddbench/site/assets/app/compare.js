@@ -39,7 +39,8 @@ function readChoice(params) {
 
 function choose(changes) {
   const { dataset, ipc, protocol, focus, claims } = { ...compared, ...changes };
-  const params = new URLSearchParams({ dataset, ipc });
+  const params = new URLSearchParams({ dataset });
+  if (ipc !== "") params.set("ipc", ipc); // else the one with most methods
   if (protocol) params.set("protocol", protocol);
   if (focus) params.set("at", focus.id);
   if (claims) params.set("claims", "1");

@@ -82,12 +82,12 @@ function methodsView() {
       null,
       el("th", { scope: "row", class: "text" }, link(["method", name], called(name), { class: "name" }), known.summary && el("span", { class: "sub" }, known.summary)),
       el("td", { class: "text" }, known.venue || "–"),
-      el("td", { class: "text" }, known.paper || "–"),
+      el("td", { class: "text wide" }, known.paper || "–"),
       el("td", { class: "num" }, own.measured || "–"),
       el("td", { class: "num" }, own.claimed || "–"),
     );
   });
-  const head = [["Method", "text"], ["Venue", "text"], ["Paper", "text"], ["Measured", "num"], ["Claimed", "num"]].map(([text, kind]) => el("th", { scope: "col", class: kind }, text));
+  const head = [["Method", "text"], ["Venue", "text"], ["Paper", "text wide"], ["Measured", "num"], ["Claimed", "num"]].map(([text, kind]) => el("th", { scope: "col", class: kind }, text));
   return el("div", null, el("h1", null, "Methods"), el("table", { class: "board plain" }, el("caption", { class: "unseen" }, "Methods with how many results are measured and claimed"), el("thead", null, el("tr", null, head)), el("tbody", null, rows)));
 }
 

@@ -138,8 +138,8 @@ class Job:
         signal.signal(signal.SIGTERM, self._end)
         self.worker = os.spawnve(os.P_NOWAIT, self.words[0], self.words, {**os.environ, **self.environment})
         code = os.waitstatus_to_exitcode(os.waitpid(self.worker, 0)[1])
-        while self.told:  # a job that ends by itself is not queued again after a preemption
-            signal.pause()
+        while self.told and _runs():  # a job that ends by itself is not queued again after a preemption
+            time.sleep(1)
         sys.exit(code)
 
     def checkpoint(self) -> DelayedSubmission:
@@ -208,6 +208,13 @@ def _flags(options: Any) -> dict[str, Any]:
         "requeue": True,
         **{name: value if separator else True for name, separator, value in further},
     }
+
+
+def _runs() -> bool:
+    """Return whether Slurm lets this job run still, as it does in the grace time of a preemption."""
+    return (
+        _ran("squeue", "--noheader", "--format=%T", f"--jobs={os.environ['SLURM_JOB_ID']}").stdout.strip() == "RUNNING"
+    )
 
 
 def _longest() -> int:

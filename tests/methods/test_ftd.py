@@ -14,8 +14,11 @@ from ddbench.testing.conformance import check_method
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
+from ddbench_plugins.matching.images import RealImages  # noqa: E402
+from ddbench_plugins.methods.mtt.experts import Experts, expert  # noqa: E402
 from ddbench_plugins.methods.mtt.flat import direction, flat_step, perturbation, vector  # noqa: E402
 from ddbench_plugins.methods.mtt.ftd import FTD  # noqa: E402
+from ddbench_plugins.methods.mtt.trajectories import FlatNetwork  # noqa: E402
 from ddbench_plugins.networks.convnet import build  # noqa: E402
 from ddbench_plugins.training.steps import Batch, hard_label_step  # noqa: E402
 
@@ -111,6 +114,29 @@ def test_the_result_is_the_average_of_the_iterations(ctx):
     for one in raw:
         expected = 0.75 * expected + 0.25 * one.content.images
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_experts_end_in_flatter_places(ctx, digits):
+    pixels = RealImages(digits)
+    images, labels = pixels.at(torch.arange(len(digits.train))), torch.tensor(digits.train.labels)
+
+    def rise(**options):
+        quick = {
+            "network": "convnet-1",
+            "train_epochs": 8,
+            "max_start_epoch": 4,
+            "expert_epochs": 1,
+            "expert_batch": 32,
+        }
+        method, mine, _ = _prepared(ctx, data=digits, ipc=1, experts=1, **quick, **options)
+        network = FlatNetwork(mine.build_network("convnet-1", seed=0))
+        end = Experts([expert(mine, method.recipe(mine), 0).dir], 8).at(0, 8).requires_grad_()
+        loss = network.loss(end, images, labels)
+        far = end + perturbation(end, *torch.autograd.grad(loss, end), 0.5, True)
+        return float((network.loss(far, images, labels) - loss).detach())
+
+    assert 0 < rise(rho=0.5, alpha=0.3) < 0.8 * rise(rho=0.0, alpha=0.0)  # measured: 0.0092 and 0.0132
 
 
 def test_it_keeps_the_contract():

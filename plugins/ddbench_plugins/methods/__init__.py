@@ -156,5 +156,19 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Kim et al., Dataset Condensation via Efficient Synthetic-Data Parameterization, ICML 2022",
             bibtex=bibtex("kim2022idc"),
         ),
+        ddbench.MethodSpec(
+            "kip",
+            f"{_HOME}.kernel.kip:KIP",
+            summary="images by which kernel ridge regression names training images, in closed form",
+            paper="Nguyen et al., Dataset Meta-Learning from Kernel Ridge-Regression, ICLR 2021",
+            bibtex=bibtex("nguyen2021kip"),
+        ),
+        ddbench.MethodSpec(
+            "ls",
+            f"{_HOME}.kernel.label_solve:LabelSolve",
+            summary="random real images with the labels that serve kernel ridge regression best (Label Solve)",
+            paper="Nguyen et al., Dataset Meta-Learning from Kernel Ridge-Regression, ICLR 2021",
+            bibtex=bibtex("nguyen2021kip"),
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]

@@ -37,6 +37,8 @@ option."method/dit".small_dit_steps = {steps}
 option."method/minimax".small_dit_steps = {steps}
 option."method/minimax".finetune_steps = {steps}
 """
+#: A job of a minute is told half of it before, and must have saved something by then.
+CHECKPOINT = "2"
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
 SANDBOX = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "slurm_sandbox.py"))
 
@@ -44,6 +46,7 @@ SANDBOX = runpy.run_path(str(Path(__file__).parents[1] / "tools" / "slurm_sandbo
 def command(home: Path, *words: str, **environment: str) -> list[str]:
     """Return a command that runs the study into a registry of its own, and set where."""
     os.environ.update(ONE_THREAD, DDBENCH_HOME=str(home), DDBENCH_CONFIG=str(home / "config.toml"), **environment)
+    os.environ["DDBENCH_CHECKPOINT_SECONDS"] = CHECKPOINT
     home.mkdir(parents=True, exist_ok=True)
     (home / "config.toml").touch()
     machine = (

@@ -160,3 +160,8 @@ def test_settings_by_preset(ctx):
 @pytest.mark.parametrize(("name", "options"), [("kip", {"iterations": 2, "learn_labels": True}), ("ls", {})])
 def test_they_conform(ctx, name, options):
     check_method(ctx.plugins.get("method", name).spec, options=options)
+
+
+@pytest.mark.parametrize("name", ["kip", "ls"])
+def test_a_run_that_names_no_protocol_takes_the_regression(ctx, name):
+    assert _prepared(ctx, name)[1].resolved.experiment["eval"][0] == "krr"

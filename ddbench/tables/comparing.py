@@ -33,6 +33,7 @@ class Setting:
         over_runs: the difference for these test images, over distillation seeds and repeats.
         over_images: the same over test images as well, or None where correctness cannot be paired.
         networks: exact McNemar test of the first network of each, or None likewise.
+        same_networks: whether both are networks of the same images and seeds, so that there is nothing to compare.
     """
 
     title: str
@@ -41,6 +42,7 @@ class Setting:
     over_runs: Difference
     over_images: Difference | None
     networks: McNemar | None
+    same_networks: bool = False
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,8 @@ class Comparison:
     @property
     def corrected(self) -> tuple[float | None, ...]:
         """The p value of every setting, corrected by Holm over all of them; None where there are too few runs."""
-        p_values = holm({place: setting.over_runs.p_value for place, setting in enumerate(self.settings)})
+        tested = {place: setting for place, setting in enumerate(self.settings) if not setting.same_networks}
+        p_values = holm({place: setting.over_runs.p_value for place, setting in tested.items()})
         return tuple(p_values.get(place) for place in range(len(self.settings)))
 
     def to_dict(self) -> dict[str, Any]:
@@ -162,6 +165,8 @@ def of_records(first: Record, second: Record, names: tuple[str, str]) -> Compari
 def _lines(setting: Setting, corrected: float | None, tests: int) -> list[str]:
     one, two, runs = setting.first, setting.second, setting.over_runs
     text = [f"{one.text} % ({one.runs})  and  {two.text} % ({two.runs}), distilled sets × networks"]
+    if setting.same_networks:
+        return [*text, "both are the same images and networks: there is nothing to compare"]
     if (interval := _interval(runs)) and runs.p_value is not None:
         also = f", {_p(corrected)} corrected over {tests} settings" if tests > 1 and corrected is not None else ""
         text.append(f"effect {_points(runs.effect)}, 95 % interval {interval}, {_p(runs.p_value)}{also}")
@@ -210,7 +215,13 @@ def _compare(title: str, first: Sequence[Record], second: Sequence[Record]) -> S
         # Per-image correctness is that of the last network, so that it says nothing about a best epoch.
         over_images=bootstrap(blocks[0], blocks[1]) if paired and _last(first) and _last(second) else None,
         networks=mcnemar(blocks[0][0][0], blocks[1][0][0]) if paired else None,
+        same_networks=_origins(first) == _origins(second),
     )
+
+
+def _origins(records: Sequence[Record]) -> set[tuple[str, int]]:
+    """Return what networks are trained from: the distilled set and the seed of the evaluation."""
+    return {(record.distilled.digest, record.cell.evaluation_seed) for record in records}
 
 
 def _last(records: Sequence[Record]) -> bool:

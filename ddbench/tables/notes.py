@@ -70,7 +70,7 @@ def change_text(name: str, paper: Any, used: Any) -> str:
     if used is None:
         return f"no fixed {name} instead of {value_text(paper)}"
     if paper is None:
-        return f"{name} {value_text(used)} instead of no fixed one"
+        return f"{name} set to {value_text(used)}"
     # Zero of something that is counted seldom means none of it: often as many as needed.
     if type(used) is type(paper) is int and 0 < used < paper and name.endswith("s"):
         return f"{used} of {paper} {name}"

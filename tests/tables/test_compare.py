@@ -28,6 +28,17 @@ def test_equal_methods_are_not_called_equal():
     assert "seen in four of five trials" in found
 
 
+def test_methods_that_came_to_the_same_images_are_not_tested():
+    first = make("herding", (0.5, 0.52), ipc=1)
+    found = [first, make("k-center", (0.5, 0.52), ipc=1).model_copy(update={"distilled": first.distilled})]
+    found += [make(m, (0.5, 0.52 + 0.1 * (m == "herding")), ipc=10) for m in ("herding", "k-center")]
+    compared = comparing.of_methods(found, "herding", "k-center")
+    assert [setting.same_networks for setting in compared.settings] == [True, False]
+    assert compared.corrected[0] is None
+    assert "both are the same images and networks: there is nothing to compare" in str(compared)
+    assert str(compared).count("McNemar") == 1
+
+
 def test_too_few_runs_are_said():
     one = text([make("vlcp", (0.7,)), make("random", (0.5,))])
     assert "too few runs to say anything" in one and "95 %" not in one

@@ -61,7 +61,7 @@ def test_what_was_scaled_down_is_named_and_what_only_names_the_protocol_is_not()
         (("method.epochs", 50, 0), "epochs 0 instead of 50"),  # often: as many as needed
         (("method.weights", 50, True), "weights yes instead of 50"),
         (("method.size", 256, None), "no fixed size instead of 256"),
-        (("method.size", None, 64), "size 64 instead of no fixed one"),
+        (("method.size", None, 64), "size set to 64"),
     ],
 )
 def test_an_option_below_paper_scale_reads_as_a_sentence(change, text):

@@ -22,7 +22,7 @@ from ddbench_plugins.training.memory import keep_freed_memory
 
 from ddbench.runtime.progress import reporter
 
-ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "small" / "assets" / "digits"
+ASSETS = Path(__file__).parent.parent / "plugins" / "ddbench_plugins" / "diffusion" / "assets" / "digits"
 
 
 def main(folder: Path) -> None:

@@ -195,7 +195,9 @@ def _apply(
             )
         sources[name] = "explicit"
     try:
-        return model(**values), sources
+        resolved = model(**values)
+        resolved.model_fields_set.update(model.model_fields)  # where a value comes from must change nothing
+        return resolved, sources
     except ValidationError as error:
         lines = [_worded(e) for e in error.errors()]
         missing = [str(e["loc"][0]) for e in error.errors() if e["type"] == "missing"]

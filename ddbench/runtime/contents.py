@@ -93,12 +93,13 @@ def by_content(ctx: Context, options: Mapping[str, Any], *, all_files: bool = Fa
         all_files: take every text that names an existing file or folder for one.
     """
     model = type(ctx.resolved.values) if ctx.resolved.values is not None else Options
-    return {name: _told(ctx, value, marker(model, name, FILE), all_files) for name, value in options.items()}
+    return {name: told(ctx, value, marker(model, name, FILE), all_files) for name, value in options.items()}
 
 
-def _told(ctx: Context, value: Any, marked: Any, all_files: bool) -> Any:
+def told(ctx: Context, value: Any, marked: Any = None, all_files: bool = False) -> Any:
+    """Return a text, or those of a list, that name files or folders by their content; all else as it is."""
     if isinstance(value, (list, tuple)):
-        return [_told(ctx, item, marked, all_files) for item in value]
+        return [told(ctx, item, marked, all_files) for item in value]
     if not isinstance(value, str) or (isinstance(marked, (list, tuple)) and value in marked):
         return value
     path = Path(value).expanduser()

@@ -86,6 +86,14 @@ class Context:
                 scope.check_attribute(name)
             return read(self, name)
 
+        def __setattr__(self, name: str, value: Any) -> None:
+            if name[0] != "_" and self.__dict__.get("_scope") is not None:
+                raise PluginError(
+                    f"ctx.{name} is set, which steps would read and no key holds.",
+                    hint="Keep it in a variable, and pass it to steps as an argument.",
+                )
+            object.__setattr__(self, name, value)
+
     @property
     def dataset(self) -> Dataset:
         """The data set of this run."""

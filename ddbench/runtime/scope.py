@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Set
+from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -78,6 +78,8 @@ class Scope:
         """Refuse an attribute of the context that is not declared."""
         if name in self.hidden:
             known = declare("seeds=[…]" if name == "base_seed" else f'facts=["{name}"]')
+            if self.options is None:  # a method or evaluator
+                raise self.refused(f"reads ctx.{name}", "Make it an option of the plugin, which presets can set.")
             inside = "In a @step(…), ctx.options, ctx.use(…) and other steps tell what is in its key."
             raise self.refused(f"reads ctx.{name}", inside if name in PRIVATE else known)
 
@@ -89,8 +91,11 @@ class Scope:
     def check_step(self, name: str, function: str, *keys: str) -> None:
         """Refuse a step of which no key is declared."""
         if self.steps is not None and self.steps.isdisjoint(keys):
-            own = f"Name it in what `needs` of the plugin returns: {function}.of(…), or {function} for any arguments."
-            hint = declare(f"needs=[…, {function}]") if self.hidden else own
+            own = (
+                f"Name it in what `needs` of the plugin returns: {function}.of(…), or {function} for any arguments."
+                " What it reads of its class or file must not change while the plugin works: make that an argument."
+            )
+            hint = declare(f"needs=[…, {function}]") if self.options is not None else own
             raise self.refused(f"uses the step {name}", hint)
 
 
@@ -110,7 +115,12 @@ class DeclaredOptions:
         names = type(self._values).model_fields if self._scope.options is None else self._scope.options
         return {name: getattr(self, name) for name in sorted(names)}
 
+    def __iter__(self) -> Iterator[tuple[str, Any]]:
+        yield from self.model_dump().items()
+
     def __getattr__(self, name: str) -> Any:
+        if name in ("_values", "_scope"):  # of a copy that is being made
+            raise AttributeError(name)
         kind = type(self._values)
         if name in kind.model_fields:
             self._scope.check_option(name)

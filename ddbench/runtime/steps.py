@@ -32,7 +32,8 @@ from ddbench.keys import canonical, digest, digest_bytes
 from ddbench.plugin.contracts import PLAIN
 from ddbench.plugin.manager import plugin_errors
 from ddbench.runtime import environment, metrics
-from ddbench.runtime.contents import by_content, check_identity, used, uses
+from ddbench.runtime.captured import captured
+from ddbench.runtime.contents import by_content, check_identity, told, used, uses
 from ddbench.runtime.estimates import Effort, marked
 from ddbench.runtime.machine import peak_memory
 from ddbench.runtime.scope import FACTS, PRIVATE, Scope, changed, free
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 #: What a declaration lists: names, or a function of context and arguments that returns them.
 Names = Sequence[str] | Callable[..., Sequence[str] | None]
+#: What is plain unless a class of its own gives it attributes.
+PLAIN_KINDS = (int, float, str, bytes, dict, list, tuple, set, frozenset, np.ndarray)
 
 
 def step(
@@ -134,6 +137,8 @@ class CachedStep(Generic[Arguments]):
         data: bool,
         **declared: Any,
     ) -> None:
+        if not inspect.isfunction(function):
+            raise PluginError(f"@step(…) declares a function or a method, not {function!r}.")
         self.function = function
         self.name = name or function.__name__.strip("_").replace("_", "-")
         self.facts, self.version, self.data = tuple(facts), version, data
@@ -182,6 +187,17 @@ class CachedStep(Generic[Arguments]):
             **({"source": texts} if texts else {}),
         }
 
+    def state(self, ctx: Context) -> dict[str, Any]:
+        """Return what else it reads: closures, constants of its class, and simple globals of a plugin file."""
+        state = {}
+        for name, value, needed in captured(self.function, () if self._plugin is None else type(self._plugin).__mro__):
+            try:
+                state[name] = _plain(ctx, value, f"Step {self.name} reads {name}, which")
+            except PluginError:  # a tool of the class
+                if needed:
+                    raise
+        return {"state": state} if state else {}
+
     def bind(self, args: Sequence[Any], keywords: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments of a call by name."""
         signature = inspect.Signature(self._parameters())
@@ -194,13 +210,33 @@ class CachedStep(Generic[Arguments]):
         declared = self.declared[what]
         return declared(*self.mine, ctx, *arguments.values()) if callable(declared) else declared
 
+    def ask_early(self, what: str, ctx: Context) -> Any:
+        """Return a part of the declaration before the arguments are known.
+
+        Raises:
+            PluginError: it depends on them.
+        """
+        declared = self.declared[what]
+        if callable(declared) and len(inspect.signature(declared).parameters) > 1 + len(self.mine):
+            raise PluginError(
+                f"Step {self.name} tells its {what} by its arguments, which the key of its plugin would not hold.",
+                hint=f"Name its calls in what `needs` of the plugin returns: {self.function.__name__}.of(ctx, …).",
+            )
+        return self.ask(what, ctx, {})
+
     def calls(self, named: Iterable[CachedStep[[]] | StepCall], ctx: Context) -> list[StepCall]:
         """Return the calls that a declaration names; methods are those of the same plugin."""
-        return [_bound(one, self._plugin).of(ctx) if isinstance(one, CachedStep) else one for one in named]
+        return [self._beside(one).of(ctx) if isinstance(one, CachedStep) else one for one in named]
+
+    def _beside(self, one: CachedStep[[]]) -> CachedStep[[]]:
+        own = bool(self._attribute) and one._attribute == self._attribute  # the step that this one overrides
+        return one.__get__(self._plugin) if own else _bound(one, self._plugin)
 
     def check_instance(self) -> None:
         """Refuse a plugin that something was set on, which its steps may read without their keys' knowing."""
-        if state := getattr(self._plugin, "__dict__", None):
+        kinds = () if self._plugin is None else type(self._plugin).__mro__
+        slots = [name for kind in kinds for name, part in vars(kind).items() if inspect.ismemberdescriptor(part)]
+        if state := {*getattr(self._plugin, "__dict__", ()), *(name for name in slots if hasattr(self._plugin, name))}:
             raise PluginError(
                 f"Step {self.name} is a method of an instance that holds {', '.join(sorted(state))}, which its key"
                 " does not.",
@@ -255,11 +291,12 @@ class StepCall:
         options = by_content(ctx, self._options())
         identity = dict(step.ask("identity", ctx, arguments) or {})
         check_identity(f"Step {step.name}", identity)
-        plain = {name: _plain(ctx, value, f"{step.name}({name})") for name, value in arguments.items()}
+        plain = {name: _plain(ctx, told(ctx, value), f"{step.name}({name})") for name, value in arguments.items()}
         facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
         declared = {f"{kind}/{name}": used(ctx, kind, name) for kind, name in step.ask("uses", ctx, arguments)}
         inputs = {
             **step.code(),
+            **step.state(ctx),
             "options": options,
             "arguments": plain,
             "needs": [[call.name, call.key] for call in self.needs],
@@ -300,7 +337,7 @@ class StepCall:
         """
         if self._asked_in:
             step = self.step
-            self._asked_in.check_step(self.name, step.function.__name__, self.key, AnyCall(step, self.ctx).key)
+            self._asked_in.check_step(self.name, step.function.__name__, self.key, AnyCall(step, self.ctx).known)
         if self.ctx.dry_run and not self.found():
             raise NotMade(f"The step {self.name} is not there, and a plan makes none.")
         there = self.found() is not None
@@ -371,11 +408,30 @@ class AnyCall(StepCall):
         raise DataError(f"What the step {self.name} is called with is not known yet.")
 
     @cached_property
+    def known(self) -> str:
+        """The key, or "" where only its arguments tell what it depends on."""
+        try:
+            return self.key
+        except PluginError:
+            return ""
+
+    @cached_property
     def key(self) -> str:
         """The digest of what is known: its code, facts and seed; options are those of the plugin that needs it."""
         step, ctx = self.step, self.ctx
         facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
-        return digest({**step.code(), "facts": facts, "seed": ctx.base_seed if step.declared["seeds"] else None})
+        needed = step.declared["needs"]
+        return digest(
+            {
+                **step.code(),
+                **step.state(ctx),
+                "facts": facts,
+                "seed": ctx.base_seed if step.declared["seeds"] else None,
+                "identity": dict(step.ask_early("identity", ctx) or {}),
+                "uses": {f"{kind}/{name}": used(ctx, kind, name) for kind, name in step.ask_early("uses", ctx)},
+                "needs": [] if callable(needed) else [call.key for call in step.calls(needed, ctx)],
+            }
+        )
 
     @cached_property
     def effort(self) -> None:
@@ -409,7 +465,10 @@ def at_work(bound: Bound[Any], *more: Any, **values: Any) -> Context:
     plugin, ctx, entry = bound
     with plugin_errors(entry):
         keys = frozenset(call.key for call in walk(steps_of(plugin, ctx, *more)))
-    return changed(ctx, _scope=Scope(f"{entry.spec.kind.capitalize()} {entry.name}", steps=keys), **values)
+    # An evaluator may look at where its options come from to say whose setting it is; its protocol is in the key.
+    hidden = {*PRIVATE, "preset"} - ({"resolved"} if entry.spec.kind == "evaluator" else set())
+    scope = Scope(f"{entry.spec.kind.capitalize()} {entry.name}", hidden=frozenset(hidden), steps=keys)
+    return changed(ctx, _scope=scope, **values)
 
 
 def effort(
@@ -512,6 +571,10 @@ def bill(ctx: Context, done: Done) -> Done:
 
 def _plain(ctx: Context, value: Any, where: str) -> Any:
     """Return an argument as plain data: paths, arrays and steps by what is in them."""
+    more = getattr(value, "__dict__", None) if isinstance(value, PLAIN_KINDS) and not isinstance(value, Enum) else None
+    if more:
+        names = ", ".join(sorted(more))
+        raise PluginError(f"{where} is a {type(value).__name__} with {names}, which has no place in the key of a step.")
     if value is None or isinstance(value, (bool, int)) or (isinstance(value, str) and is_text(value)):
         return value
     if isinstance(value, float):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import enum
+import functools
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,7 @@ import ddbench
 from ddbench.errors import PluginError
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.options import Resolved
-from ddbench.runtime.steps import steps_of, walk
+from ddbench.runtime.steps import AnyCall, steps_of, walk
 from ddbench.testing.toy import toy_dataset
 
 VALUE = 1
@@ -284,20 +286,17 @@ def test_methods_are_steps_and_a_class_lists_them(run):
 
 
 def test_a_killed_step_goes_on(run):
-    tries = []
-
     @ddbench.step()
     def long(ctx, out):
-        tries.append(out.load())
         assert ctx.checkpoint is out
-        if len(tries) == 1:
+        if (state := out.load()) is None:
             out.save({"at": 5})
             raise KeyboardInterrupt
-        out.info["from"] = tries[-1]["at"]
+        out.info["from"] = state["at"]
 
     with pytest.raises(KeyboardInterrupt):
         long(run)
-    assert long(run).info["from"] == 5 and tries[0] is None
+    assert long(run).info["from"] == 5
 
 
 def test_work_tells_what_can_be_compared(run):
@@ -427,3 +426,148 @@ def test_other_images_need_another_fingerprint(run):
         run.with_dataset(fewer)
     other = replace(fewer, fingerprint=ddbench.digest([data.fingerprint, "fewer"]))
     assert run.with_dataset(other).dataset is other
+
+
+def made_by(rate):
+    @ddbench.step(name="factory")
+    def made(ctx, out):
+        out.info["rate"] = rate
+
+    return made
+
+
+def test_what_a_step_closes_over_is_in_its_key(run):
+    assert [made_by(rate)(run).info["rate"] for rate in (1, 2)] == [1, 2]
+    with pytest.raises(PluginError, match=r"made: rate, which is <object .*no place in the key"):
+        made_by(object())(run)
+
+
+def test_classes_of_one_name_are_told_apart_by_their_constants(run):
+    class Rated(Method):
+        tool = object()  # which is no constant
+
+        @ddbench.step()
+        def read(self, ctx, out):
+            out.info["rate"] = self.rate
+
+    kinds = [type("Made", (Rated,), {"rate": rate}) for rate in (1, 2)]
+    assert [kind().read(run).info["rate"] for kind in kinds] == [1, 2]
+
+
+FROM_OUTSIDE = """
+import ddbench
+from toy_plugin import ToyMethod
+RATE = 0
+class Options(ToyMethod.Options):
+    rate: int = 1
+class Mine(ToyMethod):
+    Options = Options
+    __slots__ = ("rate",)
+    def distill(self, ctx):
+        global RATE
+        {body}
+        self.read(ctx)
+        return super().distill(ctx)
+    @ddbench.step()
+    def read(self, ctx, out):
+        helped()
+def helped(): return RATE
+@ddbench.hookimpl
+def ddbench_methods(): return [ddbench.MethodSpec("mine", Mine)]
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        ("RATE = ctx.options.rate", "uses the step read, which it does not declare"),
+        ("type(self).shared = ctx.options.rate", "uses the step read, which it does not declare"),
+        ("self.rate = ctx.options.rate", "an instance that holds rate"),
+        ("ctx.rate = ctx.options.rate", r"ctx\.rate is set, which steps would read"),
+        ("ctx.preset.scale", r"Method mine reads ctx\.preset"),
+        ("ctx.explicit", r"Method mine reads ctx\.explicit"),
+        ("ctx.resolved.sources", r"Method mine reads ctx\.resolved"),
+    ],
+)
+def test_what_a_method_tells_its_steps_by_other_ways_is_refused(tmp_path, body, named):
+    path = tmp_path / "mine.py"
+    path.write_text(FROM_OUTSIDE.format(body=body))
+    with pytest.raises(PluginError, match=named):
+        ddbench.distill("mine", dataset="toy", ipc=1, plugins=[path, Path(__file__).parents[1] / "toy_plugin.py"])
+
+
+def test_files_that_arguments_name_enter_by_content(run, tmp_path):
+    @ddbench.step()
+    def given(ctx, out, value):
+        pass
+
+    keys = []
+    for text in ("one", "two"):
+        (tmp_path / "words.txt").write_text(text)
+        keys += [given.of(run, str(tmp_path / "words.txt")).key, given.of(run, [str(tmp_path / "words.txt")]).key]
+    assert len(set(keys)) == 4
+    assert given.of(run, "words").key != given.of(run, "words.txt").key
+
+
+def test_values_with_attributes_are_refused(run):
+    @ddbench.step()
+    def given(ctx, out, value):
+        pass
+
+    table = type("Table", (dict,), {})(a=1)
+    table.rate = 0.5
+    with pytest.raises(PluginError, match=r"given\(value\) is a Table with rate"):
+        given(run, table)
+
+
+def test_a_step_of_any_arguments_stands_for_all_that_it_says_without_them(run, tmp_path):
+    class Judge(Method):
+        @ddbench.step(uses=[("captioner", "file")], needs=[first], identity=lambda self, ctx: {"file": told[0]})
+        def judged(self, ctx, out, number):
+            pass
+
+        @ddbench.step(identity=lambda self, ctx, number: {"number": number})
+        def numbered(self, ctx, out, number):
+            pass
+
+        def needs(self, ctx):
+            return [self.judged]
+
+    def key(of):
+        (call,) = steps_of(Judge(), of)
+        return call.key
+
+    def captioned(name):
+        (tmp_path / name).write_text(name)
+        return replace(run, explicit={"captioner": {"path": str(tmp_path / name)}})
+
+    told, one = ["a"], captioned("one.jsonl")
+    plain = key(one)
+    others = [key(with_options(one, length=4)), key(captioned("two.jsonl"))]
+    told[0] = "b"
+    assert len({plain, *others, key(one)}) == 4
+    with pytest.raises(PluginError, match="Step numbered tells its identity by its arguments") as caught:
+        _ = AnyCall(Judge().numbered, run).key
+    assert "numbered.of(ctx, …)" in caught.value.hint
+
+
+def test_a_step_may_need_the_one_that_it_overrides(run):
+    class Tenfold(Method):
+        @ddbench.step(options=["length"], needs=[Method.mine])
+        def mine(self, ctx, out):
+            out.info["double"] = 10 * super().mine(ctx).info["double"]
+
+    assert Tenfold().mine(run).info["double"] == 60
+
+
+def test_options_of_a_step_can_be_copied_and_listed(run):
+    @ddbench.step(options=["length", "rate"])
+    def copied(ctx, out):
+        out.info.update(dict(copy.copy(ctx.options)) | dict(copy.deepcopy(ctx.options)))
+
+    assert copied(run).info == {"length": 3, "rate": 0.5}
+
+
+def test_only_functions_are_steps():
+    with pytest.raises(PluginError, match=r"declares a function or a method, not functools\.partial"):
+        ddbench.step()(functools.partial(made_by, 1))

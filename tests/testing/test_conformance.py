@@ -11,6 +11,7 @@ from toy_plugin import NearestMean, ToyData, ToyMethod
 
 import ddbench
 from ddbench.errors import PluginError, UsageError
+from ddbench.runtime.scope import changed
 from ddbench.testing.conformance import check_dataset, check_evaluator, check_method
 from ddbench.testing.toy import toy_dataset
 
@@ -77,12 +78,12 @@ class HiddenRandomness(Method):
 
 class Unseeded(Method):
     def distill(self, ctx):
-        return super().distill(replace(ctx, base_seed=0))
+        return super().distill(changed(ctx, base_seed=0))
 
 
 class Cheat(Method):
     def distill(self, ctx):
-        return super().distill(replace(ctx, _dataset=replace(ctx.dataset, train=ctx.dataset.test)))
+        return super().distill(changed(ctx, _dataset=replace(ctx.dataset, train=ctx.dataset.test)))
 
 
 class Unsorted(Method):

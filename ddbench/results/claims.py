@@ -14,7 +14,7 @@ import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field, ValidationError
 
@@ -353,6 +353,20 @@ class Own(About):
     options: tuple[str, ...]
 
 
+class Experiment(About):
+    """Claims whose experiment has other words in ddbench: values of ``method``, ``network``, ``label_type``, and options."""
+
+    network: tuple[str, ...] = ()
+    label_type: tuple[str, ...] = ()
+    ddbench: dict[Literal["method", "network", "label_type"], str]
+    options: dict[str, Any] = Field(default={})
+
+    def fits(self, claim: Claim) -> bool:
+        """Whether a claim is meant."""
+        names = ("network", "label_type")
+        return super().fits(claim) and all(getattr(claim, n) in getattr(self, n) for n in names if getattr(self, n))
+
+
 class Aliases(Part):
     """The content of aliases.toml."""
 
@@ -362,6 +376,11 @@ class Aliases(Part):
     rests: tuple[Rests, ...] = ()
     own: tuple[Own, ...] = ()
     explained: tuple[About, ...] = ()
+    experiment: tuple[Experiment, ...] = ()
+
+    def experiment_of(self, claim: Claim) -> Experiment | None:
+        """Return what a claim's experiment is called in ddbench, where no name or label type says it."""
+        return next((known for known in self.experiment if known.fits(claim)), None)
 
     def established_of(self, claim: Claim) -> Established | None:
         """Return what is known of the protocol of a claim beyond what its source says."""

@@ -98,6 +98,9 @@ def place_of(record: Record, names: Aliases) -> tuple[object, ...]:
 def place_of_claim(claim: Claim, names: Aliases) -> tuple[object, ...]:
     """Return what a claim shares with the records of its cell."""
     network = names.network_of(claim)
+    if known := names.experiment_of(claim):
+        words = {"method": claim.method, "network": network, "label_type": claim.label_type, **known.ddbench}
+        return claim.dataset, claim.ipc, words["method"], claim.evaluator, words["network"], words["label_type"]
     return claim.dataset, claim.ipc, claim.method, claim.evaluator, network, claim.label_type
 
 

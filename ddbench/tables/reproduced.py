@@ -95,7 +95,7 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
             if witnesses is None:
                 numbers.append(witnesses := [])
             witnesses.append(stated)
-            how[stated] = known.why if known else ""
+            how[stated] = "; ".join(about.why for about in (known, names.experiment_of(stated)) if about)
     ours: dict[tuple[object, ...], list[Record]] = defaultdict(list)
     for record in in_order(records):
         if not record.protocol.extension:
@@ -103,8 +103,15 @@ def pairs(records: Iterable[Record], claims: Iterable[Claim], aliases: Aliases |
     matched = []
     for place, numbers in cells.items():
         for members in numbers if place in ours else []:
-            labels = {claim.label_type for claim in members} - {UNKNOWN}
-            fitting = [r for r in ours[place] if not labels or paper.place_of(r, names)[5] in labels]
+            labels = {paper.place_of_claim(claim, names)[5] for claim in members} - {UNKNOWN}
+            words = names.experiment_of(members[0])
+            options = words.options.items() if words else ()
+            fitting = [
+                record
+                for record in ours[place]
+                if (not labels or paper.place_of(record, names)[5] in labels)
+                and all(record.cell.method.options.get(key) == value for key, value in options)
+            ]
             if fitting:
                 matched.append(_pair(members, fitting, names, how))
     return matched

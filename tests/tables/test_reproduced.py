@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from records import dataset_facts, make
 
-from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, NetworkAlias, Own, Rests
+from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, Experiment, NetworkAlias, Own, Rests
 from ddbench.tables import boards, paper, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown
@@ -104,6 +104,24 @@ def test_a_protocol_with_a_name_of_its_own_is_compared_where_it_is_known_to_be_a
     records = [make("random", VALUES, evaluator="dc")]
     assert verdicts(records, [claim]) == []
     assert verdicts(records, [claim], Aliases(established=(Established(evaluator=("dm",), protocol="dc", why="code"),)))
+
+
+def test_an_experiment_with_other_words_is_compared_with_the_one_of_its_options():
+    claim = replace(CLAIM, method="kip-fc", evaluator="krr", network="kernel-fc", label_type="hard", mean="46.7")
+    real = {"settings": {"label_type": "real"}, "evaluator": "krr", "network": "none"}
+    records = [
+        make("kip", (0.6,), explicit={"learn_labels": True}, **real),
+        make("kip", (0.467,), explicit={"learn_labels": False}, **real),
+    ]
+    assert verdicts(records, [claim]) == []
+    words = {"method": "kip", "network": "none", "label_type": "real"}
+    known = Experiment(
+        evaluator=("krr",), label_type=("hard",), ddbench=words, options={"learn_labels": False}, why="KIP.ipynb"
+    )
+    names = Aliases(experiment=(known,), rests=(Rests(networks=1, why="one seed"),))
+    (pair,) = reproduced.pairs(records, [claim], names)
+    assert (pair.verdict, pair.claim.method, pair.ours.mean, pair.known) == ("agrees", "kip-fc", 0.467, "KIP.ipynb")
+    assert reproduced.pairs(records, [replace(claim, label_type="soft")], names) == []
 
 
 def test_a_difference_is_explained_or_called_unexplained():

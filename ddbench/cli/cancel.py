@@ -20,5 +20,8 @@ def command(run: str | None) -> None:
     from ddbench.experiment.setup import context
 
     queue = find(run)
+    if len(queue.outcomes()) == len(queue.tasks):
+        click.echo(f"{queue.folder.name} has ended: no worker is left")
+        return
     count = cancel(queue, context(queue.about["plugins"], device="cpu", precision="fp32"))
     click.echo(f"ended {count} workers of {queue.folder.name}; the same `ddbench run` resumes it")

@@ -14,7 +14,7 @@ import click
 
 from ddbench.cli import common
 from ddbench.errors import UsageError
-from ddbench.escaping import terminal
+from ddbench.escaping import one_line
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -96,7 +96,7 @@ def show(queue: Queue) -> None:
     """Print every cell in one line."""
     states = list(queue.states())
     for state in states:
-        click.echo(f"{state.number:5}  {state.state:7}  {state.title}{said(state)}")
+        click.echo(f"{state.number:5}  {state.state:7}  {one_line(state.title + said(state))}")
     click.echo(summed(totals(queue, states)))
 
 
@@ -167,9 +167,9 @@ class Display:
     def tell(self, message: str, *, always: bool = False) -> None:
         """Print a line above the table."""
         if self._live:
-            self._live.console.print(terminal(message), markup=False)
+            self._live.console.print(one_line(message), markup=False)
         elif always or not self.quiet:
-            click.echo(terminal(message), err=True)
+            click.echo(one_line(message), err=True)
 
     def _table(self) -> Group:
         from rich.console import Group
@@ -179,5 +179,5 @@ class Display:
         states = list(self.queue.states())
         table = Table(box=None, pad_edge=False, show_header=False)
         for state in [state for state in states if state.state in ("running", "failed")][-ROWS:]:
-            table.add_row(state.state, Text(terminal(state.title + said(state)), no_wrap=True, overflow="ellipsis"))
+            table.add_row(state.state, Text(one_line(state.title + said(state)), no_wrap=True, overflow="ellipsis"))
         return Group(table, Text(summed(totals(self.queue, states))))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from ddbench import escaping
 from ddbench.cli import common
 from ddbench.errors import DDBenchError, UsageError, unknown
 
@@ -105,9 +106,9 @@ def report(failures: Sequence[Failure], again: str, word: str = "failed") -> int
     for failure in failures:
         message, hint, code = explained(failure.error)
         codes.add(code)
-        click.echo(f"{word}  {failure.title}\n        {message}", err=True)
+        click.echo(escaping.terminal(f"{word}  {failure.title}\n        {message}"), err=True)
         if hint:
-            click.echo(f"        → {hint}", err=True)
+            click.echo(escaping.terminal(f"        → {hint}"), err=True)
     if again:
         click.echo(f"  → Finished steps are kept; to resume: {again}", err=True)
     return codes.pop() if len(codes) == 1 else DDBenchError.exit_code

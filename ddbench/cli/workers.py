@@ -11,7 +11,7 @@ import click
 
 from ddbench.cli import study as studies
 from ddbench.cli.status import Display
-from ddbench.errors import DDBenchError
+from ddbench.errors import DDBenchError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,6 +44,11 @@ def execute(
 
     planning, registry = studies.planning(study, shared), Path(values["registry"]).absolute()
     executor = bind(planning, study, name, values["jobs"])
+    if values["detach"] and not executor.plugin.detaches:
+        raise UsageError(
+            f"--detach: workers of the executor {name} end with the command that started them.",
+            hint="Leave the command running in tmux or screen, or use an executor whose engine goes on by itself.",
+        )
     expansion = jobs.expand(study, planning, build=False)
     studies.check_boards(study, expansion)
     check_writable(registry)
@@ -73,18 +78,18 @@ def execute(
         click.echo(f"workers continue; `ddbench status {queue.folder.name}` shows them")
         return 0
     records, failed = results(queue)
+    again = shlex.join(["ddbench", *sys.argv[1:], *["--retry-failed"] * (not values["retry_failed"])])
     failures += failed
     if study.title:
         names = {task.label: task.name for task in queue.tasks if task.name}
         out = Path(values["out"]) if values["out"] else study.path.with_suffix("")
-        again = shlex.join(["ddbench", *sys.argv[1:], *["--retry-failed"] * (not values["retry_failed"])])
         debug = bool(context.obj and context.obj.get("debug"))
         return studies.summary(
             study, names, same, records, failures, registry, out=out, again=again, notes=values["notes"], debug=debug
         )
     if records:
         show(records, display.started)
-    return studies.report(failures, "") if failures else 0
+    return studies.report(failures, again) if failures else 0
 
 
 def results(queue: Queue) -> tuple[list[Record], list[Failure]]:

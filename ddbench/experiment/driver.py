@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from ddbench.errors import DDBenchError, UsageError
+from ddbench.errors import DDBenchError
 from ddbench.experiment.dry_run import steps
 from ddbench.experiment.jobs import Job
 from ddbench.experiment.queue import Queue, Task
@@ -68,11 +68,6 @@ def drive(queue: Queue, executor: Bound[Executor], look: Callable[[], object], *
         DDBenchError: workers end before they do anything.
     """
     plugin, _, entry = executor
-    if detach and not plugin.detaches:
-        raise UsageError(
-            f"--detach: workers of the executor {entry.name} end with the command that started them.",
-            hint="Leave the command running in tmux or screen, or use an executor whose engine goes on by itself.",
-        )
     with plugin_errors(entry):
         plugin.check(executor.ctx)
     crew = Crew(queue, executor, alone=detach)

@@ -66,7 +66,9 @@ def configuration() -> dict[str, Any]:
 
     chosen = os.environ.get(VARIABLE)
     path = Path(chosen) if chosen else platformdirs.user_config_path("ddbench") / "config.toml"
-    if not (chosen or path.exists()):
+    if not path.exists():
+        if chosen:
+            raise UsageError(f"{VARIABLE} names {path}, which is not there.", hint="Unset it, or write the file.")
         return {}
     content = parse_toml(read_text(path, UsageError), str(path), UsageError)
     for key in content:

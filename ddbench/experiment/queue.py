@@ -27,12 +27,11 @@ from ddbench.files.writing import home, write_atomic
 from ddbench.keys import digest
 from ddbench.plugin.manager import Plugins
 from ddbench.results.schema import slug
+from ddbench.runtime.leftovers import RUNS
 
 WAITING, RUNNING, DONE, FAILED = "waiting", "running", "done", "failed"
 #: Workers that may die in one cell before it counts as failed; those that end cleanly do not count.
 DEATHS = 10
-#: Folder of all runs, beside the finished steps.
-RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -198,6 +197,9 @@ class Queue:
             again: so are those that are done.
         """
         (self.folder / "stop").unlink(missing_ok=True)
+        os.utime(self.folder / "run.json")  # the latest run is the one that was asked for last
+        for number in set(_numbers(self.folder / "outcomes")) - self.outcomes().keys():
+            self._outcome(number).unlink(missing_ok=True)  # nobody can read it
         for number, outcome in list(self.outcomes().items()):
             failed = outcome["state"] == FAILED
             if again or (retry if failed else not Path(outcome["record"]).exists()):
@@ -224,8 +226,8 @@ class Queue:
     def outcomes(self) -> dict[int, Mapping[str, Any]]:
         """Return how cells ended, as far as they have."""
         for number in _numbers(self.folder / "outcomes"):
-            if number not in self._outcomes:
-                self._outcomes[number] = read(self._outcome(number))
+            if number not in self._outcomes and (outcome := read(self._outcome(number))):
+                self._outcomes[number] = outcome
         return self._outcomes
 
     def running(self) -> dict[int, Mapping[str, Any]]:
@@ -294,6 +296,6 @@ def versions(plugins: Plugins) -> dict[str, str]:
 def read(path: Path) -> dict[str, Any]:
     """Return a small file of plain data; nothing where it is not there or half written."""
     with contextlib.suppress(OSError, ValueError):
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        return content
+        content = json.loads(path.read_text("utf-8"))
+        return content if isinstance(content, dict) else {}
     return {}

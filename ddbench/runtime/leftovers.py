@@ -21,6 +21,8 @@ STEP = re.compile(r"[0-9a-f]{20}")
 REPLACED = re.compile(r"[0-9a-f]{20}\.old-\d+")
 STOPPED = re.compile(r"[0-9a-f]{20}\.partial")
 DAY = 24 * 3600.0
+#: Folder of the runs of workers, beside those of finished steps.
+RUNS = "runs"
 
 
 @dataclass(frozen=True)
@@ -99,11 +101,12 @@ def prune(root: Path, step: Finished) -> bool:
 
 
 def leftovers(root: Path) -> list[Leftover]:
-    """Return what stopped, killed and repeated work left below an artifact folder; nothing that is in use."""
+    """Return what stopped, killed and repeated work left below an artifact folder, and what workers left of their runs;
+    nothing that is in use."""
     listed = []
     for folder in _folders(root):
         for path in sorted(folder.iterdir()):
-            stopped = bool(STOPPED.fullmatch(path.name))
+            stopped = bool(STOPPED.fullmatch(path.name)) or _is_run(path)
             if not (stopped or REPLACED.fullmatch(path.name)) or path.is_symlink() or not path.is_dir():
                 continue
             if stopped and _in_use(path):
@@ -133,13 +136,20 @@ def _folders(root: Path) -> Iterator[Path]:
         yield from sorted(path for path in root.iterdir() if path.is_dir() and not path.is_symlink())
 
 
-def _in_use(partial: Path) -> bool:
+def _is_run(path: Path) -> bool:
+    return path.parent.name == RUNS and (path / "run.json").is_file()
+
+
+def _in_use(path: Path) -> bool:
+    leases = [file for file in path.rglob("*.lease") if file.is_file()] if _is_run(path) else [_lease(path)]
     try:
-        with leased(_lease(partial)):
-            return False
+        for lease in leases:
+            with leased(lease):
+                pass
     except Taken:
         return True
+    return False
 
 
-def _lease(partial: Path) -> Path:
-    return lease_of(partial.with_suffix(""))
+def _lease(path: Path) -> Path:
+    return path / "driver.lease" if _is_run(path) else lease_of(path.with_suffix(""))

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from ddbench import cli
+from ddbench.cli import study as studies
 from ddbench.errors import DDBenchError, UsageError
 from ddbench.experiment import jobs, pipeline, queue, setup
 from ddbench.experiment.driver import tasks
@@ -343,6 +344,63 @@ def test_workers_that_end_at_once_end_the_command(capsys, monkeypatch):
     monkeypatch.setattr(type(local.plugin), "interval", 0.05)
     with pytest.raises(DDBenchError, match="Workers end before they do anything: no CUDA here"):
         driver.drive(run, local, lambda: None)
+
+
+def test_a_run_that_is_asked_for_again_is_the_latest_one():
+    first, _ = made()
+    second, _ = made(ipc=[1])
+    os.utime(first.folder / "run.json", (1, 1))
+    assert [run.folder for run in queue.queues()] == [second.folder, first.folder]
+    os.utime(second.folder / "run.json", (2, 2))
+    first.begin(retry=False, again=False)
+    assert [run.folder for run in queue.queues()] == [first.folder, second.folder]
+
+
+def test_an_outcome_that_nobody_can_read_is_forgotten(capsys):
+    run, _ = made()
+    (run.folder / "outcomes" / "000001.json").write_text("[]")
+    (run.folder / "claims" / "000002.json").write_text("[1]")
+    assert states(run) == {"waiting": 16}
+    run.begin(retry=False, again=False)
+    assert not run.ended(1)
+
+
+def test_what_a_cell_says_stays_in_its_line_and_does_not_act_on_the_terminal(capsys):
+    run, _ = made()
+    run.end(1, state=queue.FAILED, message="evil \x1b]0;title\x07\nsecond line", hint="\x1b[2J", code=1)
+    _, out, _ = command(capsys, "status")
+    assert "\x1b" not in out and "evil \\x1b]0;title\\x07\\nsecond line" in out and len(out.splitlines()) == 17
+    error = DDBenchError("evil \x1b]0;title\x07", hint="\x1b[2J")
+    assert studies.report([jobs.Failure("a cell", error)], "") == 1
+    assert "\x1b" not in (err := capsys.readouterr().err) and "\\x1b]0;title" in err
+
+
+def test_a_run_that_has_ended_is_not_cancelled(capsys):
+    run, _ = made()
+    for number in range(1, 17):
+        run.end(number, state=queue.FAILED, message="no", hint="", code=1)
+    assert command(capsys, "cancel")[:2] == (0, f"{run.folder.name} has ended: no worker is left\n")
+    assert not Queue(run.folder).stopped
+
+
+def test_detach_is_refused_before_there_is_a_run(capsys):
+    code, _, err = command(capsys, *WORDS, "--plugin", PLUGIN, "--jobs", 2, "--detach")
+    assert code == 2 and "end with the command that started them" in err and not queue.queues()
+
+
+def test_a_missing_configuration_names_the_variable(capsys, monkeypatch):
+    monkeypatch.setenv("DDBENCH_CONFIG", "nowhere.toml")
+    code, _, err = command(capsys, *WORDS, "--plugin", PLUGIN)
+    assert code == 2 and "DDBENCH_CONFIG names nowhere.toml, which is not there." in err
+
+
+def test_cells_with_teachers_are_planned_without_torch():
+    words = ["run", "-m", "random", "-e", "rded", "-d", "digits", "--dry-run"]
+    code = f"import sys; from ddbench import cli\ntry: cli.main({words!r})\nexcept SystemExit as e: assert not e.code"
+    ended = subprocess.run(
+        [sys.executable, "-c", f"{code}\nprint('torch' in sys.modules)"], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.splitlines()[-1] == "False"
 
 
 def test_the_driver_imports_no_torch():

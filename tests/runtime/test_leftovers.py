@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from ddbench import cli
 from ddbench.errors import UsageError
+from ddbench.files import locks
 from ddbench.runtime import leftovers, uses
 from ddbench.runtime.store import Store
 
@@ -144,3 +145,16 @@ def test_nothing_is_pruned_that_a_process_uses_or_somebody_else_wrote(root):
     finally:
         reader.kill()
         reader.communicate()
+
+
+def test_runs_of_workers_are_cleaned_when_old_and_unused(root):
+    for name in ("ended", "old", "held"):
+        folder = root / "runs" / name
+        (folder / "claims").mkdir(parents=True)
+        (folder / "run.json").write_text("{}")
+    (root / "runs" / "mine").mkdir()
+    _age(root / "runs" / "old", WEEK + 60)
+    with locks.leased(root / "runs" / "held" / "claims" / "000001.lease"):
+        _age(root / "runs" / "held", WEEK + 60)
+        said = invoke("clean")
+    assert "kept" in said and {path.name for path in (root / "runs").iterdir()} == {"ended", "held", "mine"}

@@ -11,13 +11,14 @@ from safetensors import SafetensorError
 
 from ddbench import ModelError, UsageError
 from ddbench.files import check_file
-from ddbench_plugins.networks.bridges import Bridged, create_timm
 from ddbench_plugins.teachers.files import read_state
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from torch import Tensor
+
+    from ddbench_plugins.networks.bridges import Bridged
 
     Constants = tuple[float, ...]
 
@@ -63,6 +64,8 @@ def timm_model(
         UsageError: timm knows no such weights.
         ModelError: they are not here and cannot be fetched, or do not fit.
     """
+    from ddbench_plugins.networks.bridges import Bridged, create_timm
+
     config = _timm_config(source)
     state = read_state(weights_file(source, offline=offline)) if given is None else given
     try:
@@ -87,6 +90,8 @@ def torchvision_model(
     Its models take RGB images of any size, except transformers, which take the size of their weights.
     """
     from torchvision import models
+
+    from ddbench_plugins.networks.bridges import Bridged
 
     weights = _torchvision_weights(source)
     if given is None:

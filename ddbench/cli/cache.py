@@ -76,7 +76,7 @@ def _sum(steps: list[Finished]) -> tuple[str, str]:
 )  # fmt: skip
 @dry_run_option
 def clean(days: float, dry_run: bool) -> None:
-    """Remove what repeated runs replaced, and interrupted work that was never resumed.
+    """Remove what repeated runs replaced, interrupted work that was never resumed, and old folders of workers' runs.
 
     Finished steps are never removed, nor anything that a process is using or that ddbench did not make.
     """

@@ -354,7 +354,7 @@ class Own(About):
 
 
 class Experiment(About):
-    """Claims whose experiment has other words in ddbench: values of ``method``, ``network``, ``label_type``, and options."""
+    """Claims whose experiment has other words in ddbench, and the options of the method that make it."""
 
     network: tuple[str, ...] = ()
     label_type: tuple[str, ...] = ()

@@ -5,7 +5,17 @@ from dataclasses import replace
 import pytest
 from records import dataset_facts, make
 
-from ddbench.results.claims import About, Aliases, Claim, Established, EvaluatorAlias, Experiment, NetworkAlias, Own, Rests
+from ddbench.results.claims import (
+    About,
+    Aliases,
+    Claim,
+    Established,
+    EvaluatorAlias,
+    Experiment,
+    NetworkAlias,
+    Own,
+    Rests,
+)
 from ddbench.tables import boards, paper, reproduced
 from ddbench.tables.declared import Declared, Page
 from ddbench.tables.formats import markdown

@@ -231,12 +231,12 @@ def test_a_command_does_what_is_shown(command, follow):
     assert code == expected(command), output
 
 
-#: What is done on digits for minutes, and what makes that as small as it can be.
+#: What is done on digits for minutes (studies and what several workers do have tests of their own), as small as it can be.
 DIGITS = [
     command
     for command in OURS
     if re.match(r"ddbench (run|distill|gallery|tsne) ", command)
-    and not re.search(r"cifar10|image|\blrs\b|/|--registry|--keep|--dry-run|hello", command)
+    and not re.search(r"cifar10|image|\blrs\b|/|--registry|--keep|--dry-run|hello|\.toml|--jobs|--executor", command)
 ]
 SMALLEST = (
     "-o method/vlcp.small_vae_steps=2 -o method/vlcp.small_unet_steps=2 -o method/vlcp.finetune=false"

@@ -231,7 +231,7 @@ def test_a_command_does_what_is_shown(command, follow):
     assert code == expected(command), output
 
 
-#: What is done on digits for minutes (studies and what several workers do have tests of their own), as small as it can be.
+#: What is done on digits for minutes, as small as it can be; studies and several workers have tests of their own.
 DIGITS = [
     command
     for command in OURS

@@ -50,7 +50,7 @@ def tested(epoch: int, epochs: int) -> bool:
 
 
 def train(task: Task) -> Outcome:
-    """Train and test one student; the loaders' workers are started anew for every epoch and every test."""
+    """Train and test one student; the loaders' workers are started again for every epoch and every test."""
     seed_everything(task.seed)
     assert task.teacher is not None
     teacher, student = ConvNet(task, NORM), ConvNet(task, NORM)

@@ -129,7 +129,7 @@ class Captioner(Plugin, ABC):
     """Describes images in words.
 
     Attributes:
-        seeded: True for captions that depend on the distillation seed: they are made anew for every seed.
+        seeded: True for captions that depend on the distillation seed: they are made for every seed.
     """
 
     seeded: ClassVar[bool] = False

@@ -104,7 +104,7 @@ def states(run):
     return collections.Counter(state.state for state in Queue(run.folder).states())
 
 
-def wait_for(true, seconds=60.0):
+def wait_for(true, seconds=600.0):
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it did not happen"

@@ -39,8 +39,8 @@ from ddbench.results.schema import (
 from ddbench.runtime import environment
 from ddbench.runtime.contents import by_content
 from ddbench.runtime.context import Bound, Context, unfit_network
-from ddbench.runtime.estimates import Effort
-from ddbench.runtime.steps import at_work, cached, effort
+from ddbench.runtime.estimates import Effort, effort
+from ddbench.runtime.steps import at_work, cached
 from ddbench.runtime.store import Done, Step, StepTaken
 from ddbench.sets import folder as disk
 from ddbench.sets.made import Distilled

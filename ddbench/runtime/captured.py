@@ -18,6 +18,12 @@ CONSTANTS = (bool, int, float, str, bytes, list, tuple, dict, set, frozenset, np
 SIMPLE = (bool, int, float, str)
 
 
+class Wrapper:
+    """What wraps a function that a plugin may call, as a cached step does."""
+
+    function: Any
+
+
 def captured(function: types.FunctionType, kinds: tuple[type, ...]) -> Iterator[tuple[str, Any, bool]]:
     """Yield name and value of what a function can read, and whether it has to be plain data.
 
@@ -49,13 +55,13 @@ def captured(function: types.FunctionType, kinds: tuple[type, ...]) -> Iterator[
 
 def _functions(value: Any) -> list[types.FunctionType]:
     """Return the functions of a member of a class: its own, those of a property, of a step."""
-    inner = next((vars_ for name in ("function", "__func__", "fget", "func") if (vars_ := _part(value, name))), value)
+    inner = next((part for name in ("function", "__func__", "fget", "func") if (part := _part(value, name))), value)
     return [inner] if isinstance(inner, types.FunctionType) else []
 
 
 def _part(value: Any, name: str) -> Any:
-    kinds = (staticmethod, classmethod, property, functools.cached_property, types.MethodType)
-    return getattr(value, name, None) if isinstance(value, kinds) or type(value).__name__ == "CachedStep" else None
+    kinds = (staticmethod, classmethod, property, functools.cached_property, types.MethodType, Wrapper)
+    return getattr(value, name, None) if isinstance(value, kinds) else None
 
 
 def _read(function: types.FunctionType) -> Iterator[tuple[str, Any, bool]]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ddbench.keys import canonical
 from ddbench.runtime import environment
+from ddbench.runtime.scope import Scope, changed
 
 if TYPE_CHECKING:
+    from ddbench.runtime.context import Context
     from ddbench.runtime.machine import Machine
     from ddbench.runtime.store import Done, Store
 
@@ -50,6 +52,34 @@ class Estimate:
     seconds: float | None = None
     memory: int | None = None
     disk: int | None = None
+
+
+def effort(
+    ctx: Context,
+    what: str,
+    work: Callable[[Context], float | None],
+    settings: Mapping[str, Any],
+    disk: int | None = None,
+) -> Effort | None:
+    """Return what the time of something grows with, and with what else it can be compared.
+
+    Args:
+        ctx: of the run.
+        what: is done.
+        work: returns the amount.
+        settings: options and arguments; those that ``work`` reads, and rates, leave things comparable.
+        disk: bytes that it leaves.
+    """
+    read: set[str] = set()
+    amount = work(changed(ctx, _scope=Scope(what, reads=read)))
+    if amount is None:
+        return None
+    comparable_by: dict[str, Any] = {
+        name: value for name, value in settings.items() if name not in read and _word(value)
+    }
+    if ctx._dataset is not None:
+        comparable_by["data"] = [ctx.dataset.image_size, ctx.dataset.channels, ctx.dataset.num_classes]
+    return Effort(float(amount), {"of": what, **comparable_by}, disk)
 
 
 def marked(effort: Effort, machine: Machine) -> dict[str, Any]:
@@ -163,3 +193,8 @@ def _without_digests(value: Any) -> Any:
     if isinstance(value, list):
         return [_without_digests(item) for item in value]
     return "" if isinstance(value, str) and len(value) == DIGEST else value
+
+
+def _word(value: Any) -> bool:
+    """Whether things are to share a setting to be compared: words, switches and sizes, no rates."""
+    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, list) and all(map(_word, value)))

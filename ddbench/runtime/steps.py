@@ -11,33 +11,25 @@ Called with a context, ``self.features(ctx)``, it returns the finished step (:cl
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import inspect
-import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from enum import Enum
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, overload
 
-import numpy as np
-
 from ddbench.errors import DataError, PluginError
-from ddbench.files.reading import is_text
-from ddbench.keys import canonical, digest, digest_bytes
-from ddbench.plugin.contracts import PLAIN
+from ddbench.keys import digest
 from ddbench.plugin.manager import plugin_errors
 from ddbench.runtime import environment, metrics
-from ddbench.runtime.captured import captured
+from ddbench.runtime.captured import Wrapper, captured
 from ddbench.runtime.contents import by_content, check_identity, told, used, uses
-from ddbench.runtime.estimates import Effort, marked
+from ddbench.runtime.estimates import Effort, effort, marked
 from ddbench.runtime.machine import peak_memory
 from ddbench.runtime.scope import FACTS, PRIVATE, Scope, changed, free
 from ddbench.runtime.store import Done, NotMade, Step
+from ddbench.runtime.values import Keyed, place_of, plain_of, text_of
 
 if TYPE_CHECKING:
     from ddbench.runtime.context import Bound, Context
@@ -45,8 +37,6 @@ if TYPE_CHECKING:
 Arguments = ParamSpec("Arguments")
 #: What a declaration lists: names, or a function of context and arguments that returns them.
 Names = Sequence[str] | Callable[..., Sequence[str] | None]
-#: What is plain unless a class of its own gives it attributes.
-PLAIN_KINDS = (int, float, str, bytes, dict, list, tuple, set, frozenset, np.ndarray)
 
 
 def step(
@@ -124,7 +114,7 @@ class _Decorator:
         return CachedStep(function, **self.declared)
 
 
-class CachedStep(Generic[Arguments]):
+class CachedStep(Wrapper, Generic[Arguments]):
     """A declared step; see :func:`step`."""
 
     def __init__(
@@ -179,11 +169,11 @@ class CachedStep(Generic[Arguments]):
         kinds: tuple[type, ...] = (
             () if self._plugin is None else type(self._plugin).__mro__
         )  # other methods may be another class's
-        texts = sorted({text for part in (self.function, *kinds) if (text := _text(part))})
+        texts = sorted({text for part in (self.function, *kinds) if (text := text_of(part))})
         return {
-            "function": _home(self.function),
+            "function": place_of(self.function),
             "version": self.version,
-            **({"plugin": _home(kinds[0])} if kinds else {}),
+            **({"plugin": place_of(kinds[0])} if kinds else {}),
             **({"source": texts} if texts else {}),
         }
 
@@ -192,7 +182,7 @@ class CachedStep(Generic[Arguments]):
         state = {}
         for name, value, needed in captured(self.function, () if self._plugin is None else type(self._plugin).__mro__):
             try:
-                state[name] = _plain(ctx, value, f"Step {self.name} reads {name}, which")
+                state[name] = plain_of(ctx, value, f"Step {self.name} reads {name}, which")
             except PluginError:  # a tool of the class
                 if needed:
                     raise
@@ -252,7 +242,7 @@ class CachedStep(Generic[Arguments]):
         return list(inspect.signature(self.function).parameters.values())[2 + len(self.mine) :]
 
 
-class StepCall:
+class StepCall(Keyed):
     """A step with context and arguments: what it depends on is known, whether it is there or not.
 
     Attributes:
@@ -291,8 +281,8 @@ class StepCall:
         options = by_content(ctx, self._options())
         identity = dict(step.ask("identity", ctx, arguments) or {})
         check_identity(f"Step {step.name}", identity)
-        plain = {name: _plain(ctx, told(ctx, value), f"{step.name}({name})") for name, value in arguments.items()}
-        facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
+        plain = {name: plain_of(ctx, told(ctx, value), f"{step.name}({name})") for name, value in arguments.items()}
+        facts = {name: plain_of(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
         declared = {f"{kind}/{name}": used(ctx, kind, name) for kind, name in step.ask("uses", ctx, arguments)}
         inputs = {
             **step.code(),
@@ -419,7 +409,7 @@ class AnyCall(StepCall):
     def key(self) -> str:
         """The digest of what is known: its code, facts and seed; options are those of the plugin that needs it."""
         step, ctx = self.step, self.ctx
-        facts = {name: _plain(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
+        facts = {name: plain_of(ctx, getattr(ctx, name), f"{step.name}: {name}") for name in step.facts}
         needed = step.declared["needs"]
         return digest(
             {
@@ -469,34 +459,6 @@ def at_work(bound: Bound[Any], *more: Any, **values: Any) -> Context:
     hidden = {*PRIVATE, "preset"} - ({"resolved"} if entry.spec.kind == "evaluator" else set())
     scope = Scope(f"{entry.spec.kind.capitalize()} {entry.name}", hidden=frozenset(hidden), steps=keys)
     return changed(ctx, _scope=scope, **values)
-
-
-def effort(
-    ctx: Context,
-    what: str,
-    work: Callable[[Context], float | None],
-    settings: Mapping[str, Any],
-    disk: int | None = None,
-) -> Effort | None:
-    """Return what the time of something grows with, and with what else it can be compared.
-
-    Args:
-        ctx: of the run.
-        what: is done.
-        work: returns the amount.
-        settings: options and arguments; those that ``work`` reads, and rates, leave things comparable.
-        disk: bytes that it leaves.
-    """
-    read: set[str] = set()
-    amount = work(changed(ctx, _scope=Scope(what, reads=read)))
-    if amount is None:
-        return None
-    comparable_by: dict[str, Any] = {
-        name: value for name, value in settings.items() if name not in read and _word(value)
-    }
-    if ctx._dataset is not None:
-        comparable_by["data"] = [ctx.dataset.image_size, ctx.dataset.channels, ctx.dataset.num_classes]
-    return Effort(float(amount), {"of": what, **comparable_by}, disk)
 
 
 def _bound(step: CachedStep[Any], plugin: Any) -> CachedStep[Any]:
@@ -567,72 +529,3 @@ def bill(ctx: Context, done: Done) -> Done:
     if all(known["key"] != entry["key"] for known in ctx.ledger):
         ctx.ledger.append(entry)
     return done
-
-
-def _plain(ctx: Context, value: Any, where: str) -> Any:
-    """Return an argument as plain data: paths, arrays and steps by what is in them."""
-    more = getattr(value, "__dict__", None) if isinstance(value, PLAIN_KINDS) and not isinstance(value, Enum) else None
-    if more:
-        names = ", ".join(sorted(more))
-        raise PluginError(f"{where} is a {type(value).__name__} with {names}, which has no place in the key of a step.")
-    if value is None or isinstance(value, (bool, int)) or (isinstance(value, str) and is_text(value)):
-        return value
-    if isinstance(value, float):
-        return value if math.isfinite(value) else {"float": str(value)}
-    if isinstance(value, bytes):
-        return {"bytes": digest_bytes(value)}
-    if isinstance(value, Path):
-        return {"content": ctx.content_digest(value)}
-    if isinstance(value, (StepCall, Done)):
-        return {"step": value.key}
-    if isinstance(value, range):
-        return {"range": [value.start, value.stop, value.step]}
-    if isinstance(value, Mapping):
-        pairs = [[_plain(ctx, name, where), _plain(ctx, item, where)] for name, item in value.items()]
-        texts = all(isinstance(name, str) for name, _ in pairs)
-        return dict(pairs) if texts else {"pairs": sorted(pairs, key=canonical)}
-    if isinstance(value, (list, tuple)):
-        return [_plain(ctx, item, where) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted((_plain(ctx, item, where) for item in value), key=canonical)
-    if isinstance(value, Enum):
-        return {"of": _home(type(value)), "name": value.name}
-    if is_dataclass(value) and not isinstance(value, type):
-        parts = {part.name: _plain(ctx, getattr(value, part.name), where) for part in fields(value) if part.compare}
-        return {"of": _home(type(value)), **parts}
-    if (content := _content(value)) is not None:
-        return {"shape": list(value.shape), "dtype": str(value.dtype), "content": digest_bytes(content)}
-    told = " ".join(repr(value).split())[:200]
-    raise PluginError(f"{where} is {told}, which has no place in the key of a step.", hint=PLAIN)
-
-
-def _content(value: Any) -> bytes | None:
-    """Return the numbers of an array or a tensor; None of anything else, and of what holds more than numbers."""
-    if isinstance(value, (np.ndarray, np.generic)) and not isinstance(value, np.ma.MaskedArray):
-        return None if value.dtype.hasobject else value.tobytes()
-    torch = sys.modules.get("torch")
-    if torch is None or not isinstance(value, torch.Tensor):
-        return None
-    with contextlib.suppress(RuntimeError, TypeError, NotImplementedError):  # sparse and quantised ones, for example
-        dense = value.detach().cpu().resolve_conj().resolve_neg().contiguous()
-        return bytes(dense.reshape(-1).view(torch.uint8).numpy().tobytes())  # NumPy knows no bfloat16
-    return None
-
-
-def _home(thing: Any) -> str:
-    """Return module and name of a class or function; of a plugin file, that of the file, wherever it lies."""
-    file = getattr(sys.modules.get(thing.__module__), "__ddbench_file__", "")
-    return f"{file or thing.__module__}:{thing.__qualname__}"
-
-
-def _text(thing: Any) -> str:
-    """Return the digest of the text of the plugin file, whose author works on it, of a class or function; else ''."""
-    module = sys.modules.get(thing.__module__)
-    return (
-        digest_bytes(Path(str(module.__file__)).read_bytes()) if module and hasattr(module, "__ddbench_file__") else ""
-    )
-
-
-def _word(value: Any) -> bool:
-    """Whether things are to share a setting to be compared: words, switches and sizes, no rates."""
-    return value is None or isinstance(value, (bool, int, str)) or (isinstance(value, list) and all(map(_word, value)))

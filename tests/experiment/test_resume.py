@@ -89,20 +89,21 @@ def undisturbed(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.parametrize("moment", ["• teacher", "• student"])
-def test_a_killed_evaluation_ends_with_the_same_digest(tmp_path, undisturbed, moment, sign):
+@pytest.mark.parametrize("signs", [(signal.SIGKILL, signal.SIGINT), (signal.SIGINT, signal.SIGKILL)])
+def test_an_evaluation_killed_twice_ends_with_the_same_digest(tmp_path, undisturbed, signs):
     wanted = undisturbed("random", SHORT)
-    _run(tmp_path / "run", SHORT, kill_after=moment, sign=sign)
-    assert not list((tmp_path / "run" / "registry").rglob("*.json"))
+    for moment, sign in zip(("• teacher", "• student"), signs, strict=True):
+        _run(tmp_path / "run", SHORT, kill_after=moment, sign=sign)
+        assert not list((tmp_path / "run" / "registry").rglob("*.json")), moment
     _run(tmp_path / "run", SHORT)
     assert _digest(tmp_path / "run") == wanted
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("moment", ["• finetuned", "• synthesis"])
-def test_a_killed_distillation_ends_with_the_same_digest(tmp_path, undisturbed, moment):
+def test_a_distillation_killed_twice_ends_with_the_same_digest(tmp_path, undisturbed):
     wanted = undisturbed("vlcp", GENERATIVE)
-    _run(tmp_path / "run", GENERATIVE, kill_after=moment)
+    for moment in ("• finetuned", "• synthesis"):
+        _run(tmp_path / "run", GENERATIVE, kill_after=moment)
+        assert not list((tmp_path / "run" / "registry").rglob("*.json")), moment
     log = _run(tmp_path / "run", GENERATIVE)
     assert _digest(tmp_path / "run") == wanted, log

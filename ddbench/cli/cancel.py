@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ddbench.escaping import one_line
+
 
 @click.command("cancel")
 @click.argument("run", required=False, metavar="[STUDY.toml | RUN]")
@@ -23,5 +25,10 @@ def command(run: str | None) -> None:
     if len(queue.outcomes()) == len(queue.tasks):
         click.echo(f"{queue.folder.name} has ended: no worker is left")
         return
-    count = cancel(queue, context(queue.about["plugins"], device="cpu", precision="fp32"))
+    count, hosts = cancel(queue, context(queue.about["plugins"], device="cpu", precision="fp32"))
     click.echo(f"ended {count} workers of {queue.folder.name}; the same `ddbench run` resumes it")
+    if hosts:
+        click.echo(
+            f"workers on {', '.join(map(one_line, hosts))} go on until their cells have ended;"
+            f" `ddbench cancel {queue.folder.name}` there ends them now"
+        )

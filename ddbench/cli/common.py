@@ -108,6 +108,12 @@ def listed(*flags: str, read: Callable[[str], Any] = names, default: str | None 
     return click.option(*flags, multiple=True, callback=joined, metavar=shown, default=start, **more)
 
 
+def one_dataset(help: str) -> Decorator[Any]:
+    """Make the option of a command that is about one data set."""
+    complete = completion.names("dataset")
+    return click.option("-d", "--dataset", default="", metavar="NAME", shell_complete=complete, help=help)
+
+
 dataset_option = listed(
     "-d",
     "--dataset",

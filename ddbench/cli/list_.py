@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ddbench.cli import common, completion
-from ddbench.errors import unknown
+from ddbench.errors import same_but_case, unknown
 from ddbench.plugin.specs import KINDS
 
 if TYPE_CHECKING:
@@ -32,14 +32,15 @@ def command(kind: str | None, plugins: tuple[str, ...], as_json: bool) -> None:
     """
     from ddbench.plugin.manager import load_plugins
 
+    loaded = load_plugins(plugins)
     wanted = KINDS
     if kind is not None:
         singular = kind.lower().removesuffix("s")
         singular = ALIASES.get(singular, singular)
         if singular not in KINDS:
-            raise unknown("kind", kind, KINDS)
+            name = same_but_case(kind, (name for known in loaded.entries.values() for name in known))
+            raise unknown("kind", kind, KINDS, hint=name and f"`ddbench show {name}` shows what is called {name}.")
         wanted = (singular,)
-    loaded = load_plugins(plugins)
     common.give(lambda: [entry.to_dict() for name in wanted for _, entry in sorted(loaded.entries[name].items())])
     for number, name in enumerate(wanted):
         if number:

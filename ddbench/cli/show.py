@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from ddbench.cli import common, completion
 from ddbench.errors import DataError, UsageError
 from ddbench.experiment import setup
 from ddbench.plugin.specs import KINDS
+
+#: What decides the options of a kind of plugin, where that is not all of data set, IPC, network and preset.
+DECIDED_BY: Mapping[str, tuple[str, ...]] = {"dataset": ("preset",), "executor": ()}
 
 if TYPE_CHECKING:
     from ddbench.plugin.manager import Entry
@@ -30,14 +34,7 @@ if TYPE_CHECKING:
     metavar="NAME | RECORD [RECORD]",
     shell_complete=completion.names(*KINDS, files=True),
 )
-@click.option(
-    "-d",
-    "--dataset",
-    default="",
-    metavar="NAME",
-    shell_complete=completion.names("dataset"),
-    help="Resolve the options for this data set.",
-)
+@common.one_dataset("Resolve the options for this data set.")
 @click.option("--ipc", type=click.IntRange(1), default=10, show_default=True, help="… for this budget.")
 @click.option(
     "-n",
@@ -100,7 +97,8 @@ def _plugin(entry: Entry, known: dict[str, Any]) -> list[str]:
     """Return in words what there is to know about one plugin."""
     spec = entry.spec
     lines = [click.style(f"{spec.kind} {entry.name}", bold=True), f"  {spec.summary}"]
-    lines.append(f"  from {entry.owner}, cache version {spec.cache_version}")
+    in_keys = spec.kind != "executor"  # where something runs decides no result
+    lines.append(f"  from {entry.owner}" + f", cache version {spec.cache_version}" * in_keys)
     if spec.paper:
         lines.append(f"  paper: {spec.paper}")
     if settings := ", ".join(f"{key}={value}" for key, value in known.get("settings", {}).items()):
@@ -121,7 +119,7 @@ def _options(known: dict[str, Any]) -> list[str]:
 
     lines = [f"  note: {note}" for note in known["notes"]]
     where = ", ".join(f"{name} {value}" for name, value in known["for"].items())
-    lines.append(f"  options for {where}:")
+    lines.append(f"  options for {where}:" if where else "  options:")
     for option in known["options"]:
         origin = "set by you" if option["source"] == "explicit" else option["source"]
         lines.append(
@@ -166,7 +164,7 @@ def _described(ctx: Context, entry: Entry, dataset: str) -> dict[str, Any]:
     places = {"data set": dataset, "IPC": ctx.ipc, "network": ctx.network, "preset": str(ctx.preset)}
     defaults = model.model_construct().model_dump(mode="json")
     return {
-        "for": {name: value for name, value in places.items() if value},
+        "for": {name: places[name] for name in DECIDED_BY.get(entry.spec.kind, places) if places[name]},
         "notes": notes,
         "options": [
             {

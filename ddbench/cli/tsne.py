@@ -21,14 +21,7 @@ if TYPE_CHECKING:
 @click.argument("what", metavar="METHOD | RECORD", shell_complete=completion.names("method", files=True))
 @click.option("--class", "class_name", default="", metavar="NAME", help="The class (default: the first).")
 @click.option("--out", default="tsne.png", show_default=True, metavar="FILE", help="The picture: .png, .svg or .pdf.")
-@click.option(
-    "-d",
-    "--dataset",
-    default="",
-    metavar="NAME",
-    shell_complete=completion.names("dataset"),
-    help="Data set (default: the embedded one).",
-)
+@common.one_dataset("Data set (default: the embedded one).")
 @click.option("--ipc", type=click.IntRange(1), default=10, show_default=True, help="Images per class.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Distillation seed.")
 @common.preset_option

@@ -37,7 +37,7 @@ def execute(
         show: prints the records of a command that is no study, and when they were begun.
     """
     from ddbench.experiment import jobs
-    from ddbench.experiment.driver import drive, tasks
+    from ddbench.experiment.driver import check, drive, tasks
     from ddbench.experiment.executors import bind
     from ddbench.experiment.queue import Queue
     from ddbench.files.writing import check_writable
@@ -52,6 +52,7 @@ def execute(
     expansion = jobs.expand(study, planning, build=False)
     studies.check_boards(study, expansion)
     check_writable(registry)
+    check(executor)
     settings = {
         **{name: values[name] for name in ("device", "precision", "offline", "force")},
         "study": str(study.path.absolute()) if study.title else "",

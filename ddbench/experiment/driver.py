@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 import time
 from collections import Counter
@@ -54,22 +55,28 @@ def tasks(jobs: Sequence[Job]) -> list[Task]:
     ]
 
 
+def check(executor: Bound[Executor]) -> None:
+    """Refuse what an executor cannot do here, before there is a run.
+
+    Raises:
+        UsageError: what it lacks.
+    """
+    with plugin_errors(executor.entry):
+        executor.plugin.check(executor.ctx)
+
+
 def drive(queue: Queue, executor: Bound[Executor], look: Callable[[], object], *, detach: bool = False) -> None:
     """Start workers until every cell of a run has ended, or the run is cancelled.
 
     Args:
         queue: its folder.
-        executor: starts workers.
+        executor: starts workers; it has been checked.
         look: called now and then.
         detach: return as soon as workers have been started.
 
     Raises:
-        UsageError: what the executor lacks.
         DDBenchError: workers end before they do anything.
     """
-    plugin, _, entry = executor
-    with plugin_errors(entry):
-        plugin.check(executor.ctx)
     crew = Crew(queue, executor, alone=detach)
     with contextlib.ExitStack() as held:
         leads = False
@@ -86,7 +93,7 @@ def drive(queue: Queue, executor: Bound[Executor], look: Callable[[], object], *
                     return
                 time.sleep(LOOK)
         except KeyboardInterrupt:
-            if leads and not plugin.detaches:
+            if leads and not executor.plugin.detaches:
                 crew.end()
             raise
     look()
@@ -169,19 +176,23 @@ def last_line(log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip() and not line.startswith("  →")), "")
 
 
-def cancel(queue: Queue, ctx: Context) -> int:
-    """End the workers of a run and its drivers; return how many workers there were.
+def cancel(queue: Queue, ctx: Context) -> tuple[int, list[str]]:
+    """End the workers of a run and its drivers; return how many workers there were, and the hosts that still have some.
+
+    Workers that end with their command are known on its host alone; elsewhere they end when their cells have.
 
     Args:
         queue: its folder.
         ctx: with the plugins of the run.
     """
     queue.stop()
-    workers, count = queue.workers(), 0
+    workers, count, hosts, here = queue.workers(), 0, set[str](), platform.node()
     for name in {worker["executor"] for worker in workers}:
         mine = [worker for worker in workers if worker["executor"] == name]
         explicit = {f"executor/{name}": mine[-1]["options"]}
         crew = Crew(queue, replace(ctx, explicit=explicit).use("executor", name))
         count += len(crew.running())
         crew.end()
-    return count
+        if not crew.executor.plugin.detaches:
+            hosts |= {worker.get("host", here) for worker in mine} - {here}
+    return count, sorted(hosts) if queue.running() else []

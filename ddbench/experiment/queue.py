@@ -212,10 +212,11 @@ class Queue:
         (self.folder / "stop").touch()
 
     def add_workers(self, executor: str, options: Mapping[str, Any], handles: Sequence[str]) -> None:
-        """Note workers that were started."""
+        """Note workers that this host started."""
         with (self.folder / "workers.jsonl").open("a", encoding="utf-8") as file:
             for handle in handles:
-                file.write(json.dumps({"executor": executor, "options": options, "handle": handle}) + "\n")
+                about = {"executor": executor, "options": options, "handle": handle, "host": platform.node()}
+                file.write(json.dumps(about) + "\n")
 
     def workers(self) -> list[dict[str, Any]]:
         """Return all workers that were ever started."""

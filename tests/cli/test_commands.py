@@ -127,6 +127,9 @@ def test_show_tells_options_and_where_they_come_from():
     paper = invoke("show", "evaluator/rded", "--dataset", "digits", "--preset", "paper").stdout
     assert "preset paper+sane" in paper and "data set digits" in paper
     assert "network convnet-3" in invoke("show", "convnet-3").stdout
+    slurm = invoke("show", "slurm").stdout
+    assert "cache version" not in slurm and "\n  options:\n" in slurm  # where it runs decides no result
+    assert "\n  options for preset cpu+sane:\n" in invoke("show", "imagenette").stdout
 
 
 def test_showing_options_for_a_data_set_downloads_nothing(tmp_path, monkeypatch):

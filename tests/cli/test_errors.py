@@ -81,6 +81,7 @@ def test_out_of_memory_gets_advice(capsys, failing, error):
         (["run", "-m", "random"], "names no eval"),
         (["run", "-m", "random", "-e", "rded", "--ipc", "ten"], "'ten' is not a list of whole numbers"),
         (["list", "metods"], "Did you mean 'method'?"),
+        (["list", "DC"], "`ddbench show dc` shows what is called dc."),
         (["show", "evaluator/rdde"], "Did you mean 'rded'?"),
         (["show", "nothing.json"], "neither a record nor a distilled set"),
         (["run", "-m", "random", "-e", "rded", "-o", "epochs=3"], "SCOPE.KEY=VALUE"),

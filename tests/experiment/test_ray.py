@@ -31,7 +31,9 @@ def cluster():
 
 def on_ray(**options):
     base = setup.context([PLUGIN], device="cpu", precision="fp32")
-    return replace(base, explicit={"executor/ray": options}).use("executor", "ray")
+    bound = replace(base, explicit={"executor/ray": options}).use("executor", "ray")
+    driver.check(bound)
+    return bound
 
 
 @pytest.mark.slow

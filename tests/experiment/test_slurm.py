@@ -135,6 +135,7 @@ def test_no_sbatch_on_the_path(capsys, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     code, _, err = command(capsys, *WORDS, "--plugin", PLUGIN, "--executor", "slurm")
     assert code == 2 and "error: There is no sbatch on the path" in err
+    assert not driver_queues()
 
 
 @pytest.mark.parametrize(("name", "package"), [("slurm", "submitit"), ("ray", "ray")])

@@ -211,7 +211,7 @@ def test_a_cell_in_which_workers_die_fails_at_last(monkeypatch):
     assert state.state == "failed" and state.about["message"] == "2 workers died in it."
 
 
-def test_a_failing_cell_is_told_once_and_the_others_finish(capsys):
+def test_a_failing_cell_is_told_with_its_log_and_the_others_finish(capsys):
     Path("study.toml").write_text(
         f'plugin = "{PLUGIN}"\nmethod = "shared"\neval = "noted"\ndataset = "toy"\nipc = 1\nseed = 0\n'
         "[[cells]]\noption.method.fail = true\n[[cells]]\n"
@@ -381,6 +381,17 @@ def test_a_run_that_has_ended_is_not_cancelled(capsys):
         run.end(number, state=queue.FAILED, message="no", hint="", code=1)
     assert command(capsys, "cancel")[:2] == (0, f"{run.folder.name} has ended: no worker is left\n")
     assert not Queue(run.folder).stopped
+
+
+def test_workers_that_can_only_be_ended_elsewhere_are_named(capsys, monkeypatch):
+    run, _ = made()
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("platform.node", lambda: "alpha")
+        run.add_workers("local", {}, ["alpha:1:0"])
+    (run.folder / "claims" / "000001.json").write_text(json.dumps({"worker": "alpha:1", "since": 0}))
+    code, out, _ = command(capsys, "cancel")
+    said = "workers on alpha go on until their cells have ended; `ddbench cancel {}` there ends them now"
+    assert code == 0 and out.splitlines()[1] == said.format(run.folder.name)
 
 
 def test_detach_is_refused_before_there_is_a_run(capsys):

@@ -140,6 +140,26 @@ def test_reading_a_page(browser: Browser, site: Path) -> None:
     assert browser.run(f"{ROWS}.length") == 1
 
 
+def test_everything_has_its_published_name(browser: Browser, tmp_path: Path) -> None:
+    names = {"digits": "Digits", "vlcp": "VLCP", "random": "Random", "rded": "RDED", "convnet-3": "ConvNet-3"}
+    (tmp_path / "boards.toml").write_text(
+        "[names]\n" + "".join(f'{name} = "{text}"\n' for name, text in names.items()), "utf-8"
+    )
+    for record in (make("vlcp", (0.5, 0.6), explicit={"text": "label"}), make("random", (0.5,), evaluator="minimax")):
+        records.write(record, tmp_path / "registry")
+    path = tmp_path / "page.html"
+    path.write_text(build.build(tmp_path / "registry", tmp_path).html, "utf-8")
+    browser.open(path, "#/results?method=vlcp")
+    for name, said in (("dataset", "Digits (1)"), ("protocol", "RDED (1)"), ("network", "ConvNet-3 (1)")):
+        assert text_of(browser, f"#filter-{name} option")[1:] == [said]
+    assert text_of(browser, ".chip")[0].startswith("method VLCP")
+    browser.run(f"{ROWS}[0].querySelector('.value').click()")
+    browser.settle()
+    assert text_of(browser, "#view h1, #view .crumbs") == ["Results / Digits / VLCP", "VLCP (text=label) on Digits"]
+    assert text_of(browser, "#view .lead") == ["10 images per class · RDED protocol · ConvNet-3 · soft labels · seed 0"]
+    assert "Gain over Random" in text_of(browser, "#view dt")
+
+
 def text_of(browser: Browser, selector: str) -> list[str]:
     return list(browser.run(f"[...document.querySelectorAll({selector!r})].map(e => e.textContent)"))
 

@@ -416,6 +416,15 @@ def test_names_from_plugins_and_files_are_harmless_everywhere():
     assert r"\textbackslash{}b\_\{c\}\%\$\#\&\textasciitilde{}\textasciicircum{}" in latex.board(board)
 
 
+def test_latex_holds_all_that_is_said_below_the_tables_of_a_page():
+    extra = {"acceptance": {"recognised": 0.9}}
+    found = [make("vlcp", (0.5, 0.6), shrunk=[("method.backbone", "sd", "small")], extra=extra), make("random")]
+    board = measured(found, [Layout(signs={("method.backbone", "small"): "†"})], title="T", signs={"†": "† small."})
+    text = latex.board(board)
+    assert "† small." in board.grids[-1].notes and "caption{Acceptance figures}" in text
+    assert all(latex.escape(note) in text for grid in board.grids for note in grid.notes)
+
+
 def test_boards_choose_protocols_seeds_and_metrics():
     records = [*many("vlcp", (0.6,)), make("random", (0.5,))]
     protocol = records[0].protocol.digest

@@ -62,6 +62,8 @@ def boards(content: Sequence[Board], bibtex: Mapping[str, str]) -> str:
 def board(content: Board, keys: Mapping[str, str] | None = None) -> str:
     """Return all tables of a board, to be included in a document; those of records with what each method cost.
 
+    What holds for all of them is text between them: protocols may be longer than a page.
+
     ``keys`` are those of methods in the bibliography.
     """
     parts = [f"{MARK}\n% {' '.join(content.title.split())}"]
@@ -70,6 +72,8 @@ def board(content: Board, keys: Mapping[str, str] | None = None) -> str:
         if shown.headings:
             remarks = [*filter(None, (content.lead, shown.lead)), *shown.notes]
             parts.append(_float(shown.title or content.title, grid(shown, keys or {}), remarks))
+        elif shown.notes:
+            parts.append(_paragraphs(shown.title, shown.notes))
     return "\n".join(parts)
 
 
@@ -108,11 +112,19 @@ def _raised(text: str, marks: str) -> str:
 
 
 def _float(caption: str, body: str, notes: Sequence[str]) -> str:
-    remarks = "".join(f"\\par {escape(note)}\n" for note in notes)
+    remarks = _remarks(notes)
     wide = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body.rstrip()}}}\n"
     end = f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{remarks}\\end{{minipage}}\n" if remarks else ""
     start = f"\\begin{{table}}[htbp]\n\\centering\n\\caption{{{escape(caption)}}}\n"
     return f"{start}{wide}\\par\\medskip\n{end}\\end{{table}}\n"
+
+
+def _paragraphs(title: str, notes: Sequence[str]) -> str:
+    return f"{{\\footnotesize\\par\\textbf{{{escape(title)}.}}\n{_remarks(notes)}\\par}}\n"
+
+
+def _remarks(notes: Sequence[str]) -> str:
+    return "".join(f"\\par {escape(note)}\n" for note in notes)
 
 
 def _line(cells: Iterable[str]) -> str:

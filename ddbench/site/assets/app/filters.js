@@ -1,10 +1,10 @@
 // One set of filters for table and plots, kept in the address so that a choice can be linked to.
 
 const FACETS = [
-  { name: "dataset", title: "Data set", of: (row) => row.dataset },
+  { name: "dataset", title: "Data set", of: (row) => row.dataset, text: called },
   { name: "ipc", title: "IPC", of: (row) => row.budget, order: (text) => (text === "full" ? Infinity : Number(text)) },
-  { name: "network", title: "Network", of: (row) => row.network },
-  { name: "protocol", title: "Protocol", of: (row) => row.protocol },
+  { name: "network", title: "Network", of: (row) => row.network, text: called },
+  { name: "protocol", title: "Protocol", of: (row) => row.published || row.protocol, text: called },
   { name: "labels", title: "Labels", of: (row) => row.labels },
   { name: "kind", title: "Source", of: (row) => row.kind },
 ];
@@ -102,11 +102,12 @@ class Filters {
         }
       }
       const chosen = this.state[facet.name] || "";
-      const order = facet.order || ((text) => text.toLowerCase());
+      const text = facet.text || ((value) => value);
+      const order = facet.order || ((value) => text(value).toLowerCase());
       const values = [...counts.keys()].sort((a, b) => (order(a) < order(b) ? -1 : order(a) > order(b) ? 1 : 0));
       const options = values
         .filter((value) => counts.get(value) || value === chosen)
-        .map((value) => el("option", { value, selected: value === chosen }, value === chosen ? value : `${value} (${counts.get(value).toLocaleString("en")})`));
+        .map((value) => el("option", { value, selected: value === chosen }, value === chosen ? text(value) : `${text(value)} (${counts.get(value).toLocaleString("en")})`));
       const all = el("option", { value: "", selected: !chosen }, chosen ? `all (${total.toLocaleString("en")})` : "all");
       const select = this.selects.get(facet.name);
       select.replaceChildren(all, ...options);
@@ -115,7 +116,7 @@ class Filters {
     const chips = [];
     const chip = (name, text) =>
       el("button", { type: "button", class: "chip", onclick: () => this.set(name, "") }, text, el("span", { "aria-hidden": "true" }, " ×"), el("span", { class: "unseen" }, " (remove)"));
-    if (this.state.method) chips.push(chip("method", `method ${this.state.method}`));
+    if (this.state.method) chips.push(chip("method", `method ${called(this.state.method)}`));
     if (this.state.digest) chips.push(chip("digest", `protocol ${this.state.digest.slice(0, 8)}`));
     if (this.write().toString()) chips.push(el("button", { type: "button", class: "chip quiet", onclick: () => this.reset() }, "Reset filters"));
     this.chips.replaceChildren(...chips);

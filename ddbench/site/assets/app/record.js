@@ -4,6 +4,7 @@ function recordView(key) {
   const record = BY_KEY.get(key);
   if (!record) return missing("record", key);
   const { row } = record;
+  const data = called(record.data.name);
   const budget = record.ipc === null ? "the whole training set" : count(record.ipc, "image per class", "images per class");
   const labels = record.protocol.labels === "unknown" ? null : `${record.protocol.labels} labels`;
   const values = record.values.map((value) => 100 * value);
@@ -17,16 +18,16 @@ function recordView(key) {
   return el(
     "article",
     { class: "record" },
-    el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/results" }, "Results"), " / ", el("a", { href: `#/results?${new URLSearchParams({ dataset: record.data.name })}` }, record.data.name), " / ", link(["method", record.method.name], record.method.name)),
-    el("h1", null, `${record.method.label} on ${record.data.name}`),
-    el("p", { class: "lead" }, [budget, `${record.evaluator.name} protocol`, record.network, labels, `seed ${record.seed}`].filter(Boolean).join(" · ")),
+    el("nav", { class: "crumbs", "aria-label": "Path" }, el("a", { href: "#/results" }, "Results"), " / ", el("a", { href: `#/results?${new URLSearchParams({ dataset: record.data.name })}` }, data), " / ", link(["method", record.method.name], called(record.method.name))),
+    el("h1", null, `${titleOf(record)} on ${data}`),
+    el("p", { class: "lead" }, [budget, `${called(record.protocol.published)} protocol`, called(record.network), labels, `seed ${record.seed}`].filter(Boolean).join(" · ")),
     signTexts(row).map((text) => el("p", { class: "note" }, text)),
     record.protocol.extension && el("p", { class: "note warn" }, `Extension, never to be compared with published cells: ${record.protocol.extension}`),
     el(
       "dl",
       { class: "stats" },
       card("Accuracy", `${accuracyText({ mean, std })} %`, `${selectionText(record.selection)}; ${count(values.length, "network")}: ${values.map(percent).join(", ")}`),
-      card(`Gain over ${DATA.baseline}`, row.gain === null ? "–" : `${signed(row.gain)} points`, row.records.length > 1 ? "all seeds together" : null),
+      card(`Gain over ${called(DATA.baseline)}`, row.gain === null ? "–" : `${signed(row.gain)} points`, row.records.length > 1 ? "all seeds together" : null),
       card("Time to distil", seconds(record.costs.distil), `${reusedText(record)}${seconds(record.costs.evaluate)} to evaluate`),
       card("Stored", bytes(record.costs.images + record.costs.labels), `${bytes(record.costs.images)} of images, ${bytes(record.costs.labels)} of labels`),
     ),

@@ -97,12 +97,13 @@ def results(queue: Queue) -> tuple[list[Record], list[Failure]]:
     """Return the records of a run in the order of its cells, and what failed."""
     from ddbench.experiment.jobs import Failure
     from ddbench.experiment.queue import DONE
+    from ddbench.results.registry import Pool
     from ddbench.results.schema import read
 
-    records, failures = [], []
+    records, failures, pool = [], [], Pool()
     for state in queue.states():
         if state.state == DONE:
-            records.append(read(Path(state.about["record"])))
+            records.append(pool.shared(read(Path(state.about["record"]))))
         else:
             error = DDBenchError(state.about.get("message", "It was cancelled."), hint=state.about.get("hint", ""))
             error.exit_code = state.about.get("code", error.exit_code)

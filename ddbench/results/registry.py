@@ -197,7 +197,7 @@ def load(
         filters: of :func:`select`; what does not match is not kept in memory.
     """
     problems: list[Problem] = []
-    pool = _Pool()
+    pool = Pool()
     good = (record for _, record in scan(registry, problems))
     records = [pool.shared(record, without) for record in select(good, **filters)]
     return records, list(_sorted(problems))
@@ -263,13 +263,13 @@ def _answers(record: Record) -> str:
     return digest([record.cell.dataset["fingerprint"], record.result.correct])
 
 
-class _Pool:
+class Pool:
     """Tables that many records share (the facts of a data set, options, settings), each in memory once."""
 
     def __init__(self) -> None:
         self._known: dict[str, dict[str, Any]] = {}
 
-    def shared(self, record: Record, without: Collection[str]) -> Record:
+    def shared(self, record: Record, without: Collection[str] = ()) -> Record:
         """Return the record with shared tables, and without the parts of its result that are not needed."""
         cell, protocol = record.cell, record.protocol
         plugins = {

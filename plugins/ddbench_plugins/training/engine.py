@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, Self
 
 from ddbench import DivergedError
 from ddbench_plugins.training.memory import keep_freed_memory
+from ddbench_plugins.training.turns import turns
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
@@ -128,18 +129,21 @@ class Loop:
             work.restore(state)
             self.progress(first, steps)
         saving = Saving(self.checkpoint if self.saves else None, self.checkpoint_seconds)
-        for done in range(first + 1, steps + 1):
-            figures = work.step(done - 1)
-            if not all(map(math.isfinite, figures.values())):
-                raise DivergedError(
-                    f"The loss of {name} is not finite in step {done} of {steps}.",
-                    hint=f"{hint}, or --precision fp32.",
-                )
-            if done % every == 0 or done == steps:
-                self.progress(done, steps, figures)
-            after(done)
-            if saving.due() if done < steps else keep_end:
-                saving.save({**work.state(), "done": done})
+        turn = turns(self.device)
+        with turn.taken():
+            for done in range(first + 1, steps + 1):
+                figures = work.step(done - 1)
+                if not all(map(math.isfinite, figures.values())):
+                    raise DivergedError(
+                        f"The loss of {name} is not finite in step {done} of {steps}.",
+                        hint=f"{hint}, or --precision fp32.",
+                    )
+                if done % every == 0 or done == steps:
+                    self.progress(done, steps, figures)
+                after(done)
+                if saving.due() if done < steps else keep_end:
+                    saving.save({**work.state(), "done": done})
+                turn.pass_on()
 
 
 class Saving:

@@ -2,7 +2,7 @@
 
 The threads of a convolution's gradient spin until all of them have come (oneDNN's barrier). Where two trainings share
 the cores, a thread spins while the one it waits for is not running, and both take several times as long as one after the
-other.
+the other.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Turns of trainings that use all cores of a machine: processes that would fight for them work one after the other.
 
 The threads of a convolution's gradient spin until all of them have come (oneDNN's barrier). Where two trainings share
-the cores, a thread spins while the one it waits for is not running, and both take several times as long as one after the
-the other.
+the cores, a thread spins while the one it waits for is not running, and both take several times as long as in turns.
 """
 
 from __future__ import annotations

@@ -90,6 +90,8 @@ def test_singular_and_infinite_matrices_are_refused_by_name():
         solve(torch.ones(6, 6, dtype=torch.float64), x)
     with pytest.raises(DivergedError, match="is not finite"):
         solve(torch.full((2, 2), torch.nan, dtype=torch.float64), x[:2])
+    with pytest.raises(DivergedError, match="is 0"):
+        solve(torch.zeros(2, 2, dtype=torch.float64), x[:2])
 
 
 def test_equal_images_are_no_error_with_the_ridge():

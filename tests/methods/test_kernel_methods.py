@@ -18,7 +18,8 @@ from ddbench_plugins.kernels.fully_connected import Kernel  # noqa: E402
 from ddbench_plugins.kernels.images import rows  # noqa: E402
 from ddbench_plugins.kernels.ridge import centred, regularised, solve  # noqa: E402
 from ddbench_plugins.matching.images import RealImages, initial_images  # noqa: E402
-from ddbench_plugins.methods.kernel.inducing import InducingPoints, Support  # noqa: E402
+from ddbench_plugins.methods.kernel.inducing import InducingPoints  # noqa: E402
+from ddbench_plugins.methods.kernel.support import Support  # noqa: E402
 
 TOY = toy_dataset(channels=3)
 
@@ -34,7 +35,8 @@ def _accuracy(ctx, data, made):
 
 def _work(data=TOY, ipc=2, learn_labels=True):
     real = RealImages(data)
-    support = Support(initial_images(real, ipc, "real", 3), ipc, 0.04, learn_labels=learn_labels)
+    begun = initial_images(real, ipc, "real", 3).double()
+    support = Support(begun, ipc, lambda learned: torch.optim.Adam(learned, 0.04), learn_labels=learn_labels)
     return InducingPoints(support, real, Kernel(), 1e-6, 9, 5)
 
 

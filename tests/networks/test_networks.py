@@ -2,7 +2,7 @@ from functools import partial
 
 import pytest
 import torch
-from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet
+from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet, widening
 from ddbench_plugins.networks.catalog import NETWORKS
 from registered import build_network
 from torch import nn
@@ -176,3 +176,17 @@ def test_dc_variants_are_the_axes_of_its_evaluation_pools():
     assert NETWORKS["convnet-3-swish-bn"].options == {"depth": 3, "activation": "swish", "norm": "batch"}
     for suffix in ("", "-bn", "-ln", "-gn", "-nn", "-np", "-mp", "-sigmoid", "-leaky-relu", "-swish"):
         assert f"convnet-3{suffix}" in NETWORKS
+
+
+def test_the_convnet_of_frepo_begins_as_flax_does():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = widening.build(in_channels=3, image_size=32, num_classes=10, norm="batch")
+    kinds = [type(layer).__name__ for layer in network.features]
+    block = ["Conv2d", "ReLU", "AvgPool2d"]
+    assert kinds == [*block, "BatchNorm2d", *block, "BatchNorm2d", *block]
+    weight = network.features[4].weight
+    assert float(weight.var()) == pytest.approx(1 / (9 * 128), rel=0.02)
+    assert float(weight.abs().max()) <= 2 / 0.8796 / (9 * 128) ** 0.5
+    assert not network.features[4].bias.any()
+    assert network.embed(IMAGES).shape == (2, 8192)

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet
+from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet, widening
 from ddbench_plugins.training.optimisers import split_decay
 from registered import build_network
 
@@ -269,3 +269,11 @@ def test_channels_of_densenet():
         if isinstance(module, densenet.Transition):
             found += [module[2].in_channels, module[2].out_channels]
     assert [*found, network.head.in_features] == [24, 96, 48, 192, 96, 384, 192, 384]
+
+
+@pytest.mark.parametrize(
+    ("norm", "channels", "size", "expected"),
+    [("none", 3, 32, 1_560_842), ("batch", 3, 32, 1_560_842 + 2 * (128 + 256)), ("none", 1, 28, 1_558_538)],
+)
+def test_the_convnet_of_frepo(norm, channels, size, expected):
+    assert count(widening.build, channels, size, 10, norm=norm) == expected

@@ -75,4 +75,12 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             bibtex=bibtex("nguyen2021kip"),
             label_type="real",
         ),
+        EvaluatorSpec(
+            "frepo",
+            f"{_HERE}.frepo.evaluator:Frepo",
+            "real-valued labels, squared error, one operation per batch, Adam, cosine, steps by the number of images",
+            paper="Zhou et al., Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
+            bibtex=bibtex("zhou2022frepo"),
+            label_type="real",
+        ),
     ]

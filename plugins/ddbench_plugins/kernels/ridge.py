@@ -30,11 +30,13 @@ def solve(matrix: Tensor, targets: Tensor) -> Tensor:
     """Return M⁻¹ Y [n, K] of a symmetric positive definite matrix [n, n].
 
     Raises:
-        DivergedError: NaN or infinity in the matrix.
+        DivergedError: NaN or infinity in the matrix, or nothing at all.
         DataError: the matrix is singular: images that are the same, and next to no ridge.
     """
     if not bool(matrix.detach().isfinite().all()):
         raise DivergedError("The kernel of the images is not finite.", hint="Lower the learning rate of the pixels.")
+    if not bool(matrix.detach().diagonal().any()):
+        raise DivergedError("The kernel of the images is 0.", hint="Lower the learning rate of the pixels.")
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
         raise DataError(

@@ -170,5 +170,12 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Nguyen et al., Dataset Meta-Learning from Kernel Ridge-Regression, ICLR 2021",
             bibtex=bibtex("nguyen2021kip"),
         ),
+        ddbench.MethodSpec(
+            "frepo",
+            f"{_HOME}.frepo.distiller:FRePo",
+            summary="images and labels for regression on the features of networks that are trained on them",
+            paper="Zhou et al., Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
+            bibtex=bibtex("zhou2022frepo"),
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]

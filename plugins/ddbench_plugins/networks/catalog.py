@@ -65,6 +65,13 @@ def _entries() -> dict[str, NetworkEntry]:
         )
     entries["densenet-cifar"] = NetworkEntry(f"{_HERE}.densenet:build", "DenseNet-CIFAR of IDC")
     entries["efficientnet-b0"] = NetworkEntry(f"{_HERE}.efficientnet:build", "EfficientNet-B0 of IDC")
+    for depth, width, (suffix, norm) in product((3, 4), (128, 64, 32), (("", "none"), ("-bn", "batch"))):
+        size = "" if width == 128 else f"-w{width}"
+        entries[f"frepo-convnet-{depth}{suffix}{size}"] = NetworkEntry(
+            f"{_HERE}.widening:build",
+            f"ConvNet of FRePo, {depth} blocks, {width} to {width << depth - 1} wide, {norm if suffix else 'no'} norm",
+            {"depth": depth, "width": width, "norm": norm},
+        )
     zoo = {
         "mlp": ("mlp", None, "MLP with two hidden layers of 128"),
         "lenet": ("lenet", None, "LeNet"),

@@ -55,13 +55,13 @@ def step(step_size: int, gamma: float = 0.1) -> Schedule:
     return lambda epoch: gamma ** (int(epoch) // step_size)
 
 
-def warmup_cosine(epochs: int, warmup: int = 5, start: float = 0.01) -> Schedule:
-    """Linear from ``start`` to 1 during ``warmup`` epochs, then cosine to 0 (SRe2L's Tiny-ImageNet code)."""
+def warmup_cosine(epochs: float, warmup: float = 5, start: float = 0.01, end: float = 0.0) -> Schedule:
+    """Linear from ``start`` to 1 during ``warmup`` epochs, then cosine to ``end`` (SRe2L's Tiny-ImageNet code: 0)."""
 
     def factor(epoch: float) -> float:
         if epoch < warmup:
             return start + (1 - start) * epoch / warmup
-        return 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
+        return end + (1 - end) * 0.5 * (1 + math.cos(math.pi * (epoch - warmup) / (epochs - warmup)))
 
     return factor
 

@@ -1,4 +1,4 @@
-"""Steps of KIP: support images and labels, and the regression's error on a batch of training images."""
+"""Steps of KIP: the regression's error on a batch of training images."""
 
 from __future__ import annotations
 
@@ -8,42 +8,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddbench_plugins.kernels.ridge import centred, regularised, solve
-from ddbench_plugins.matching.images import SyntheticImages
-from ddbench_plugins.training.pixels import finite
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ddbench import DistilledSet
     from ddbench_plugins.kernels.fully_connected import Kernel
     from ddbench_plugins.matching.images import RealImages
-
-
-class Support(SyntheticImages):
-    """Images, and centred labels ``targets`` [n, K], float64, with the Adam that changes them."""
-
-    def __init__(self, images: Tensor, ipc: int, lr: float, *, learn_labels: bool) -> None:
-        super().__init__(images.double(), ipc, lr)
-        self.targets = centred(self.labels, self.classes).requires_grad_(learn_labels)
-        self.optimiser = torch.optim.Adam([self.images, *([self.targets] if learn_labels else [])], lr)
-
-    def state(self) -> dict[str, Any]:
-        """Return what a checkpoint needs."""
-        return super().state() | {"targets": self.targets.detach().cpu()}
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Resume from a checkpoint."""
-        super().restore(state)
-        with torch.no_grad():
-            self.targets.copy_(state["targets"])
-
-    def distilled(self, space: str = "normalized", **fields: Any) -> DistilledSet:
-        """Return the images as they are now, with their labels where these are learned."""
-        if self.targets.requires_grad:
-            labels = finite(self.targets.detach(), "the labels").float().cpu().numpy()
-            fields |= {"soft_labels": labels, "label_kind": "centred"}
-        return super().distilled(space, **fields)
+    from ddbench_plugins.methods.kernel.support import Support
 
 
 @dataclass

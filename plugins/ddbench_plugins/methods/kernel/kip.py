@@ -35,15 +35,23 @@ class KIP(ddbench.Distiller):
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped, with their labels if learned."""
+        import torch
+
         from ddbench_plugins.kernels.fully_connected import Kernel
         from ddbench_plugins.matching.images import RealImages, initial_images
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.kernel.inducing import InducingPoints, Support
+        from ddbench_plugins.methods.kernel.inducing import InducingPoints
+        from ddbench_plugins.methods.kernel.support import Support
 
         options: KipOptions = ctx.options
         ipc, real = ipc_of(ctx), RealImages.of(ctx)
         begun = initial_images(real, ipc, options.init, ctx.seed("kip init"))
-        support = Support(begun, ipc, options.lr_img, learn_labels=options.learn_labels)
+        support = Support(
+            begun.double(),
+            ipc,
+            lambda learned: torch.optim.Adam(learned, options.lr_img),
+            learn_labels=options.learn_labels,
+        )
         kernel = Kernel(options.kernel, options.depth)
         work = InducingPoints(support, real, kernel, options.ridge, options.targets, ctx.seed("kip steps"))
         return optimise(ctx, "kernel inducing points", work, support, iterations=options.iterations)

@@ -1,0 +1,1 @@
+"""The protocol of FRePo (Zhou et al., NeurIPS 2022)."""

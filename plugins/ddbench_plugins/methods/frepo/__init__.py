@@ -1,0 +1,1 @@
+"""FRePo: regression on the features of a pool of networks in training (Zhou et al., NeurIPS 2022)."""

@@ -60,6 +60,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.plugin.interfaces import Executor as Executor
     from ddbench.plugin.interfaces import Launch as Launch
     from ddbench.plugin.manager import plugin_errors as plugin_errors
+    from ddbench.plugin.options import DatasetOptions as DatasetOptions
     from ddbench.plugin.options import Options as Options
     from ddbench.plugin.specs import CaptionerSpec as CaptionerSpec
     from ddbench.plugin.specs import DatasetSpec as DatasetSpec
@@ -70,6 +71,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.plugin.weights import Weights as Weights
     from ddbench.plugin.weights import cached_first as cached_first
     from ddbench.plugin.weights import hub_weights as hub_weights
+    from ddbench.plugin.whitening import Whitened as Whitened
     from ddbench.results.collection import Records as Records
     from ddbench.results.schema import Record as Record
     from ddbench.runtime.context import Context as Context
@@ -83,6 +85,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.runtime.store import Step as Step
     from ddbench.sets.declared import Declared as Declared
     from ddbench.sets.folder import LoadedSet as LoadedSet
+    from ddbench.sets.whitening import Whitening as Whitening
     from ddbench.tables.boards import Boards as Boards
     from ddbench.tables.comparing import Comparison as Comparison
 else:

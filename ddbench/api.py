@@ -41,6 +41,7 @@ from ddbench.sets.folder import LoadedSet
 from ddbench.sets.importing import read_set
 from ddbench.sets.importing import write as _write_imported
 from ddbench.sets.made import Distilled
+from ddbench.sets.whitening import Whitening
 from ddbench.tables import boards, comparing
 from ddbench.tables.boards import Boards
 from ddbench.tables.comparing import Comparison
@@ -293,6 +294,10 @@ def import_set(
     target = None if out is None else path(out, "out").absolute()
     ctx = with_dataset(context(plugins, preset, options, "cpu", "fp32", offline, reporter), dataset)
     made = _read_set(ctx, where, called, declaration)
+    if declaration.recipe:
+        whitening = Whitening.of(ctx, declaration.recipe)
+        whitening.check(made.content.images, ctx.warn)
+        made = replace(made, content=whitening.made(made.content))
     folder = None if target is None else _set_folder(target, ctx.dataset, made.plugin.name, made.ipc, made.seed)
     if folder is not None:
         _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})

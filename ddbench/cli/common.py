@@ -190,7 +190,8 @@ foreign_options = decorate(
         "--space",
         default="",
         metavar="SPACE",
-        help="Pixel space of tensors: pixel01 (values in [0, 1]), normalised (DC, DSA, DM, MTT), or zca (refused).",
+        help="Pixel space of tensors: pixel01 (values in [0, 1]), normalised (DC, DSA, DM, MTT), or zca:RECIPE"
+        " (whitened by kip, rfad, frepo, rtp or mtt; the last is FTD's and DATM's, too).",
     ),
     click.option("--mean", type=floats, metavar="X,…", help="Mean of normalised pixels (default: the data set's)."),
     click.option("--std", type=floats, metavar="X,…", help="Std of normalised pixels (default: the data set's)."),

@@ -21,6 +21,7 @@ from ddbench.plugin.contracts import Budget, DistilledSet, Protocol, Score
 from ddbench.plugin.datasets import Dataset, check_ipc
 from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
+from ddbench.plugin.options import DatasetOptions
 from ddbench.plugin.ranges import doubt
 from ddbench.results.registry import check_name, check_seed, flaws
 from ddbench.results.runs import telling
@@ -56,10 +57,13 @@ def load_dataset(ctx: Context, name: str) -> Dataset:
     entry = ctx.plugins.get("dataset", name)
     loader: DatasetLoader = load_plugin(entry)
     with plugin_errors(entry):
-        dataset = loader.load(replace(ctx, _loading=name).with_options_of(loader, entry), entry.argument)
+        mine = replace(ctx, _loading=name).with_options_of(loader, entry)
+        dataset = loader.load(mine, entry.argument)
         who = f"Data set {entry.spec.name!r} of {entry.owner}"
         if not isinstance(dataset, Dataset):
             raise PluginError(f"{who} returned {type(dataset).__name__}, not a ddbench.Dataset.")
+        if isinstance(mine.options, DatasetOptions) and mine.options.zca:
+            dataset = replace(dataset, zca=mine.options.zca)
         dataset.check(who)
     check_name(dataset.name, "Rename the folder or file, or make a link to it.")
     return dataset
@@ -292,6 +296,7 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
             f"Evaluator {entry.spec.name} cannot train on the {made.content.label_kind} labels of {made.plugin.name}.",
             hint="They are targets of a regression, not probabilities: --eval krr takes them.",
         )
+    check_whitening(evaluator, ctx, made.content, entry.spec.name)
     with plugin_errors(entry):
         protocol = evaluator.protocol(at_work(bound, made.content, 0), made.content)
         if not isinstance(protocol, Protocol):
@@ -300,6 +305,20 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
             )
         protocol.check(entry.spec.name, ctx.network)
     return protocol
+
+
+def check_whitening(evaluator: Evaluator, ctx: Context, distilled: DistilledSet, name: str) -> None:
+    """Refuse whitened images under an evaluator that tests on others, and two recipes at once.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    asked, made = ctx.dataset.zca, distilled.whitening and distilled.whitening.recipe
+    if (asked or made) and not evaluator.whitens:
+        what = f"The set is whitened (zca {made})" if made else f"Images are to be whitened (data.zca={asked})"
+        raise UsageError(f"{what}, but evaluator {name} tests on others.", hint="--eval dc and krr whiten both.")
+    if asked and made and asked != made:
+        raise UsageError(f"The set is whitened by {made}, not by {asked} as data.zca says.", hint="Leave data.zca out.")
 
 
 def train_student(
@@ -382,7 +401,7 @@ def _record(
         shape=list(made.content.images.shape),
         space=made.content.space,
         whole=made.content.whole,
-        extra=dict(made.content.extra),
+        extra={**made.content.extra, **made.content.besides()},
     )
     protocol_part = ProtocolPart(settings=settings, extension=protocol.extension, digest=protocol.digest)
     shrunk = [*made.shrunk, *_shrunk("eval", ctx), *_changed_data(ctx)]

@@ -156,9 +156,12 @@ def prompt_sheet(
 def displayable(distilled: DistilledSet, indices: Sequence[int], statistics: Statistics | None) -> NDArray[np.uint8]:
     """Return the images at ``indices`` as uint8 [n, H, W, C] for looking at; the set itself is not changed.
 
-    ``unit`` is clamped to [0, 1]; ``normalized`` is mapped back with the data set's mean and std where they are given;
-    otherwise (and for ``zca``, whose colours mean nothing) the set's 1st to 99th percentile is stretched to the range.
+    What the set has to show is shown. Else ``unit`` is clamped to [0, 1]; ``normalized`` is mapped back with the data
+    set's mean and std where they are given; otherwise (and for ``zca``, whose colours mean nothing) the set's 1st to
+    99th percentile is stretched to the range.
     """
+    if distilled.shown is not None:
+        return np.asarray(distilled.shown)[np.asarray(indices, int)]
     images = np.asarray(distilled.images)[np.asarray(indices, int)]
     if distilled.space == "rgb_uint8":
         return np.asarray(images, np.uint8)

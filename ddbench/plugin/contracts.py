@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,6 +17,7 @@ from ddbench.files.reading import is_text
 from ddbench.keys import canonical, digest
 from ddbench.plugin.datasets import Dataset, describe
 from ddbench.plugin.ranges import misfit
+from ddbench.plugin.whitening import Whitened
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,6 +52,9 @@ class DistilledSet:
         labels: int64 [N] in class order, exactly IPC of each class.
         space: ``rgb_uint8``; ``unit``: floats in [0, 1] that may leave that range; ``normalized``: by the data set's
             mean and standard deviation; ``zca``: whitened.
+        whitening: by which recipe, fitted on what; for space ``zca`` alone.
+        shown: uint8 [N, S, S, C], how the images are to be looked at where their numbers are no colours (space
+            ``zca``); students see nothing of it.
         source_ids: ids of the training images that were selected, for selection methods.
         prompts: one text per image, for text-guided methods.
         soft_labels: float [N, K] stored with the images, if the method makes them.
@@ -70,9 +74,15 @@ class DistilledSet:
     extra: Mapping[str, Any] = field(default_factory=dict)
     whole: bool = False
     label_kind: str = "probabilities"
+    whitening: Whitened | None = None
+    shown: NDArray[np.uint8] | None = None
 
     def __repr__(self) -> str:
         return f"<DistilledSet: images {'×'.join(map(str, np.shape(self.images)))} in space {self.space}>"
+
+    def besides(self) -> dict[str, Any]:
+        """Return as plain data what else there is to the pixels than their space, for records."""
+        return {} if self.whitening is None else {"whitening": asdict(self.whitening)}
 
     def check(self, dataset: Dataset, budget: Budget, who: str) -> None:
         """Name the first contract violation.
@@ -89,6 +99,15 @@ class DistilledSet:
 
         if self.space not in PIXEL_SPACES:
             raise broken(f"the unknown pixel space {self.space!r}", f"Known: {', '.join(PIXEL_SPACES)}.")
+        if (self.space == "zca") != isinstance(self.whitening, Whitened):
+            raise broken("a whitening that its space does not have, or without one", "ddbench.Whitening makes both.")
+        if self.whitening and self.whitening != Whitened.by(self.whitening.recipe, dataset):
+            raise broken(
+                f"pixels that {self.whitening.recipe} whitened for other training images than these of {dataset.name}",
+                "Name the data set it was made from, with the same size and images, by --dataset.",
+            )
+        if self.shown is not None and (self.shown.dtype, self.shown.shape) != (np.dtype(np.uint8), np.shape(images)):
+            raise broken(f"pictures {describe(self.shown)} to show images {describe(images)}")
         if self.label_kind not in LABEL_KINDS or (self.soft_labels is None and self.label_kind != LABEL_KINDS[0]):
             raise broken(f"the label kind {self.label_kind!r}", f"Soft labels are {' or '.join(LABEL_KINDS)}.")
         for name, array in (("images", images), ("labels", labels), ("soft_labels", self.soft_labels)):

@@ -101,6 +101,8 @@ class Dataset:
         fingerprint: digest of class ids, per-class counts and content; part of every key and record.
         origin: one sentence saying which files and which split these are; stored in every record.
         flip: whether a mirrored image keeps its label (a digit does not).
+        zca: recipe by which methods and evaluators whiten images instead of normalising them by mean and std
+            (:data:`ddbench.plugin.whitening.RECIPES`); None for not at all.
     """
 
     name: str
@@ -114,6 +116,7 @@ class Dataset:
     fingerprint: str
     origin: str
     flip: bool = True
+    zca: str | None = None
 
     @property
     def num_classes(self) -> int:
@@ -150,6 +153,7 @@ class Dataset:
             "mean": [float(value) for value in self.mean],
             "std": [float(value) for value in self.std],
             "flip": bool(self.flip),
+            **({"zca": self.zca} if self.zca else {}),
         }
 
     def describe(self) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from ddbench.plugin.options import DatasetOptions
+
 if TYPE_CHECKING:
     from ddbench.plugin.contracts import DistilledSet, Protocol, Score
     from ddbench.plugin.datasets import Dataset, DataStatus, Split
@@ -86,12 +88,15 @@ class Evaluator(Plugin, ABC):
             then ``none``, and ``--network`` does not concern it.
         label_kinds: of soft labels that it can train on (:data:`ddbench.plugin.contracts.LABEL_KINDS`); a set with
             others is refused.
+        whitens: whether it trains and tests on whitened images where the set (space ``zca``) or the data set
+            (``zca``) asks for them; else it is refused for these.
     """
 
     default_network: ClassVar[str] = ""
     default_repeats: ClassVar[int] = 3
     needs_network: ClassVar[bool] = True
     label_kinds: ClassVar[Collection[str]] = ("probabilities",)
+    whitens: ClassVar[bool] = False
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """Return the network used on a data set when the user names none."""
@@ -114,7 +119,9 @@ class Evaluator(Plugin, ABC):
 
 
 class DatasetLoader(Plugin, ABC):
-    """A data set plugin."""
+    """A data set plugin; its options, if it has any of its own, derive from :class:`ddbench.DatasetOptions`."""
+
+    Options: ClassVar[type[Options] | None] = DatasetOptions
 
     @abstractmethod
     def load(self, ctx: Context, argument: str) -> Dataset:

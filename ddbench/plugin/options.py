@@ -7,11 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ddbench.errors import PluginError, UsageError, did_you_mean
 from ddbench.keys import canonical
 from ddbench.plugin.presets import check_fit, experiment, fits, load_presets
+from ddbench.plugin.whitening import RecipeName
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
@@ -30,6 +31,16 @@ class Options(BaseModel):
     """Base of every plugin's options: typed, immutable, unknown names refused. Describe each field with ``Field``."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=(), allow_inf_nan=False)
+
+
+class DatasetOptions(Options):
+    """Options that every data set has; those of a data set with more derive from it."""
+
+    zca: RecipeName | None = Field(
+        None,
+        description="Whiten images by this recipe, fitted on the training split, where methods and evaluators would"
+        " normalise them by mean and standard deviation.",
+    )
 
 
 @dataclass(frozen=True)

@@ -13,12 +13,15 @@ import numpy as np
 from ddbench.errors import DataError, UsageError, unknown
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.ranges import doubt, misfit
+from ddbench.plugin.whitening import RECIPES
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+#: Before a recipe's name, in ``--space``.
+ZCA = "zca:"
 #: What ``--space`` takes.
-SPACES = ("pixel01", "normalised", "zca")
+SPACES = ("pixel01", "normalised", *(ZCA + name for name in RECIPES))
 #: A larger share of values beyond what the declared space should hold is worth a warning.
 SUSPICIOUS = 0.25
 
@@ -46,6 +49,11 @@ class Declared:
     learning_rate: float | None = None
 
     def __post_init__(self) -> None:
+        if self.space == "zca":
+            raise UsageError(
+                "Whitened pixels cannot be read without their recipe.",
+                hint="Name it: zca:mtt (MTT, FTD, DATM), zca:kip (KIP, Label Solve), zca:rfad, zca:frepo or zca:rtp.",
+            )
         if self.space not in ("", *SPACES):
             raise unknown("pixel space", self.space, SPACES)
         if (self.mean is None) != (self.std is None):
@@ -58,6 +66,11 @@ class Declared:
             raise UsageError("A mean and a std must be numbers.")
         if self.std is not None and min(self.std, default=1.0) <= 0:
             raise UsageError(f"A std must be above zero, not {min(self.std)}.")
+
+    @property
+    def recipe(self) -> str:
+        """The ZCA recipe of whitened pixels, or an empty string."""
+        return self.space.removeprefix(ZCA) if self.space.startswith(ZCA) else ""
 
     def __bool__(self) -> bool:
         return any(getattr(self, field.name) != field.default for field in fields(self))
@@ -98,7 +111,7 @@ def read_pixels(
 
     Raises:
         UsageError: the space was not declared and cannot be known, or does not fit the files.
-        DataError: whitened pixels, or values that no pixels of that space have.
+        DataError: values that no pixels of that space have, or whitened pixels of another size.
     """
     images, space, name = raw.images, declared.space, raw.files[0].name
     if images.dtype == np.uint8:
@@ -110,17 +123,20 @@ def read_pixels(
                 f"{name} has {mistake}.", hint="Were they cast after a division by 255? Save them from 0 to 255."
             )
         return images, "rgb_uint8", {"space": "rgb_uint8"}
-    if space == "zca":
-        raise DataError(
-            "ZCA whitening cannot be undone without its matrix, which is not in the files.",
-            hint="Import the un-whitened images instead: MTT writes them as images_zca_best.pt (--space pixel01).",
-        )
+    if declared.recipe:
+        if images.shape[1:] != (dataset.image_size, dataset.image_size, dataset.channels):
+            raise DataError(
+                f"{name} has whitened images of {images.shape[1]}×{images.shape[2]}, but whitening goes by the"
+                f" {dataset.image_size}×{dataset.image_size} of {dataset.name}.",
+                hint="Choose the data set's size, where it has an option for it (-o data.size=…).",
+            )
+        return images.astype(np.float32), "zca", {"space": space}
     low, high = float(images.min()), float(images.max())
     if not space and not _as_bytes(low, high):
         raise UsageError(
             f"{name} does not state its pixel space; its values range from {low:.2f} to {high:.2f}.",
             hint="Give --space normalised (the files of DC, DSA, DM and MTT; --mean and --std if not by the data set's"
-            " constants), --space pixel01 (values in [0, 1]), or --space zca (whitened: MTT with --zca).",
+            " constants), --space pixel01 (values in [0, 1]), or --space zca:RECIPE (whitened; MTT --zca: zca:mtt).",
         )
     noted: dict[str, Any] = {"space": space}
     if space == "normalised":

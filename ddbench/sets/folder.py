@@ -41,6 +41,7 @@ from ddbench.keys import canonical, digest_bytes
 from ddbench.plugin.contracts import DistilledSet
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import to_pil
+from ddbench.plugin.whitening import Whitened
 from ddbench.runtime import metrics
 
 if TYPE_CHECKING:
@@ -49,8 +50,8 @@ if TYPE_CHECKING:
 FILE = "distilled.json"
 PREVIEW = "preview.png"
 FORMAT = 1
-#: By kind of label: a set is written in the first format that can hold it, and an older ddbench refuses the others.
-FORMATS = {"probabilities": FORMAT, "centred": 2}
+#: A set is written in the first format that can hold it (:func:`format_of`), and an older ddbench refuses the others.
+FORMATS = (FORMAT, 2, 3)
 #: Files of a distilled set besides its images.
 OWN = (FILE, PREVIEW, "tensors.safetensors", metrics.FILE)
 
@@ -74,6 +75,13 @@ class MadeBy(BaseModel):
     explicit: dict[str, Any] | None = None
 
 
+class WhitenedBy(BaseModel):
+    """Which recipe whitened the images, fitted on what (:class:`ddbench.Whitened`)."""
+
+    recipe: str
+    fingerprint: str
+
+
 class Description(BaseModel):
     """What ``distilled.json`` must hold; its digest covers what students see only."""
 
@@ -82,6 +90,7 @@ class Description(BaseModel):
     dataset: DatasetDescription
     space: Literal["rgb_uint8", "unit", "normalized", "zca"]
     label_kind: Literal["probabilities", "centred"] = "probabilities"
+    whitening: WhitenedBy | None = None
     shape: tuple[PositiveInt, PositiveInt, PositiveInt, Literal[1, 3]]
     labels: list[NonNegativeInt]
     files: list[str]
@@ -204,13 +213,19 @@ class _Transformed:
 
 
 def content_digest(distilled: DistilledSet) -> str:
-    """Return the digest of everything a student can see: images, labels, space, soft labels, learned rate."""
+    """Return the digest of all that results depend on: images, labels, space, whitening, soft labels, learned rate."""
     soft = b"" if distilled.soft_labels is None else np.ascontiguousarray(distilled.soft_labels, np.float32).data
     about = canonical([distilled.space, list(distilled.images.shape), distilled.learning_rate, distilled.whole])
     about += "" if distilled.label_kind == "probabilities" else distilled.label_kind
+    about += canonical(distilled.besides()) if distilled.besides() else ""
     return digest_bytes(
         about.encode(), np.ascontiguousarray(distilled.images).data, np.ascontiguousarray(distilled.labels).data, soft
     )
+
+
+def format_of(distilled: DistilledSet) -> int:
+    """Return the first format that can hold a set."""
+    return 3 if distilled.besides() else 2 if distilled.label_kind == "centred" else FORMAT
 
 
 def save(
@@ -229,12 +244,14 @@ def save(
         tensors["images"] = np.ascontiguousarray(distilled.images)
     if distilled.soft_labels is not None:
         tensors["soft_labels"] = np.ascontiguousarray(distilled.soft_labels, np.float32)
+    if distilled.shown is not None:
+        tensors["shown"] = np.ascontiguousarray(distilled.shown)
     if tensors:
         from safetensors.numpy import save as dump
 
         write_atomic(folder / "tensors.safetensors", dump(tensors))
     content = {
-        "format": FORMATS[distilled.label_kind],
+        "format": format_of(distilled),
         "digest": content_digest(distilled),
         "dataset": dataset.describe(),
         "space": distilled.space,
@@ -248,6 +265,7 @@ def save(
         "bytes": sizes(folder, distilled),
         "extra": dict(distilled.extra),
         **({} if distilled.label_kind == "probabilities" else {"label_kind": distilled.label_kind}),
+        **distilled.besides(),
         **about,
     }
     if preview:
@@ -295,14 +313,14 @@ def _description(folder: Path) -> dict[str, Any]:
         about = json.loads(path.read_bytes())
         if not isinstance(about, dict):
             raise ValueError(f"a {type(about).__name__} is no description of a distilled set")
-        if about.get("format") in FORMATS.values():
+        if about.get("format") in FORMATS:
             Description.model_validate_json(path.read_bytes(), strict=True)
     except ValidationError as error:
         raise RecordError(f"{path} is damaged: {first_flaw(error)}") from error
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(f"{path} is damaged: {error}") from error
-    if about.get("format") not in FORMATS.values():
-        known = " and ".join(map(str, FORMATS.values()))
+    if about.get("format") not in FORMATS:
+        known = ", ".join(map(str, FORMATS))
         raise RecordError(f"{path} has format {about.get('format')!r}; this ddbench reads formats {known}.")
     return about
 
@@ -430,9 +448,9 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
     if soft is not None and (soft.dtype != np.float32 or soft.shape != (count, len(about["dataset"]["class_ids"]))):
         raise ValueError(f"soft labels {soft.dtype} {list(soft.shape)} for {count} images")
     kind = about.get("label_kind", "probabilities")
-    if (soft is None and kind != "probabilities") or about["format"] != FORMATS[kind]:
-        raise ValueError(f"{kind} labels in format {about['format']}, or without soft labels")
-    return DistilledSet(
+    if soft is None and kind != "probabilities":
+        raise ValueError(f"{kind} labels, but no soft labels")
+    distilled = DistilledSet(
         images=images,
         labels=np.asarray(about["labels"], np.int64),
         space=about["space"],
@@ -442,4 +460,9 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
         learning_rate=about["learning_rate"],
         extra=about["extra"],
         label_kind=kind,
+        whitening=Whitened(**about["whitening"]) if about.get("whitening") else None,
+        shown=tensors.get("shown"),
     )
+    if format_of(distilled) != about["format"]:
+        raise ValueError(f"format {about['format']} with what format {format_of(distilled)} holds")
+    return distilled

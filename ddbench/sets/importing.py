@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.plugin.contracts import Budget, DistilledSet
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import ArrayImages
+from ddbench.plugin.whitening import Whitened
 from ddbench.results.registry import check_name
 from ddbench.results.schema import PluginPart
 from ddbench.sets import folder as disk
@@ -135,6 +137,7 @@ def _content(
         raise DataError(f"{name} has {len(raw.images)} images, but {len(labels)} labels.")
     _check_counts(labels, dataset, name)
     images, space, pixels = read_pixels(raw, declared, dataset, warn)
+    whitening = Whitened.by(declared.recipe, dataset) if declared.recipe else None
     order = np.argsort(labels, kind="stable")
     imported: dict[str, Any] = {
         "format": raw.kind,
@@ -150,6 +153,7 @@ def _content(
         images=np.ascontiguousarray(images[order]),
         labels=labels[order],
         space=space,
+        whitening=whitening,
         soft_labels=None if soft is None else soft[order],
         learning_rate=None if rate is None else float(rate),
         extra={IMPORTED: imported},
@@ -293,14 +297,12 @@ def reorder(content: DistilledSet, class_ids: Sequence[str], dataset: Dataset, w
     def pick(items: tuple[str, ...] | None) -> tuple[str, ...] | None:
         return None if items is None else tuple(items[i] for i in order)
 
-    return DistilledSet(
+    return replace(
+        content,
         images=content.images[order],
         labels=labels[order],
-        space=content.space,
         source_ids=pick(content.source_ids),
         prompts=pick(content.prompts),
         soft_labels=None if content.soft_labels is None else content.soft_labels[order][:, np.argsort(new)],
-        learning_rate=content.learning_rate,
-        extra=content.extra,
-        label_kind=content.label_kind,
+        shown=None if content.shown is None else content.shown[order],
     )

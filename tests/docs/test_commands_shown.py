@@ -43,6 +43,7 @@ PARSED = {
     r"evaluate .* -e(val)? rded -d cifar10": "needs a teacher of CIFAR-10",
     r"curves distilled/digits-sre2l": "draws a distillation of minutes; tests/cli/test_pictures.py draws others",
     r"ddbench (status|cancel)": "is about workers of a study, which the tests of executors start",
+    r"--space zca:": "whitens images of 3,072 numbers; tests/sets/test_whitening.py whitens smaller ones",
     r"hello-means": "is a package; tests/docs/test_example_package.py installs it",
 }
 #: What stands for something of the reader's.

@@ -147,7 +147,7 @@ def test_real_valued_labels_are_declared_in_a_format_of_their_own(folder, tmp_pa
     labels = np.array([[3, -1, 0], [0, 0, 0], [-0.1, 0.2, 9]], np.float32)
     content = replace(plain, soft_labels=labels, label_kind="centred")
     assert distilled.save(tmp_path / "real", content, DATA, about)["format"] == 2
-    assert distilled.FORMATS["probabilities"] == distilled.load(folder).about["format"] == 1
+    assert distilled.FORMAT == distilled.load(folder).about["format"] == 1
     loaded = distilled.load(tmp_path / "real").distilled
     assert loaded.label_kind == "centred"
     assert (loaded.soft_labels == labels).all()

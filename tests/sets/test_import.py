@@ -193,9 +193,9 @@ def test_what_cannot_be_known_must_be_said(bring, tensors, tmp_path):
     ) as error:
         bring(tmp_path)
     assert "--space normalised" in error.value.hint
-    with pytest.raises(DataError, match="matrix") as error:
+    with pytest.raises(UsageError, match="without their recipe") as error:
         bring(tmp_path, space="zca")
-    assert "images_zca_best.pt" in error.value.hint
+    assert "zca:mtt (MTT, FTD, DATM)" in error.value.hint
     with pytest.raises(UsageError, match=r"Unknown pixel space 'normalized'\. Did you mean 'normalised'"):
         bring(tmp_path, space="normalized")
     with pytest.raises(UsageError, match="above zero, not 0"):
@@ -403,7 +403,7 @@ def test_numbered_pictures(bring, tmp_path, name):
     with pytest.raises(UsageError, match="each of the 3 classes"):
         bring(tmp_path / "syn_data", classes=("a", "a", "b"))
     with pytest.raises(UsageError, match="Pictures are ordinary pixels"):
-        bring(tmp_path / "syn_data", space="zca")
+        bring(tmp_path / "syn_data", space="zca:mtt")
 
 
 def test_numbers_must_agree_and_be_classes(bring, tmp_path):

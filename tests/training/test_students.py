@@ -56,6 +56,9 @@ def test_normalised_pixels_come_back_to_the_unit_scale():
 def test_whitened_pixels_are_refused():
     with pytest.raises(ddbench.DataError, match="whitened"):
         students.training_tensors(_set(8, "zca"), DATA, 8)
+    whitening = type("Whitening", (), {"whiten": lambda self, images: np.float32(images) - 1})()  # any will do
+    white = students.training_tensors(_set(8), DATA, 8, whitening)[0]
+    assert white.dtype == torch.float32 and torch.equal(white + 1, students.training_tensors(_set(8), DATA, 8)[0])
 
 
 def test_the_test_split_is_read_once_per_size(monkeypatch):

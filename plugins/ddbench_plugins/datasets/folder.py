@@ -43,7 +43,7 @@ DEFAULT_SIZE = 32
 class Folder(ddbench.DatasetLoader):
     """``folder:PATH`` with PATH/train and PATH/test (or val), or with the class folders directly in PATH."""
 
-    class Options(ddbench.Options):
+    class Options(ddbench.DatasetOptions):
         """Options of ``folder:``."""
 
         size: int | None = Field(

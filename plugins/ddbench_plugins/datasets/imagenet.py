@@ -67,7 +67,7 @@ class ImageNetTree(ddbench.DatasetLoader):
 
     name: ClassVar[str]
 
-    class Options(ddbench.Options):
+    class Options(ddbench.DatasetOptions):
         """Options of ImageNet's subsets."""
 
         size: int = Field(

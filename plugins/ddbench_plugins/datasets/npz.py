@@ -43,7 +43,7 @@ UNREADABLE = (
 class Npz(ddbench.DatasetLoader):
     """``npz:FILE.npz`` with both splits, or ``npz:NAME`` for ``NAME_train.npz`` and ``NAME_test.npz``."""
 
-    class Options(ddbench.Options):
+    class Options(ddbench.DatasetOptions):
         """Options of ``npz:``."""
 
         size: int | None = Field(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ddbench import Context, DistilledSet, Evaluator, Protocol, Score
+from ddbench import Context, DistilledSet, Evaluator, Protocol, Score, UsageError
+from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
     from ddbench import CachedStep, StepCall
@@ -26,7 +27,7 @@ class StudentEvaluator(Evaluator):
 
         if distilled.whole:
             return [teacher_of(ctx, ctx.network, self.reference_normalisation(ctx), repeat=repeat)]
-        return self.steps(ctx)
+        return [*self.steps(ctx), *whitening_steps(ctx, distilled)]
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> StudentRecipe:
         """Return how a student is trained; the protocol's own values are filled in."""
@@ -48,14 +49,20 @@ class StudentEvaluator(Evaluator):
         """Train one student on a distilled set and test it."""
         from ddbench_plugins.training.students import training_tensors
 
-        tensors = training_tensors(distilled, ctx.dataset, ctx.dataset.image_size)
-        return self.recipe(ctx, distilled).train(ctx, *tensors, repeat)
+        whitening = whitening_of(ctx, distilled)
+        tensors = training_tensors(distilled, ctx.dataset, ctx.dataset.image_size, whitening)
+        return self.recipe(ctx, distilled).train(ctx, *tensors, repeat, whitening)
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
         from ddbench_plugins.teachers.observers import reference
 
         if distilled.whole:
+            if ctx.dataset.zca:
+                raise UsageError(
+                    "The network of the whole training set is trained on images that are not whitened.",
+                    hint="Leave data.zca out.",
+                )
             return Protocol(reference(ctx, ctx.network, self.reference_normalisation(ctx)), self.extension(ctx))
         return Protocol({"network": ctx.network, **self.settings(ctx, distilled)}, self.extension(ctx))
 

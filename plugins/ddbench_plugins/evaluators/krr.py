@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
 
 from ddbench import Context, DataError, DistilledSet, Evaluator, Options, Protocol, Score
+from ddbench_plugins.training.whitening import normalisation_of, whitening_of, whitening_steps
+
+if TYPE_CHECKING:
+    from ddbench import StepCall
 
 #: Images whose kernel matrix is held and factored: 8 bytes per pair.
 LARGEST = 10_000
@@ -29,6 +33,11 @@ class Krr(Evaluator):
     default_repeats = 1  # there is nothing random about it
     needs_network = False
     label_kinds = ("probabilities", "centred")
+    whitens = True
+
+    def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> list[StepCall]:
+        """Return the step that whitens, where that is asked for."""
+        return whitening_steps(ctx, distilled)
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
@@ -39,7 +48,7 @@ class Krr(Evaluator):
                 "label_type": "real",
                 "selection": "last",
                 **options.model_dump(),
-                "normalisation": "dataset",
+                "normalisation": normalisation_of(ctx, distilled),
                 "image_size": ctx.dataset.image_size,
                 "arithmetic": "float64",
             }
@@ -61,21 +70,23 @@ class Krr(Evaluator):
                 " most.",
                 hint="Evaluate a distilled set, or with a protocol that trains networks.",
             )
-        images, labels = training_tensors(distilled, data, data.image_size)
+        whitening = whitening_of(ctx, distilled)
+        images, labels = training_tensors(distilled, data, data.image_size, whitening)
         if distilled.soft_labels is None:
             targets = centred(labels, data.num_classes)
         else:
             targets = torch.tensor(distilled.soft_labels).double()
             targets -= 0 if distilled.label_kind == "centred" else 1 / data.num_classes
-        support, kernel = rows(images, ctx), Kernel(options.kernel, options.depth)
+        normalisation = normalisation_of(ctx, distilled)
+        support, kernel = rows(images, ctx, normalisation), Kernel(options.kernel, options.depth)
         size = block_size(support)
         gram = torch.cat([kernel(part, support) for part in support.split(size)])
         weights = solve(regularised(gram, options.ridge), targets.to(support.device))
-        tested, wanted = test_tensors(data, data.image_size)
+        tested, wanted = test_tensors(data, data.image_size, whitening=whitening)
         scores = []
         with ctx.progress("kernel ridge regression", len(data.test)) as advance:
             for batch in tested.split(size):
-                scores.append((kernel(rows(batch, ctx), support) @ weights).cpu())
+                scores.append((kernel(rows(batch, ctx, normalisation), support) @ weights).cpu())
                 advance(min(size * len(scores), len(data.test)))
         found = torch.cat(scores)
         correct = found.argmax(1) == wanted

@@ -10,12 +10,16 @@ if TYPE_CHECKING:
     from ddbench import Context
 
 
-def rows(images: Tensor, ctx: Context) -> Tensor:
-    """Return images [n, C, S, S], uint8 or in [0, 1] scale, normalised by the data set's constants: float64 [n, d]."""
+def rows(images: Tensor, ctx: Context, normalisation: str = "dataset") -> Tensor:
+    """Return images [n, C, S, S], uint8 or in [0, 1] scale, normalised by these constants: float64 [n, d].
+
+    Whitened ones stay as they are (normalisation ``zca …``).
+    """
     import torch
 
     from ddbench_plugins.training.augment import normalise
+    from ddbench_plugins.training.normalisation import constants
     from ddbench_plugins.training.predict import as_float
 
     scaled = as_float(images.to(ctx.machine.device)).double()
-    return normalise(ctx.dataset.mean, ctx.dataset.std)(scaled, torch.Generator()).flatten(1)
+    return normalise(*constants(ctx.dataset, normalisation))(scaled, torch.Generator()).flatten(1)

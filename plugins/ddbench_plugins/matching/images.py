@@ -9,17 +9,18 @@ import torch
 
 from ddbench import DistilledSet
 from ddbench_plugins.training.augment import normalise
-from ddbench_plugins.training.normalisation import constants
+from ddbench_plugins.training.normalisation import ZCA, constants
 from ddbench_plugins.training.pixels import finite
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.seeding import make_generator
+from ddbench_plugins.training.whitening import whitening_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Generator, Tensor
 
-    from ddbench import Context, Dataset
+    from ddbench import Context, Dataset, Whitening
 
 Init = Literal["noise", "real"]
 MOMENTUM = 0.5
@@ -29,28 +30,32 @@ class RealImages:
     """The training split as bytes on a device; what it gives out is normalised float32 [n, C, S, S], channels-last.
 
     ``normalisation`` names the constants: the data set's own, or one of
-    :data:`ddbench_plugins.training.normalisation.CONSTANTS`; ``progress`` gets images read and images in all.
+    :data:`ddbench_plugins.training.normalisation.CONSTANTS`; with ``whitening``, images are whitened instead, and held
+    as float32. ``progress`` gets images read and images in all.
     """
 
     @classmethod
     def of(cls, ctx: Context, normalisation: str = "dataset") -> Self:
-        """Read the data set of a run onto its device, with a progress bar."""
+        """Read the data set of a run onto its device, with a progress bar; whitened where it is used so."""
+        whitening, device = whitening_of(ctx), ctx.machine.device
         with ctx.progress("reading images", len(ctx.dataset.train)) as advance:
-            return cls(ctx.dataset, normalisation=normalisation, device=ctx.machine.device, progress=advance)
+            return cls(ctx.dataset, normalisation=normalisation, whitening=whitening, device=device, progress=advance)
 
     def __init__(
         self,
         dataset: Dataset,
         *,
         normalisation: str = "dataset",
+        whitening: Whitening | None = None,
         device: str = "cpu",
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        self.mean, self.std = constants(dataset, normalisation)
+        self.mean, self.std = constants(dataset, normalisation if whitening is None else ZCA)
         self._scaled = normalise(self.mean, self.std)
         batches = dataset.train.images.batches(dataset.image_size, progress=progress)
         # [N, S, S, C]: batches come out channels-last
-        self._images = torch.cat([torch.from_numpy(batch).to(device) for batch in batches])
+        arrays = batches if whitening is None else map(whitening.whiten, batches)
+        self._images = torch.cat([torch.from_numpy(batch).to(device) for batch in arrays])
         self._members = [torch.from_numpy(dataset.train.of_class(label)) for label in range(dataset.num_classes)]
         self._unused = torch.Generator()
 

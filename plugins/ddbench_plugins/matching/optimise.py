@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ddbench_plugins.training.engine import Functions, Loop
+from ddbench_plugins.training.whitening import whitening_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
@@ -66,19 +67,25 @@ def optimise(
         images: what they change.
         iterations: how many in all.
         steps: of ``work`` per iteration.
-        space: of the pixels.
+        space: of the pixels; ``normalized`` ones are whitened where the data set is used so.
         without: options that a run which ends with a snapshot would not have (an additional last iteration).
         also: iterations that are kept besides those that the options name.
     """
     options: PixelOptions = ctx.options
     shorter = {"snapshots": (), **(without or {})}
 
+    whitening = whitening_of(ctx) if space == "normalized" else None
+
+    def made(**fields: Any) -> DistilledSet:
+        distilled = images.distilled(space, **fields)
+        return distilled if whitening is None else whitening.made(distilled)
+
     def snapshot(done: int) -> None:
         iteration, inside = divmod(done, steps)
         # The last one is the result itself.
         if not inside and iteration in {*options.snapshots, *also} and iteration < iterations:
-            ctx.keep(f"{iteration:06d}", images.distilled(space), iterations=iteration, **shorter)
+            ctx.keep(f"{iteration:06d}", made(), iterations=iteration, **shorter)
 
     with ctx.progress(description, iterations * steps) as advance:
         loss = run(work, iterations * steps, Loop.of(ctx, advance), snapshot)
-    return images.distilled(space, extra={"loss": round(loss, 6)})
+    return made(extra={"loss": round(loss, 6)})

@@ -17,8 +17,14 @@ CONSTANTS = {
 }
 
 
+#: Before a ZCA recipe's name: images come whitened, and nothing more is done to them.
+ZCA = "zca "
+
+
 def constants(dataset: Dataset, normalisation: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Normalisation constants by name: ``dataset`` for its own, or one of :data:`CONSTANTS`."""
+    """Normalisation constants by name: ``dataset`` for its own, ``zca …`` for none, or one of :data:`CONSTANTS`."""
+    if normalisation.startswith(ZCA):
+        return (0.0,) * dataset.channels, (1.0,) * dataset.channels
     if normalisation == "dataset":
         return dataset.mean, dataset.std
     mean, std = CONSTANTS[normalisation]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ddbench import Context, Dataset, Options, Score
+    from ddbench import Context, Dataset, Options, Score, Whitening
 
 
 T = TypeVar("T")
@@ -86,12 +86,15 @@ class StudentRecipe(ABC):
     def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
         """Return the rest of what :func:`ddbench_plugins.training.loop.train` is given: augmentation, optimiser, …"""
 
-    def train(self, ctx: Context, images: Tensor, labels: Tensor, repeat: int) -> Score:
-        """Train one student on the distilled images [N, C, S, S] and labels [N], and test it."""
+    def train(
+        self, ctx: Context, images: Tensor, labels: Tensor, repeat: int, whitening: Whitening | None = None
+    ) -> Score:
+        """Train one student on the distilled images [N, C, S, S] and labels [N], and test it on images made alike."""
         from ddbench_plugins.training import students
 
         images, labels = self.decoded(images, labels)
-        test_images, test_labels = students.test_tensors(self.dataset, self.dataset.image_size, self.test_resize)
+        size = self.dataset.image_size
+        test_images, test_labels = students.test_tensors(self.dataset, size, self.test_resize, whitening)
         (mean, std), seed = self.constants, ctx.seed("student", repeat)
         network = ctx.build_network(seed=seed)
         return students.train_student(

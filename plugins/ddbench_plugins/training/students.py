@@ -19,30 +19,35 @@ if TYPE_CHECKING:
 
     from torch import Tensor, nn
 
-    from ddbench import Context, Dataset, DistilledSet
+    from ddbench import Context, Dataset, DistilledSet, Whitening
     from ddbench_plugins.training.augment import Augment
 
 #: Test splits larger than this many bytes are decoded again at every test instead of being held in memory.
 KEEP_BYTES = 2**31
-_tests: OrderedDict[tuple[str, int, int], tuple[Tensor, Tensor]] = OrderedDict()
+_tests: OrderedDict[tuple[str, int, int, str], tuple[Tensor, Tensor]] = OrderedDict()
 
 
-def training_tensors(distilled: DistilledSet, dataset: Dataset, size: int) -> tuple[Tensor, Tensor]:
+def training_tensors(
+    distilled: DistilledSet, dataset: Dataset, size: int, whitening: Whitening | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the distilled set as tensors: images [N, C, size, size], uint8 or float in [0, 1] scale, and labels [N].
 
     Normalised pixels are brought back to the [0, 1] scale with the data set's constants (they may leave that range, and
-    are not clamped); images of another size are resized (bilinear, antialiased).
+    are not clamped); images of another size are resized (bilinear, antialiased). With ``whitening`` all are whitened,
+    whichever space they come in.
 
     Raises:
-        DataError: the set's pixels are ZCA-whitened, which this protocol cannot read.
+        DataError: the set's pixels are ZCA-whitened, and the caller does not test on such.
     """
     images = torch.tensor(distilled.images.transpose(0, 3, 1, 2))
     labels = torch.tensor(distilled.labels)
     if distilled.space == "zca":
-        raise DataError(
-            "The distilled set is ZCA-whitened, and this protocol tests on ordinary images.",
-            hint="Undo the whitening before evaluating.",
-        )
+        if whitening is None:
+            raise DataError(
+                "The distilled set is ZCA-whitened, and this protocol tests on ordinary images.",
+                hint="Evaluate it by a protocol that whitens both, such as dc.",
+            )
+        return images, labels
     if distilled.space == "normalized":
         shape = (1, -1, 1, 1)
         images = images * torch.tensor(dataset.std).view(shape) + torch.tensor(dataset.mean).view(shape)
@@ -52,23 +57,32 @@ def training_tensors(distilled: DistilledSet, dataset: Dataset, size: int) -> tu
         )
         if distilled.space == "rgb_uint8":
             images = as_bytes(images.round_())
-    return images, labels
+    return images if whitening is None else whitened(images, whitening), labels
 
 
-def test_tensors(dataset: Dataset, size: int, resize: int | None = None) -> tuple[Tensor | StreamedImages, Tensor]:
+def whitened(images: Tensor, whitening: Whitening) -> Tensor:
+    """Return images [n, C, S, S], uint8 or float in [0, 1] scale, whitened: float32."""
+    white = whitening.whiten(images.permute(0, 2, 3, 1).numpy())
+    return torch.from_numpy(white).permute(0, 3, 1, 2).contiguous()
+
+
+def test_tensors(
+    dataset: Dataset, size: int, resize: int | None = None, whitening: Whitening | None = None
+) -> tuple[Tensor | StreamedImages, Tensor]:
     """Return the test split as uint8 [N, C, size, size] and labels [N]: resized to ``resize``, then centre-cropped.
 
-    Above :data:`KEEP_BYTES` the images are streamed: they are of use to ``train_student`` and ``predict.evaluate``, and
-    are never in memory as a whole.
+    With ``whitening`` they are whitened, float32. Above :data:`KEEP_BYTES` other images are streamed: they are of use
+    to ``train_student`` and ``predict.evaluate``, and are never in memory as a whole.
     """
     streamed = StreamedImages(dataset.test.images, size, resize or size)
     labels = torch.tensor(dataset.test.labels)
-    if streamed.nbytes > KEEP_BYTES:
+    if streamed.nbytes > KEEP_BYTES and whitening is None:
         return streamed, labels
-    key = (dataset.fingerprint, size, streamed.resize)
+    key = (dataset.fingerprint, size, streamed.resize, whitening.space.fingerprint if whitening else "")
     if key not in _tests:
         _tests.clear()
-        _tests[key] = streamed.tensor(), labels
+        images = streamed.tensor()
+        _tests[key] = images if whitening is None else whitened(images, whitening), labels
     return _tests[key]
 
 

@@ -14,8 +14,11 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Options, Protocol, Score
 from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe
+from ddbench_plugins.training.whitening import normalisation_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor, nn
 
     from ddbench_plugins.training.augment import Augment
@@ -79,7 +82,7 @@ class DcRecipe(StudentRecipe):
         from ddbench_plugins.training import optimisers, schedules
 
         return {
-            "augment": chain(self.kind, self.dataset),
+            "augment": chain(self.kind, self.dataset, *self.constants),
             "optimiser": optimisers.sgd(self.lr, weight_decay=self.weight_decay),
             "schedule": schedules.dc_step(self.counted),
             "restart_optimiser_at": [schedules.dc_restart_epoch(self.counted)] if self.reset_optimiser else [],
@@ -93,6 +96,7 @@ class Dc(StudentEvaluator):
     presets = "dc.toml"
     default_network = "convnet-3"
     default_repeats = 5
+    whitens = True
 
     def recipe(self, ctx: Context, distilled: DistilledSet) -> DcRecipe:
         """Return the options with the released code's rules filled in."""
@@ -107,6 +111,7 @@ class Dc(StudentEvaluator):
             epochs=counted + options.extra_epoch,
             lr=options.lr or distilled.learning_rate or 0.01,
             learned=not options.lr and bool(distilled.learning_rate),
+            normalisation=normalisation_of(ctx, distilled),
         )
 
     def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
@@ -129,12 +134,12 @@ def epochs(options: DcOptions, kind: str) -> int:
     return options.epochs or (PLAIN_EPOCHS if kind == "plain" else AUGMENTED_EPOCHS)
 
 
-def chain(kind: str, dataset: Dataset) -> Augment:
+def chain(kind: str, dataset: Dataset, mean: Sequence[float], std: Sequence[float]) -> Augment:
     """Return the augmentation of one batch; normalisation comes first, so that empty borders are the mean colour."""
     from ddbench_plugins.evaluators.dc import augment as dc_augment
     from ddbench_plugins.training import augment, dsa
 
-    scaled = augment.normalise(dataset.mean, dataset.std)
+    scaled = augment.normalise(mean, std)
     match kind:
         case "plain":
             return scaled

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.whitening import refuse_whitening
 
 if TYPE_CHECKING:
     from ddbench_plugins.matching.images import RealImages
@@ -118,6 +119,7 @@ class IDCOne(ddbench.Distiller):
         from ddbench_plugins.methods.idc.matching import ClassMatching
 
         options: IdcOneOptions = ctx.options
+        refuse_whitening(ctx, "IDC and IDC-I")
         if factor_of(ctx) > ctx.dataset.image_size:
             raise ddbench.UsageError(
                 f"Images of {ctx.dataset.image_size} pixels cannot hold {factor_of(ctx)} images in a row."

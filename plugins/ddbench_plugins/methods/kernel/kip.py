@@ -10,6 +10,7 @@ import ddbench
 from ddbench_plugins.matching.options import PixelOptions
 from ddbench_plugins.methods.kernel.options import KernelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.whitening import whitening_steps
 
 
 class KipOptions(PixelOptions, KernelOptions):
@@ -27,6 +28,10 @@ class KIP(ddbench.Distiller):
 
     Options = KipOptions
     presets = "kip.toml"
+
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the step that whitens, where that is asked for."""
+        return whitening_steps(ctx)
 
     def work(self, ctx: ddbench.Context) -> float:
         """Entries of the kernel × steps."""

@@ -10,6 +10,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.methods.kernel.options import KernelOptions
 from ddbench_plugins.methods.selection import ipc_of, select
+from ddbench_plugins.training.whitening import normalisation_of, whitening_of, whitening_steps
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,6 +34,10 @@ class LabelSolve(ddbench.Distiller):
     Options = LabelSolveOptions
     presets = "label_solve.toml"
 
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the step that whitens, where that is asked for."""
+        return whitening_steps(ctx)
+
     def work(self, ctx: ddbench.Context) -> float:
         """Entries of the kernel."""
         return float(ctx.dataset.num_classes * (ctx.ipc or 1) * len(ctx.dataset.train))
@@ -46,18 +51,25 @@ class LabelSolve(ddbench.Distiller):
         options: LabelSolveOptions = ctx.options
         data, ipc = ctx.dataset, ipc_of(ctx)
         chosen = select(ctx, lambda label, members: ctx.rng("random", label).permutation(len(members))[:ipc])
-        support = rows(training_tensors(chosen, data, data.image_size)[0], ctx)
-        labels = solved(ctx, support, Kernel(options.kernel, options.depth))
-        return replace(chosen, soft_labels=labels.float().cpu().numpy(), label_kind="centred")
+        whitening = whitening_of(ctx)
+        images, _ = training_tensors(chosen, data, data.image_size, whitening)
+        support = rows(images, ctx, normalisation_of(ctx, chosen))
+        labels = solved(ctx, support, Kernel(options.kernel, options.depth), whitening)
+        made = replace(chosen, soft_labels=labels.float().cpu().numpy(), label_kind="centred")
+        if whitening is None:
+            return made
+        return whitening.made(replace(made, images=whitening.whiten(chosen.images)))  # of no use on others
 
 
-def solved(ctx: ddbench.Context, support: Tensor, kernel: Kernel) -> Tensor:
+def solved(ctx: ddbench.Context, support: Tensor, kernel: Kernel, whitening: ddbench.Whitening | None = None) -> Tensor:
     """Return the labels [n, K] of support images [n, d]: (K_ss + r·I) (K_st K_ts + s·I)⁻¹ K_st U over all targets t."""
     import torch
 
     from ddbench_plugins.kernels.images import rows
     from ddbench_plugins.kernels.ridge import block_size, centred, regularised, solve
+    from ddbench_plugins.training.normalisation import ZCA
     from ddbench_plugins.training.pixels import finite
+    from ddbench_plugins.training.students import whitened
 
     options: LabelSolveOptions = ctx.options
     data, absolute = ctx.dataset, options.reg == "absolute"
@@ -66,7 +78,10 @@ def solved(ctx: ddbench.Context, support: Tensor, kernel: Kernel) -> Tensor:
     done = 0
     with ctx.progress("solving for labels", len(labels)) as advance:
         for batch in data.train.images.batches(data.image_size, block_size(support)):
-            block = kernel(support, rows(torch.from_numpy(batch.transpose(0, 3, 1, 2)), ctx))
+            images = torch.from_numpy(batch.transpose(0, 3, 1, 2))
+            block = kernel(
+                support, rows(images, ctx) if whitening is None else rows(whitened(images, whitening), ctx, ZCA)
+            )
             squares = squares + block @ block.T
             products = products + block @ centred(labels[done : done + len(batch)], data.num_classes)
             done += len(batch)

@@ -10,6 +10,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.whitening import refuse_whitening
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -138,6 +139,7 @@ class MTT(ddbench.Distiller):
         from ddbench_plugins.methods.mtt.selection import hold_out
 
         options: MttOptions = ctx.options
+        refuse_whitening(ctx, "MTT and its followers")
         ipc = ipc_of(ctx)
         network = self._network(ctx)
         data, judged_by = ctx.dataset, ctx.dataset.test

@@ -41,6 +41,10 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.keys import derive_seed as derive_seed
     from ddbench.keys import digest as digest
     from ddbench.keys import digest_bytes as digest_bytes
+    from ddbench.plugin.contents import Bases as Bases
+    from ddbench.plugin.contents import Schedule as Schedule
+    from ddbench.plugin.contents import Similarity as Similarity
+    from ddbench.plugin.contents import Texts as Texts
     from ddbench.plugin.contracts import DistilledSet as DistilledSet
     from ddbench.plugin.contracts import Protocol as Protocol
     from ddbench.plugin.contracts import Score as Score

@@ -529,6 +529,7 @@ def _declared(values: Mapping[str, Any]) -> Declared:
         "run": whole,
         "classes": arguments.texts,
         "learning_rate": arguments.decimal,
+        "labels": text,
     }
     for name in values:
         if name not in read:

@@ -202,13 +202,19 @@ foreign_options = decorate(
         metavar="FILE",
         help="File of class ids or names, one per line, in label order (default: the data set's order).",
     ),
+    click.option(
+        "--labels",
+        default="",
+        metavar="KIND",
+        help="What labels [N, K] are, if not probabilities: centred (KIP, RFAD, FRePo: one-hot − 1/K) or free numbers.",
+    ),
     click.option("--learning-rate", type=float, metavar="X", help="The student's learned rate, if no file holds it."),
 )
 
 
 def declared(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the values of :data:`foreign_options` into arguments of the Python API."""
-    given = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate")}
+    given = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate", "labels")}
     lines = read_text(Path(values["classes"]), DataError).splitlines() if values["classes"] else []
     return {**given, "classes": tuple(line.strip() for line in lines if line.strip())}
 

@@ -47,6 +47,7 @@ def command(**values: Any) -> None:
       ddbench import images_best.pt --as mtt-authors -d cifar10 --space normalised --learning-rate 0.02
       ddbench import images_best.pt --as ftd-authors -d cifar10 --space zca:mtt --learning-rate 0.02
       ddbench import images_zca_best.pt --as mtt-zca-authors -d cifar10 --space pixel01
+      ddbench import kip.npz --as kip-authors -d cifar10 --space zca:kip --labels centred
       ddbench import syn_data/ --as rded-woof -d imagewoof --classes order.txt --out distilled
       ddbench evaluate distilled/imagewoof-rded-woof-ipc10-seed0 --eval rded
     """

@@ -160,10 +160,8 @@ def displayable(distilled: DistilledSet, indices: Sequence[int], statistics: Sta
     set's mean and std where they are given; otherwise (and for ``zca``, whose colours mean nothing) the set's 1st to
     99th percentile is stretched to the range.
     """
-    if distilled.shown is not None:
-        return np.asarray(distilled.shown)[np.asarray(indices, int)]
-    images = np.asarray(distilled.images)[np.asarray(indices, int)]
-    if distilled.space == "rgb_uint8":
+    images = np.asarray(distilled.images if distilled.shown is None else distilled.shown)[np.asarray(indices, int)]
+    if distilled.space == "rgb_uint8" or distilled.shown is not None:
         return np.asarray(images, np.uint8)
     values = images.astype(np.float32)
     if distilled.space == "normalized" and statistics is not None:

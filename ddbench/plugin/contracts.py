@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy as np
 from ddbench.errors import PluginError
 from ddbench.files.reading import is_text
 from ddbench.keys import canonical, digest
+from ddbench.plugin.contents import CONTENTS, Bases, Schedule, Similarity, Texts, told
 from ddbench.plugin.datasets import Dataset, describe
 from ddbench.plugin.ranges import misfit
 from ddbench.plugin.whitening import Whitened
@@ -24,9 +25,13 @@ if TYPE_CHECKING:
 
 #: How the pixels of a distilled set are to be read. The wrong space silently gives chance accuracy.
 PIXEL_SPACES = ("rgb_uint8", "unit", "normalized", "zca")
-#: What the soft labels of a distilled set are: probabilities, or real numbers that a regression is to reach, of which
-#: those of a hard label would be one-hot − 1/K ("centred"); these sum to anything.
-LABEL_KINDS = ("probabilities", "centred")
+#: What the soft labels of a distilled set are: probabilities; real numbers that a regression is to reach, of which
+#: those of a hard label would be one-hot − 1/K ("centred"); or real numbers of another meaning ("free"). The last two
+#: sum to anything.
+LABEL_KINDS = ("probabilities", "centred", "free")
+#: What the IPC of a distilled set counts: exactly so many images of each class; or the numbers that so many images
+#: have, of which the set stores no more, in whatever images.
+COUNTED = ("images", "numbers")
 #: What students are trained on, as protocols state it; "real": a regression on centred labels, learned or one-hot.
 LABEL_TYPES = ("hard", "soft", "real")
 #: What every protocol states.
@@ -49,12 +54,17 @@ class DistilledSet:
 
     Attributes:
         images: [N, S, S, C] of any S: uint8 in space ``rgb_uint8`` (also grey ones), float32 and finite otherwise.
-        labels: int64 [N] in class order, exactly IPC of each class.
+        labels: int64 [N] in class order, exactly IPC of each class; of any number where ``counted`` is "numbers".
         space: ``rgb_uint8``; ``unit``: floats in [0, 1] that may leave that range; ``normalized``: by the data set's
             mean and standard deviation; ``zca``: whitened.
         whitening: by which recipe, fitted on what; for space ``zca`` alone.
         shown: uint8 [N, S, S, C], how the images are to be looked at where their numbers are no colours (space
             ``zca``); students see nothing of it.
+        counted: what the IPC counts, one of :data:`COUNTED`.
+        schedule: ordered steps with a learning rate each, and what they begin from.
+        bases: what is stored instead of the images, which are decoded from it.
+        texts: a text beside each image, as vectors.
+        similarity: of images and texts.
         source_ids: ids of the training images that were selected, for selection methods.
         prompts: one text per image, for text-guided methods.
         soft_labels: float [N, K] stored with the images, if the method makes them.
@@ -76,13 +86,36 @@ class DistilledSet:
     label_kind: str = "probabilities"
     whitening: Whitened | None = None
     shown: NDArray[np.uint8] | None = None
+    counted: str = COUNTED[0]
+    schedule: Schedule | None = None
+    bases: Bases | None = None
+    texts: Texts | None = None
+    similarity: Similarity | None = None
 
     def __repr__(self) -> str:
         return f"<DistilledSet: images {'×'.join(map(str, np.shape(self.images)))} in space {self.space}>"
 
+    def contents(self) -> dict[str, Any]:
+        """Return what there is of :data:`ddbench.plugin.contents.CONTENTS`, by name."""
+        return {name: content for name in CONTENTS if (content := getattr(self, name)) is not None}
+
+    @property
+    def numbers(self) -> int:
+        """The numbers that the budget counts: those of the images as they are stored, and of texts with them."""
+        images = self.images.size if self.bases is None else self.bases.bases.size + self.bases.coefficients.size
+        texts = 0 if self.texts is None else self.texts.embeddings.size
+        alike = self.similarity
+        return images + texts + (0 if alike is None else alike.diagonal.size + alike.left.size + alike.right.size)
+
+    def room(self, dataset: Dataset, ipc: int) -> int:
+        """Return the numbers of ``ipc`` images per class of a data set, with texts of this set's width beside them."""
+        width = 0 if self.texts is None else self.texts.embeddings.shape[1]
+        return ipc * dataset.num_classes * (dataset.image_size**2 * dataset.channels + width)
+
     def besides(self) -> dict[str, Any]:
-        """Return as plain data what else there is to the pixels than their space, for records."""
-        return {} if self.whitening is None else {"whitening": asdict(self.whitening)}
+        """Return as plain data what a record says of it besides its images."""
+        about = {name: told(content) for name, content in self.contents().items()}
+        return about | ({} if self.counted == COUNTED[0] else {"numbers": self.numbers})
 
     def check(self, dataset: Dataset, budget: Budget, who: str) -> None:
         """Name the first contract violation.
@@ -99,17 +132,13 @@ class DistilledSet:
 
         if self.space not in PIXEL_SPACES:
             raise broken(f"the unknown pixel space {self.space!r}", f"Known: {', '.join(PIXEL_SPACES)}.")
-        if (self.space == "zca") != isinstance(self.whitening, Whitened):
-            raise broken("a whitening that its space does not have, or without one", "ddbench.Whitening makes both.")
-        if self.whitening and self.whitening != Whitened.by(self.whitening.recipe, dataset):
-            raise broken(
-                f"pixels that {self.whitening.recipe} whitened for other training images than these of {dataset.name}",
-                "Name the data set it was made from, with the same size and images, by --dataset.",
-            )
-        if self.shown is not None and (self.shown.dtype, self.shown.shape) != (np.dtype(np.uint8), np.shape(images)):
-            raise broken(f"pictures {describe(self.shown)} to show images {describe(images)}")
+        if self.counted not in COUNTED:
+            raise broken(f"an IPC that counts {self.counted!r}", f"It counts {' or '.join(COUNTED)}.")
         if self.label_kind not in LABEL_KINDS or (self.soft_labels is None and self.label_kind != LABEL_KINDS[0]):
             raise broken(f"the label kind {self.label_kind!r}", f"Soft labels are {' or '.join(LABEL_KINDS)}.")
+        for name, kind in CONTENTS.items():
+            if not isinstance(getattr(self, name), kind | None):
+                raise broken(f"{name} of type {type(getattr(self, name)).__name__} instead of {kind.__name__}")
         for name, array in (("images", images), ("labels", labels), ("soft_labels", self.soft_labels)):
             if not isinstance(array, np.ndarray) and not (array is None and name == "soft_labels"):
                 raise broken(f"{name} of type {type(array).__name__} instead of a NumPy array")
@@ -124,6 +153,15 @@ class DistilledSet:
             raise broken(f"{images.dtype} images instead of {wanted} (space {self.space})")
         if images.dtype != np.uint8 and not np.isfinite(images).all():
             raise broken("NaN or infinite pixels")
+        if (self.space == "zca") != isinstance(self.whitening, Whitened):
+            raise broken(f"space {self.space!r}, and whitening {self.whitening!r}", "Whitening.made gives both.")
+        if self.whitening and self.whitening != Whitened.by(self.whitening.recipe, dataset):
+            raise broken(
+                f"pixels that {self.whitening.recipe} whitened for other training images than these of {dataset.name}",
+                "Name the data set it was made from, with the same size and images, by --dataset.",
+            )
+        if self.shown is not None and (self.shown.dtype, self.shown.shape) != (np.dtype(np.uint8), np.shape(images)):
+            raise broken(f"pictures {describe(self.shown)} to show images {describe(images)}")
         if not self.whole and (mistake := misfit(images, self.space, dataset)):
             raise broken(
                 mistake, "Say in which space the pixels are, and scale them to it (docs/plugins/interfaces.md)."
@@ -134,13 +172,27 @@ class DistilledSet:
             raise broken(f"{len(images)} images but {len(labels)} labels")
         if len(labels) and (labels.min() < 0 or labels.max() >= dataset.num_classes):
             raise broken(f"labels from {labels.min()} to {labels.max()} outside 0…{dataset.num_classes - 1}")
+        for name, content in self.contents().items():
+            if mistake := getattr(content, "check", lambda images: "")(len(images)):
+                raise broken(f"a {name} with {mistake}")
+        if self.bases is not None:
+            same = self.space != "rgb_uint8" and self.bases.shape == images.shape
+            if not same or not np.allclose(self.bases.decode(), images, atol=1e-3):
+                raise broken("images that its bases do not decode to", "images=bases.decode(), in a space of floats.")
+        if (self.similarity is not None) > (self.texts is not None):
+            raise broken("a similarity of images and texts, but no texts")
         counts = np.bincount(labels, minlength=dataset.num_classes)
-        if budget.ipc is not None and (counts != budget.ipc).any():
+        if self.counted == "numbers":
+            if budget.ipc is not None and self.numbers > (room := self.room(dataset, budget.ipc)):
+                raise broken(f"{self.numbers:,} numbers, where {budget.ipc} images per class have {room:,}")
+        elif self.bases is not None:
+            raise broken("bases and an IPC that counts images", 'Say counted="numbers".')
+        elif budget.ipc is not None and (counts != budget.ipc).any():
             worst = int(np.argmax(counts != budget.ipc))
             raise broken(f"{counts[worst]} images of class {dataset.class_names[worst]!r} instead of {budget.ipc}")
         if self.whole and len(images) != len(dataset.train):
             raise broken(f"{len(images)} images as the whole training set, which has {len(dataset.train)}")
-        if 0 in counts:
+        if 0 in counts and self.counted == "images":
             raise broken(f"no image of class {dataset.class_names[int(np.argmin(counts))]!r}")
         if not self.whole and (np.diff(labels) < 0).any():
             raise broken("labels that are not in class order", "Return the images sorted by label.")

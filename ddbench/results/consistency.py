@@ -99,6 +99,11 @@ def _set(record: Record) -> Iterator[str]:
         yield f"it is the whole training set, but has an IPC of {cell.ipc}"
     elif made.whole and count != data["train_images"]:
         yield f"it is the whole training set with {count} of {data['train_images']} images"
+    elif "numbers" in made.extra:  # the IPC counts numbers, with those of texts
+        texts = made.extra.get("texts", {}).get("embeddings", [0, 0])
+        room = (cell.ipc or 0) * data["num_classes"] * (data["image_size"] ** 2 * data["channels"] + texts[1])
+        if made.extra["numbers"] > room:
+            yield f"it stores {made.extra['numbers']:,} numbers, where its IPC has room for {room:,}"
     elif cell.ipc is not None and count != cell.ipc * data["num_classes"]:
         yield f"it has {count} images for {data['num_classes']} classes with {cell.ipc} each"
 

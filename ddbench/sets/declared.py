@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench.errors import DataError, UsageError, unknown
+from ddbench.plugin.contracts import LABEL_KINDS
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.ranges import doubt, misfit
 from ddbench.plugin.whitening import RECIPES
@@ -39,6 +40,7 @@ class Declared:
         run: which of several sets in one file, counted from 0; negative counts from the end.
         classes: class ids or names in the order of the files' label numbers; the data set's order when empty.
         learning_rate: the learned rate of the student, where no file holds it.
+        labels: what labels [N, K] are, one of :data:`ddbench.plugin.contracts.LABEL_KINDS`; probabilities when empty.
     """
 
     space: str = ""
@@ -47,6 +49,7 @@ class Declared:
     run: int | None = None
     classes: tuple[str, ...] = ()
     learning_rate: float | None = None
+    labels: str = ""
 
     def __post_init__(self) -> None:
         if self.space == "zca":
@@ -56,6 +59,8 @@ class Declared:
             )
         if self.space not in ("", *SPACES):
             raise unknown("pixel space", self.space, SPACES)
+        if self.labels not in ("", *LABEL_KINDS):
+            raise unknown("kind of labels", self.labels, LABEL_KINDS)
         if (self.mean is None) != (self.std is None):
             raise UsageError("--mean and --std must be given together.", hint="Give both --mean and --std, or neither.")
         if self.mean is not None and self.space != "normalised":
@@ -86,7 +91,7 @@ class RawSet:
         labels: int64 [N].
         files: what was read.
         numbered: whether the labels are numbers from the files, not names that were matched.
-        soft_labels: [N, K] probabilities, columns numbered like the labels.
+        soft_labels: [N, K] probabilities, or what was declared; columns numbered like the labels.
         learning_rate: the learned rate of the student.
         run, runs: which of how many sets in the file.
         as_pictures: whether the pixels come from picture files.

@@ -38,10 +38,10 @@ from ddbench.files.reading import check_file, read_bytes
 from ddbench.files.schemas import first_flaw
 from ddbench.files.writing import explained, write_atomic
 from ddbench.keys import canonical, digest_bytes
+from ddbench.plugin.contents import CONTENTS, arrays, plain, rebuilt
 from ddbench.plugin.contracts import DistilledSet
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import to_pil
-from ddbench.plugin.whitening import Whitened
 from ddbench.runtime import metrics
 
 if TYPE_CHECKING:
@@ -75,13 +75,6 @@ class MadeBy(BaseModel):
     explicit: dict[str, Any] | None = None
 
 
-class WhitenedBy(BaseModel):
-    """Which recipe whitened the images, fitted on what (:class:`ddbench.Whitened`)."""
-
-    recipe: str
-    fingerprint: str
-
-
 class Description(BaseModel):
     """What ``distilled.json`` must hold; its digest covers what students see only."""
 
@@ -89,8 +82,13 @@ class Description(BaseModel):
     digest: str
     dataset: DatasetDescription
     space: Literal["rgb_uint8", "unit", "normalized", "zca"]
-    label_kind: Literal["probabilities", "centred"] = "probabilities"
-    whitening: WhitenedBy | None = None
+    label_kind: Literal["probabilities", "centred", "free"] = "probabilities"
+    counted: Literal["images", "numbers"] = "images"
+    whitening: dict[str, Any] | None = None
+    schedule: dict[str, Any] | None = None
+    bases: dict[str, Any] | None = None
+    texts: dict[str, Any] | None = None
+    similarity: dict[str, Any] | None = None
     shape: tuple[PositiveInt, PositiveInt, PositiveInt, Literal[1, 3]]
     labels: list[NonNegativeInt]
     files: list[str]
@@ -120,7 +118,8 @@ class Description(BaseModel):
         for name, values in (("source_ids", self.source_ids), ("prompts", self.prompts)):
             if values is not None and len(values) not in (wanted, count):
                 raise ValueError(f"{len(values)} {name} for {count} images")
-        if self.ipc is not None and not self.whole and set(Counter(self.labels).values()) != {self.ipc}:
+        even = self.counted == "images" and not self.whole
+        if self.ipc is not None and even and set(Counter(self.labels).values()) != {self.ipc}:
             raise ValueError(f"classes with more or fewer images than its IPC, {self.ipc}")
         if set(self.bytes) != {"images", "labels"}:
             raise ValueError("bytes without those of images and labels")
@@ -213,19 +212,26 @@ class _Transformed:
 
 
 def content_digest(distilled: DistilledSet) -> str:
-    """Return the digest of all that results depend on: images, labels, space, whitening, soft labels, learned rate."""
+    """Return the digest of all that results depend on: images, labels, space, soft labels, learned rate, contents.
+
+    Of images that are decoded from bases it is that of the bases.
+    """
     soft = b"" if distilled.soft_labels is None else np.ascontiguousarray(distilled.soft_labels, np.float32).data
     about = canonical([distilled.space, list(distilled.images.shape), distilled.learning_rate, distilled.whole])
     about += "" if distilled.label_kind == "probabilities" else distilled.label_kind
-    about += canonical(distilled.besides()) if distilled.besides() else ""
-    return digest_bytes(
-        about.encode(), np.ascontiguousarray(distilled.images).data, np.ascontiguousarray(distilled.labels).data, soft
-    )
+    more: list[memoryview] = []
+    for name, content in distilled.contents().items():
+        about += canonical({name: plain(content)})
+        more += [np.ascontiguousarray(array).data for _, array in sorted(arrays(content).items())]
+    pixels = b"" if distilled.bases else np.ascontiguousarray(distilled.images).data
+    return digest_bytes(about.encode(), pixels, np.ascontiguousarray(distilled.labels).data, soft, *more)
 
 
 def format_of(distilled: DistilledSet) -> int:
     """Return the first format that can hold a set."""
-    return 3 if distilled.besides() else 2 if distilled.label_kind == "centred" else FORMAT
+    if distilled.contents() or distilled.label_kind == "free" or distilled.counted != "images":
+        return 3
+    return 2 if distilled.label_kind == "centred" else FORMAT
 
 
 def save(
@@ -240,12 +246,14 @@ def save(
     files: list[str] = []
     if not distilled.whole and distilled.space == "rgb_uint8":
         files = _save_images(folder, distilled, dataset)
-    elif not distilled.whole:
+    elif not distilled.whole and not distilled.bases:
         tensors["images"] = np.ascontiguousarray(distilled.images)
     if distilled.soft_labels is not None:
         tensors["soft_labels"] = np.ascontiguousarray(distilled.soft_labels, np.float32)
     if distilled.shown is not None:
         tensors["shown"] = np.ascontiguousarray(distilled.shown)
+    for name, kept in distilled.contents().items():
+        tensors |= {f"{name}.{part}": np.ascontiguousarray(array) for part, array in arrays(kept).items()}
     if tensors:
         from safetensors.numpy import save as dump
 
@@ -265,7 +273,8 @@ def save(
         "bytes": sizes(folder, distilled),
         "extra": dict(distilled.extra),
         **({} if distilled.label_kind == "probabilities" else {"label_kind": distilled.label_kind}),
-        **distilled.besides(),
+        **({} if distilled.counted == "images" else {"counted": distilled.counted}),
+        **{name: plain(kept) for name, kept in distilled.contents().items()},
         **about,
     }
     if preview:
@@ -385,12 +394,17 @@ def summary(folder: Path) -> dict[str, Any]:
 
 
 def sizes(folder: Path, distilled: DistilledSet) -> dict[str, int]:
-    """Return what the set costs to store, in bytes: images (files as written) and labels (8 per hard label)."""
+    """Return what the set costs to store, in bytes: images (files as written, or bases) and labels (8 per hard label).
+
+    A schedule, texts and their similarity count with the labels.
+    """
     images = sum(path.stat().st_size for path in folder.glob("images/*/*.png"))
+    kept = {name: sum(array.nbytes for array in arrays(part).values()) for name, part in distilled.contents().items()}
     if not images:
-        images = distilled.images.nbytes
+        images = kept.pop("bases", distilled.images.nbytes)
     soft = 0 if distilled.soft_labels is None else distilled.soft_labels.nbytes
-    return {"images": int(images), "labels": int(distilled.labels.nbytes + soft)}
+    rates = 8 * len(distilled.schedule.steps) if distilled.schedule else 0
+    return {"images": int(images), "labels": int(distilled.labels.nbytes + soft + rates + sum(kept.values()))}
 
 
 def class_folder(label: int, class_id: str) -> str:
@@ -412,6 +426,23 @@ def _save_images(folder: Path, distilled: DistilledSet, dataset: Dataset) -> lis
     return files
 
 
+def _contents(about: Mapping[str, Any], tensors: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+    """Return by name what a set holds besides images and labels.
+
+    Raises:
+        ValueError: it does not fit together.
+    """
+    kept: dict[str, Any] = {}
+    for name, kind in CONTENTS.items():
+        if about.get(name) is None:
+            continue
+        own = {key.removeprefix(f"{name}."): array for key, array in tensors.items() if key.startswith(f"{name}.")}
+        kept[name] = rebuilt(kind, {**about[name], **own})
+        if mistake := getattr(kept[name], "check", lambda images: "")(about["shape"][0]):
+            raise ValueError(f"a {name} with {mistake}")
+    return kept
+
+
 def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
     from PIL import Image
 
@@ -426,6 +457,7 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
         except (OSError, SafetensorError) as error:
             raise RecordError(f"{folder / 'tensors.safetensors'} cannot be read: {error}") from error
     count, height, width, channels = about["shape"]
+    kept = _contents(about, tensors)
     if about["files"]:
         pixels = []
         for name in about["files"]:
@@ -440,6 +472,10 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
             except (OSError, SyntaxError, Image.DecompressionBombError) as error:
                 raise RecordError(f"{folder / name} cannot be read: {error}") from error
         images = np.stack(pixels).reshape(about["shape"])
+    elif bases := kept.get("bases"):
+        if list(bases.shape) != about["shape"]:
+            raise ValueError(f"bases of images {list(bases.shape)} instead of {about['shape']}")
+        images = bases.decode()
     else:
         images = tensors["images"]
         if images.dtype != np.float32 or list(images.shape) != about["shape"]:
@@ -447,6 +483,9 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
     soft = tensors.get("soft_labels")
     if soft is not None and (soft.dtype != np.float32 or soft.shape != (count, len(about["dataset"]["class_ids"]))):
         raise ValueError(f"soft labels {soft.dtype} {list(soft.shape)} for {count} images")
+    shown = tensors.get("shown")
+    if shown is not None and (shown.dtype != np.uint8 or list(shown.shape) != about["shape"]):
+        raise ValueError(f"pictures {shown.dtype} {list(shown.shape)} of images {about['shape']}")
     kind = about.get("label_kind", "probabilities")
     if soft is None and kind != "probabilities":
         raise ValueError(f"{kind} labels, but no soft labels")
@@ -460,8 +499,9 @@ def _load_arrays(folder: Path, about: Mapping[str, Any]) -> DistilledSet:
         learning_rate=about["learning_rate"],
         extra=about["extra"],
         label_kind=kind,
-        whitening=Whitened(**about["whitening"]) if about.get("whitening") else None,
-        shown=tensors.get("shown"),
+        shown=shown,
+        counted=about.get("counted", "images"),
+        **kept,
     )
     if format_of(distilled) != about["format"]:
         raise ValueError(f"format {about['format']} with what format {format_of(distilled)} holds")

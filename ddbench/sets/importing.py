@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench.errors import DataError, RecordError, UsageError
-from ddbench.plugin.contracts import Budget, DistilledSet
+from ddbench.plugin.contents import reordered
+from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import ArrayImages
 from ddbench.plugin.whitening import Whitened
@@ -94,6 +95,8 @@ def _taken_for(content: DistilledSet, declared: Declared) -> dict[str, Any]:
         declared_as["classes"] = list(declared.classes)
     if declared.learning_rate is not None:
         declared_as["learning_rate"] = declared.learning_rate
+    if declared.labels:
+        declared_as["labels"] = declared.labels
     return declared_as
 
 
@@ -112,6 +115,10 @@ def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[st
             )
         if declared.run is not None:
             raise UsageError(f"{source.name} holds one set.", hint="--run is for res_*.pt, which may hold several.")
+        if declared.labels:
+            raise UsageError(
+                f"The pictures of {source.name} are labelled by their folders.", hint="Leave --labels out."
+            )
         return folders.read(source, dataset, warn)
     if source.is_dir():
         if len(files) > 1:
@@ -155,6 +162,7 @@ def _content(
         space=space,
         whitening=whitening,
         soft_labels=None if soft is None else soft[order],
+        label_kind=declared.labels or LABEL_KINDS[0],
         learning_rate=None if rate is None else float(rate),
         extra={IMPORTED: imported},
     )
@@ -305,4 +313,5 @@ def reorder(content: DistilledSet, class_ids: Sequence[str], dataset: Dataset, w
         prompts=pick(content.prompts),
         soft_labels=None if content.soft_labels is None else content.soft_labels[order][:, np.argsort(new)],
         shown=None if content.shown is None else content.shown[order],
+        **{name: reordered(part, order) for name, part in content.contents().items()},
     )

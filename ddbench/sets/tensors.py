@@ -86,7 +86,7 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> RawSet:
                 if keys
                 else f"A distilled set is {FORMATS}.",
             )
-    labels, soft = read_labels(_array(parts["labels"], path, "labels"), path)
+    labels, soft = read_labels(_array(parts["labels"], path, "labels"), path, declared.labels)
     rate = next((_number(parts[key], path) for key in RATE_KEYS if parts.get(key) is not None), None)
     images = channels_last(_array(parts["images"], path, "images"), dataset.channels, path)
     return RawSet(kind, images, labels, files, True, soft, rate, run, count)
@@ -137,8 +137,10 @@ def load_torch(path: Path) -> Any:
         raise _unreadable(path, error) from error
 
 
-def read_labels(labels: NDArray[Any], path: Path) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
-    """Return label numbers int64 [N], and probabilities [N, K] where the labels are such.
+def read_labels(
+    labels: NDArray[Any], path: Path, kind: str = ""
+) -> tuple[NDArray[np.int64], NDArray[np.float32] | None]:
+    """Return label numbers int64 [N], and probabilities [N, K] where the labels are such, or of the declared kind.
 
     Raises:
         DataError: labels of another kind.
@@ -146,11 +148,18 @@ def read_labels(labels: NDArray[Any], path: Path) -> tuple[NDArray[np.int64], ND
     if not labels.size:
         raise DataError(f"{path.name} has no labels.")
     if labels.ndim == 2 and labels.dtype.kind == "f":
+        if kind in ("centred", "free"):
+            if not np.isfinite(labels).all():
+                raise DataError(f"{path.name} has NaN or infinite labels.")
+            return labels.argmax(1).astype(np.int64), labels.astype(np.float32)
         if not ((labels >= 0).all() and (abs(labels.sum(1) - 1) <= 0.01).all()):  # NaN is neither
             raise DataError(
-                f"{path.name} has labels [N, K] that are no probabilities.", hint="Apply the softmax to logits first."
+                f"{path.name} has labels [N, K] that are no probabilities.",
+                hint="Apply the softmax to logits first; of KIP, RFAD and FRePo, say --labels centred.",
             )
         return labels.argmax(1).astype(np.int64), labels.astype(np.float32)
+    if kind:
+        raise UsageError(f"{path.name} has one number per image, no {kind} labels.", hint="Leave --labels out.")
     if labels.ndim != 1 or labels.dtype.kind not in "iuf" or (labels != np.floor(labels)).any():
         raise DataError(f"{path.name} has labels {labels.dtype} {list(labels.shape)} instead of one number per image.")
     return labels.astype(np.int64), None

@@ -136,6 +136,7 @@ def test_snapshots_are_of_whole_iterations_before_the_last():
     kept, options = [], SimpleNamespace(snapshots=(1, 3))
     ctx = SimpleNamespace(
         options=options,
+        dataset=SimpleNamespace(zca=None),
         progress=lambda description, total: nullcontext(lambda *news: None),
         keep=lambda name, images, **told: kept.append((name, told)),
         machine=Machine(),

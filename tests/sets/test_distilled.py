@@ -154,7 +154,7 @@ def test_real_valued_labels_are_declared_in_a_format_of_their_own(folder, tmp_pa
     assert distilled.content_digest(content) != distilled.content_digest(replace(content, label_kind="probabilities"))
     assert importing.read_set(tmp_path / "real", DATA).content.label_kind == "centred"
     change(tmp_path / "real", "format", value=1)
-    refused(tmp_path / "real", "centred labels in format 1")
+    refused(tmp_path / "real", "format 1 with what format 2 holds")
 
 
 def test_tensors_and_pictures_are_what_the_description_says(folder):

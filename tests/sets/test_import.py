@@ -206,6 +206,15 @@ def test_what_cannot_be_known_must_be_said(bring, tensors, tmp_path):
     with pytest.raises(UsageError, match="several sets") as error:
         bring(tmp_path, space="normalised")
     assert "images_100.pt, images_best.pt" in error.value.hint
+    torch.save(torch.full((6, 3), -0.1) + torch.eye(3).repeat_interleave(2, 0), tmp_path / "labels_best.pt")
+    with pytest.raises(DataError, match="no probabilities") as error:
+        bring(tmp_path / "images_best.pt", space="normalised")
+    assert "--labels centred" in error.value.hint
+    made = bring(tmp_path / "images_best.pt", space="normalised", labels="centred")
+    assert made.distilled.label_kind == "centred"
+    assert made.distilled.soft_labels[3].tolist() == pytest.approx([-0.1, 0.9, -0.1])
+    with pytest.raises(UsageError, match=r"Unknown kind of labels 'centered'\. Did you mean 'centred'"):
+        bring(tmp_path / "images_best.pt", space="normalised", labels="centered")
     with pytest.raises(UsageError, match="'toy' is a method of ddbench"):
         bring(tmp_path / "images_best.pt", "toy", space="normalised")
 

@@ -17,6 +17,7 @@ from ddbench.experiment.pipeline import evaluate, prepare_evaluator
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.whitening import RECIPES, ZcaRecipe
 from ddbench.results.schema import PluginPart
+from ddbench.runtime.progress import Reporter
 from ddbench.sets import folder as disk
 from ddbench.sets import whitening as zca
 from ddbench.sets.made import Distilled
@@ -143,7 +144,7 @@ def test_a_recipe_belongs_to_its_training_images(fitted):
     other = toy_dataset(per_class=40, seed=1)
     with pytest.raises(PluginError, match="rfad whitened for other training images than these of toy"):
         made.check(other, Budget(2), "mine")
-    with pytest.raises(PluginError, match="without one"):
+    with pytest.raises(PluginError, match="whitening None"):
         replace(made, whitening=None).check(FEW, Budget(2), "mine")
     with pytest.raises(PluginError, match="pictures"):
         replace(made, shown=made.shown[:1]).check(FEW, Budget(2), "mine")
@@ -209,6 +210,24 @@ def test_another_recipes_set_is_refused_or_warned_of(ctx, fitted, tmp_path):
     told = []
     fitted(FEW, "mtt").check(right.whiten(chosen.images), told.append)
     assert told and "Was the set whitened by mtt?" in told[0]
+
+
+def test_whitened_tensors_are_imported_by_the_recipe_that_is_named(ctx, tmp_path, monkeypatch):
+    import torch
+
+    digits, told = ddbench.load_dataset("digits"), []
+    whitening = ddbench.Whitening.of(replace(ctx, _dataset=digits), "mtt")
+    chosen = _chosen(digits)
+    torch.save(torch.from_numpy(whitening.whiten(chosen.images)).permute(0, 3, 1, 2), tmp_path / "images_best.pt")
+    torch.save(torch.from_numpy(chosen.labels), tmp_path / "labels_best.pt")
+    monkeypatch.setattr(Reporter, "warn", lambda self, message: told.append(message))
+    made = ddbench.import_set(tmp_path / "images_best.pt", "theirs", dataset="digits", space="zca:mtt")
+    assert (made.distilled.shown == chosen.images).all() and not told
+    assert made.about["method"]["options"]["space"] == "zca:mtt"
+    ddbench.import_set(tmp_path / "images_best.pt", "theirs", dataset="digits", space="zca:kip")
+    assert told and "Was the set whitened by kip?" in told[0]
+    extra = ddbench.evaluate(made.path, "krr", registry=tmp_path / "mine")[0].distilled.extra
+    assert (extra["whitening"]["recipe"], extra["imported"]["space"]) == ("mtt", "zca:mtt")
 
 
 # Runs ----------------------------------------------------------------------------------------------------------------

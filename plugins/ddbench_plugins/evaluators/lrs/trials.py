@@ -284,7 +284,7 @@ def random_set(
     ]
     images, labels = _tensors(split.images.batch(chosen, ctx.dataset.image_size), split.labels[chosen])
     ids = frozenset(split.ids[place] for place in chosen)
-    digest = digest_bytes(images.numpy(), labels.numpy())
+    digest = digest_bytes(images.contiguous().numpy(), labels.numpy())
     return TrainingSet("random real images", images, labels, digest, ids, label(images) if label else None)
 
 

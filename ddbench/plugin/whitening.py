@@ -65,7 +65,12 @@ SVHN: dict[str, dict[str, Any]] = {"rfad": {"per_image": True}, "rtp": {"ridge":
 
 @dataclass(frozen=True)
 class Whitened:
-    """What pixels in space ``zca`` are: a recipe, and a digest of it with the training images it is fitted on."""
+    """What pixels in space ``zca`` are.
+
+    Attributes:
+        recipe: name of the ZCA recipe, one of :data:`RECIPES`.
+        fingerprint: digest of the recipe with the training images that it is fitted on.
+    """
 
     recipe: str
     fingerprint: str

@@ -41,7 +41,7 @@ def refuse_whitening(ctx: Context, what: str) -> None:
     if ctx.dataset.zca:
         raise UsageError(
             f"{what} normalise their inputs, and cannot whiten them (data.zca={ctx.dataset.zca}).",
-            hint="Leave data.zca out; dc, dsa, dm, kip and ls whiten.",
+            hint="Leave data.zca out.",
         )
 
 

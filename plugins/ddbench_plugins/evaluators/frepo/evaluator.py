@@ -13,6 +13,7 @@ from pydantic import Field
 from ddbench import Context, Dataset, DistilledSet, Options
 from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe
+from ddbench_plugins.training.whitening import normalisation_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -133,6 +134,7 @@ class Frepo(StudentEvaluator):
     presets = "frepo.toml"
     default_repeats = 5
     label_kinds = ("probabilities", "centred")
+    whitens = True
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """The ConvNet without norm: four blocks from 64 pixels on; a quarter of the width at cpu scale."""
@@ -152,6 +154,7 @@ class Frepo(StudentEvaluator):
             epochs=-(-steps // batches),
             weight_decay=0.0,
             targets=targets_of(distilled, ctx.dataset.num_classes),
+            normalisation=normalisation_of(ctx, distilled),
         )
 
 

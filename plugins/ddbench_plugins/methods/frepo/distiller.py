@@ -9,6 +9,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.whitening import whitening_steps
 
 
 class FrepoOptions(PixelOptions):
@@ -44,6 +45,10 @@ class FRePo(ddbench.Distiller):
     Options = FrepoOptions
     presets = "frepo.toml"
     precisions = PRECISIONS
+
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the step that whitens, where that is asked for."""
+        return whitening_steps(ctx)
 
     def work(self, ctx: ddbench.Context) -> float:
         """Images that go through a network."""

@@ -10,7 +10,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
-from ddbench_plugins.training.whitening import refuse_whitening
+from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -101,7 +101,7 @@ class MTT(ddbench.Distiller):
 
         on, options, recipe = self._on(ctx), ctx.options, self.recipe(ctx)
         experts = [expert.of(on, recipe, number) for number in range(options.experts)]
-        return [*experts, *([mtt_student] if options.keep != "last" else [])]
+        return [*whitening_steps(ctx), *experts, *([mtt_student] if options.keep != "last" else [])]
 
     def work(self, ctx: ddbench.Context) -> float:
         """Images × steps."""
@@ -139,7 +139,11 @@ class MTT(ddbench.Distiller):
         from ddbench_plugins.methods.mtt.selection import hold_out
 
         options: MttOptions = ctx.options
-        refuse_whitening(ctx, "MTT and its followers")
+        if ctx.dataset.zca and options.keep != "last":
+            raise ddbench.UsageError(
+                f"Candidates (keep={options.keep}) are compared on images that are not whitened.",
+                hint="Say -o method.keep=last, or leave data.zca out.",
+            )
         ipc = ipc_of(ctx)
         network = self._network(ctx)
         data, judged_by = ctx.dataset, ctx.dataset.test
@@ -151,7 +155,13 @@ class MTT(ddbench.Distiller):
         folders = [expert(on, recipe, number).dir for number in range(options.experts)]
         experts = Experts(folders, recipe.epochs, ctx.machine.device)
         with ctx.progress("reading images", len(data.train)) as advance:
-            real = RealImages(data, normalisation=options.normalisation, device=ctx.machine.device, progress=advance)
+            real = RealImages(
+                data,
+                normalisation=options.normalisation,
+                whitening=whitening_of(ctx),
+                device=ctx.machine.device,
+                progress=advance,
+            )
         images = self.images(ctx, Parts(real, ipc, experts, network))
         work = TrajectoryMatching(images, experts, network, self.settings(ctx, len(images.images)))
         best = options.keep != "last"
@@ -167,7 +177,7 @@ class MTT(ddbench.Distiller):
             work,
             images,
             iterations=options.iterations,
-            space="unit",
+            space="normalized" if data.zca else "unit",
             without={"evaluate_every": options.iterations} if best else {},  # no candidate but the end
             also=candidates,
         )

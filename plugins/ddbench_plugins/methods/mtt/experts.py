@@ -22,8 +22,10 @@ from ddbench_plugins.training.augment import compose, normalise
 from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
-from ddbench_plugins.training.normalisation import constants
+from ddbench_plugins.training.normalisation import ZCA, constants
 from ddbench_plugins.training.seeding import stream_seed
+from ddbench_plugins.training.students import whitened
+from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -73,6 +75,7 @@ class Experts:
 
 
 @ddbench.step(
+    needs=lambda ctx, recipe, number: whitening_steps(ctx),
     work=lambda ctx, recipe, number: len(ctx.dataset.train) * recipe.epochs * (1 + recipe.flattened),
 )
 def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number: int) -> None:
@@ -90,6 +93,9 @@ def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number
     torch.nn.utils.vector_to_parameters(start, network.parameters())
     pixels, labels = data.arrays("train")
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
+    normalisation = recipe.normalisation
+    if whitening := whitening_of(ctx):
+        images, normalisation = whitened(images, whitening), ZCA
     with ctx.progress(f"expert {number + 1} of {recipe.count}", recipe.epochs) as advance:
         for epoch in range(first, recipe.epochs):
             result = train(
@@ -100,7 +106,7 @@ def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number
                 batch_size=recipe.batch_size,
                 optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
                 seed=stream_seed(seed, epoch + 1),
-                augment=augmentation(data, recipe.augment, recipe.normalisation),
+                augment=augmentation(data, recipe.augment, normalisation),
                 step=flat_step(recipe.rho, recipe.alpha, recipe.adaptive) if recipe.flattened else None,
                 compile="never",
                 loop=Loop(ctx.machine.device, ctx.machine.precision),

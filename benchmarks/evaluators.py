@@ -61,6 +61,7 @@ def arguments() -> argparse.Namespace:
         "--data", default="", help="a data set of ddbench, e.g. cifar10; the embedded digits when empty"
     )
     parser.add_argument("--out", type=Path, help="JSON lines of finished runs; prepared files go beside it")
+    parser.add_argument("--device", default="cpu", help="of both sides: cpu or cuda (default: %(default)s)")
     parser.add_argument("--loop-seconds", type=float, default=3.0, help="per case of the loop table; 0 leaves it out")
     parser.add_argument("--report", action="store_true", help="run nothing, print the tables of what --out holds")
     args = parser.parse_args()
@@ -87,7 +88,7 @@ def run_all(args: argparse.Namespace, out: Path, work: Path) -> None:
     done = {key(row) for row in read(out)}
     if args.loop_seconds and "loop" not in done:
         say("student loops")
-        append(out, {"do": "loop"} | child({"do": "loop", "seconds": args.loop_seconds}, work))
+        append(out, {"do": "loop"} | child({"do": "loop", "seconds": args.loop_seconds, "device": args.device}, work))
     for protocol in args.protocols:
         full = default_epochs(protocol, made["size"], made["ipc"], made["classes"])
         epochs = args.epochs or full
@@ -97,7 +98,7 @@ def run_all(args: argparse.Namespace, out: Path, work: Path) -> None:
                 if key(wanted) in done:
                     continue
                 say(f"{protocol}, pair {seed + 1} of {args.repeats}, {side}")
-                result = child(wanted, work)
+                result = child(wanted | {"device": args.device}, work)
                 append(out, wanted | {"full_epochs": full} | result)
                 say(f"  {result['seconds']:.1f} s, {result['accuracy']:.2%}")
 

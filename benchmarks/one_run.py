@@ -26,7 +26,9 @@ OURS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def ours(protocol: str, made: Prepared, work: Path, epochs: int, seed: int) -> dict[str, Any]:
+def ours(
+    protocol: str, made: Prepared, work: Path, epochs: int, seed: int, *, repeats: int = 1, device: str = "auto"
+) -> dict[str, Any]:
     """Evaluate the distilled set with ddbench, as ``ddbench run`` does after distilling."""
     import ddbench
 
@@ -39,7 +41,8 @@ def ours(protocol: str, made: Prepared, work: Path, epochs: int, seed: int) -> d
             dataset=made.dataset,
             network=network(protocol),
             evaluation_seed=seed,
-            repeats=1,
+            repeats=repeats,
+            device=device,
             options={"eval": options},
             registry=registry,
             offline=True,
@@ -56,9 +59,9 @@ def ours(protocol: str, made: Prepared, work: Path, epochs: int, seed: int) -> d
     }
 
 
-def theirs(protocol: str, made: Prepared, work: Path, epochs: int, seed: int) -> dict[str, Any]:
+def theirs(protocol: str, made: Prepared, work: Path, epochs: int, seed: int, *, device: str = "cpu") -> dict[str, Any]:
     """Train and test as the released code does."""
-    outcome = train_released(protocol, made, work, epochs, seed)
+    outcome = train_released(protocol, made, work, epochs, seed, device)
     values = [accuracy for _, accuracy in outcome.tests]
     best = protocol in ("rded", "minimax")
     return {
@@ -69,7 +72,7 @@ def theirs(protocol: str, made: Prepared, work: Path, epochs: int, seed: int) ->
     }
 
 
-def train_released(protocol: str, made: Prepared, work: Path, epochs: int, seed: int) -> Outcome:
+def train_released(protocol: str, made: Prepared, work: Path, epochs: int, seed: int, device: str = "cpu") -> Outcome:
     """Run the released way of a protocol on a prepared folder."""
     from released import dc, minimax, rded
     from released.common import Task
@@ -88,6 +91,7 @@ def train_released(protocol: str, made: Prepared, work: Path, epochs: int, seed:
         factor=made.factor,
         teacher=work / made.teacher if made.teacher else None,
         seed=seed,
+        device=device,
     )
     match protocol:
         case "rded":
@@ -128,7 +132,7 @@ def main() -> None:
     if request["do"] == "loop":
         from student_loop import measure
 
-        print(json.dumps(measure(request["seconds"])))
+        print(json.dumps(measure(request["seconds"], request["device"])))
         return
     from prepare import load
 
@@ -146,7 +150,8 @@ def main() -> None:
     imported = time.perf_counter()
     made = load(work)
     side = ours if request["side"] == "ours" else theirs
-    result = side(request["protocol"], made, work, request["epochs"], request["seed"])
+    where = {"device": request["device"]} if "device" in request else {}
+    result = side(request["protocol"], made, work, request["epochs"], request["seed"], **where)
     seconds = time.perf_counter() - imported
     print(
         json.dumps(

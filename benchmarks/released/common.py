@@ -29,6 +29,7 @@ class Task:
         epochs: of the protocol.
         seed: of torch, NumPy and Python.
         cores: upper bound of loader workers; released defaults (4 and 8) are meant for servers.
+        device: where networks are, and batches are moved to.
     """
 
     train: Path
@@ -45,15 +46,24 @@ class Task:
     teacher: Path | None = None
     seed: int = 0
     cores: int = os.cpu_count() or 1
+    device: str = "cpu"
 
 
 @dataclass
 class Outcome:
-    """What a training did: (epoch, accuracy) of every test (0-based), the learning rate of every epoch, its steps."""
+    """What a training did.
+
+    Attributes:
+        tests: (epoch, accuracy) of every test (0-based).
+        rates: the learning rate of every epoch.
+        steps: in all.
+        seconds: of every epoch, without tests.
+    """
 
     tests: list[tuple[int, float]] = field(default_factory=list)
     rates: list[float] = field(default_factory=list)
     steps: int = 0
+    seconds: list[float] = field(default_factory=list)
 
 
 class ConvNet(nn.Module):
@@ -73,6 +83,7 @@ class ConvNet(nn.Module):
             channels, side = width, side // 2
         self.features = nn.Sequential(*layers)
         self.classifier = nn.Linear(width * side * side, task.classes)
+        self.to(task.device)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[B, C, S, S] -> [B, K]``."""
@@ -128,6 +139,12 @@ class _Endless:
             yield from self.sampler
 
 
+def moved(loader: Any, device: str) -> Iterator[tuple[Tensor, Tensor]]:
+    """Go through a loader, each batch moved to the device when its turn comes."""
+    for images, labels in loader:
+        yield images.to(device), labels.to(device)
+
+
 def seed_everything(seed: int) -> None:
     """Seed what the released code draws from: Python, NumPy, torch."""
     import random
@@ -140,7 +157,7 @@ def seed_everything(seed: int) -> None:
 def cutmix_(images: Tensor) -> tuple[Tensor, float]:
     """Mix a batch in place with a permutation of itself; return the permutation and the share that was kept."""
     weight = np.random.beta(1.0, 1.0)
-    partners = torch.randperm(len(images))
+    partners = torch.randperm(len(images), device=images.device)
     height, width = images.shape[2:]
     half_h, half_w = int(height * np.sqrt(1 - weight)) // 2, int(width * np.sqrt(1 - weight)) // 2
     row, column = np.random.randint(height), np.random.randint(width)
@@ -158,13 +175,13 @@ def top_k(logits: Tensor, labels: Tensor, ks: tuple[int, ...] = (1, 5)) -> list[
     return [hits[:, :k].sum().item() * 100 / len(labels) for k in ks]
 
 
-def test(network: nn.Module, loader: Any, *, graph: bool) -> float:
+def test(network: nn.Module, loader: Any, *, device: str, graph: bool) -> float:
     """Accuracy (fraction) over a loader, with loss and top-5 as they are logged; ``graph``: autograd stays on."""
     network.eval()
     criterion = nn.CrossEntropyLoss()
     correct = total = 0.0
     with torch.set_grad_enabled(graph):
-        for images, labels in loader:
+        for images, labels in moved(loader, device):
             logits = network(images)
             criterion(logits, labels).item()
             correct += top_k(logits.detach(), labels)[0] / 100 * len(labels)

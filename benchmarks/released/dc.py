@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision import transforms
 
 from released import dsa
-from released.common import ConvNet, Outcome, PilFolder, Task, seed_everything
+from released.common import ConvNet, Outcome, PilFolder, Task, moved, seed_everything
 
 NETWORK, NORM = "convnet-3", "instance"
 BATCH = 256
@@ -37,7 +38,9 @@ def train(task: Task, *, augment: bool = False) -> Outcome:
     for epoch in range(task.epochs + 1):
         outcome.rates.append(rate)
         network.train()
+        began = time.perf_counter()
         one_pass(network, loader, task, optimiser, augment)
+        outcome.seconds.append(time.perf_counter() - began)
         outcome.steps += len(loader)
         if epoch == task.epochs // 2 + 1:
             rate *= 0.1
@@ -53,11 +56,11 @@ def one_pass(
     """Go once through a loader; return the accuracy. Tests keep autograd on, as the released code does."""
     criterion = nn.CrossEntropyLoss()
     correct = total = 0
-    for batch, labels in loader:
+    for batch, labels in moved(loader, task.device):
         x = dsa.one(batch.float(), task.flip) if augment else batch.float()
         logits = network(x)
         loss = criterion(logits, labels)
-        correct += int((logits.detach().numpy().argmax(1) == labels.numpy()).sum())
+        correct += int((logits.detach().cpu().numpy().argmax(1) == labels.cpu().numpy()).sum())
         loss.item()
         total += len(labels)
         if optimiser is not None:

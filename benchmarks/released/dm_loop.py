@@ -38,7 +38,7 @@ class Loop:
         network.train()
         for parameter in network.parameters():
             parameter.requires_grad = False
-        loss = torch.tensor(0.0)
+        loss = torch.tensor(0.0, device=self.x.device)
         for label in range(self.task.classes):
             real = self.images[self._pick(label, self.batch)]
             synthetic = self.x[label * self.task.ipc : (label + 1) * self.task.ipc]

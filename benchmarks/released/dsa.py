@@ -17,7 +17,7 @@ def colour(x: Tensor, siamese: bool = False) -> Tensor:
     """Brightness, saturation, contrast, each with its own random number per image."""
 
     def draw() -> Tensor:
-        return _same(torch.rand(len(x), 1, 1, 1), siamese)
+        return _same(torch.rand(len(x), 1, 1, 1, device=x.device), siamese)
 
     x = x + (draw() - 0.5)
     grey = x.mean(1, keepdim=True)
@@ -28,42 +28,44 @@ def colour(x: Tensor, siamese: bool = False) -> Tensor:
 
 def flip(x: Tensor, siamese: bool = False) -> Tensor:
     """Mirror half of the images."""
-    return torch.where(_same(torch.rand(len(x), 1, 1, 1), siamese) < 0.5, x.flip(3), x)
+    return torch.where(_same(torch.rand(len(x), 1, 1, 1, device=x.device), siamese) < 0.5, x.flip(3), x)
 
 
 def crop(x: Tensor, siamese: bool = False) -> Tensor:
     """Shift by up to an eighth of the side; zeros come in."""
     n, _, height, width = x.shape
     reach = int(height * 0.125 + 0.5)
-    down, right = (_same(torch.randint(-reach, reach + 1, (n, 1, 1)), siamese) for _ in range(2))
-    rows = (torch.arange(height)[None, :, None] + down + 1).clamp(0, height + 1)
-    columns = (torch.arange(width)[None, None] + right + 1).clamp(0, width + 1)
+    down, right = (_same(torch.randint(-reach, reach + 1, (n, 1, 1), device=x.device), siamese) for _ in range(2))
+    rows = (torch.arange(height, device=x.device)[None, :, None] + down + 1).clamp(0, height + 1)
+    columns = (torch.arange(width, device=x.device)[None, None] + right + 1).clamp(0, width + 1)
     padded = F.pad(x, (1, 1, 1, 1)).permute(0, 2, 3, 1).contiguous()
-    return padded[torch.arange(n)[:, None, None], rows, columns].permute(0, 3, 1, 2)
+    return padded[torch.arange(n, device=x.device)[:, None, None], rows, columns].permute(0, 3, 1, 2)
 
 
 def cutout(x: Tensor, siamese: bool = False) -> Tensor:
     """Set a square of half the side to zero."""
     n, _, height, width = x.shape
     side = int(height * 0.5 + 0.5)
-    offset = torch.arange(side) - side // 2
-    row, column = (_same(torch.randint(edge + 1 - side % 2, (n, 1, 1)), siamese) for edge in (height, width))
+    offset = torch.arange(side, device=x.device) - side // 2
+    row, column = (
+        _same(torch.randint(edge + 1 - side % 2, (n, 1, 1), device=x.device), siamese) for edge in (height, width)
+    )
     rows = (row + offset[:, None]).clamp(0, height - 1)
     columns = (column + offset).clamp(0, width - 1)
-    mask = torch.ones(n, height, width)
-    mask[torch.arange(n)[:, None, None], rows, columns] = 0
+    mask = torch.ones(n, height, width, device=x.device)
+    mask[torch.arange(n, device=x.device)[:, None, None], rows, columns] = 0
     return x * mask[:, None]
 
 
 def scale(x: Tensor, siamese: bool = False) -> Tensor:
     """Stretch each axis by 1/1.2 … 1.2."""
-    sx, sy = (_same(torch.rand(len(x)), siamese) * (1.2 - 1 / 1.2) + 1 / 1.2 for _ in range(2))
+    sx, sy = (_same(torch.rand(len(x), device=x.device), siamese) * (1.2 - 1 / 1.2) + 1 / 1.2 for _ in range(2))
     return _warp(x, sx, torch.zeros_like(sx), torch.zeros_like(sx), sy)
 
 
 def rotate(x: Tensor, siamese: bool = False) -> Tensor:
     """Rotate by up to 15 degrees."""
-    angle = (_same(torch.rand(len(x)), siamese) - 0.5) * 2 * 15 / 180 * math.pi
+    angle = (_same(torch.rand(len(x), device=x.device), siamese) - 0.5) * 2 * 15 / 180 * math.pi
     return _warp(x, angle.cos(), -angle.sin(), angle.sin(), angle.cos())
 
 

@@ -7,6 +7,7 @@ and augments them one by one in workers. Its rules above a hundred classes are l
 from __future__ import annotations
 
 import random
+import time
 
 import numpy as np
 import torch
@@ -15,7 +16,18 @@ from torch.utils.data import Dataset
 from torchvision import transforms
 
 from released import dsa
-from released.common import ConvNet, EndlessLoader, Outcome, PilFolder, Task, cutmix_, seed_everything, test, top_k
+from released.common import (
+    ConvNet,
+    EndlessLoader,
+    Outcome,
+    PilFolder,
+    Task,
+    cutmix_,
+    moved,
+    seed_everything,
+    test,
+    top_k,
+)
 
 NETWORK, NORM = "convnet-3", "instance"
 BATCH = 64
@@ -103,7 +115,8 @@ def train(task: Task) -> Outcome:
     network.train()
     for epoch in range(1, task.epochs + 1):
         outcome.rates.append(optimiser.param_groups[0]["lr"])
-        for batch, labels in loader:
+        began = time.perf_counter()
+        for batch, labels in moved(loader, task.device):
             x = dsa.several(batch, task.flip) if small else batch
             if np.random.rand() < share:
                 partners, ratio = cutmix_(x)
@@ -118,7 +131,8 @@ def train(task: Task) -> Outcome:
             loss.backward()
             optimiser.step()
             outcome.steps += 1
+        outcome.seconds.append(time.perf_counter() - began)
         if epoch % test_every(task) == 0:
-            outcome.tests.append((epoch - 1, test(network, test_loader, graph=True)))
+            outcome.tests.append((epoch - 1, test(network, test_loader, device=task.device, graph=True)))
         schedule.step()
     return outcome

@@ -29,8 +29,8 @@ class Loop:
     ) -> None:
         self.task, self.network, self.steps = task, network, steps
         self.x = images.clone().requires_grad_()
-        self.labels = torch.arange(task.classes).repeat_interleave(task.ipc)
-        self.rate = torch.tensor(rates[2], requires_grad=True)
+        self.labels = torch.arange(task.classes, device=images.device).repeat_interleave(task.ipc)
+        self.rate = torch.tensor(rates[2], device=images.device, requires_grad=True)
         self.optimisers = [
             torch.optim.SGD([self.x], lr=rates[0], momentum=0.5),
             torch.optim.SGD([self.rate], lr=rates[1], momentum=0.5),
@@ -40,7 +40,7 @@ class Loop:
         """Do one iteration between two flat vectors of an expert's parameters and return the loss."""
         path = [start.clone().requires_grad_()]
         for _ in range(self.steps):
-            order = torch.randperm(len(self.x))
+            order = torch.randperm(len(self.x), device=self.x.device)
             x, labels = self.x[order], self.labels[order]
             if augment:
                 x = dsa.one(x, self.task.flip)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import random
+import time
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from torchvision import transforms
 
-from released.common import ConvNet, Outcome, PilFolder, Task, cutmix_, seed_everything, test, top_k
+from released.common import ConvNet, Outcome, PilFolder, Task, cutmix_, moved, seed_everything, test, top_k
 
 EPOCHS = 300
 NETWORK, NORM = "convnet-3-bn", "batch"
@@ -85,7 +86,8 @@ def train(task: Task) -> Outcome:
     student.train()
     for epoch in range(task.epochs):
         outcome.rates.append(optimiser.param_groups[0]["lr"])
-        for images, labels in loader:
+        began = time.perf_counter()
+        for images, labels in moved(loader, task.device):
             with torch.no_grad():
                 cutmix_(images)
                 logged = student(images)  # in training mode: batch norm moves twice per step
@@ -97,7 +99,8 @@ def train(task: Task) -> Outcome:
             optimiser.step()
             loss.item()
             outcome.steps += 1
+        outcome.seconds.append(time.perf_counter() - began)
         if tested(epoch, task.epochs):
-            outcome.tests.append((epoch, test(student, test_loader, graph=False)))
+            outcome.tests.append((epoch, test(student, test_loader, device=task.device, graph=False)))
         schedule.step()
     return outcome

@@ -1,0 +1,1 @@
+"""The parts of ``benchmarks/gpu.py``: each lists its jobs, and a job yields rows of figures."""

@@ -1,0 +1,66 @@
+"""Settings of every method and evaluator on the digits that end within seconds, by name; ``TEACHER`` is a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Stands for the file of the one teacher that all devices share.
+TEACHER = "TEACHER"
+TEACHER_NETWORK = "convnet-3-bn"
+IPC = 2
+
+_SMALL = {"steps": 8, "acceptance": "never"}
+_DIT = {**_SMALL, "small_dit_steps": 8}
+_PIXELS = {"network": "convnet-3-w32", "batch_real": 32}
+_RECOVERY = {"network": TEACHER_NETWORK, "teacher_file": TEACHER, "iterations": 20}
+_TRAJECTORIES = {
+    **{"experts": 1, "train_epochs": 2, "max_start_epoch": 1, "expert_epochs": 1},
+    **{"iterations": 6, "syn_steps": 5, "keep": "last"},
+}
+
+#: Options by method. One that is not here has its defaults.
+METHODS: Mapping[str, Mapping[str, Any]] = {
+    "dm": {**_PIXELS, "iterations": 12},
+    "dc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
+    "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
+    "idc-1": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
+    "idc": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
+    "mtt": _TRAJECTORIES,
+    "ftd": _TRAJECTORIES,
+    "datm": {**_TRAJECTORIES, "init": "real", "first_max_start_epoch": None, "threshold": None},
+    "rded": {"network": TEACHER_NETWORK, "teacher_file": TEACHER, "crops": 3},
+    "sre2l": _RECOVERY,
+    "cda": _RECOVERY,
+    "dwa": {**_RECOVERY, "adjustments": 2},
+    "delt": {**_RECOVERY, "round": 10},
+    "d4m": _SMALL,
+    "vlcp": {**_SMALL, "finetune_epochs": 1},
+    "dit": _DIT,
+    "minimax": {**_DIT, "finetune_steps": 8},
+    "kip": {"iterations": 20, "targets": 500},
+}
+
+_TAUGHT = {"epochs": 10, "teacher_file": TEACHER}
+
+#: Evaluator and options by label.
+EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "rded": ("rded", {**_TAUGHT, "factor": 2}),
+    "minimax": ("minimax", {"epochs": 10}),
+    "minimax, ImageNet chain": ("minimax", {"epochs": 10, "augment": "imagenet"}),
+    "dc": ("dc", {"epochs": 10}),
+    "dc, DSA": ("dc", {"epochs": 10, "augment": "dsa"}),
+    "dc, crop, scale, rotate": ("dc", {"epochs": 10, "augment": "crop_scale_rotate"}),
+    "datm": ("datm", {"epochs": 10}),
+    "idc": ("idc", {"epochs": 10}),
+    "fkd": ("fkd", {**_TAUGHT, "teacher": TEACHER_NETWORK}),
+    "fkd, labels online": ("fkd", {**_TAUGHT, "teacher": TEACHER_NETWORK, "labels": "online", "top_k": 3}),
+    "lrs": ("lrs", {"epochs": 10, "lr": 0.01}),
+    "lrs, soft labels": ("lrs", {**_TAUGHT, "lr": 0.01, "labels": "soft", "teachers": [TEACHER_NETWORK]}),
+    "krr": ("krr", {}),
+}
+
+
+def filled(options: Mapping[str, Any], teacher: str) -> dict[str, Any]:
+    """Return options with the teacher's file in place."""
+    return {name: teacher if value == TEACHER else value for name, value in options.items()}

@@ -78,6 +78,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.plugin.whitening import Whitened as Whitened
     from ddbench.results.collection import Records as Records
     from ddbench.results.schema import Record as Record
+    from ddbench.runtime.cards import Demand as Demand
     from ddbench.runtime.context import Context as Context
     from ddbench.runtime.distributed import Team as Team
     from ddbench.runtime.machine import Machine as Machine

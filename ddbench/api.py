@@ -31,6 +31,7 @@ from ddbench.results.labels import label
 from ddbench.results.registry import Problem, check_seed
 from ddbench.results.registry import load as read_registry
 from ddbench.results.schema import Record, slug
+from ddbench.runtime.cards import card as known_card
 from ddbench.runtime.context import Bound, Context
 from ddbench.runtime.progress import Reporter, numbered
 from ddbench.runtime.steps import cached
@@ -131,20 +132,24 @@ def plan(
     registry: str | Path = "registry",
     device: str = "auto",
     precision: str = "auto",
+    card: str = "",
 ) -> Plan:
     """Return what :func:`run` with the same arguments would do: cells, steps with estimates, data and weights.
 
-    Nothing is run, and no network connection is opened. The arguments are those of :func:`run`.
+    Nothing is run, and no network connection is opened. The other arguments are those of :func:`run`.
+
+    Args:
+        card: a GPU to estimate for, which need not be here, e.g. ``h100``; this machine when empty.
 
     Raises:
-        UsageError: what would stop the run before it has done anything.
+        UsageError: what would stop the run before it has done anything, or an unknown card.
 
     Example:
         >>> print(ddbench.plan("vlcp", "rded", dataset="imagenette", preset="paper"))
     """
-    where, count = path(registry, "registry"), _count(repeats)
+    where, count, chosen = path(registry, "registry"), _count(repeats), known_card(text(card, "card"))
     block = _block(method, eval, dataset, ipc, network, seed, evaluation_seed, count, preset, options)
-    return plan_study(command(block), context(plugins, "", None, device, precision, offline=True), where)
+    return plan_study(command(block), context(plugins, "", None, device, precision, offline=True), where, chosen)
 
 
 def distill(

@@ -14,6 +14,7 @@ from ddbench.cli import common
 @click.command("plan")
 @common.experiment_options
 @common.machine_options
+@click.option("--card", default="", metavar="NAME", help="Estimate for a GPU that is not here, e.g. h100 or rtx-4090.")
 @click.option("--commands", is_flag=True, help="Print a command for each cell, to be run by any other engine.")
 @common.json_option
 @click.pass_context
@@ -22,12 +23,14 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 
     Lists the cells with their state; the steps that are done, can be resumed or are to do, with their cost estimated
     from steps that finished on this machine; and the data and model weights that are read, with the command that
-    fetches missing ones. No network connection is opened. With --offline, missing weights are an error (exit code 5).
+    fetches missing ones. With --card, cost is that of a known GPU, counted from models' operations and bytes, with batch
+    sizes that fit its memory. No network connection is opened. With --offline, missing weights are an error (exit code 5).
 
     \b
     Examples:
       ddbench plan --method vlcp --eval rded
       ddbench plan -m vlcp -e minimax -d imagenette --ipc 10 --preset paper
+      ddbench plan -m vlcp -d imagenette --preset paper --card h100
       ddbench plan leaderboards/studies/vlcp-ablation.toml
       ddbench plan leaderboards/studies/vlcp-ablation.toml --commands | xargs -P 4 -I CELL sh -c CELL
     """
@@ -39,11 +42,13 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     from ddbench.cli import study as studies
     from ddbench.errors import ModelError
     from ddbench.experiment.plan import plan
+    from ddbench.runtime.cards import card
     from ddbench.runtime.progress import QuietReporter
 
+    chosen = card(values["card"])
     content = studies.read_study(context, study, values)
     shared = {**common.common_arguments(values), "offline": True, "reporter": QuietReporter()}  # a plan fetches nothing
-    planned = plan(content, studies.base(content, shared), Path(values["registry"]))
+    planned = plan(content, studies.base(content, shared), Path(values["registry"]), chosen)
     studies.check_boards(content, planned.cells)
     common.give(planned.to_dict)
     for number, (heading, lines) in enumerate(planned.sections().items()):

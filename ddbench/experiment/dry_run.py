@@ -21,6 +21,7 @@ from ddbench.keys import digest
 from ddbench.plugin.contracts import DistilledSet, Protocol
 from ddbench.plugin.manager import plugin_errors
 from ddbench.plugin.weights import Weights
+from ddbench.runtime.cards import Card
 from ddbench.runtime.context import Context
 from ddbench.runtime.estimates import Effort, Estimate, History
 from ddbench.runtime.steps import AnyCall, StepCall, at_work, steps_of, walk
@@ -86,12 +87,13 @@ def _same(line: Line, other: Line) -> bool:
     return replace(line, count=1) == replace(other, count=1)
 
 
-def dry_run(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> DryRun:
+def dry_run(jobs: Sequence[Job], failures: Sequence[Failure] = (), card: Card | None = None) -> DryRun:
     """Return what running these jobs would do.
 
     Args:
         jobs: expanded for a dry run.
         failures: cells whose data cannot be read; of them, only the models are known.
+        card: estimate for it, from what plugins count, instead of from finished steps.
 
     Raises:
         UsageError, PluginError: what would stop a run before it has done anything.
@@ -100,7 +102,7 @@ def dry_run(jobs: Sequence[Job], failures: Sequence[Failure] = ()) -> DryRun:
     known: dict[int, tuple[Distilled | None, str]] = {}
     for job in jobs:
         planned = job.planned
-        history = History(planned.method.ctx.store, planned.method.ctx.machine)
+        history = History(planned.method.ctx.store, planned.method.ctx.machine, card)
         if id(planned) not in known:
             lines, weights, made = _set(planned, history)
             run.add(lines, weights)

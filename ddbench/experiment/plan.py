@@ -13,6 +13,7 @@ from ddbench.experiment.dry_run import DONE, DryRun, Line, dry_run
 from ddbench.experiment.jobs import Expansion, Job
 from ddbench.experiment.study import Study
 from ddbench.plugin.weights import Weights
+from ddbench.runtime.cards import ARITHMETIC, BANDWIDTH, Card
 from ddbench.runtime.context import Context
 from ddbench.runtime.estimates import Estimate
 from ddbench.runtime.progress import UNKNOWN, size
@@ -28,11 +29,13 @@ class Plan:
         cells: what is to be recorded, what comes to the same, and cells whose data cannot be read.
         run: steps with their state and estimated cost, and the published weights that they read.
         registry: whose records count as done.
+        card: that the estimates are for; None for those of this machine.
     """
 
     cells: Expansion
     run: DryRun
     registry: Path
+    card: Card | None = None
 
     @property
     def states(self) -> list[str]:
@@ -59,7 +62,8 @@ class Plan:
         """Return the lines of the plan by their heading; what is empty is left out."""
         listed = {
             "cells": list(self._cells()),
-            "steps": list(_steps(self.run)),
+            "steps": list(_steps(self.run, self.card)),
+            "card": list(_card(self.card, self.run.left)),
             "data": list(_data(self.cells)),
             "weights": list(_weights(self.run.weights)),
         }
@@ -67,7 +71,7 @@ class Plan:
 
     def __repr__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(self.states).items()))
-        return f"<Plan: {_count(len(self.cells.jobs), 'cell')}{f' ({states})' * bool(states)}; {total(self.run.left)}>"
+        return f"<Plan: {_count(len(self.cells.jobs), 'cell')}{f' ({states})' * bool(states)}; {total(self.run.left, self.card)}>"
 
     def __str__(self) -> str:
         return "\n\n".join("\n".join([heading, *lines]) for heading, lines in self.sections().items())
@@ -86,19 +90,20 @@ class Plan:
         yield _count(len(states), "cell") + f": {counted}" * bool(counted)
 
 
-def plan(study: Study, base: Context, registry: Path) -> Plan:
+def plan(study: Study, base: Context, registry: Path, card: Card | None = None) -> Plan:
     """Return what running a study would do; nothing is run.
 
     Args:
         study: as read.
         base: with the plugins of the study, machine and store; offline, so that nothing is fetched.
         registry: whose records count as done.
+        card: that estimates are to be for, in place of this machine.
 
     Raises:
         UsageError, PluginError: what would stop a run before it has done anything.
     """
     cells = jobs.expand(study, replace(base, dry_run=True))
-    return Plan(cells, dry_run(cells.jobs, cells.failures), registry)
+    return Plan(cells, dry_run(cells.jobs, cells.failures, card), registry, card)
 
 
 def _state(job: Job, registry: Path) -> str:
@@ -106,7 +111,7 @@ def _state(job: Job, registry: Path) -> str:
     return "recorded" if have >= wanted else f"{have} of {wanted} networks" if have else "to do"
 
 
-def _steps(run: DryRun) -> Iterator[str]:
+def _steps(run: DryRun, card: Card | None) -> Iterator[str]:
     """Yield every step with what it will cost, and the sums of what is known."""
     if not run.lines:
         return
@@ -119,7 +124,18 @@ def _steps(run: DryRun) -> Iterator[str]:
     for row in rows:
         padded = [text.ljust(width) for text, width in zip(row, widths, strict=False)]
         yield "  " + "  ".join([*padded, row[-1]]).rstrip()
-    yield "  " + total(run.left)
+    yield "  " + total(run.left, card)
+
+
+def _card(card: Card | None, left: Sequence[Line]) -> Iterator[str]:
+    """Yield what the estimates are for, and whether each step fits."""
+    if card is None:
+        return
+    yield f"  {card.name}: {card.flops / 1e12:g} TFLOP/s in bf16, {card.bandwidth / 1e9:g} GB/s, {size(card.memory)}"
+    yield f"  ({card.source}); assumed: {ARITHMETIC:.0%} of the former, {BANDWIDTH:.0%} of the latter; not measured"
+    for line in _together(left):
+        if line.estimate.advice:
+            yield f"  {line.name} of {line.of} {line.estimate.advice}"
 
 
 def _together(lines: Sequence[Line]) -> list[Line]:
@@ -138,7 +154,7 @@ def _costs(estimate: Estimate) -> tuple[str, str, str]:
     return duration(estimate.seconds), size(estimate.memory), size(estimate.disk)
 
 
-def total(left: Sequence[Line]) -> str:
+def total(left: Sequence[Line], card: Card | None = None) -> str:
     """Return the sums over what is left, and of how many steps the time is unknown."""
     if not left:
         return "nothing is left to do"
@@ -149,7 +165,8 @@ def total(left: Sequence[Line]) -> str:
     disk = [line.estimate.disk * line.count for line in left if line.estimate.disk is not None]
     known = f"{duration(sum(seconds))}, {size(peak)} of memory, {size(sum(disk))} on disk" if seconds else ""
     if not known:
-        return f"{count} to do; time unknown: no comparable step has finished on this machine"
+        why = "their plugins count nothing" if card else "no comparable step has finished on this machine"
+        return f"{count} to do; time unknown: {why}"
     return f"{count} to do: {known}" + (f", and {unknown} of unknown time" if unknown else "")
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from ddbench.plugin.embedding import Embedding
     from ddbench.plugin.options import Options
     from ddbench.plugin.weights import Weights
+    from ddbench.runtime.cards import Demand
     from ddbench.runtime.context import Context
     from ddbench.runtime.steps import CachedStep, StepCall
 
@@ -143,6 +144,10 @@ class Captioner(Plugin, ABC):
 
     def needs(self, ctx: Context) -> Sequence[CachedStep[Any] | StepCall] | None:
         """Return the cached steps that :meth:`caption` uses; as of a :class:`Distiller`."""
+        return None
+
+    def demand(self, ctx: Context) -> Demand | None:
+        """Count what captioning the training split needs of a GPU, for ``ddbench plan --card``; None: not known."""
         return None
 
     @abstractmethod

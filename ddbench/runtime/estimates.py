@@ -1,4 +1,7 @@
-"""How long a step will take, and how much memory and disk: from finished steps of the same kind on this machine."""
+"""How long a step will take, and how much memory and disk: from finished steps of the same kind on this machine.
+
+For a card that is not here, from what a step needs of a GPU, where its plugin counts that.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbench.keys import canonical
 from ddbench.runtime import environment
+from ddbench.runtime.cards import Card, Demand
 from ddbench.runtime.scope import Scope, changed
 
 if TYPE_CHECKING:
@@ -38,20 +42,23 @@ class Effort:
         amount: time is about proportional to it, e.g. images × epochs.
         comparable_by: plain data; only steps of the same name for which it is equal are compared.
         bytes: what the step leaves on disk, where that is known.
+        demand: counts what it needs of a GPU.
     """
 
     amount: float
     comparable_by: Mapping[str, Any]
     bytes: int | None = None
+    demand: Callable[[], Demand | None] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Seconds of work, peak bytes of memory and bytes on disk; None is unknown."""
+    """Seconds of work, peak bytes of memory and bytes on disk; None is unknown. ``advice``: whether it fits a card."""
 
     seconds: float | None = None
     memory: int | None = None
     disk: int | None = None
+    advice: str = ""
 
 
 def effort(
@@ -60,6 +67,7 @@ def effort(
     work: Callable[[Context], float | None],
     settings: Mapping[str, Any],
     disk: int | None = None,
+    demand: Callable[[], Demand | None] | None = None,
 ) -> Effort | None:
     """Return what the time of something grows with, and with what else it can be compared.
 
@@ -69,6 +77,7 @@ def effort(
         work: returns the amount.
         settings: options and arguments; those that ``work`` reads, and rates, leave things comparable.
         disk: bytes that it leaves.
+        demand: counts what it needs of a GPU.
     """
     read: set[str] = set()
     amount = work(changed(ctx, _scope=Scope(what, reads=read)))
@@ -79,7 +88,7 @@ def effort(
     }
     if ctx._dataset is not None:
         comparable_by["data"] = [ctx.dataset.image_size, ctx.dataset.channels, ctx.dataset.num_classes]
-    return Effort(float(amount), {"of": what, **comparable_by}, disk)
+    return Effort(float(amount), {"of": what, **comparable_by}, disk, demand)
 
 
 def marked(effort: Effort, machine: Machine) -> dict[str, Any]:
@@ -93,10 +102,11 @@ def _comparable_by(effort: Effort, machine: Machine) -> dict[str, Any]:
 
 @dataclass
 class History:
-    """Finished steps of a store, read when they are first asked for."""
+    """Finished steps of a store, read when they are first asked for; with a card, only what is counted is estimated."""
 
     store: Store
     machine: Machine
+    card: Card | None = None
     _known: dict[str, list[Done]] = field(default_factory=dict)
 
     def estimate(self, name: str, effort: Effort | None, inputs: Mapping[str, Any] | None = None) -> Estimate:
@@ -104,6 +114,8 @@ class History:
 
         Without an effort, one whose inputs differ in nothing but seeds and digests tells.
         """
+        if self.card:
+            return on_card(self.card, effort)
         if effort is None:
             return self._like(name, inputs) if inputs is not None else Estimate()
         mark = canonical(_comparable_by(effort, self.machine))
@@ -128,6 +140,15 @@ class History:
         if name not in self._known:
             self._known[name] = list(self.store.finished(name))
         return self._known[name]
+
+
+def on_card(card: Card, effort: Effort | None) -> Estimate:
+    """Return what a step costs on a card, as far as its plugin counts it."""
+    demand = effort.demand() if effort and effort.demand else None
+    disk = effort.bytes if effort else None
+    if demand is None:
+        return Estimate(disk=disk)
+    return Estimate(card.seconds(demand), demand.memory, disk, card.advice(demand))
 
 
 def own_seconds(done: Done) -> float:

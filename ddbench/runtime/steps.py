@@ -32,6 +32,7 @@ from ddbench.runtime.store import Done, NotMade, Step
 from ddbench.runtime.values import Keyed, place_of, plain_of, text_of
 
 if TYPE_CHECKING:
+    from ddbench.runtime.cards import Demand
     from ddbench.runtime.context import Bound, Context
 
 Arguments = ParamSpec("Arguments")
@@ -53,6 +54,7 @@ def step(
     data: bool = True,
     work: Callable[..., float] | None = None,
     disk: Callable[..., int | None] | None = None,
+    demand: Callable[..., Demand | None] | None = None,
 ) -> _Decorator:
     """Declare a cached step: the decorated function builds it, and calls of it return the finished step.
 
@@ -79,6 +81,7 @@ def step(
         work: returns what its time is proportional to (images × epochs), so that finished steps tell how long another
             takes. Only steps are compared that differ in nothing but numbers and the options that ``work`` reads.
         disk: returns how many bytes it leaves, where that is known beforehand.
+        demand: counts what it needs of a GPU (:class:`ddbench.Demand`), for ``ddbench plan --card``.
     """
     return _Decorator(
         {
@@ -94,6 +97,7 @@ def step(
             "data": data,
             "work": work,
             "disk": disk,
+            "demand": demand,
         }
     )
 
@@ -313,6 +317,7 @@ class StepCall(Keyed):
             lambda ctx: step.ask("work", ctx, self.arguments),
             {**self._options(), **about},
             disk=step.ask("disk", self.ctx, self.arguments),
+            demand=lambda: step.ask("demand", self.ctx, self.arguments),
         )
 
     def found(self) -> Done | None:

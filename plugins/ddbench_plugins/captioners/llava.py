@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from ddbench import Captioner, Options, derive_seed
+from ddbench import Captioner, Options, UsageError, derive_seed
 from ddbench_plugins.captioners.llava_files import find, is_folder, model_identity, on_hub, quiet
 from ddbench_plugins.captioners.pieces import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ddbench import Context, Split, Team, Weights
+    from ddbench import Context, Demand, Split, Team, Weights
 
 PROMPT = (
     "Describe the physical appearance of the {class_name} in the image."
@@ -46,6 +46,11 @@ class LlavaOptions(Options):
     batch_size: int = Field(8, ge=1, description="images per batch")
     dtype: Literal["auto", "fp16", "bf16", "fp32"] = Field(
         "auto", description="fp16 on a GPU and fp32 on a CPU by default"
+    )
+    quantisation: Literal["none", "8-bit", "4-bit"] = Field(
+        "none",
+        description="weights of the language model's layers by bitsandbytes, on a GPU: half or a quarter of the memory,"
+        " other captions",
     )
     seed: int = Field(0, description="seed of the sampling; the image's number is mixed in")
 
@@ -75,6 +80,12 @@ class Llava(Captioner):
         if is_folder(options.model):
             return []
         return [on_hub(options.model, options.revision)]
+
+    def demand(self, ctx: Context) -> Demand | None:
+        """Count what captioning the training split needs of a GPU."""
+        from ddbench_plugins.captioners.llava_counting import demand
+
+        return demand(ctx.options, len(ctx.dataset.train))
 
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterator[str]:
         """Yield one answer per image, going on after those already kept in the running step's folder.
@@ -129,25 +140,55 @@ def clean(text: str) -> str:
 
 
 def load(options: LlavaOptions, device: str, *, offline: bool) -> tuple[Any, Any]:
-    """Return the model in evaluation mode and its processor.
+    """Return the model in evaluation mode and its processor; attention is PyTorch's fused one.
 
     Raises:
         ModelError: they are not there and cannot be fetched.
+        UsageError: quantised weights cannot be had here.
     """
     import torch
     from transformers import AutoProcessor, LlavaForConditionalGeneration
 
     kind = options.dtype if options.dtype != "auto" else "fp16" if device.startswith("cuda") else "fp32"
     dtype = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[kind]
+    more: dict[str, Any] = {"dtype": dtype, "attn_implementation": "sdpa"}
+    if options.quantisation != "none":
+        more |= {"quantization_config": quantised(options.quantisation, dtype, device), "device_map": {"": device}}
 
     def read(source: str, fixed: Mapping[str, Any]) -> tuple[Any, Any]:
         with quiet():
             processor = AutoProcessor.from_pretrained(source, **fixed)
-            return processor, LlavaForConditionalGeneration.from_pretrained(source, dtype=dtype, **fixed)
+            return processor, LlavaForConditionalGeneration.from_pretrained(source, **more, **fixed)
 
     processor, model = find(options.model, options.revision, read, offline=offline)
     processor.tokenizer.padding_side = "left"  # answers must follow their questions directly
-    return model.to(device).eval(), processor
+    # Quantised weights are on the device, and refuse to be moved.
+    return (model if options.quantisation != "none" else model.to(device)).eval(), processor
+
+
+def quantised(kind: str, dtype: Any, device: str) -> Any:
+    """Return transformers' configuration of quantised weights.
+
+    Raises:
+        UsageError: bitsandbytes is not installed, or the device is not a GPU.
+    """
+    from importlib.util import find_spec
+
+    from transformers import BitsAndBytesConfig
+
+    if not device.startswith("cuda"):
+        raise UsageError(
+            f"Weights in {kind} are for CUDA GPUs, and this run is on {device!r}.",
+            hint="Use -o captioner.quantisation=none.",
+        )
+    if find_spec("bitsandbytes") is None:
+        raise UsageError(
+            f"Weights in {kind} need the package bitsandbytes, which is not installed.",
+            hint="pip install 'ddbench[quantised]', or -o captioner.quantisation=none.",
+        )
+    if kind == "8-bit":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
 
 
 def answer(

@@ -14,7 +14,7 @@ from ddbench_plugins.captioners.pieces import NAMES
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
-    from ddbench import Context, Done, Step
+    from ddbench import Context, Demand, Done, Step
 
 
 @dataclass(frozen=True)
@@ -35,11 +35,17 @@ class Captions:
         return StoredTexts(self.done.dir / FILE)
 
 
+def _demand(ctx: Context, captioner: str) -> Demand | None:
+    plugin, mine, _ = ctx.use("captioner", captioner)
+    return plugin.demand(mine)
+
+
 @step(
     uses=lambda ctx, captioner: [("captioner", captioner)],
     needs=lambda ctx, captioner: ctx.use("captioner", captioner).steps(),
     seeds=lambda ctx, captioner: None if ctx.use("captioner", captioner).plugin.seeded else (),
     work=lambda ctx, captioner: len(ctx.dataset.train),
+    demand=lambda ctx, captioner: _demand(ctx, captioner),
 )
 def captions(ctx: Context, out: Step, captioner: str) -> None:
     """Write the captions of the training split; they do not depend on IPC, and on the seed if the captioner says so.

@@ -10,6 +10,7 @@ from ddbench import derive_seed, step
 from ddbench_plugins.diffusion.arrays import write_rows
 from ddbench_plugins.diffusion.backbone import BACKBONE, base_model, model_facts, side_of
 from ddbench_plugins.diffusion.clustering import WIDE
+from ddbench_plugins.diffusion.counting import encoding
 from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.training.pixels import finite
 
@@ -38,6 +39,7 @@ def _bytes(ctx: Context) -> int | None:
     needs=[model_facts],
     work=lambda ctx: len(ctx.dataset.train),
     disk=_bytes,
+    demand=encoding,
 )
 def class_latents(ctx: Context, out: Step) -> None:
     """Write the latents of every class, ``<label>.npy`` [n, 4, h, w]; independent of IPC and captions.

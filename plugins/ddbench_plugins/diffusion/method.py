@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from ddbench import Distiller, step
 from ddbench_plugins.diffusion.backbone import BACKBONE, backbone_identity, base_model, model_facts
+from ddbench_plugins.diffusion.counting import drawing
 from ddbench_plugins.diffusion.hub import backbone_weights
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ddbench import Context, Step, StepCall, Weights
+    from ddbench import Context, Demand, Step, StepCall, Weights
     from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.options import ImageToImageOptions
     from ddbench_plugins.diffusion.synthesis import Prototypes
@@ -30,6 +31,10 @@ def _work(ctx: Context, *, compared: bool) -> float:
     """Images × steps taken, twice with guidance."""
     options: ImageToImageOptions = ctx.options
     return _count(ctx, compared=compared) * options.steps * options.strength * (1 + (options.guidance_scale > 1))
+
+
+def _demand(ctx: Context, *, compared: bool) -> Demand | None:
+    return drawing(ctx, _count(ctx, compared=compared), _work(ctx, compared=compared))
 
 
 def _bytes(ctx: Context, *, compared: bool) -> int:
@@ -56,6 +61,7 @@ _compared_images = step(
     needs=lambda self, ctx: [self.prototypes(ctx), self.drawn_by(ctx)],
     work=lambda self, ctx: _work(ctx, compared=True),
     disk=lambda self, ctx: _bytes(ctx, compared=True),
+    demand=lambda self, ctx: _demand(ctx, compared=True),
 )
 
 
@@ -105,6 +111,7 @@ class ImageToImage(Distiller):
         needs=lambda self, ctx: [model_facts.of(ctx), self.prototypes(ctx), self.drawn_by(ctx)],
         work=lambda self, ctx: _work(ctx, compared=False),
         disk=lambda self, ctx: _bytes(ctx, compared=False),
+        demand=lambda self, ctx: _demand(ctx, compared=False),
     )
     def synthesis(self, ctx: Context, out: Step) -> None:
         """Draw the images."""

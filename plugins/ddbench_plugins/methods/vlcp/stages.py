@@ -11,10 +11,11 @@ import numpy as np
 
 from ddbench import UsageError, derive_seed, step, write_atomic
 from ddbench_plugins.diffusion.arrays import save_array, write_rows
-from ddbench_plugins.diffusion.backbone import BACKBONE, base_model, model_facts
+from ddbench_plugins.diffusion.backbone import BACKBONE, base_model, model_facts, side_of
 from ddbench_plugins.diffusion.captions import caption_training_images, captions
 from ddbench_plugins.diffusion.class_latents import class_latents, latents_of
 from ddbench_plugins.diffusion.clustering import compact, each_class
+from ddbench_plugins.diffusion.counting import training
 from ddbench_plugins.diffusion.reading import Reading
 from ddbench_plugins.methods.selection import ipc_of
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
@@ -22,7 +23,7 @@ from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
 
 if TYPE_CHECKING:
-    from ddbench import Context, Step, StepCall, Team
+    from ddbench import Context, Demand, Step, StepCall, Team
     from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.captions import Captions
     from ddbench_plugins.diffusion.finetune import FinetuneSettings
@@ -40,11 +41,27 @@ def captions_of(ctx: Context) -> list[StepCall]:
     return [captions.of(ctx, ctx.options.captioner)]
 
 
+def _finetuning(ctx: Context) -> Demand | None:
+    """Count the fine-tuning."""
+    options: VLCPOptions = ctx.options
+    side = options.finetune_resolution or side_of(ctx)
+    return training(
+        ctx,
+        side,
+        images=len(ctx.dataset.train) * options.finetune_epochs,
+        batch=options.finetune_batch_size,
+        checkpointing=options.gradient_checkpointing,
+        cached=_or(options.cache_latents, _latent_bytes(ctx, side) < 2 << 30),
+        views=1 + (options.finetune_flip and ctx.dataset.flip),
+    )
+
+
 @step(
     options=(*BACKBONE, "resolution", "captioner", *FINETUNING),
     seeds=["vlcp finetune"],
     needs=lambda ctx: [model_facts.of(ctx), *captions_of(ctx)],
     work=lambda ctx: len(ctx.dataset.train) * ctx.options.finetune_epochs,
+    demand=_finetuning,
 )
 def finetuned(ctx: Context, out: Step) -> None:
     """Fine-tune the model on the captions; it depends on the seed, not on IPC."""

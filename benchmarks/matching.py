@@ -101,10 +101,10 @@ def measure(side: str, ipc: int, seconds: float, method: str = "dm", where: Wher
     """
     step = METHODS[method][SIDES.index(side)](ipc, where or Where())
     for _ in range(WARM_UP):
-        step()
+        float(step())
     started, done = time.perf_counter(), 0
     while (spent := time.perf_counter() - started) < seconds or not done:
-        step()
+        float(step())
         done += 1
     return {"side": side, "ipc": ipc, "iterations": done, "rate": done / spent}
 

@@ -85,5 +85,5 @@ def _records(registry: Path, figures: dict[str, float], method: str = "vlcp") ->
         mine = next((pair for pair in pairs if place in pair.records), None)
         told = {"published": mine.claim.text, "verdict": mine.verdict} if mine else {}
         cell = record.cell
-        what = f"{method} on {cell.dataset.name}, IPC {record.cell.ipc}, seed {cell.seed}, {cell.evaluator.name}"
+        what = f"{method} on {cell.dataset['name']}, IPC {cell.ipc}, seed {cell.seed}, {cell.evaluator.name}"
         yield Row(PART, what, about | told | figures, None if mine is None or mine.smaller else mine.agrees)

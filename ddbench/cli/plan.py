@@ -23,8 +23,10 @@ def command(context: click.Context, /, study: str | None, **values: Any) -> None
 
     Lists the cells with their state; the steps that are done, can be resumed or are to do, with their cost estimated
     from steps that finished on this machine; and the data and model weights that are read, with the command that
-    fetches missing ones. With --card, cost is that of a known GPU, counted from models' operations and bytes, with batch
-    sizes that fit its memory. No network connection is opened. With --offline, missing weights are an error (exit code 5).
+    fetches missing ones. No network connection is opened. With --offline, missing weights are an error (exit code 5).
+
+    With --card, cost is that of a known GPU, counted from the operations and bytes of models, with batch sizes that
+    fit its memory.
 
     \b
     Examples:

@@ -71,7 +71,8 @@ class Plan:
 
     def __repr__(self) -> str:
         states = ", ".join(f"{count} {state}" for state, count in sorted(Counter(self.states).items()))
-        return f"<Plan: {_count(len(self.cells.jobs), 'cell')}{f' ({states})' * bool(states)}; {total(self.run.left, self.card)}>"
+        left = total(self.run.left, self.card)
+        return f"<Plan: {_count(len(self.cells.jobs), 'cell')}{f' ({states})' * bool(states)}; {left}>"
 
     def __str__(self) -> str:
         return "\n\n".join("\n".join([heading, *lines]) for heading, lines in self.sections().items())

@@ -46,7 +46,7 @@ def test_one_iteration_of_both_is_the_same(bench, digits):
     theirs.load_state_dict(network.state_dict())
     settings = Matching(batch_real=everything, strategy=(), bn_joint=True, precision="fp32", seed=0)
     begun = loop.x.detach().clone()
-    loss = DistributionMatching(images, real, lambda number: network, settings).step(0)
+    loss = float(DistributionMatching(images, real, lambda number: network, settings).step(0))
     assert loop.step(theirs, augment=False) == pytest.approx(loss, rel=1e-4)
     # As vectors: single pixels hang on which side of zero a ReLU falls, so on the machine's order of summing.
     moved = (loop.x.detach() - begun).norm()
@@ -72,7 +72,7 @@ def test_one_iteration_of_trajectory_matching_is_the_same(bench):
     begun = loop.x.detach().clone()
     images = ImagesWithRate(begun, 2, 10.0, rate=0.01, lr_rate=1e-3, positive=True, mean=(0,) * 3, std=(1,) * 3)
     settings = Segments(4, expert_epochs=1, window=Window(0, 1, 1, 0), batch_syn=6, strategy=(), seed=0)
-    loss = TrajectoryMatching(images, Experts(), FlatNetwork(network), settings).step(0)
+    loss = float(TrajectoryMatching(images, Experts(), FlatNetwork(network), settings).step(0))
     assert loop.step(start, target, augment=False) == pytest.approx(loss, rel=1e-4)
     moved = (loop.x.detach() - begun).norm()
     assert float((loop.x - images.images).detach().norm() / moved) < 5e-3
@@ -94,6 +94,7 @@ def test_both_sides_count_iterations(bench, monkeypatch):
     with monkeypatch.context() as path:
         path.syspath_prepend(str(BENCHMARKS))
         monkeypatch.setattr(bench["matching"], "SYN_STEPS", 2)
+        monkeypatch.setattr(bench["matching"], "SIDE", 16)
         for side, method in itertools.product(bench["matching"].SIDES, bench["matching"].METHODS):
             found = bench["matching"].measure(side, 1, 0.1, method)
             assert found["iterations"] >= 1

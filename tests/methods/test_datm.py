@@ -103,7 +103,7 @@ def test_certain_labels_that_are_not_learned_are_mtts():
     logits = 100.0 * torch.eye(3).repeat_interleave(2, 0)
     soft, learned = _work(ImagesWithLabels, logits=logits, lr_label=0.0)
     for number in range(3):
-        assert soft.step(number) == pytest.approx(hard.step(number), rel=1e-5)
+        assert float(soft.step(number)) == pytest.approx(float(hard.step(number)), rel=1e-5)
     torch.testing.assert_close(learned.images, plain.images)
     assert torch.equal(learned.logits.detach(), logits)
 
@@ -118,7 +118,7 @@ def test_the_gradient_of_the_logits_is_a_finite_difference():
 
     def loss(logits):
         fresh, _ = _work(ImagesWithLabels, logits=logits, lr_label=0.0)
-        return fresh.step(0)
+        return float(fresh.step(0))
 
     slope = (loss(before + step) - loss(before - step)) / 0.1
     work.step(0)

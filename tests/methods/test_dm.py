@@ -84,9 +84,9 @@ def test_the_loss_is_zero_where_synthetic_images_are_the_real_ones(real):
 
 
 def test_batch_norm_sees_all_classes_unless_told_otherwise(real):
-    joint = _work(real, norm="batch").step(0)
+    joint = float(_work(real, norm="batch").step(0))
     assert joint == _work(real, norm="batch", together=1).step(0)
-    assert joint != pytest.approx(_work(real, norm="batch", bn_joint=False).step(0), rel=1e-3)
+    assert joint != pytest.approx(float(_work(real, norm="batch", bn_joint=False).step(0)), rel=1e-3)
     assert _work(real).step(0) == _work(real, bn_joint=False).step(0)
 
 

@@ -214,8 +214,9 @@ def test_the_network_is_trained_on_real_images_and_replaced(ctx, real):
 
 def test_training_stops_after_the_batch_that_fills_the_count(ctx, real):
     work = _work(ctx, real)
-    assert [len(batch) for batch in work._batches(12, torch.Generator())] == [5, 5, 5]
-    assert sum(len(batch) for batch in work._batches(10**6, torch.Generator())) == len(work.labels)
+    assert [len(batch) for *_, batch in work._batches(12, torch.Generator())] == [5, 5, 5]
+    assert sum(len(batch) for *_, batch in work._batches(10**6, torch.Generator())) == len(work.labels)
+    assert not [*work._batches(0, torch.Generator())]
 
 
 def test_pixels_are_clamped_when_a_network_begins_and_at_the_end_if_asked_for(ctx, real):

@@ -37,7 +37,8 @@ class Captions:
 
 def _demand(ctx: Context, captioner: str) -> Demand | None:
     plugin, mine, _ = ctx.use("captioner", captioner)
-    return plugin.demand(mine)
+    demand: Demand | None = plugin.demand(mine)
+    return demand
 
 
 @step(

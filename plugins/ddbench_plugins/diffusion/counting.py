@@ -109,13 +109,13 @@ def counts(source: str, side: int) -> Counts | None:
     from transformers import CLIPTextConfig, CLIPTextModel
 
     with FakeTensorMode(), torch.random.fork_rng(devices=[]):
-        unet = UNet2DConditionModel.from_config(dict(known["unet"])).to(torch.bfloat16)
-        vae = AutoencoderKL.from_config(dict(known["vae"])).to(torch.bfloat16)
-        text = CLIPTextModel(CLIPTextConfig(**_sizes(known["text_encoder"]))).to(torch.bfloat16)
+        unet = UNet2DConditionModel.from_config(dict(known["unet"]))
+        vae = AutoencoderKL.from_config(dict(known["vae"]))
+        text = CLIPTextModel(CLIPTextConfig(**_sizes(known["text_encoder"])))
         small = side // 2 ** (len(vae.config.block_out_channels) - 1)
-        latent = torch.empty(1, vae.config.latent_channels, small, small, dtype=torch.bfloat16)
-        image = torch.empty(1, 3, side, side, dtype=torch.bfloat16)
-        words = torch.empty(1, TOKENS, unet.config.cross_attention_dim, dtype=torch.bfloat16)
+        latent = torch.empty(1, vae.config.latent_channels, small, small)
+        image = torch.empty(1, 3, side, side)
+        words = torch.empty(1, TOKENS, unet.config.cross_attention_dim)
         ids = torch.zeros(1, min(TOKENS, text.config.max_position_embeddings), dtype=torch.long)
         time = torch.zeros(1, dtype=torch.long)
         return Counts(
@@ -133,9 +133,13 @@ def _sizes(config: Mapping[str, Any]) -> dict[str, Any]:
 def _count(network: Any, run: Callable[[], Any]) -> Count:
     """Run a network once and count; weights are no activations."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-    attention = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    attention = {
+        torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: lambda query, key, value, *_, **__: sdpa_flop_count(
+            query, key, value
+        )
+    }
     seen: dict[int, Any] = {}
     inputs, blocks, largest, wide = 0, [0], 0, 0
 
@@ -166,16 +170,16 @@ def _count(network: Any, run: Callable[[], Any]) -> Count:
             module.register_forward_hook(ends)
         elif not any(module.children()):
             module.register_forward_hook(layer)
-    counter = FlopCounterMode(display=False, custom_mapping={attention: sdpa_flop})
+    counter = FlopCounterMode(display=False, custom_mapping=attention)
     with counter, torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         run()
-    return Count(
+    return Count(  # run in float32, and told in half precision
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         flops=int(counter.get_total_flops()),
-        kept=_bytes(seen) + wide,
-        checkpointed=inputs + max(blocks),
-        held=inputs,
-        largest=largest,
+        kept=(_bytes(seen) + wide) // 2,
+        checkpointed=(inputs + max(blocks)) // 2,
+        held=inputs // 2,
+        largest=largest // 2,
     )
 
 

@@ -17,6 +17,7 @@ from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.diffusion.replicas import Replica
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
+from ddbench_plugins.training.transfer import sent, sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -106,14 +107,15 @@ def finetune(
         mine = slice(own[0], own[-1] + 1)
         stream = make_generator(seed, "finetune noise", turn)
         flips = torch.rand(len(rows), generator=stream) < 0.5 if settings.flip else torch.zeros(len(rows)).bool()
-        mean, std = posteriors.of(rows[mine], flips[mine])
+        mean, std = (sent(part, device) for part in posteriors.of(rows[mine], flips[mine]))
         shape = (len(rows), *mean.shape[1:])
-        clean = (mean + std * torch.randn(shape, generator=stream)[mine]).mul(factor).to(device)
-        noise = torch.randn(shape, generator=stream)[mine].to(device)
-        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)[mine].to(device)
+        spread, noise = (torch.randn(shape, generator=stream)[mine] for _ in range(2))
+        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)[mine]
+        tokens = _tokens(pipeline.tokenizer, [captions[row] for row in rows[mine]])
+        spread, noise, times, tokens = sent_together([spread, noise, times, tokens], device)
+        clean = (mean + std * spread).mul(factor)
         with torch.no_grad():
-            tokens = _tokens(pipeline.tokenizer, [captions[row] for row in rows[mine]])
-            hidden = pipeline.text_encoder(tokens.to(device))[0]
+            hidden = pipeline.text_encoder(tokens)[0]
         noisy = scheduler.add_noise(clean, noise, times)
         predicted = replica.model(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
         loss = F.mse_loss(predicted.float(), noise)

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from ddbench_plugins.diffusion.posteriors import posterior
 from ddbench_plugins.diffusion.tensors import resized, to_images, to_model
 from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import finite
 from ddbench_plugins.training.seeding import make_generator
+from ddbench_plugins.training.transfer import fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -38,8 +40,7 @@ def encoded_batches(
     factor = float(vae.config.scaling_factor)
     for start in range(0, len(images), batch_size):
         batch = to_model(resized(images[start : start + batch_size], resolution))
-        posterior = vae.encode(batch.to(vae.device, vae.dtype)).latent_dist
-        mean, std = posterior.mean.float().cpu(), posterior.std.float().cpu()
+        mean, std = fetched(*posterior(vae, batch))
         if sample:
             rows = range(start, start + len(mean))
             shape = mean.shape[1:]

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from ddbench_plugins.training.engine import Loop
 
 
+#: Steps between two reports.
+REPORTED = 10
+
+
 @dataclass(frozen=True)
 class Optimisation:
     """How a model is optimised: AdamW (diffusers' defaults) with clipping, warm-up and a constant or cosine rate."""
@@ -104,7 +108,9 @@ def optimise(
         weight_decay=settings.weight_decay,
         fused=True,
     )
-    scaler, losses = LossScaler(loop.precision, loop.device), list[float]()
+    scaler, losses, unread = LossScaler(loop.precision, loop.device), list[float](), list[list[torch.Tensor]]()
+    # Reading a loss waits for a GPU, and a CPU has nothing else to do meanwhile.
+    every = 1 if torch.device(loop.device).type == "cpu" else REPORTED
     parts: dict[str, Any] = {
         "optimiser": optimiser,
         "scaler": scaler,
@@ -115,13 +121,13 @@ def optimise(
     def step(number: int) -> dict[str, float]:
         for group in optimiser.param_groups:
             group["lr"] = settings.rate(number)
-        total = 0.0
+        unread.append([])
         for part in range(settings.accumulate):
             with replica.alone() if replica and part + 1 < settings.accumulate else nullcontext():
                 with loop.autocast():
                     loss = loss_at(number, part) / settings.accumulate
                 scaler.scale(loss).backward()
-            total += replica.mean(loss.detach()) if replica else float(loss.detach())
+            unread[-1].append(replica.mean(loss.detach()) if replica else loss.detach())
         scaler.unscale_(optimiser)
         torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm)
         scaler.step(optimiser)
@@ -129,11 +135,21 @@ def optimise(
         optimiser.zero_grad(set_to_none=True)
         if ema is not None:
             ema.update(parameters)
+        if (number + 1) % every and number + 1 < settings.steps:
+            return {}
         scaler.check(name)
-        losses[:] = [*losses, total][-max(1, settings.steps // 10) :]
+        read()
         return {f"{name} loss": sum(losses) / len(losses)}
 
+    def read() -> None:
+        """Read the losses of the last steps, the sums of their parts."""
+        if unread:
+            totals = map(sum, torch.stack([torch.stack(parts) for parts in unread]).tolist())
+            losses[:] = [*losses, *totals][-max(1, settings.steps // 10) :]
+        unread.clear()
+
     def state() -> dict[str, Any]:
+        read()
         kept = {"losses": losses, "parameters": [parameter.detach() for parameter in parameters]}
         return kept | {key: part.state_dict() for key, part in parts.items()}
 
@@ -145,5 +161,5 @@ def optimise(
         for key, part in parts.items():
             part.load_state_dict(state[key])
 
-    loop.run(Functions(step, state, restore), settings.steps, name=name, every=10, keep_end=True)
+    loop.run(Functions(step, state, restore), settings.steps, name=name, every=REPORTED, keep_end=True)
     return sum(losses) / max(1, len(losses))

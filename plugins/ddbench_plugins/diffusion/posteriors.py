@@ -11,6 +11,7 @@ from ddbench_plugins.diffusion.arrays import write_rows
 from ddbench_plugins.diffusion.tensors import centre_cropped, resized, to_model
 from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import finite
+from ddbench_plugins.training.transfer import fetched, sent, sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -36,15 +37,16 @@ class Encoder:
         self._vae, self._images, self._resolution = vae, images, resolution
 
     def of(self, rows: Sequence[int], mirrored: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and deviation, float32 [rows, 4, h, w] each, with some images mirrored (bool [rows])."""
-        pixels = self._pixels(rows)
-        mean, std = self.encode(torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels))
-        return mean, std
+        """Return mean and deviation, float32 [rows, 4, h, w] each, with some images mirrored (bool [rows]).
 
-    def encode(self, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return mean and deviation, float32 [n, 4, h, w] each, of pixels in [-1, 1]."""
-        mean, std = posterior(self._vae, pixels)
-        return mean, std
+        They are where the autoencoder is.
+
+        Raises:
+            DivergedError: they are not finite.
+        """
+        pixels = self._pixels(rows)
+        mean, std = posterior(self._vae, torch.where(mirrored[:, None, None, None], pixels.flip(3), pixels))
+        return finite(mean, WHAT), finite(std, WHAT)
 
     def _pixels(self, rows: Sequence[int]) -> torch.Tensor:
         images = self._images
@@ -61,7 +63,7 @@ class Encoder:
         def encoded() -> Iterator[np.ndarray]:
             for rows in mine:
                 pixels = self._pixels(rows)
-                views = [self.encode(view) for view in ((pixels, pixels.flip(3)) if mirror else (pixels,))]
+                views = [checked(self._vae, view) for view in ((pixels, pixels.flip(3)) if mirror else (pixels,))]
                 yield np.stack([torch.stack(view, 1).numpy() for view in views], 1)
                 progress(rows.stop - mine[0].start, mine[-1].stop - mine[0].start)
 
@@ -95,6 +97,8 @@ class KeptPosteriors:
 class Posteriors:
     """Means and deviations [V, N, 4, h, w] of N images in memory; V = 2 (plain, mirrored) where flips keep the label.
 
+    What is drawn is on the device that they are on.
+
     Attributes:
         scaling: the autoencoder's scaling factor.
     """
@@ -108,25 +112,40 @@ class Posteriors:
         views: list[list[tuple[torch.Tensor, torch.Tensor]]] = [[] for _ in range(2 if flip else 1)]
         for pixels in batches:
             for view, parts in enumerate(views):
-                parts.append(posterior(vae, pixels.flip(3) if view else pixels))
+                parts.append(checked(vae, pixels.flip(3) if view else pixels))
         mean, std = (torch.stack([torch.cat([part[kind] for part in parts]) for parts in views]) for kind in (0, 1))
         return cls(mean, std, float(vae.config.scaling_factor))
 
     def __len__(self) -> int:
         return int(self.mean.shape[1])
 
+    def on(self, device: str) -> Posteriors:
+        """Return the same on a device: copied once, so that nothing but random numbers is copied for every draw."""
+        return Posteriors(self.mean.to(device), self.std.to(device), self.scaling)
+
     def draw(self, rows: torch.Tensor, stream: torch.Generator) -> torch.Tensor:
         """Scaled latents [n, 4, h, w] of the images ``rows``: a random view of each, sampled from its posterior."""
         views = torch.randint(len(self.mean), (len(rows),), generator=stream)
-        mean = self.mean[views, rows]
-        return self.scaling * (mean + self.std[views, rows] * torch.randn(mean.shape, generator=stream))
+        noise = torch.randn((len(rows), *self.mean.shape[2:]), generator=stream)
+        views, rows, noise = sent_together([views, rows, noise], self.mean.device)
+        return self.scaling * (self.mean[views, rows] + self.std[views, rows] * noise)
 
 
 @torch.no_grad()
 def posterior(vae: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return mean and deviation, float32 [n, 4, h, w] each, of pixels [n, 3, H, W] in [-1, 1]."""
-    encoded = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
-    return finite(encoded.mean.float().cpu(), WHAT), finite(encoded.std.float().cpu(), WHAT)
+    """Return mean and deviation, float32 [n, 4, h, w] each, of pixels [n, 3, H, W] in [-1, 1], where ``vae`` is."""
+    encoded = vae.encode(sent(pixels, vae.device).to(vae.dtype)).latent_dist
+    return encoded.mean.float(), encoded.std.float()
+
+
+def checked(vae: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the same on the CPU.
+
+    Raises:
+        DivergedError: they are not finite.
+    """
+    mean, std = fetched(*posterior(vae, pixels))
+    return finite(mean, WHAT), finite(std, WHAT)
 
 
 def encode(

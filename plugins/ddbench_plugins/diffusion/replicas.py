@@ -32,9 +32,10 @@ class Replica:
         """Gradients of losses in this context are averaged only with those of the next loss outside of it."""
         return self._accelerator.no_sync(self.model) if self._accelerator else nullcontext()
 
-    def mean(self, value: torch.Tensor) -> float:
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
         """Return the mean of a number over all processes."""
-        return float(self._accelerator.reduce(value, "mean") if self._accelerator else value)
+        reduced: torch.Tensor = self._accelerator.reduce(value, "mean") if self._accelerator else value
+        return reduced
 
 
 def _accelerator(device: str) -> Any:

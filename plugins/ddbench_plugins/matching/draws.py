@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ddbench_plugins.training.dsa import STRATEGY, STRATEGY_WITHOUT_FLIP, apply, draw_dc, draw_idc
+from ddbench_plugins.training.transfer import network_sent
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -59,7 +60,7 @@ def fresh_networks(ctx: Context, name: str) -> Callable[[int], nn.Module]:
 
     def make(iteration: int) -> nn.Module:
         network: nn.Module = ctx.build_network(name, seed=ctx.seed("matching network", iteration))
-        return network.to(device=ctx.machine.device, memory_format=torch.channels_last).train()
+        return network_sent(network.to(memory_format=torch.channels_last), ctx.machine.device).train()
 
     return make
 

@@ -13,10 +13,11 @@ from ddbench_plugins.training.normalisation import ZCA, constants
 from ddbench_plugins.training.pixels import finite
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.seeding import make_generator
+from ddbench_plugins.training.transfer import sent
 from ddbench_plugins.training.whitening import whitening_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from torch import Generator, Tensor
 
@@ -81,13 +82,23 @@ class RealImages:
 
     def at(self, positions: Tensor) -> Tensor:
         """Return the images at these positions of the training split."""
-        chosen = self._images[positions.to(self._images.device)].permute(0, 3, 1, 2)
+        chosen = self._images[sent(positions, self._images.device)].permute(0, 3, 1, 2)
         return self._scaled(as_float(chosen), self._unused)
 
     def draw(self, label: int, count: int, generator: Generator) -> Tensor:
         """Draw ``count`` images of a class without replacement; all of them where the class has fewer."""
-        members = self._members[label]
-        return self.at(members[torch.randperm(len(members), generator=generator)[:count]])
+        return self.draw_each([label], count, [generator])[0]
+
+    def draw_each(self, labels: Sequence[int], count: int, generators: Sequence[Generator]) -> list[Tensor]:
+        """Draw ``count`` images of each of several classes, each by its own generator, and fetch them at once."""
+        chosen = [
+            members[torch.randperm(len(members), generator=generator)[:count]]
+            for members, generator in zip((self._members[label] for label in labels), generators, strict=True)
+        ]
+        positions, counts = sent(torch.cat(chosen), self.device), [*map(len, chosen)]
+        if self.device.type == "cpu":  # a class at a time stays in its caches
+            return [self.at(part) for part in positions.split(counts)]
+        return list(self.at(positions).split(counts))
 
 
 def initial_images(real: RealImages, ipc: int, init: Init, seed: int) -> Tensor:

@@ -11,16 +11,22 @@ from ddbench_plugins.training.whitening import whitening_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping
 
+    from torch import Tensor
+
     from ddbench import Context, DistilledSet
     from ddbench_plugins.matching.images import SyntheticImages
     from ddbench_plugins.matching.options import PixelOptions
 
 
+#: Steps between two losses that are read from a GPU.
+READ = 10
+
+
 class Matching(Protocol):
     """What is done again and again; see :class:`ddbench_plugins.training.engine.Work`."""
 
-    def step(self, number: int) -> float:
-        """Do step ``number`` (from 0) and return its loss."""
+    def step(self, number: int) -> float | Tensor:
+        """Do step ``number`` (from 0) and return its loss; one on a GPU is read now and then, for that waits for it."""
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
@@ -37,7 +43,10 @@ def run(
 
     def step(number: int) -> dict[str, float]:
         nonlocal loss
-        loss = work.step(number)
+        found = work.step(number)
+        if not isinstance(found, float) and found.is_cuda and (number + 1) % READ and number + 1 < steps:
+            return {}
+        loss = float(found)
         return {"loss": loss}
 
     hint = "Lower the learning rate of the pixels (-o method.lr_img=…)"

@@ -16,7 +16,7 @@ HALF_BIN = 1 / 255
 
 
 class Noise:
-    """The noise process with variances ``betas`` [T]."""
+    """The noise process with variances ``betas`` [T]; what it is given and returns is on the same device."""
 
     def __init__(self, betas: Tensor) -> None:
         betas = betas.double()
@@ -74,7 +74,7 @@ class Noise:
 
 
 def _at(values: Tensor, times: Tensor, like: Tensor) -> Tensor:
-    return values[times.cpu()].to(like.device, like.dtype).view(-1, 1, 1, 1)
+    return values[times].to(like.dtype).view(-1, 1, 1, 1)
 
 
 def _discretised(values: Tensor, mean: Tensor, log_deviation: Tensor) -> Tensor:

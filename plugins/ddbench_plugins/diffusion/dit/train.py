@@ -14,6 +14,7 @@ from ddbench_plugins.diffusion.dit.small import DiTPreset, build_scheduler, buil
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
+from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from ddbench_plugins.diffusion.posteriors import Posteriors
@@ -38,14 +39,14 @@ def train_transformer(
     transformer = build_transformer(preset, size, classes, stream_seed(seed, "transformer")).to(loop.device).eval()
     parameters = list(transformer.parameters())
     ema = Ema(parameters, preset.ema_decay)
-    noise = Noise(build_scheduler().betas)
+    noise, posteriors = Noise(build_scheduler().betas.to(loop.device)), posteriors.on(loop.device)
     targets = torch.tensor(np.asarray(labels), dtype=torch.long)
 
     def loss_at(step: int, part: int) -> Tensor:
         rows = batch_indices(len(targets), preset.batch, step, stream_seed(seed, "transformer"))
         stream = make_generator(seed, "transformer noise", step)
         drawn = draw(posteriors.draw(rows, stream), targets[rows], null_label(transformer), noise, stream)
-        return noised_loss(transformer, noise, drawn, loop.device)[0].mean()
+        return noised_loss(transformer, noise, drawn)[0].mean()
 
     settings = Optimisation(
         steps=preset.steps,
@@ -60,7 +61,8 @@ def train_transformer(
 
 
 class Drawn(NamedTuple):
-    """What one training step draws: clean latents, noise, timesteps, and labels of which some are dropped."""
+    """What one training step draws, on one device: clean latents, noise, timesteps, and labels, of which some are
+    dropped."""
 
     clean: Tensor
     noise: Tensor
@@ -69,21 +71,20 @@ class Drawn(NamedTuple):
 
 
 def draw(clean: Tensor, labels: Tensor, null: int, noise: Noise, stream: torch.Generator) -> Drawn:
-    """Draw noise, timesteps (uniform) and dropped labels for ``clean`` latents [n, 4, h, w]."""
+    """Draw noise, timesteps (uniform) and dropped labels for ``clean`` latents [n, 4, h, w], on their device."""
     added = torch.randn(clean.shape, generator=stream)
     times = torch.randint(noise.steps, (len(clean),), generator=stream)
     dropped = torch.rand(len(clean), generator=stream) < UNCONDITIONAL
-    return Drawn(clean, added, times, torch.where(dropped, null, labels))
+    return Drawn(clean, *sent_together([added, times, torch.where(dropped, null, labels)], clean.device))
 
 
-def noised_loss(transformer: Any, noise: Noise, drawn: Drawn, device: str) -> tuple[Tensor, Tensor]:
+def noised_loss(transformer: Any, noise: Noise, drawn: Drawn) -> tuple[Tensor, Tensor]:
     """Loss [n] of the transformer on a draw, and the clean latents [n, 4, h, w] that it predicts.
 
     The transformer is in evaluation mode: diffusers would otherwise drop other labels in every block.
     """
-    clean, added = drawn.clean.to(device), drawn.noise.to(device)
-    times = drawn.times.to(device)
+    clean, added, times, labels = drawn
     noisy = noise.noisy(clean, added, times)
-    output = transformer(noisy, timestep=times, class_labels=drawn.labels.to(device), return_dict=False)[0].float()
+    output = transformer(noisy, timestep=times, class_labels=labels, return_dict=False)[0].float()
     predicted = noise.clean(noisy, output.chunk(2, dim=1)[0], times)
     return noise.loss(output, clean, noisy, added, times), predicted

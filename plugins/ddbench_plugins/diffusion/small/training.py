@@ -25,6 +25,7 @@ from ddbench_plugins.diffusion.small.model import (
 from ddbench_plugins.diffusion.tensors import resized, rows_of, to_model
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
+from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -78,18 +79,20 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
     """The autoencoder for ``pixels`` [N, 3, H, W] in [-1, 1], with centred latents and its scaling factor set."""
     began, device = time.perf_counter(), loop.device
     vae = build_vae(preset, stream_seed(seed, "vae")).to(device, memory_format=torch.channels_last).train()
+    images, side = pixels.to(device), preset.resolution // 2 ** (len(preset.vae_channels) - 1)
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         rows = batch_indices(len(pixels), preset.vae_batch, step, stream_seed(seed, "vae"))
         stream = make_generator(seed, "vae noise", step)
-        batch = pixels[rows]
+        flips = torch.rand(len(rows), generator=stream) < 0.5 if preset.flip else torch.zeros(len(rows)).bool()
+        noise = torch.randn((len(rows), 4, side, side), generator=stream)
+        rows, flips, noise = sent_together([rows, flips, noise], device)
+        batch = images[rows]
         if preset.flip:
-            flips = torch.rand(len(rows), generator=stream) < 0.5
             batch = torch.where(flips[:, None, None, None], batch.flip(3), batch)
-        batch = batch.to(device, memory_format=torch.channels_last)
+        batch = batch.contiguous(memory_format=torch.channels_last)
         mean, logvar = vae._encode(batch).float().chunk(2, dim=1)
         logvar = logvar.clamp(-30, 20)
-        noise = torch.randn(mean.shape, generator=stream).to(device)
         decoded = vae.decode(mean + (0.5 * logvar).exp() * noise, return_dict=False)[0].float()
         divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum() / batch.numel()
         return F.l1_loss(decoded, batch) + F.mse_loss(decoded, batch) + preset.kl_weight * divergence
@@ -187,7 +190,7 @@ def train_unet(
     parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
     ema = Ema(parameters, preset.ema_decay)
     scheduler = build_scheduler()
-    targets = torch.tensor(np.asarray(labels), dtype=torch.long)
+    targets, posteriors = torch.tensor(np.asarray(labels), dtype=torch.long), posteriors.on(device)
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         rows = batch_indices(len(targets), preset.unet_batch, step, stream_seed(seed, "unet"))
@@ -199,10 +202,11 @@ def train_unet(
         prompts = prompts + torch.randint(source.per_class, (len(rows),), generator=stream)
         prompts[torch.rand(len(rows), generator=stream) < UNCONDITIONAL] = 0
         tokens = source.draw(np.random.default_rng(stream_seed(seed, "prompts", step)))
-        hidden = rows_of(encoder(tokens.to(device))[0], prompts.to(device))
-        noisy = scheduler.add_noise(latents, noise, times).to(device, memory_format=torch.channels_last)
-        predicted = unet(noisy, times.to(device), encoder_hidden_states=hidden, return_dict=False)[0]
-        return F.mse_loss(predicted.float(), noise.to(device))
+        noise, times, tokens, prompts = sent_together([noise, times, tokens, prompts], device)
+        hidden = rows_of(encoder(tokens)[0], prompts)
+        noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
+        predicted = unet(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
+        return F.mse_loss(predicted.float(), noise)
 
     settings = Optimisation(
         steps=preset.unet_steps,

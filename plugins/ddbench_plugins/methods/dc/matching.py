@@ -61,7 +61,7 @@ class GradientMatching:
         self.number = 0
         self.network: nn.Module | None = None
 
-    def step(self, number: int) -> float:
+    def step(self, number: int) -> Tensor:
         """Do one matching step, and train the network unless it is thrown away now; return the loss per class."""
         iteration, turn = divmod(number, self.settings.outer)
         if turn == 0 or self.network is None:
@@ -87,7 +87,7 @@ class GradientMatching:
             self.network = self.networks(self.number // self.settings.outer)
             self.network.load_state_dict(state["network"])
 
-    def _match(self, network: nn.Module, number: int) -> float:
+    def _match(self, network: nn.Module, number: int) -> Tensor:
         settings, images = self.settings, self.images
         network.train()
         if batch_norms(network):
@@ -97,9 +97,10 @@ class GradientMatching:
         images.optimiser.zero_grad()
         total = torch.zeros((), device=images.images.device)
         kept = []
-        for label in range(images.classes):
-            generator = make_generator(settings.seed, _MATCHING, number + 1, label + 1)
-            real = self.real.draw(label, settings.batch_real, generator)
+        labels = range(images.classes)
+        generators = [make_generator(settings.seed, _MATCHING, number + 1, label + 1) for label in labels]
+        batches = self.real.draw_each(labels, settings.batch_real, generators)
+        for label, generator, real in zip(labels, generators, batches, strict=True):
             view = draw_view(real.shape[-1], generator, settings.strategy)
             target = self._real_gradients(network, parameters, view(real), label)
             gradients = self._gradients(network, parameters, view(images.of_class(label)), label, differentiable=True)
@@ -112,7 +113,7 @@ class GradientMatching:
         if kept:
             torch.stack(kept).sum().backward(inputs=[images.images])
         images.optimiser.step()
-        return float(total) / images.classes
+        return total.double() / images.classes
 
     def _real_gradients(
         self, network: nn.Module, parameters: list[Tensor], x: Tensor, label: int
@@ -132,11 +133,9 @@ class GradientMatching:
 
     def _freeze_batch_norms(self, network: nn.Module, number: int) -> None:
         """Let batch norms see real images of every class once, then use those statistics."""
-        batches = [
-            self.real.draw(label, BN_IMAGES, make_generator(self.settings.seed, _STATISTICS, number + 1, label + 1))
-            for label in range(self.images.classes)
-        ]
-        x = torch.cat(batches).contiguous(memory_format=torch.channels_last)
+        labels = range(self.images.classes)
+        generators = [make_generator(self.settings.seed, _STATISTICS, number + 1, label + 1) for label in labels]
+        x = torch.cat(self.real.draw_each(labels, BN_IMAGES, generators)).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), autocast(self.settings.precision, x.device):
             network(x)
         for norm in batch_norms(network):

@@ -49,23 +49,24 @@ class DistributionMatching:
     ) -> None:
         self.images, self.real, self.networks, self.settings = images, real, networks, settings
 
-    def step(self, number: int) -> float:
+    def step(self, number: int) -> Tensor:
         """Do one step and return the loss, summed over classes."""
         network = self.networks(number).requires_grad_(False)
         generators = [make_generator(self.settings.seed, number + 1, label + 1) for label in range(self.images.classes)]
         total = torch.zeros((), device=self.images.images.device)
         self.images.optimiser.zero_grad()
         for labels in self._groups(network):
-            batches = [self.real.draw(label, self.settings.batch_real, generators[label]) for label in labels]
+            own = [generators[label] for label in labels]
+            batches = self.real.draw_each(labels, self.settings.batch_real, own)
             views = [
-                draw_view(batch.shape[-1], generators[label], self.settings.strategy)
-                for label, batch in zip(labels, batches, strict=True)
+                draw_view(batch.shape[-1], generator, self.settings.strategy)
+                for generator, batch in zip(own, batches, strict=True)
             ]
             loss = self._loss(network, batches, [self.images.of_class(label) for label in labels], views)
             loss.backward()
             total += loss.detach()
         self.images.optimiser.step()
-        return float(total)
+        return total
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs; the networks live for a step only."""

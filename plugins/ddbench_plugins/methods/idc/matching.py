@@ -18,6 +18,7 @@ from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.runtime import Precision, autocast
 from ddbench_plugins.training.seeding import make_generator, seeded
 from ddbench_plugins.training.steps import Batch, hard_label_step
+from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,7 +69,7 @@ class ClassMatching:
         self.network: nn.Module | None = None
         self.optimiser: torch.optim.Optimizer | None = None
 
-    def step(self, number: int) -> float:
+    def step(self, number: int) -> Tensor:
         """Do inner step ``number`` and return the mean loss of a class."""
         network, optimiser = self._current(number)
         loss = self._match(network, number)
@@ -111,13 +112,14 @@ class ClassMatching:
 
     # Matching -----------------------------------------------------------------------------------------------------
 
-    def _match(self, network: nn.Module, number: int) -> float:
-        images, total = self.images, 0.0
+    def _match(self, network: nn.Module, number: int) -> Tensor:
+        images = self.images
+        total = torch.zeros((), dtype=torch.float64, device=images.images.device)
         images.optimiser.zero_grad()
         for label in range(images.classes):
             loss = self._class_loss(network, label, number)
             loss.backward(inputs=[images.images])
-            total += float(loss.detach())
+            total += loss.detach()
             if self.settings.step_per_class:
                 # Of the whole tensor: momentum moves the other classes too.
                 images.optimiser.step()
@@ -173,9 +175,8 @@ class ClassMatching:
         step = hard_label_step(cutmix_probability=settings.cutmix)
         augment = dsa("idc", settings.train_strategy)
         with seeded(settings.seed, stream, number + 1, _DROPOUT):
-            for chosen in self._batches(count, generator):
-                x = augment(self.real.at(self.everything[chosen]), generator)
-                labels = self.labels[chosen].to(x.device)
+            for positions, labels, chosen in self._batches(count, generator):
+                x = augment(self.real.at(positions), generator)
                 batch = Batch(x.contiguous(memory_format=torch.channels_last), labels, chosen)
                 with autocast(settings.precision, x.device), kernels():
                     loss = step(network, batch, generator)
@@ -183,10 +184,11 @@ class ClassMatching:
                 loss.backward()
                 optimiser.step()
 
-    def _batches(self, count: int, generator: torch.Generator) -> Iterator[Tensor]:
-        seen = 0
-        for chosen in torch.randperm(len(self.labels), generator=generator).split(self.settings.batch_real):
-            if seen >= count:
-                return
-            yield chosen
-            seen += len(chosen)
+    def _batches(self, count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
+        """Yield positions in the training split, labels, and places among all images; copied to the device at once."""
+        if not count:
+            return
+        size = self.settings.batch_real
+        order = torch.randperm(len(self.labels), generator=generator)[: -(-count // size) * size]
+        whole = sent_together([self.everything[order], self.labels[order], order], self.real.device)
+        yield from zip(*(part.split(size) for part in whole), strict=True)

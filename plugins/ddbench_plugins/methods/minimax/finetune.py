@@ -45,11 +45,13 @@ class Curve:
         self.steps = steps
         self.sums: dict[str, list[float]] = {}
 
-    def add(self, step: int, **figures: float) -> None:
-        """Note the figures of a step (from 0)."""
+    def add(self, step: int, **figures: Tensor) -> None:
+        """Note the figures of a step (from 0); those in between are not read, for that waits for the device."""
         for end, inside in enumerate((step < self.tenth, step >= self.steps - self.tenth)):
             for name, value in figures.items():
-                self.sums.setdefault(name, [0.0, 0.0])[end] += value if inside else 0.0
+                sums = self.sums.setdefault(name, [0.0, 0.0])
+                if inside:
+                    sums[end] += float(value.detach())
 
     def state_dict(self) -> dict[str, list[float]]:
         """Return what a checkpoint needs."""
@@ -90,18 +92,18 @@ def finetune(
         value.requires_grad_(settings.trainable == "all" or trained(name))
     parameters = [value for value in transformer.parameters() if value.requires_grad]
     ema = Ema(parameters, settings.ema_decay, warm_up=False)
-    noise, memories, curve = Noise(betas), Memories(settings.memory, loop.device), Curve(settings.steps)
+    noise, posteriors = Noise(betas.to(loop.device)), posteriors.on(loop.device)
+    memories, curve = Memories(settings.memory, loop.device), Curve(settings.steps)
 
     def loss_at(step: int, part: int) -> Tensor:
         rows = batch_indices(len(posteriors), settings.batch_size, step, stream_seed(seed, "minimax"))
         stream = make_generator(seed, "minimax noise", step)
         drawn = draw(posteriors.draw(rows, stream), conditions[rows], null_label(transformer), noise, stream)
-        losses, predicted = noised_loss(transformer, noise, drawn, loop.device)
+        losses, predicted = noised_loss(transformer, noise, drawn)
         predicted = predicted.flatten(1)
         base, (represent, diversify) = losses.mean(), terms(predicted, classes[rows], memories)
-        remember(memories, classes[rows], drawn.clean.flatten(1).to(loop.device), predicted)
-        figures = {"base": base, "representativeness": represent, "diversity": diversify}
-        curve.add(step, **{name: float(value.detach()) for name, value in figures.items()})
+        remember(memories, classes[rows], drawn.clean.flatten(1), predicted)
+        curve.add(step, base=base, representativeness=represent, diversity=diversify)
         return base + settings.lambda_r * represent + settings.lambda_d * diversify
 
     optimise(

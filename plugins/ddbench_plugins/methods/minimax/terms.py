@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ddbench_plugins.training.transfer import sent
+
 
 class Memories:
     """The last ``capacity`` real latents and predictions of every class, the oldest dropped first."""
@@ -49,10 +51,15 @@ def terms(predicted: Tensor, labels: Tensor, memories: Memories) -> tuple[Tensor
     for label in present:
         if label not in memories.made:
             continue
-        mine = predicted[(labels == label).to(predicted.device)]
+        mine = predicted[_rows(labels, label, predicted)]
         represent = represent + 1 - cosines(mine, memories.real[label]).min()
         diversify = diversify + cosines(mine, memories.made[label]).max()
     return represent / len(present), diversify / len(present)
+
+
+def _rows(labels: Tensor, label: int, like: Tensor) -> Tensor:
+    """Return the positions of a label, found on the CPU, on the device of a tensor."""
+    return sent((labels == label).nonzero()[:, 0], like.device)
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:
@@ -64,5 +71,5 @@ def cosines(one: Tensor, other: Tensor) -> Tensor:
 def remember(memories: Memories, labels: Tensor, real: Tensor, predicted: Tensor) -> None:
     """Push a batch's flat latents and predictions, class by class."""
     for label in labels.unique().tolist():
-        rows = (labels == label).to(real.device)
+        rows = _rows(labels, label, real)
         memories.push(label, real[rows], predicted[rows])

@@ -25,6 +25,7 @@ from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.normalisation import ZCA, constants
 from ddbench_plugins.training.seeding import stream_seed
 from ddbench_plugins.training.students import whitened
+from ddbench_plugins.training.transfer import sent
 from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class Experts:
 
     def at(self, number: int, epoch: int) -> Tensor:
         """Return the parameters float32 [P] of an expert after ``epoch`` epochs (0: before the first)."""
-        return torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)).to(self.device)
+        return sent(torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)), self.device)
 
 
 @ddbench.step(

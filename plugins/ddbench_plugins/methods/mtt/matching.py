@@ -14,6 +14,7 @@ from ddbench_plugins.matching.images import MOMENTUM, SyntheticImages
 from ddbench_plugins.methods.mtt.trajectories import match
 from ddbench_plugins.training.dsa import apply, draw_dc
 from ddbench_plugins.training.seeding import make_generator
+from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -158,7 +159,7 @@ class TrajectoryMatching:
     def __init__(self, images: ImagesWithRate, experts: Experts, network: FlatNetwork, settings: Matching) -> None:
         self.images, self.experts, self.network, self.settings = images, experts, network, settings
 
-    def step(self, number: int) -> float:
+    def step(self, number: int) -> Tensor:
         """Match the segment of step ``number`` and return the loss; where that is too large, nothing changes."""
         expert, epoch = self.segment(number)
         matched = match(
@@ -169,9 +170,11 @@ class TrajectoryMatching:
             self.images.rate.detach(),
             gradient=self.settings.gradient,
         )
-        if not matched.loss > self.settings.threshold:  # which a loss that is not finite is not, so that it is told
+        threshold = self.settings.threshold
+        # A loss that is not finite is not larger, so that it is told.
+        if math.isinf(threshold) or not matched.loss > threshold:
             self.images.update(matched.learned, matched.lr)
-        return float(matched.loss)
+        return matched.loss
 
     def segment(self, number: int) -> tuple[int, int]:
         """Return the expert and its first epoch: experts in random order, each once before any comes again."""
@@ -187,14 +190,16 @@ class TrajectoryMatching:
         settings, images = self.settings, self.images.images
         generator = make_generator(settings.seed, _STEPS, number + 1)
         chunks: list[Tensor] = []
-        losses: list[InnerLoss] = []
+        places: list[Tensor] = []
+        drawn: list[Sequence[Drawn]] = []
         for _ in range(settings.syn_steps):
             if not chunks:
                 chunks = list(torch.randperm(len(images), generator=generator).split(settings.batch_syn))
-            chosen = chunks.pop()
-            drawn = draw_dc(len(chosen), images.shape[-1], generator, settings.strategy) if settings.strategy else ()
-            losses.append(partial(self._loss, chosen=chosen.to(images.device), drawn=drawn))
-        return losses
+            places.append(chunks.pop())
+            size = len(places[-1])
+            drawn.append(draw_dc(size, images.shape[-1], generator, settings.strategy) if settings.strategy else ())
+        chosen = sent_together(places, images.device)
+        return [partial(self._loss, chosen=rows, drawn=view) for rows, view in zip(chosen, drawn, strict=True)]
 
     def _loss(
         self, parameters: Tensor, images: Tensor, *others: Tensor, chosen: Tensor, drawn: Sequence[Drawn]

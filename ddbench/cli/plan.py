@@ -47,7 +47,7 @@ def show(context: click.Context, study: str | None, values: dict[str, Any]) -> i
     from ddbench.runtime.cards import card
     from ddbench.runtime.progress import QuietReporter
 
-    chosen = card(values["card"])
+    chosen = card(values.get("card", ""))
     content = studies.read_study(context, study, values)
     shared = {**common.common_arguments(values), "offline": True, "reporter": QuietReporter()}  # a plan fetches nothing
     planned = plan(content, studies.base(content, shared), Path(values["registry"]), chosen)

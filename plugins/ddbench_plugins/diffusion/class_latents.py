@@ -39,7 +39,7 @@ def _bytes(ctx: Context) -> int | None:
     needs=[model_facts],
     work=lambda ctx: len(ctx.dataset.train),
     disk=_bytes,
-    demand=encoding,
+    demand=lambda ctx: encoding(ctx, side_of(ctx), batch_size(ctx.options, side_of(ctx))),
 )
 def class_latents(ctx: Context, out: Step) -> None:
     """Write the latents of every class, ``<label>.npy`` [n, 4, h, w]; independent of IPC and captions.

@@ -189,29 +189,22 @@ def _bytes(tensors: Mapping[int, Any]) -> int:
     return sum(storages.values())
 
 
-def encoding(ctx: Context) -> Demand | None:
-    """Count the encoding of the training images."""
-    from ddbench_plugins.diffusion.backbone import side_of
-    from ddbench_plugins.diffusion.class_latents import batch_size
-
-    options, side = ctx.options, side_of(ctx)
-    if (found := counts(options.backbone, side)) is None:
+def encoding(ctx: Context, side: int, batch: int) -> Demand | None:
+    """Count the encoding of the training images at a side."""
+    if (found := counts(ctx.options.backbone, side)) is None:
         return None
     return Demand(
         flops=found.encoder.flops * len(ctx.dataset.train),
         fixed=HALF * found.parameters,
         each=2 * found.encoder.largest,
-        batch=batch_size(options, side),
+        batch=batch,
         option="method.batch_size",
     )
 
 
-def drawing(ctx: Context, images: int, passes: float) -> Demand | None:
+def drawing(ctx: Context, side: int, batch: int, *, images: int, passes: float) -> Demand | None:
     """Count the images drawn from prototypes, by passes through the U-Net in all; they are decoded one by one."""
-    from ddbench_plugins.diffusion.backbone import side_of
-    from ddbench_plugins.diffusion.class_latents import batch_size
-
-    options, side = ctx.options, side_of(ctx)
+    options = ctx.options
     if (found := counts(options.backbone, side)) is None:
         return None
     guided = 1 + (options.guidance_scale > 1)
@@ -219,7 +212,7 @@ def drawing(ctx: Context, images: int, passes: float) -> Demand | None:
         flops=found.unet.flops * passes + found.decoder.flops * images,
         fixed=HALF * found.parameters + 2 * found.decoder.largest,
         each=guided * (2 * found.unet.largest + found.unet.held),
-        batch=batch_size(options, side),
+        batch=batch,
         option="method.batch_size",
     )
 

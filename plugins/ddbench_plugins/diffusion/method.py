@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ddbench import Distiller, step
-from ddbench_plugins.diffusion.backbone import BACKBONE, backbone_identity, base_model, model_facts
+from ddbench_plugins.diffusion.backbone import BACKBONE, backbone_identity, base_model, model_facts, side_of
+from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.counting import drawing
 from ddbench_plugins.diffusion.hub import backbone_weights
 
@@ -34,7 +35,9 @@ def _work(ctx: Context, *, compared: bool) -> float:
 
 
 def _demand(ctx: Context, *, compared: bool) -> Demand | None:
-    return drawing(ctx, _count(ctx, compared=compared), _work(ctx, compared=compared))
+    side = side_of(ctx)
+    batch = batch_size(ctx.options, side)
+    return drawing(ctx, side, batch, images=_count(ctx, compared=compared), passes=_work(ctx, compared=compared))
 
 
 def _bytes(ctx: Context, *, compared: bool) -> int:

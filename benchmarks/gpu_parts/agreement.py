@@ -91,8 +91,11 @@ def work(device: str, precision: str, setting: Setting) -> Iterator[Row]:
     where = {"device": device, "precision": precision, "offline": True}
     entries = load_plugins().entries["method"]
     for method in ("random", "dm") if setting.tiny else sorted(entries):
+        if method not in settings.METHODS:
+            yield Row(PART, f"method {method} {device} {precision}", note="not run: settings.py has no short settings")
+            continue
         try:
-            options = {"method": settings.filled(settings.METHODS.get(method, {}), shared)}
+            options = {"method": settings.filled(settings.METHODS[method], shared)}
             (made,) = ddbench.distill(method, ipc=settings.IPC, options=options, **where)
         except ddbench.UsageError as error:
             if precision in load_plugin(entries[method]).precisions:

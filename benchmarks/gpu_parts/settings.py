@@ -19,8 +19,9 @@ _TRAJECTORIES = {
     **{"iterations": 6, "syn_steps": 5, "keep": "last"},
 }
 
-#: Options by method. One that is not here has its defaults.
+#: Options by method.
 METHODS: Mapping[str, Mapping[str, Any]] = {
+    **dict.fromkeys(("random", "full", "herding", "k-center", "k-means", "ls"), {}),
     "dm": {**_PIXELS, "iterations": 12},
     "dc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
     "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
@@ -39,6 +40,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dit": _DIT,
     "minimax": {**_DIT, "finetune_steps": 8},
     "kip": {"iterations": 20, "targets": 500},
+    "frepo": {"iterations": 8, "batch_real": 64, "pool": 2, "updates": 4},
 }
 
 _TAUGHT = {"epochs": 10, "teacher_file": TEACHER}
@@ -58,6 +60,7 @@ EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lrs": ("lrs", {"epochs": 10, "lr": 0.01}),
     "lrs, soft labels": ("lrs", {**_TAUGHT, "lr": 0.01, "labels": "soft", "teachers": [TEACHER_NETWORK]}),
     "krr": ("krr", {}),
+    "frepo": ("frepo", {"steps": 20}),
 }
 
 

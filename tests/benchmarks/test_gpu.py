@@ -116,4 +116,3 @@ def test_settings_name_methods_evaluators_and_options_that_are_there(bench):
         assert options.keys() <= load_plugin(entries["method"][method]).Options.model_fields.keys(), method
     for evaluator, options in bench["settings"].EVALUATORS.values():
         assert options.keys() <= load_plugin(entries["evaluator"][evaluator]).Options.model_fields.keys(), evaluator
-    assert {evaluator for evaluator, _ in bench["settings"].EVALUATORS.values()} >= entries["evaluator"].keys()

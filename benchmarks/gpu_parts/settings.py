@@ -21,7 +21,7 @@ _TRAJECTORIES = {
 
 #: Options by method.
 METHODS: Mapping[str, Mapping[str, Any]] = {
-    **dict.fromkeys(("random", "full", "herding", "k-center", "k-means", "ls"), {}),
+    **{name: {} for name in ("random", "full", "herding", "k-center", "k-means", "ls")},
     "dm": {**_PIXELS, "iterations": 12},
     "dc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
     "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},

@@ -113,6 +113,9 @@ def test_settings_name_methods_evaluators_and_options_that_are_there(bench):
 
     entries = load_plugins().entries
     for method, options in bench["settings"].METHODS.items():
-        assert options.keys() <= load_plugin(entries["method"][method]).Options.model_fields.keys(), method
+        assert method in entries["method"]
+        assert not options or options.keys() <= load_plugin(entries["method"][method]).Options.model_fields.keys(), (
+            method
+        )
     for evaluator, options in bench["settings"].EVALUATORS.values():
         assert options.keys() <= load_plugin(entries["evaluator"][evaluator]).Options.model_fields.keys(), evaluator

@@ -28,11 +28,16 @@ from ddbench.results.schema import PluginPart, Record
 from ddbench.runtime.context import Context
 from ddbench.sets.folder import content_digest
 from ddbench.sets.made import Distilled
+from ddbench.sets.whitening import Whitening
 from ddbench.testing.bench import Bench
 from ddbench.testing.toy import toy_dataset
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+#: By which sets are whitened for evaluators that can.
+RECIPE = "rfad"
 
 
 def check_method(
@@ -102,10 +107,10 @@ def check_evaluator(
     data = dataset or toy_dataset()
     with Bench(evaluator, EvaluatorSpec, options, data, plugins) as bench:
 
-        def score(space: str) -> Record:
+        def score(space: str, data: Dataset = data) -> Record:
             def evaluate(ctx: Context) -> Record:
                 bound = pipeline.prepare_evaluator(ctx, bench.name, network, ipc)
-                return pipeline.evaluate(bound, _selection(data, ipc, space), repeats=2)
+                return pipeline.evaluate(bound, _selection(ctx, ipc, space), repeats=2)
 
             return bench.run(evaluate, data)
 
@@ -124,6 +129,13 @@ def check_evaluator(
                 raise bench.broken(
                     f"reads pixel space {space!r} wrongly: {mean:.0%} instead of {record.mean:.0%} on the same images",
                     "Look at distilled.space, or refuse the space with a ddbench.DataError.",
+                )
+        if load_plugin(bench.entry).whitens:
+            of_set, of_data = score("zca").mean, score("rgb_uint8", replace(data, zca=RECIPE)).mean
+            if abs(of_set - of_data) > 0.1:
+                raise bench.broken(
+                    f"reads pixel space 'zca' wrongly: {of_set:.0%} instead of {of_data:.0%} on images that it whitens",
+                    "Look at distilled.whitening and ctx.dataset.zca, or leave whitens out.",
                 )
         return record
 
@@ -182,16 +194,21 @@ def _other_test_images(data: Dataset) -> Dataset:
     return replace(data, test=Split(ArrayImages(255 - images), labels, data.test.ids))
 
 
-def _selection(data: Dataset, ipc: int, space: str) -> Distilled:
+def _selection(ctx: Context, ipc: int, space: str) -> Distilled:
     """A random selection as if it had been distilled."""
-    rng = np.random.default_rng(0)
+    data, rng = ctx.dataset, np.random.default_rng(0)
     chosen = np.concatenate([rng.choice(data.train.of_class(c), ipc, replace=False) for c in range(data.num_classes)])
     images: NDArray[Any] = data.train.images.batch(chosen.tolist(), data.image_size)
     if space != "rgb_uint8":
         images = images.astype(np.float32) / 255
     if space == "normalized":
         images = (images - np.array(data.mean, np.float32)) / np.array(data.std, np.float32)
-    content = DistilledSet(images, data.train.labels[chosen], space=space)
+    if space == "zca":
+        whitening = Whitening.of(ctx, RECIPE)
+        images = whitening.whiten(images)
+        content = whitening.made(DistilledSet(images, data.train.labels[chosen]))
+    else:
+        content = DistilledSet(images, data.train.labels[chosen], space=space)
     digest = content_digest(content)
     return Distilled(
         plugin=PluginPart(name="selection", version=1, options={}, explicit={}),
@@ -210,11 +227,11 @@ def _selection(data: Dataset, ipc: int, space: str) -> Distilled:
 
 def _check_protocol_sees_options(bench: Bench, data: Dataset, ipc: int, network: str, unused: Collection[str]) -> None:
     """Finished students are found again by the protocol, so an option it does not show would have no effect."""
-    content = _selection(data, ipc, "rgb_uint8").content
 
     def digest(options: Mapping[str, Any]) -> str:
         def protocol(ctx: Context) -> str:
             evaluator, mine, _ = pipeline.prepare_evaluator(ctx, bench.name, network, ipc)
+            content = _selection(ctx, ipc, "rgb_uint8").content
             return evaluator.protocol(mine, content).digest
 
         given = bench.options

@@ -212,6 +212,15 @@ def test_another_recipes_set_is_refused_or_warned_of(ctx, fitted, tmp_path):
     assert told and "Was the set whitened by mtt?" in told[0]
 
 
+def test_a_mean_image_tells_whether_it_was_subtracted(ctx):
+    digits = ddbench.load_dataset("digits")  # much of their energy is the mean digit
+    rfad, frepo = (ddbench.Whitening.of(replace(ctx, _dataset=digits), name) for name in ("rfad", "frepo"))
+    chosen = _chosen(digits, 10).images
+    assert rfad.doubt(rfad.whiten(chosen)) == frepo.doubt(frepo.whiten(chosen)) == ""
+    found = rfad.doubt(frepo.whiten(chosen))
+    assert found == "the mean of its images is off by -0.9 of the mean image, which rfad does not subtract"
+
+
 def test_whitened_tensors_are_imported_by_the_recipe_that_is_named(ctx, tmp_path, monkeypatch):
     import torch
 

@@ -129,12 +129,22 @@ class Global(Mean):
         return ddbench.Score(last=float(correct.mean()), correct=correct)
 
 
+class Unwhite(Mean):
+    whitens = True
+
+    def evaluate(self, ctx, distilled, repeat):
+        if distilled.space == "zca":
+            distilled = replace(distilled, images=-distilled.images)
+        return super().evaluate(ctx, distilled, repeat)
+
+
 @pytest.mark.parametrize(
     ("evaluator", "words"),
     [
         (Blind, "has a protocol that does not show its option 'pixels'"),
         (Silent, "has a protocol without network, label_type, selection"),
         (Global, "gives different numbers for the same seed"),
+        (Unwhite, "reads pixel space 'zca' wrongly"),
         (type("Deaf", (NearestMean,), {"Options": Mean.Options}), "reads pixel space 'unit' wrongly"),
     ],
 )

@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.api import load as load
     from ddbench.api import load_dataset as load_dataset
     from ddbench.api import plan as plan
+    from ddbench.api import pull as pull
+    from ddbench.api import push as push
     from ddbench.api import records as records
     from ddbench.api import run as run
     from ddbench.errors import DataError as DataError
@@ -90,6 +92,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.runtime.store import Step as Step
     from ddbench.sets.declared import Declared as Declared
     from ddbench.sets.folder import LoadedSet as LoadedSet
+    from ddbench.sets.pushing import Pushed as Pushed
     from ddbench.sets.whitening import Whitening as Whitening
     from ddbench.tables.boards import Boards as Boards
     from ddbench.tables.comparing import Comparison as Comparison

@@ -25,7 +25,7 @@ from ddbench.plugin.arguments import flag, names, numbers, path, text, whole
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.interfaces import Distiller
-from ddbench.plugin.manager import Plugins
+from ddbench.plugin.manager import Plugins, load_plugins
 from ddbench.results.collection import Records
 from ddbench.results.labels import label
 from ddbench.results.registry import Problem, check_seed
@@ -37,11 +37,15 @@ from ddbench.runtime.progress import Reporter, numbered
 from ddbench.runtime.steps import cached
 from ddbench.runtime.store import Step
 from ddbench.sets import folder as disk
+from ddbench.sets import hub, sources
 from ddbench.sets.declared import Declared
 from ddbench.sets.folder import LoadedSet
 from ddbench.sets.importing import read_set
 from ddbench.sets.importing import write as _write_imported
 from ddbench.sets.made import Distilled
+from ddbench.sets.publication import Publication, by_config
+from ddbench.sets.pushing import Pushed, publish
+from ddbench.sets.sources import Source
 from ddbench.sets.whitening import Whitening
 from ddbench.tables import boards, comparing
 from ddbench.tables.boards import Boards
@@ -228,7 +232,7 @@ def evaluate(
     """Evaluate an already distilled set: one that ddbench wrote, a tree of pictures, or the tensors of released code.
 
     Args:
-        path: the folder or file.
+        path: the folder or file, or ``hf:USER/REPO[@REVISION][:CONFIG]``.
         dataset: the data set it was distilled from; read from its ``distilled.json`` when empty.
         name: what to call the method in records; the recorded name, or the folder's, when empty.
         declared: what the files of a third-party set do not state: the fields of :class:`ddbench.Declared`.
@@ -246,12 +250,13 @@ def evaluate(
     """
     evaluators, networks = _some(names(eval, "eval"), "eval"), names(network, "network")
     base, wished, again = whole(evaluation_seed, "evaluation_seed"), _count(repeats), flag(force, "force")
-    folder, target = arguments.path(path, "path"), arguments.path(registry, "registry").absolute()
+    where, target = arguments.path(path, "path"), arguments.path(registry, "registry").absolute()
     declaration = _declared(declared)
     ctx = context(plugins, preset, options, device, precision, offline, reporter)
     _known(ctx.plugins, "evaluator", evaluators)
-    ctx = with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(folder))
-    made = _read_set(ctx, folder, text(name, "name"), declaration)
+    with sources.opened(where, offline=offline, warn=ctx.reporter.warn) as source:
+        ctx = with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(source.path))
+        made = _read_set(ctx, source, text(name, "name"), declaration)
     ctx = replace(ctx, base_seed=base, method=made.plugin.name)
     planned = [Measurement.of(ctx, one, net, made.ipc, wished) for one in evaluators for net in networks or [""]]
     for measurement in planned:
@@ -281,7 +286,8 @@ def import_set(
     """Convert a third-party distilled set into an ordinary one, and return it.
 
     Args:
-        source: a tree of pictures, or a file of tensors as released code writes it.
+        source: a tree of pictures, parquet files, an archive, or a file of tensors as released code writes it; or
+            ``hf:USER/REPO[@REVISION][:CONFIG]``.
         name: what to call its method in records; not the name of a method of ddbench.
         dataset: the data set it was distilled from; the embedded default when empty.
         out: folder to copy the set into, as a sub-folder; one that is there is never overwritten, and left as it is if
@@ -298,7 +304,8 @@ def import_set(
     where, called, declaration = path(source, "source"), text(name, "name"), _declared(declared)
     target = None if out is None else path(out, "out").absolute()
     ctx = with_dataset(context(plugins, preset, options, "cpu", "fp32", offline, reporter), dataset)
-    made = _read_set(ctx, where, called, declaration)
+    with sources.opened(where, offline=offline, warn=ctx.reporter.warn) as opened:
+        made = _read_set(ctx, opened, called, declaration)
     if declaration.recipe:
         whitening = Whitening.of(ctx, declaration.recipe)
         whitening.check(made.content.images, ctx.warn)
@@ -316,6 +323,88 @@ def import_set(
     if folder is not None:
         disk.copy(done.dir, folder)
     return disk.load(folder or done.dir, ctx.dataset)
+
+
+def push(
+    sets: Files,
+    repo: str,
+    *,
+    licence: str,
+    out: str | Path | None = None,
+    dry_run: bool = False,
+    private: bool = False,
+    registry: str | Path = "registry",
+    plugins: Files = (),
+) -> Pushed:
+    """Publish distilled sets of one method on one data set in a repository of the Hugging Face hub.
+
+    Args:
+        sets: their folders, one per IPC and seed.
+        repo: ``hf:USER/REPO``.
+        licence: id by which the hub knows it, such as ``cc-by-4.0``.
+        out: write the repository to this new folder instead of the hub.
+        dry_run: only say which files would go up.
+        private: let its owner alone see a repository that is new.
+        registry: whose records of these sets go with them, and give the accuracies of the card.
+        plugins: plugin files with the method, which says what to cite.
+
+    Returns:
+        Names and sizes of the files, and the commit.
+
+    Raises:
+        RecordError: a folder is no distilled set, or was changed.
+        UsageError: several methods or data sets, two sets of one IPC and seed, or no address on the hub.
+        DataError: the hub refused it; ``huggingface_hub`` knows the login.
+
+    Example:
+        >>> ddbench.push("distilled/cifar10-dm-ipc10-seed0", "hf:me/cifar10-dm", licence="cc-by-4.0", dry_run=True)
+    """
+    address = hub.parse(text(repo, "repo"))
+    if address is None or address.revision or address.config:
+        raise UsageError(f"{repo!r} is no repository on the hub.", hint=f"Write {hub.PREFIX}USER/REPO.")
+    named = by_config(disk.load(folder) for folder in _some(arguments.paths(sets, "sets"), "sets"))
+    digests = {one.about["digest"] for one in named.values()}
+    good, problems = read_registry(path(registry, "registry"))
+    _warn(problems)
+    method = next(iter(named.values())).about["method"]["name"]
+    entry = load_plugins(arguments.paths(plugins, "plugins")).entries["method"].get(method)
+    publication = Publication(
+        address.repo,
+        named,
+        tuple(record for record in good if record.distilled.digest in digests),
+        text(licence, "licence"),
+        entry.spec.bibtex if entry else "",
+    )
+    return publish(publication, address, None if out is None else path(out, "out").absolute(), dry_run, private)
+
+
+def pull(
+    source: str, *, out: str | Path = "distilled", offline: bool = False, reporter: Reporter | None = None
+) -> list[LoadedSet]:
+    """Bring sets that :func:`push` published into a folder, each as it was, and return them.
+
+    Args:
+        source: ``hf:USER/REPO[@REVISION][:CONFIG]``, or a local copy of the repository; all its sets without a
+            configuration.
+        out: folder that receives one sub-folder per set; one that is there is never overwritten, and left as it is if
+            it holds the same.
+        offline: never open a network connection.
+        reporter: where notes go; nowhere when None.
+
+    Raises:
+        UsageError: the repository holds no set of ddbench.
+        DataError: it cannot be fetched or read.
+        RecordError: a set is not what its ``distilled.json`` says.
+    """
+    target, loaded = path(out, "out").absolute(), []
+    warn = (reporter or Reporter()).warn
+    with sources.pushed(arguments.path(source, "source"), offline=offline, warn=warn) as found:
+        for one in found:
+            about = disk.load(one.path).about
+            folder = target / _set_name(about["dataset"]["name"], about["method"]["name"], about["ipc"], about["seed"])
+            disk.copy(one.path, folder)
+            loaded.append(disk.load(folder))
+    return loaded
 
 
 def load(path: str | Path) -> LoadedSet:
@@ -478,13 +567,26 @@ def _block(
     )
 
 
-def _read_set(ctx: Context, source: Path, name: str, declared: Declared) -> Distilled:
-    taken = ctx.plugins.entries["method"]
-    return read_set(source, ctx.dataset, name, declared, taken=taken, warn=ctx.reporter.warn)
+def _read_set(ctx: Context, source: Source, name: str, declared: Declared) -> Distilled:
+    return read_set(
+        source.path,
+        ctx.dataset,
+        name or source.name,
+        declared,
+        taken=ctx.plugins.entries["method"],
+        warn=ctx.reporter.warn,
+        tables=source.tables,
+        origin=source.origin,
+        said=source.said,
+    )
 
 
 def _set_folder(out: Path, dataset: Dataset, method: str, ipc: int | None, seed: int) -> Path:
-    return out / slug(f"{dataset.name}-{method}-ipc{'full' if ipc is None else ipc}-seed{seed}")
+    return out / _set_name(dataset.name, method, ipc, seed)
+
+
+def _set_name(dataset: str, method: str, ipc: int | None, seed: int) -> str:
+    return slug(f"{dataset}-{method}-ipc{'full' if ipc is None else ipc}-seed{seed}")
 
 
 def _free(folder: Path, wanted: Mapping[str, Any]) -> None:
@@ -535,6 +637,7 @@ def _declared(values: Mapping[str, Any]) -> Declared:
         "classes": arguments.texts,
         "learning_rate": arguments.decimal,
         "labels": text,
+        "factor": whole,
     }
     for name in values:
         if name not in read:

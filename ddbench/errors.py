@@ -46,6 +46,7 @@ RUN = (
 #: The extra that a module comes with, and what it brings.
 EXTRAS = {
     **dict.fromkeys(RUN, ("run", "all that distilling and evaluating need")),
+    "pyarrow": ("hub", "what reading and writing parquet files of the hub needs"),
     "submitit": ("slurm", "what the executor slurm needs"),
     "ray": ("ray", "what the executor ray needs"),
 }

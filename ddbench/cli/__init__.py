@@ -29,6 +29,8 @@ COMMANDS = {
     "distill": ("distill", "Distil without evaluating."),
     "evaluate": ("evaluate", "Evaluate a distilled set from a folder."),
     "import": ("import_", "Convert a third-party distilled set into ddbench's format."),
+    "push": ("push", "Publish distilled sets on the Hugging Face hub, with card, records and metadata."),
+    "pull": ("pull", "Bring distilled sets that `ddbench push` published."),
     "list": ("list_", "List methods, evaluators, data sets, networks, captioners and executors."),
     "data": ("data", "Which data sets are available, how to get the others; decode them ahead of a run."),
     "show": ("show", "Options, presets and citation of a plugin; the content of records, and how two differ."),

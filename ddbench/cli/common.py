@@ -209,12 +209,18 @@ foreign_options = decorate(
         help="What labels [N, K] are, if not probabilities: centred (KIP, RFAD, FRePo: one-hot − 1/K) or free numbers.",
     ),
     click.option("--learning-rate", type=float, metavar="X", help="The student's learned rate, if no file holds it."),
+    click.option(
+        "--factor",
+        type=int,
+        metavar="N",
+        help="N × N images that each stored one is decoded into (IDC, DREAM, NCFM: 2; --eval idc decodes); 1 for none.",
+    ),
 )
 
 
 def declared(values: Mapping[str, Any]) -> dict[str, Any]:
     """Turn the values of :data:`foreign_options` into arguments of the Python API."""
-    given = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate", "labels")}
+    given = {name: values[name] for name in ("space", "mean", "std", "run", "learning_rate", "labels", "factor")}
     lines = read_text(Path(values["classes"]), DataError).splitlines() if values["classes"] else []
     return {**given, "classes": tuple(line.strip() for line in lines if line.strip())}
 

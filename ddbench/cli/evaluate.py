@@ -41,10 +41,12 @@ def command(**values: Any) -> None:
     Examples:
       ddbench evaluate distilled/digits-vlcp-ipc10-seed0 --eval rded
       ddbench evaluate distilled/cifar10-dm-ipc1-seed0/snapshots/* --eval dc -o eval.augment=dsa
+      ddbench evaluate hf:me/digits-vlcp:ipc10-seed0 --eval rded
       ddbench evaluate minimax_nette_10/ --eval minimax --dataset imagenette --name minimax-authors
       ddbench evaluate res_DM_CIFAR10_ConvNet_10ipc.pt -e dc -d cifar10 --space normalised --run -1 --name dm-authors
     """
     from ddbench import api
+    from ddbench.sets import sources
 
     started = time.time()
     datasets = values["dataset"] or [""]
@@ -52,7 +54,7 @@ def command(**values: Any) -> None:
         raise UsageError("A distilled set belongs to one data set.", hint="Name just one with --dataset.")
     paths: tuple[str, ...] = values["paths"]
     for path in paths[1:]:  # the first one says more of itself if it is not there; a typo in the last costs no hours
-        if not Path(path).exists():
+        if not sources.exists(path):
             raise UsageError(f"There is no {path!r}.", hint="Name folders or files of distilled sets.")
     records: list[Record] = []
     for path in paths:

@@ -26,6 +26,7 @@ from ddbench.sets.declared import IMPORTED
 )
 @common.set_option
 @common.plugin_option
+@common.offline_option
 @common.quiet_option
 def command(**values: Any) -> None:
     """Convert a third-party distilled set, SOURCE, into the format that all other commands read.
@@ -37,6 +38,9 @@ def command(**values: Any) -> None:
       images_best.pt        with labels_best.pt beside it, and lr_best.pt if there is one (MTT and followers)
       res_*.pt              of DC, DSA and DM: one set per experiment, chosen with --run
       *.npz, *.pt           with images, labels and perhaps learning_rate
+      *.parquet, *.zip      pictures with labels, as on the hub; class folders in an archive (SRe2L)
+      hf:USER/REPO          with @REVISION or :CONFIG (a configuration, folder or file of it) if you like
+      FOLDER:CONFIG         the same of a local copy of a repository
 
     Files of float tensors do not state their pixel space: give it with --space. Nothing is clamped or unpickled.
 
@@ -48,6 +52,8 @@ def command(**values: Any) -> None:
       ddbench import images_best.pt --as ftd-authors -d cifar10 --space zca:mtt --learning-rate 0.02
       ddbench import images_zca_best.pt --as mtt-zca-authors -d cifar10 --space pixel01
       ddbench import kip.npz --as kip-authors -d cifar10 --space zca:kip --labels centred
+      ddbench import hf:he-yang/2025-rethinkdc-imagenet-rded-ipc-10 --as rded-rethinkdc -d imagenet-1k
+      ddbench import hf:zeyuanyin/SRe2L:sre2l_in1k_rn18_4k_ipc50.zip --as sre2l-authors -d imagenet-1k
       ddbench import syn_data/ --as rded-woof -d imagewoof --classes order.txt --out distilled
       ddbench evaluate distilled/imagewoof-rded-woof-ipc10-seed0 --eval rded
     """
@@ -64,6 +70,7 @@ def command(**values: Any) -> None:
         out=values["out"],
         plugins=values["plugins"],
         options=common.parse_options(values["options"], values),
+        offline=values["offline"],
         reporter=reporter(values["quiet"]),
         **common.declared(values),
     )
@@ -85,7 +92,8 @@ def summary(about: Any, class_names: tuple[str, ...]) -> list[str]:
         pixels += f" by mean {_row(origin['mean'])} and std {_row(origin['std'])}"
     if origin.get("outside"):
         pixels += f"; {origin['outside']:.1%} of the values lie outside [0, 1] and are kept"
-    lines = [
+    lines = [f"from     {origin['origin']}"] if "origin" in origin else []
+    lines += [
         f"read     {origin['format']}: {files} {'pictures' if isinstance(files, int) else ''}".rstrip() + run,
         f"images   {about['shape'][0]} of {about['shape'][1]}×{about['shape'][2]}, IPC {about['ipc']}",
         f"classes  {origin['classes']}{numbers}",

@@ -424,7 +424,11 @@ def _record(
         result=result,
         shrunk=shrunk,
         costs=costs,
-        environment={**environment.describe(), **ctx.machine.numerics()},
+        environment={
+            **environment.describe(),
+            **ctx.machine.numerics(),
+            **({"origin": made.origin} if made.origin else {}),
+        },
     )
 
 

@@ -41,6 +41,8 @@ class Declared:
         classes: class ids or names in the order of the files' label numbers; the data set's order when empty.
         learning_rate: the learned rate of the student, where no file holds it.
         labels: what labels [N, K] are, one of :data:`ddbench.plugin.contracts.LABEL_KINDS`; probabilities when empty.
+        factor: into how many images a side each stored one is decoded by its code base (IDC, DREAM, NCFM: 2), which the
+            evaluator ``idc`` does; 1 for images as they are.
     """
 
     space: str = ""
@@ -50,6 +52,7 @@ class Declared:
     classes: tuple[str, ...] = ()
     learning_rate: float | None = None
     labels: str = ""
+    factor: int | None = None
 
     def __post_init__(self) -> None:
         if self.space == "zca":
@@ -67,6 +70,8 @@ class Declared:
             raise UsageError("--mean and --std are for --space normalised.")
         if self.learning_rate is not None and not 0 < self.learning_rate < math.inf:
             raise UsageError(f"A learned learning rate must be a number above zero, not {self.learning_rate}.")
+        if self.factor is not None and not 1 <= self.factor <= 16:
+            raise UsageError(f"A factor is a whole number from 1 to 16, not {self.factor}.")
         if not all(map(math.isfinite, (*(self.mean or ()), *(self.std or ())))):
             raise UsageError("A mean and a std must be numbers.")
         if self.std is not None and min(self.std, default=1.0) <= 0:
@@ -94,7 +99,9 @@ class RawSet:
         soft_labels: [N, K] probabilities, or what was declared; columns numbered like the labels.
         learning_rate: the learned rate of the student.
         run, runs: which of how many sets in the file.
-        as_pictures: whether the pixels come from picture files.
+        as_pictures: whether the pixels come from pictures.
+        class_names: names of the label numbers in their order, where the files state them.
+        prompts: one text per image.
     """
 
     kind: str
@@ -107,6 +114,8 @@ class RawSet:
     run: int = 0
     runs: int = 1
     as_pictures: bool = False
+    class_names: tuple[str, ...] = ()
+    prompts: tuple[str, ...] | None = None
 
 
 def read_pixels(

@@ -393,6 +393,15 @@ def summary(folder: Path) -> dict[str, Any]:
     return {"method": about["method"]["name"], "ipc": about["ipc"], "seed": about["seed"]}
 
 
+def image_files(folder: Path) -> list[str]:
+    """Return the picture files that a set lists, in the order of its labels.
+
+    Raises:
+        RecordError: the folder is none.
+    """
+    return list(_description(folder)["files"])
+
+
 def sizes(folder: Path, distilled: DistilledSet) -> dict[str, int]:
     """Return what the set costs to store, in bytes: images (files as written, or bases) and labels (8 per hard label).
 

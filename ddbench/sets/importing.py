@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench.errors import DataError, RecordError, UsageError
+from ddbench.errors import DataError, RecordError, UsageError, did_you_mean
 from ddbench.plugin.contents import reordered
 from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet
 from ddbench.plugin.datasets import Dataset
@@ -19,10 +19,11 @@ from ddbench.plugin.whitening import Whitened
 from ddbench.results.registry import check_name
 from ddbench.results.schema import PluginPart
 from ddbench.sets import folder as disk
-from ddbench.sets import tensors
+from ddbench.sets import parquet, tensors
 from ddbench.sets import trees as folders
 from ddbench.sets.declared import IMPORTED, Declared, RawSet, read_pixels
 from ddbench.sets.made import Distilled
+from ddbench.sets.parquet import Tables
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -36,6 +37,9 @@ def read_set(
     *,
     taken: Collection[str] = (),
     warn: Callable[[str], None] = lambda message: None,
+    tables: Tables | None = None,
+    origin: str = "",
+    said: str = "",
 ) -> Distilled:
     """Read a distilled set for evaluation on a data set.
 
@@ -46,6 +50,9 @@ def read_set(
         declared: what the files do not state.
         taken: names of methods, which a third-party set must not bear.
         warn: receives what looks odd.
+        tables: parquet files below ``source`` that hold the set.
+        origin: the repository on the hub at its commit.
+        said: what messages call the set; the name of ``source`` when empty.
 
     Raises:
         DataError: no images, classes that are not the data set's, or unequal numbers of images per class.
@@ -60,20 +67,26 @@ def read_set(
     if (source / disk.FILE).exists():
         if declared:
             raise UsageError(f"{source.name} was written by ddbench: its {disk.FILE} already states this.")
-        return _own(source, dataset, name, taken, warn)
-    if source.is_dir() and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}"))):
+        return replace(_own(source, dataset, name, taken, warn), origin=origin)
+    if (
+        tables is None
+        and source.is_dir()
+        and (inside := sorted(path.parent.name for path in source.glob(f"*/{disk.FILE}")))
+    ):
         raise UsageError(f"{source} is a folder of {len(inside)} distilled set(s).", hint=f"Name them: {source}/*")
     _refuse_taken(called, taken)
-    raw = _read(source, dataset, declared, warn)
-    content = _content(raw, dataset, declared, source, warn)
+    raw = _read(source, dataset, declared, warn) if tables is None else _parquet(tables, dataset, declared, warn)
+    content = _content(raw, dataset, declared, source, said or source.resolve().name, warn, origin)
     digest = disk.content_digest(content)
-    origin = content.extra[IMPORTED]["sha256"]
+    content_of_files = content.extra[IMPORTED]["sha256"]
     taken_for = _taken_for(content, declared)
     explicit = {key: value for key, value in taken_for.items() if key not in ("mean", "std") or declared.mean}
     size = sum(path.stat().st_size for path in raw.files) if raw.as_pictures else content.images.nbytes
     soft = 0 if content.soft_labels is None else content.soft_labels.nbytes
     return Distilled(
-        plugin=PluginPart(name=called, version=1, options={IMPORTED: origin[:16], **taken_for}, explicit=explicit),
+        plugin=PluginPart(
+            name=called, version=1, options={IMPORTED: content_of_files[:16], **taken_for}, explicit=explicit
+        ),
         content=content,
         key=digest,
         digest=digest,
@@ -84,6 +97,7 @@ def read_set(
         seconds=None,
         bytes={"images": size, "labels": content.labels.nbytes + soft},
         path=source,
+        origin=origin,
     )
 
 
@@ -97,6 +111,8 @@ def _taken_for(content: DistilledSet, declared: Declared) -> dict[str, Any]:
         declared_as["learning_rate"] = declared.learning_rate
     if declared.labels:
         declared_as["labels"] = declared.labels
+    if declared.factor is not None:
+        declared_as["factor"] = declared.factor
     return declared_as
 
 
@@ -135,10 +151,23 @@ def _read(source: Path, dataset: Dataset, declared: Declared, warn: Callable[[st
     return tensors.read(source, dataset, declared)
 
 
+def _parquet(tables: Tables, dataset: Dataset, declared: Declared, warn: Callable[[str], None]) -> RawSet:
+    if declared.run is not None:
+        raise UsageError(
+            f"{tables.files[0].name} holds one set.", hint="--run is for res_*.pt, which may hold several."
+        )
+    return parquet.read(tables, dataset, declared.labels, warn)
+
+
 def _content(
-    raw: RawSet, dataset: Dataset, declared: Declared, source: Path, warn: Callable[[str], None]
+    raw: RawSet,
+    dataset: Dataset,
+    declared: Declared,
+    source: Path,
+    name: str,
+    warn: Callable[[str], None],
+    origin: str,
 ) -> DistilledSet:
-    name = source.resolve().name
     labels, soft, meaning = _renumber(raw, dataset, declared, name)
     if len(labels) != len(raw.images):
         raise DataError(f"{name} has {len(raw.images)} images, but {len(labels)} labels.")
@@ -148,13 +177,15 @@ def _content(
     order = np.argsort(labels, kind="stable")
     imported: dict[str, Any] = {
         "format": raw.kind,
-        "files": len(raw.files) if raw.as_pictures else [path.name for path in raw.files],
+        "files": len(raw.files) if len(raw.files) == len(raw.images) else [path.name for path in raw.files],
         "sha256": _digest(raw.files, source),
         "classes": meaning,
         **pixels,
     }
     if raw.runs > 1:
         imported |= {"run": raw.run, "runs": raw.runs}
+    if origin:
+        imported["origin"] = origin
     rate = declared.learning_rate or raw.learning_rate
     content = DistilledSet(
         images=np.ascontiguousarray(images[order]),
@@ -163,8 +194,9 @@ def _content(
         whitening=whitening,
         soft_labels=None if soft is None else soft[order],
         label_kind=declared.labels or LABEL_KINDS[0],
+        prompts=None if raw.prompts is None else tuple(raw.prompts[place] for place in order),
         learning_rate=None if rate is None else float(rate),
-        extra={IMPORTED: imported},
+        extra={IMPORTED: imported, **({"factor": declared.factor} if declared.factor else {})},
     )
     content.check(dataset, Budget(len(labels) // dataset.num_classes), name)
     return content
@@ -178,6 +210,10 @@ def _renumber(
         if declared.classes:
             raise UsageError(f"The folders of {name} are named by class.", hint="Leave --classes out.")
         return raw.labels, raw.soft_labels, "matched by id or name"
+    if raw.class_names:
+        named = _by_name(raw, dataset, declared, name)
+        if named is not None:
+            return named
     low, high = int(raw.labels.min()), int(raw.labels.max())
     if low < 0 or high >= dataset.num_classes:
         raise DataError(
@@ -200,6 +236,59 @@ def _renumber(
     return new[raw.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
 
 
+def _by_name(
+    raw: RawSet, dataset: Dataset, declared: Declared, name: str
+) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Any, str] | None:
+    """Match the class names that the files state; None where they are numbers of classes themselves (then the labels).
+
+    Raises:
+        DataError: names that are no class of the data set, or that cannot be told apart.
+        UsageError: none of them is one, and the order of the numbers was not declared.
+    """
+    numbers = np.unique(raw.labels)
+    if numbers[0] < 0 or numbers[-1] >= len(raw.class_names):
+        raise DataError(
+            f"{name} has the label number {numbers[[0, -1]].tolist()}, but {len(raw.class_names)} class names."
+        )
+    present = {int(number): raw.class_names[number] for number in numbers}
+    matched = {number: folders.match_class(class_, dataset) for number, class_ in present.items()}
+    lost = [present[number] for number, label in matched.items() if label is None]
+    if len(lost) == len(present):
+        if all(numbered := [folders.NUMBERED.fullmatch(class_) for class_ in present.values()]):
+            value = {number: int(match[1]) for number, match in zip(present, numbered, strict=True) if match}
+            raw.labels = np.asarray([value[number] for number in raw.labels.tolist()], np.int64)
+            return None
+        if declared.classes:
+            return None
+        raise UsageError(
+            f"{name} names its classes {_few(lost)}, none of which is a class of {dataset.name}.",
+            hint="Name the data set with --dataset, or list the classes in the order of the label numbers in a file for"
+            f" --classes. Those of {dataset.name} are {_few(dataset.class_ids)}.",
+        )
+    if lost:
+        known = [*dataset.class_ids, *dataset.class_names]
+        raise DataError(f"{name} has classes that {dataset.name} has not: {_few(lost)}.{did_you_mean(lost[0], known)}")
+    if declared.classes:
+        raise UsageError(f"{name} names its classes.", hint="Leave --classes out.")
+    labels = {number: label for number, label in matched.items() if label is not None}
+    if len(set(labels.values())) != len(labels):
+        raise DataError(f"{name} has two names of one class: {_few(sorted(present.values()))}.")
+    soft = raw.soft_labels
+    if soft is not None:
+        every = [folders.match_class(class_, dataset) for class_ in raw.class_names]
+        order = [label for label in every if label is not None]
+        if sorted(order) != list(range(soft.shape[1])) or len(order) != dataset.num_classes:
+            raise DataError(
+                f"{name} has soft labels of {soft.shape[1]} classes, which are not those of {dataset.name}."
+            )
+        soft = soft[:, np.argsort(order)]
+    return np.asarray([labels[number] for number in raw.labels.tolist()], np.int64), soft, "matched by id or name"
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
+
+
 def _refuse_unknown_order(raw: RawSet, dataset: Dataset, name: str) -> None:
     """Refuse numbers that can mean two orders of classes: the data set's, and the sorted one of loaders of folders.
 
@@ -213,12 +302,11 @@ def _refuse_unknown_order(raw: RawSet, dataset: Dataset, name: str) -> None:
         return
     if not raw.as_pictures and isinstance(dataset.train.images, ArrayImages):
         return
-    few = ", ".join(ids[:12]) + (", …" if len(ids) > 12 else "")
     raise UsageError(
         f"{name} has numbers for classes, but the classes of {dataset.name} are not in sorted order, so that the"
         " numbers are ambiguous.",
         hint="List the class ids or names in the order of the numbers, one per line, in a file for --classes. The order"
-        f" of {dataset.name} is {few}.",
+        f" of {dataset.name} is {_few(ids)}.",
     )
 
 

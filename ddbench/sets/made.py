@@ -23,6 +23,7 @@ class Distilled:
         shrunk: options below the paper's scale.
         steps, seconds, bytes: what it cost to make and costs to store; a set from a folder does not say the former.
         path: its folder.
+        origin: the repository on the hub, at its commit, that it was read from; "" for any other.
     """
 
     plugin: PluginPart
@@ -36,3 +37,4 @@ class Distilled:
     seconds: float | None
     bytes: Mapping[str, int]
     path: Path
+    origin: str = ""

@@ -1,4 +1,4 @@
-"""Tensors in files: ``images_best.pt`` with ``labels_best.pt`` (MTT), ``res_*.pt`` (DC, DSA, DM) and ``.npz``.
+"""Tensors in files: ``images_best.pt`` with ``labels_best.pt`` (MTT), ``res_*.pt`` (DC, DSA, DM), ``.npz``, ``.npy``.
 
 Nothing is ever unpickled: torch files are read with ``weights_only``, NumPy ones without objects.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SUFFIXES = (".pt", ".pth", ".npz")
+SUFFIXES = (".pt", ".pth", ".npz", ".npy")
 FORMATS = "class folders, images_*.pt with labels_*.pt (MTT), res_*.pt (DC, DSA, DM) or .npz with images and labels"
 REPACK = "If you trust the file, load it yourself and keep the tensors alone: "
 KEEP = "torch.save({'images': …, 'labels': …}, 'set.pt')."
@@ -52,7 +52,7 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> RawSet:
         DataError: unreadable, needing pickle, or without what a set needs.
         UsageError: several sets in the file and none chosen.
     """
-    content = _npz(path) if path.suffix == ".npz" else load_torch(path)
+    content = _load(path)
     runs = content.get("data") if isinstance(content, dict) else None
     if declared.run is not None and not isinstance(runs, list):
         raise UsageError(f"{path.name} holds one set.", hint="--run is for res_*.pt, which may hold several.")
@@ -66,13 +66,15 @@ def read(path: Path, dataset: Dataset, declared: Declared) -> RawSet:
     elif isinstance(content, dict):
         kind, parts = "npz" if path.suffix == ".npz" else "dict of tensors", content
     elif isinstance(content, list | tuple):
-        raise _list(path, content)
+        if declared.factor is None or len(content) != 2 or not all(hasattr(part, "detach") for part in content):
+            raise _list(path, content)
+        kind, parts = "pair of images and labels", dict(zip(("images", "labels"), content, strict=True))
     else:
         kind, parts = "images and labels of MTT", {"images": content}
         for name, key in (("labels", "labels"), ("lr", "lr")):
             beside = sibling(path, name)
             if beside and beside != path and beside.exists():
-                parts[key] = load_torch(beside)
+                parts[key] = _load(beside)
                 files.append(beside)
     for name in ("images", "labels"):
         if name not in parts:
@@ -101,12 +103,21 @@ def _list(path: Path, content: Sequence[Any]) -> DataError:
     """Return the error that says what an unnamed list of things holds, and how to name them."""
     shapes = [list(part.shape) if hasattr(part, "shape") else type(part).__name__ for part in content[:4]]
     listed = ", ".join(map(str, shapes)) + (", …" if len(content) > 4 else "")
-    idc = ", as IDC's do, whose images are not yet decoded into what networks see" if path.name == "data.pt" else ""
+    hint = "torch.save({'images': …, 'labels': …}, 'set.pt')."
+    if len(content) == 2 and all(hasattr(part, "detach") for part in content):
+        hint = (
+            "If these are images and labels: --factor 2 where each image is not yet decoded into 2 × 2 (IDC, DREAM,"
+            f" NCFM; --eval idc decodes them), --factor 1 where it is as networks see it. Or save them by name: {hint}"
+        )
     return DataError(
-        f"{path.name} holds a {type(content).__name__} of {len(content)} without names ({listed}){idc}.",
-        hint=("Decode them with IDC's own code first, and save" if idc else "If these are images and labels, save")
-        + " what networks see by name: torch.save({'images': …, 'labels': …}, 'set.pt').",
+        f"{path.name} holds a {type(content).__name__} of {len(content)} without names ({listed}).",
+        hint=hint if hint.startswith("If") else f"If these are images and labels, save them by name: {hint}",
     )
+
+
+def _load(path: Path) -> Any:
+    """Read a file by its ending."""
+    return _npz(path) if path.suffix == ".npz" else _npy(path) if path.suffix == ".npy" else load_torch(path)
 
 
 def load_torch(path: Path) -> Any:
@@ -208,6 +219,14 @@ def _npz(path: Path) -> dict[str, Any]:
                 f"{path.name} holds objects, and reading those could run any code of whoever wrote it.",
                 hint=REPACK + "np.savez('set.npz', images=…, labels=…).",
             ) from error
+        raise _unreadable(path, error) from error
+
+
+def _npy(path: Path) -> NDArray[Any]:
+    check_file(path)
+    try:
+        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))  # mapped: never more than the file holds
+    except Exception as error:  # as above
         raise _unreadable(path, error) from error
 
 

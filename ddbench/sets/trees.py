@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 #: ``00003`` (RDED, D4M), ``new003`` (SRe2L), ``class3``.
 NUMBERED = re.compile(r"(?:new|class)?(\d{1,9})")
+#: Modes of pictures without colour.
+GREY = ("1", "L", "LA")
 #: A larger difference between channels than compression makes of a grey picture is colour.
 COLOUR = 8
 #: ``class00003_id00007.jpg`` (RDED), ``class003_id007.jpg`` (SRe2L).
@@ -162,12 +164,12 @@ def _one_size(paths: list[Path], channels: int, warn: Callable[[str], None]) -> 
         try:
             with pil.open(path) as image:
                 sizes.setdefault(image.size, []).append(path)
-                grey += image.mode in ("1", "L", "LA")
-                lost = _lost(image, channels)
+                grey += image.mode in GREY
+                missing = lost(image, channels)
         except (OSError, SyntaxError, ValueError, pil.DecompressionBombError) as error:
             raise DataError(f"Image {path.parent.name}/{path.name} cannot be read: {error}") from error
-        if lost:
-            raise DataError(f"Image {path.parent.name}/{path.name} {lost}.")
+        if missing:
+            raise DataError(f"Image {path.parent.name}/{path.name} {missing}.")
     if len(sizes) > 1:
         rarest = min(sizes, key=lambda size: len(sizes[size]))
         listed = ", ".join(f"{len(paths)} of {size[0]}×{size[1]}" for size, paths in list(sizes.items())[:8])
@@ -186,11 +188,11 @@ def _one_size(paths: list[Path], channels: int, warn: Callable[[str], None]) -> 
     return int(width)
 
 
-def _lost(image: Image, channels: int) -> str:
+def lost(image: Image, channels: int) -> str:
     """Return what would be lost of an opened picture, or an empty string."""
     if image.has_transparency_data and np.asarray(image.convert("RGBA"))[..., 3].min() < 255:
         return "is transparent in places, which pixels of a data set cannot be"
-    if channels == 1 and image.mode not in ("1", "L", "LA") and not image.mode.startswith(("I", "F")):
+    if channels == 1 and image.mode not in GREY and not image.mode.startswith(("I", "F")):
         pixels = np.asarray(image.convert("RGB"), np.int16)
         if int((pixels.max(-1) - pixels.min(-1)).max()) > COLOUR:
             return "is in colour, but the data set is grey"

@@ -295,10 +295,11 @@ def test_forged_torch_files_are_refused(bring, tensors, tmp_path):
             bring(path, space="pixel01")
 
 
-def test_undecoded_images_of_idc_are_refused(bring, tensors, tmp_path):
+def test_undecoded_images_of_idc_are_asked_for(bring, tensors, tmp_path):
     torch.save(list(tensors), tmp_path / "data.pt")
-    with pytest.raises(DataError, match="not yet decoded"):
+    with pytest.raises(DataError, match="without names") as error:
         bring(tmp_path / "data.pt", space="pixel01")
+    assert "--factor 2" in error.value.hint
 
 
 def test_images_of_another_size_keep_it(bring, tmp_path):
@@ -379,7 +380,11 @@ def test_keys_and_unnamed_pairs_are_described(bring, tensors, tmp_path):
     torch.save(tuple(tensors), tmp_path / "pair.pt")
     with pytest.raises(DataError, match=r"a tuple of 2 without names \(\[6, 1, 8, 8\], \[6\]\)\.") as error:
         bring(tmp_path / "pair.pt", space="pixel01")
-    assert "{'images': …, 'labels': …}" in error.value.hint and "IDC" not in f"{error.value}{error.value.hint}"
+    assert "{'images': …, 'labels': …}" in error.value.hint
+    torch.save([*tensors, 1], tmp_path / "three.pt")
+    with pytest.raises(DataError, match="a list of 3 without names") as error:
+        bring(tmp_path / "three.pt", space="pixel01", factor=1)
+    assert "--factor" not in error.value.hint
     torch.save({"image_syn": tensors[0], "label_syn": tensors[1]}, tmp_path / "keys.pt")
     np.savez(tmp_path / "keys.npz", image_syn=tensors[0], label_syn=tensors[1])
     for name in ("keys.pt", "keys.npz"):

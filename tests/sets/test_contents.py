@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 import ddbench
 from ddbench import Bases, DistilledSet, Schedule, Similarity, Texts, cli
 from ddbench.errors import PluginError, RecordError
+from ddbench.experiment.pipeline import evaluate, prepare_evaluator
 from ddbench.plugin.contents import arrays, plain, reordered, told
 from ddbench.plugin.contracts import Budget
+from ddbench.results.registry import flaws
 from ddbench.sets import folder as disk
 from ddbench.sets import importing
 from ddbench.testing.toy import toy_dataset
@@ -167,6 +169,21 @@ def test_fewer_images_than_classes_or_many_more_are_within_the_numbers_of_the_ip
     full.check(DATA, Budget(3), "mine")
     with pytest.raises(PluginError, match=r"1,344 numbers, where 2 images per class have 1,152"):
         full.check(DATA, Budget(2), "mine")
+
+
+def test_a_record_counts_images_and_numbers(ctx, tmp_path):
+    pytest.importorskip("torch")
+    bases = Bases(floats(0, 9, 4, 4, 3), floats(1, 12, 9), 2)  # 432 + 108 numbers make 12 images, where IPC 1 has 576
+    made = plain_set(12, images=bases.decode(), bases=bases, counted="numbers")
+    disk.save(tmp_path / "set", made, DATA, ABOUT | {"ipc": 1})
+    distilled = importing.read_set(tmp_path / "set", DATA)
+    bound = prepare_evaluator(replace(ctx, _dataset=DATA, explicit={"evaluator": {"ridge": 0.1}}), "krr", "", 1)
+    record = evaluate(bound, distilled, repeats=1)
+    kept = record.distilled
+    assert (record.cell.ipc, kept.count, kept.extra["numbers"], record.costs.bytes_images) == (1, 12, 540, 4 * 540)
+    assert kept.extra["bases"] == {"scale": 2, "bases": [9, 4, 4, 3], "coefficients": [12, 9]}
+    more = record.model_copy(update={"distilled": kept.model_copy(update={"extra": {**kept.extra, "numbers": 577}})})
+    assert any("577 numbers, where its IPC has room for 576" in flaw for flaw in flaws(more))
 
 
 def test_a_similarity_is_paid_for_with_pairs():

@@ -236,6 +236,8 @@ def _load(name: str) -> LoadedSet:
 
 
 def _set(loaded: LoadedSet) -> list[str]:
+    from ddbench.sets.folder import besides
+
     about = loaded.about
     budget = "full" if about["ipc"] is None else about["ipc"]
     lines = [
@@ -244,20 +246,10 @@ def _set(loaded: LoadedSet) -> list[str]:
         f"  digest {about['digest'][:16]} (content matches)",
         f"  {about['bytes']['images']:,} bytes of images, {about['bytes']['labels']:,} of labels",
         f"  classes: {', '.join(loaded.class_names)}",
-        *_besides(loaded),
+        *(f"  {line}" for line in besides(loaded.distilled)),
     ]
     if loaded.prompts:
         lines += [f"  first prompt: {loaded.prompts[0]}"]
-    return lines
-
-
-def _besides(loaded: LoadedSet) -> list[str]:
-    """Return a line for each thing that the set holds besides images and labels."""
-    content = loaded.distilled
-    lines = [f"  {content.label_kind} labels {content.soft_labels.shape}"] if content.soft_labels is not None else []
-    for name, about in content.besides().items():
-        facts = about.items() if isinstance(about, dict) else [("stored, which the IPC counts", f"{about:,}")]
-        lines.append(f"  {name}: {', '.join(f'{key} {value}' for key, value in facts)}")
     return lines
 
 

@@ -80,6 +80,9 @@ def _body(publication: Publication) -> Iterator[str]:
         kind = "PNG, lossless" if each.distilled.space == "rgb_uint8" else f"float32, space {each.distilled.space}"
         labels = "hard" if each.distilled.soft_labels is None else f"hard and soft ({each.distilled.label_kind})"
         yield f"| {name} | {len(each.labels)} | {width}×{height}×{channels} | {kind} | {labels} |"
+    for name, each in publication.sets.items():
+        for line in disk.besides(each.distilled) if each.distilled.contents() else []:
+            yield f"\n`{name}/` also has {say(line)} (in `{disk.FILE}` and `tensors.safetensors`)."
     yield "\n## Load it\n"
     yield "```python\nfrom datasets import load_dataset\n"
     yield f'data = load_dataset("{publication.repo}", "{config}", split="train")\n```\n'

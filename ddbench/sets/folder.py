@@ -416,6 +416,16 @@ def sizes(folder: Path, distilled: DistilledSet) -> dict[str, int]:
     return {"images": int(images), "labels": int(distilled.labels.nbytes + soft + rates + sum(kept.values()))}
 
 
+def besides(distilled: DistilledSet) -> list[str]:
+    """Return in words what a set holds besides images and hard labels, a line for each."""
+    soft = distilled.soft_labels
+    lines = [] if soft is None else [f"soft labels: {distilled.label_kind}, {soft.shape[1]} per image"]
+    for name, about in distilled.besides().items():
+        facts = about.items() if isinstance(about, dict) else [("stored, which the IPC counts", f"{about:,}")]
+        lines.append(f"{name}: {', '.join(f'{key} {value}' for key, value in facts)}")
+    return lines
+
+
 def class_folder(label: int, class_id: str) -> str:
     """Return the zero-padded folder name of a class, whose order survives sorting: ``0003_n03000684``."""
     safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in class_id)

@@ -217,3 +217,15 @@ def test_two_classes_of_one_name_are_told_apart_by_id(sets):
 
     cranes = replace(sets[0], class_names=("crane", "crane", "dog"))
     assert Publication("me/x", {"ipc1-seed0": cranes}, (), LICENCE).labels == sets[0].class_ids
+
+
+def test_what_else_a_set_holds_goes_with_it(push, tmp_path):
+    one = rich(tmp_path / "plain")
+    schedule = ddbench.Schedule(((0, 3), (5,)), ((0, 0.1), (1, 0.2)), "mlp", "xavier normal")
+    data = ddbench.load_dataset("toy", plugins=[TOY])
+    about = {name: one.about[name] for name in ("method", "ipc", "seed", "shrunk")}
+    folder.save(tmp_path / "more", replace(one.distilled, schedule=schedule), data, about)
+    push([ddbench.load(tmp_path / "more")], out=tmp_path / "up")
+    (back,) = ddbench.pull(str(tmp_path / "up"), out=tmp_path / "back")
+    assert back.distilled.schedule == schedule and back.about["digest"] != one.about["digest"]
+    assert "also has schedule: batches 2, steps 2, network mlp" in (tmp_path / "up" / "README.md").read_text("utf-8")

@@ -26,6 +26,7 @@ from ddbench.plugin.contracts import Budget
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.interfaces import Distiller
 from ddbench.plugin.manager import Plugins, load_plugins
+from ddbench.results import exchange
 from ddbench.results.collection import Records
 from ddbench.results.labels import label
 from ddbench.results.registry import Problem, check_seed
@@ -379,7 +380,12 @@ def push(
 
 
 def pull(
-    source: str, *, out: str | Path = "distilled", offline: bool = False, reporter: Reporter | None = None
+    source: str | Path,
+    *,
+    out: str | Path = "distilled",
+    registry: str | Path | None = None,
+    offline: bool = False,
+    reporter: Reporter | None = None,
 ) -> list[LoadedSet]:
     """Bring sets that :func:`push` published into a folder, each as it was, and return them.
 
@@ -388,6 +394,7 @@ def pull(
             configuration.
         out: folder that receives one sub-folder per set; one that is there is never overwritten, and left as it is if
             it holds the same.
+        registry: takes the records that were published with the sets, those that verify; nowhere when None.
         offline: never open a network connection.
         reporter: where notes go; nowhere when None.
 
@@ -404,6 +411,10 @@ def pull(
             folder = target / _set_name(about["dataset"]["name"], about["method"]["name"], about["ipc"], about["seed"])
             disk.copy(one.path, folder)
             loaded.append(disk.load(folder))
+            if registry is not None and one.records is not None:
+                report = exchange.import_records(one.records, path(registry, "registry"))
+                for problem in report.refused:
+                    warn(f"refused {problem}")
     return loaded
 
 

@@ -230,6 +230,8 @@ def _silence(context: click.Context, parameter: click.Parameter, value: bool) ->
     if value and not context.resilient_parsing and STDOUT not in context.meta:
         context.meta[STDOUT] = sys.stdout
         context.with_resource(contextlib.redirect_stdout(io.StringIO()))
+    if value and parameter.name == "quiet":
+        environment.quieten_hub()
     return value
 
 

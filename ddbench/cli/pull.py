@@ -12,9 +12,10 @@ from ddbench.cli import common, completion
 @click.option(
     "--out", default="distilled", show_default=True, metavar="DIR", help="Folder for the sets (never overwrites)."
 )
+@click.option("--registry", default=None, metavar="DIR", help="Add the records that were published with the sets.")
 @common.offline_option
 @common.quiet_option
-def command(source: str, out: str, offline: bool, quiet: bool) -> None:
+def command(source: str, out: str, registry: str | None, offline: bool, quiet: bool) -> None:
     """Bring distilled sets that ddbench published, each as the folder that was pushed.
 
     SOURCE is hf:USER/REPO[@REVISION][:CONFIG], or a local copy of such a repository; all its sets without a
@@ -28,5 +29,5 @@ def command(source: str, out: str, offline: bool, quiet: bool) -> None:
     from ddbench import api
     from ddbench.runtime.progress import reporter
 
-    for made in api.pull(source, out=out, offline=offline, reporter=reporter(quiet)):
+    for made in api.pull(source, out=out, registry=registry, offline=offline, reporter=reporter(quiet)):
         click.echo(f"set      {common.written(made.path, out)}")

@@ -28,6 +28,11 @@ def forbid_network() -> None:
     os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", HF_DATASETS_OFFLINE="1")
 
 
+def quieten_hub() -> None:
+    """Let the hub's library show no progress for the rest of this process."""
+    os.environ["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+
+
 @contextlib.contextmanager
 def command_of(words: Sequence[str]) -> Iterator[None]:
     """Let records name the command that makes the same by itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 from ddbench import __version__
@@ -34,6 +35,7 @@ def metadata(publication: Publication) -> dict[str, Any]:
         "creator": {"@type": "sc:Organization", "name": publication.repo.partition("/")[0]},
         "keywords": ["dataset distillation", "dataset condensation", method["name"], about["name"]],
         "isLiveDataset": False,
+        "datePublished": date.today().isoformat(),
         **({"citeAs": publication.bibtex} if publication.bibtex else {}),
         "distribution": [
             {
@@ -105,6 +107,7 @@ CONTEXT: dict[str, Any] = {
     "data": {"@id": "cr:data", "@type": "@json"},
     "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
     "dct": "http://purl.org/dc/terms/",
+    "equivalentProperty": "cr:equivalentProperty",
     "examples": {"@id": "cr:examples", "@type": "@json"},
     "extract": "cr:extract",
     "field": "cr:field",
@@ -124,6 +127,7 @@ CONTEXT: dict[str, Any] = {
     "regex": "cr:regex",
     "repeated": "cr:repeated",
     "replace": "cr:replace",
+    "samplingRate": "cr:samplingRate",
     "sc": "https://schema.org/",
     "separator": "cr:separator",
     "source": "cr:source",

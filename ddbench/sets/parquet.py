@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 #: Images of a set: more than ImageNet's. A few bytes of a file can claim a billion rows.
 MOST_IMAGES = 2_000_000
 #: Bytes of one encoded picture, and rows that are read at once.
-MOST_BYTES, ROWS = 64 * 2**20, 64
+MOST_BYTES, ROWS = 16 * 2**20, 64
 #: What the columns are called, where the metadata of the file does not tell.
 IMAGES, LABELS, SOFT, PROMPTS = ("image", "img", "pixels"), ("label", "class_id"), "soft_label", "prompt"
 #: Formats of pictures; others have readers that nobody needs here.
@@ -73,11 +73,12 @@ def read(tables: Tables, dataset: Dataset, kind: str, warn: Callable[[str], None
             collected.add(batch[image])
             labels += batch[label]
             for name in extra:
-                more[name] += batch[name]
+                more[name] += [_floats(batch[name], path)] if name == SOFT else batch[name]
     names = _names(labels, features.get(label), tables.class_names, first)
     if isinstance(labels[0], str):
-        labels = [names.index(one) for one in labels]
-    soft = tensors.read_labels(_floats(more[SOFT], first), first, kind)[1] if SOFT in more else None
+        number = {name: place for place, name in enumerate(names)}
+        labels = [number[one] for one in labels]
+    soft = tensors.read_labels(_joined(more[SOFT], first), first, kind)[1] if SOFT in more else None
     prompts = more.get(PROMPTS)
     if prompts and not all(isinstance(text, str) for text in prompts):
         raise DataError(f"{first.name} has a {PROMPTS} that is no text.")
@@ -195,8 +196,8 @@ class _Pictures:
 
     def __init__(self, channels: int, file: Path, count: int) -> None:
         self._channels, self.file, self._count = channels, file, count
-        self._images: list[NDArray[Any]] = []
-        self._grey = 0
+        self._images: NDArray[Any] = np.empty(0)
+        self._read = self._grey = 0
         self.encoded = False
 
     def add(self, values: Sequence[Any]) -> None:
@@ -206,18 +207,21 @@ class _Pictures:
             DataError: one is not there, is no picture, or has another size than those before.
         """
         for value in values:
-            number = len(self._images)
-            self._images.append(self._decode(value, f"Image {number} of {self.file.name}"))
-            if not number and (need := self._count * self._images[0].nbytes) > (most := memory()):
+            image = self._decode(value, f"Image {self._read} of {self.file.name}")
+            if not self._read:
+                if (need := self._count * image.nbytes) > (most := memory()):
+                    raise DataError(
+                        f"{self.file.name} needs {need / 1e9:.1f} GB of memory; this machine has {most / 1e9:.1f} GB."
+                    )
+                self._images = np.empty((self._count, *image.shape), image.dtype)
+            if image.shape != self._images.shape[1:]:
+                one, other = (f"{shape[1]}×{shape[0]}" for shape in (self._images.shape[1:], image.shape))
                 raise DataError(
-                    f"{self.file.name} needs {need / 1e9:.1f} GB of memory; this machine has {most / 1e9:.1f} GB."
-                )
-            if self._images[-1].shape != self._images[0].shape:
-                one, other = (f"{array.shape[1]}×{array.shape[0]}" for array in (self._images[0], self._images[-1]))
-                raise DataError(
-                    f"{self.file.name} has images of {one} and of {other} pixels (image {number}).",
+                    f"{self.file.name} has images of {one} and of {other} pixels (image {self._read}).",
                     hint="A distilled set has images of one size, which is kept: scale them yourself.",
                 )
+            self._images[self._read] = image  # never more than the files state: their reader stops there
+            self._read += 1
 
     def _decode(self, value: Any, what: str) -> NDArray[Any]:
         from PIL import Image as pil
@@ -264,13 +268,14 @@ class _Pictures:
 
     def tell(self, warn: Callable[[str], None]) -> None:
         """Tell of what may not be meant."""
-        if self._channels == 3 and 0 < self._grey < len(self._images):
-            warn(f"{self._grey} of {len(self._images)} pictures are grey; their three channels will be equal.")
+        if self._channels == 3 and 0 < self._grey < self._read:
+            warn(f"{self._grey} of {self._read} pictures are grey; their three channels will be equal.")
 
     def array(self) -> NDArray[Any]:
         """Return all images: uint8 or float32 [N, S, S, C]."""
-        images = np.stack(self._images)
-        return images if self.encoded else tensors.channels_last(images, self._channels, self.file)
+        if self._read != self._count:
+            raise DataError(f"{self.file.name} has {self._read:,} rows of the {self._count:,} that it states.")
+        return self._images if self.encoded else tensors.channels_last(self._images, self._channels, self.file)
 
 
 def memory() -> int:
@@ -283,6 +288,12 @@ def _floats(rows: list[Any], path: Path) -> NDArray[np.float32]:
         return np.asarray(rows, np.float32)
     except (TypeError, ValueError) as error:
         raise DataError(f"{path.name} has a {SOFT} that is no row of numbers: {first_line(error)}") from error
+
+
+def _joined(parts: list[NDArray[np.float32]], path: Path) -> NDArray[np.float32]:
+    if len({part.shape[1:] for part in parts}) != 1:
+        raise DataError(f"{path.name} has rows of {SOFT} of several lengths.")
+    return np.concatenate(parts)
 
 
 def pictures(files: Sequence[Path]) -> Iterator[bytes]:

@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from ddbench.files.writing import explained, write_atomic
 from ddbench.sets import card, croissant, dataset_card
 from ddbench.sets import folder as disk
@@ -15,6 +17,7 @@ from ddbench.sets.publication import RECORDS, Publication, features
 
 if TYPE_CHECKING:
     import pyarrow
+    from numpy.typing import NDArray
 
 #: Bytes of pictures in one parquet file; the hub shows files below 500 MB.
 SHARD = 400 * 2**20
@@ -66,17 +69,28 @@ def _table(publication: Publication, one: LoadedSet, rows: range) -> pyarrow.Tab
     """Return some rows with the metadata by which the library ``datasets`` knows what they are."""
     import pyarrow as pa
 
-    part, numbers = slice(rows.start, rows.stop), pa.list_(pa.float32())
+    part = slice(rows.start, rows.stop)
     columns: dict[str, pa.Array] = {"label": pa.array(one.labels[part], pa.int64())}
     if files := disk.image_files(one.path)[part]:
         encoded = [{"bytes": (one.path / file).read_bytes(), "path": Path(file).name} for file in files]
         columns["image"] = pa.array(encoded, pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     else:
-        columns["pixels"] = pa.array(one.images[part].tolist(), pa.list_(pa.list_(numbers)))
+        columns["pixels"] = _lists(one.images[part])
     if one.prompts is not None:
         columns["prompt"] = pa.array(one.prompts[part], pa.string())
     if one.distilled.soft_labels is not None:
-        columns["soft_label"] = pa.array(one.distilled.soft_labels[part].tolist(), numbers)
+        columns["soft_label"] = _lists(one.distilled.soft_labels[part])
     described = features(publication, one)
     table = pa.table({name: columns[name] for name in described})
     return table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": described}})})
+
+
+def _lists(array: NDArray[np.float32]) -> pyarrow.Array:
+    """Return an array as lists in lists, one per row."""
+    import pyarrow as pa
+
+    values = pa.array(np.ascontiguousarray(array).reshape(-1))
+    for axis in range(array.ndim - 1, 0, -1):
+        count = int(np.prod(array.shape[:axis]))
+        values = pa.ListArray.from_arrays(np.arange(count + 1, dtype=np.int32) * array.shape[axis], values)
+    return values

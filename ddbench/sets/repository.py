@@ -25,6 +25,8 @@ MOST_FILES = 2_000_000
 #: Sets that a message lists.
 LISTED = 12
 FORMATS = "distilled.json, parquet files, a .zip of class folders, class folders, or files of tensors"
+#: The set that lies in a repository itself, where others lie below it.
+ROOT = "."
 #: Where the hub's libraries put parquet files.
 DATA = "data"
 SHARD = re.compile(r"(?:.*[-_.])?(\d{5})-of-(\d{5})(?:[-_.].*)?")
@@ -97,7 +99,9 @@ def choose(names: Collection[str], card: Card, config: str, address: str) -> Fou
         UsageError: there are several and none is named, or none of that name.
     """
     sets = sets_of(names, card)
-    if config:
+    if config == ROOT:
+        sets = [one for one in sets if not one.name]
+    elif config:
         inside = [name for name in names if name == config or name.startswith(f"{config}/")]
         chosen = [one for one in sets if one.name == config] or sets_of(_with_siblings(inside, names), Card())
         if not chosen:
@@ -213,7 +217,7 @@ def _with_siblings(inside: Sequence[str], names: Collection[str]) -> list[str]:
 def _listed(sets: Sequence[Found], address: str) -> str:
     if not sets:
         return f"It holds no distilled set: {FORMATS}."
-    shown = ", ".join(f"{address}:{one.name}" if one.name else address for one in sets[:LISTED])
+    shown = ", ".join(f"{address}:{one.name or ROOT}" for one in sets[:LISTED])
     return f"Name one: {shown}{' …' if len(sets) > LISTED else ''}."
 
 

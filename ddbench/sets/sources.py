@@ -15,6 +15,7 @@ from ddbench.results.schema import slug
 from ddbench.sets import archives, card, hub, parquet, repository
 from ddbench.sets import folder as disk
 from ddbench.sets.parquet import Tables
+from ddbench.sets.publication import RECORDS
 from ddbench.sets.repository import Found
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Source:
         tables: parquet files below ``path`` that hold the set.
         origin: the repository on the hub at its commit, with the set's name in it.
         said: what messages call it; "" for the path's own name.
+        records: folder with the records that were pushed with it.
     """
 
     path: Path
@@ -40,6 +42,7 @@ class Source:
     tables: Tables | None = None
     origin: str = ""
     said: str = ""
+    records: Path | None = None
 
 
 def exists(source: str) -> bool:
@@ -170,7 +173,9 @@ def _source(root: Path, found: Found, name: str, at: str, stack: contextlib.Exit
         return replace(given, path=root, tables=tables)
     if found.kind == "own":  # it says itself what its method is called
         shards = [root / file for file in found.files if file.endswith(".parquet")]
-        return replace(given, name="", path=_restored(path, shards, _temporary(stack)) if shards else path)
+        records = path / RECORDS if (path / RECORDS).is_dir() else None
+        restored = _restored(path, shards, _temporary(stack)) if shards else path
+        return replace(given, name="", path=restored, records=records)
     return given
 
 

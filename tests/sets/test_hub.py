@@ -275,6 +275,11 @@ def test_several_sets_are_listed(bring, hub, pictures, tmp_path):
         with pytest.raises(UsageError, match="holds 2 sets") as error:
             bring(source)
         assert f"{source}:ipc1, {source}:ipc2" in error.value.hint
+        if not source.startswith("hf:"):
+            tree(tmp_path / "copy", pictures, [f"{NUMBERS[label]}/x{n:02d}.png" for n, label in enumerate(LABELS)])
+            with pytest.raises(UsageError, match="holds 3 sets") as error:
+                bring(source)
+            assert f"{source}:.," in f"{error.value.hint}," or f"{source}:., " in error.value.hint
         with pytest.raises(UsageError, match=r"Unknown set 'ipc3'\. Did you mean 'ipc[12]'") as error:
             bring(f"{source}:ipc3")
 

@@ -69,8 +69,10 @@ def test_a_folder_ready_for_the_hub_comes_back_byte_for_byte(sets, push, tmp_pat
     back = ddbench.pull(str(tmp_path / "up"), out=tmp_path / "back")
     for one, again in zip(sets, back, strict=True):
         assert files(one.path) == files(again.path)
-    single = ddbench.pull(f"{tmp_path / 'up'}:ipc2-seed0", out=tmp_path / "one")
+    single = ddbench.pull(f"{tmp_path / 'up'}:ipc2-seed0", out=tmp_path / "one", registry=tmp_path / "theirs")
     assert [one.about["ipc"] for one in single] == [2]
+    ours, theirs = (ddbench.records(tmp_path / name) for name in ("registry", "theirs"))
+    assert [record.digest for record in ours] == [record.digest for record in theirs] and len(ours) == 1
 
 
 @pytest.mark.parametrize("space", ["rgb_uint8", "unit"])
@@ -152,6 +154,12 @@ def test_croissant_has_the_core_and_what_responsible_use_needs(sets, push, tmp_p
     assert [part["@id"] for part in about["recordSet"]] == ["ipc1-seed0", "ipc2-seed0"]
     patterns = [part["includes"] for part in about["distribution"] if part["@type"] == "cr:FileSet"]
     assert all(list((tmp_path / "up").glob(pattern)) for pattern in patterns)
+
+
+def test_croissant_is_valid(sets, push, tmp_path):
+    validator = pytest.importorskip("mlcroissant")
+    push(sets, out=tmp_path / "up")
+    assert not validator.Dataset(jsonld=str(tmp_path / "up" / "croissant.json")).metadata.issues.errors
 
 
 def test_large_sets_are_cut_into_parts(sets, push, tmp_path, monkeypatch):

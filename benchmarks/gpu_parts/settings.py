@@ -40,6 +40,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dit": _DIT,
     "minimax": {**_DIT, "finetune_steps": 8},
     "kip": {"iterations": 20, "targets": 500},
+    "rfad": {"iterations": 8, "networks": 2, "width": 16, "batch_real": 64, "check": 4, "validation_images": 10},
     "frepo": {"iterations": 8, "batch_real": 64, "pool": 2, "updates": 4},
 }
 
@@ -59,6 +60,7 @@ EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "fkd, labels online": ("fkd", {**_TAUGHT, "teacher": TEACHER_NETWORK, "labels": "online", "top_k": 3}),
     "lrs": ("lrs", {"epochs": 10, "lr": 0.01}),
     "lrs, soft labels": ("lrs", {**_TAUGHT, "lr": 0.01, "labels": "soft", "teachers": [TEACHER_NETWORK]}),
+    "krr, random features": ("krr", {"kernel": "random-features", "width": 32}),
     "krr": ("krr", {}),
     "frepo": ("frepo", {"steps": 20}),
 }

@@ -95,3 +95,34 @@ def test_more_images_than_fit_are_refused(ctx, digits, tmp_path, monkeypatch):
     monkeypatch.setattr("ddbench_plugins.evaluators.krr.LARGEST", 19)
     with pytest.raises(ddbench.DataError, match="Kernel ridge regression on 20 images takes"):
         _evaluate(ctx, digits, _set(digits), tmp_path)
+
+
+def test_random_features_regress_as_by_hand_and_other_networks_differ(ctx, digits, tmp_path):
+    from ddbench_plugins.kernels.random_features import RandomConvNets, features
+
+    content = _set(digits)
+    record = _evaluate(ctx, digits, content, tmp_path, kernel="random-features", width="16", networks="2")
+    bound = prepare_evaluator(replace(ctx, _dataset=digits), "krr", "", 2)
+    drawn = RandomConvNets(2, 3, 16).draw(1, "cpu", bound.ctx.seed("random features", 0))
+    x, z = (
+        features(
+            drawn, torch.from_numpy((a / 255 - digits.mean[0]) / digits.std[0]).float().permute(0, 3, 1, 2)
+        ).double()
+        for a in (content.images, digits.arrays("test")[0])
+    )
+    own, theirs = (2 * a @ x.T + 0.01 for a in (x, z))
+    weights = torch.linalg.solve(
+        own + 5e-3 * own.diagonal().mean() * torch.eye(20), torch.eye(10).double()[content.labels] - 0.1
+    )
+    found = (theirs @ weights).argmax(1).numpy() == digits.arrays("test")[1]
+    assert record.result.values == [pytest.approx(found.mean(), abs=2e-3)]
+    assert record.result.values[0] > 0.6
+    stated = record.protocol.settings
+    assert (stated["kernel"], stated["depth"], stated["ridge"]) == ("random-features", 3, 5e-3)
+    assert (stated["networks"], stated["width"], stated["arithmetic"]) == (2, 16, "float64, features float32")
+
+
+def test_the_exact_kernels_have_the_protocol_that_they_had(ctx, digits, tmp_path):
+    stated = _evaluate(ctx, digits, _set(digits), tmp_path).protocol.settings
+    assert {"kernel": "ntk", "depth": 1, "ridge": 1e-6, "arithmetic": "float64"}.items() <= stated.items()
+    assert not {"networks", "width"} & stated.keys()

@@ -43,6 +43,8 @@ EXCEPT = {
 #: Settings under which an option has its effect: (evaluator, option) → other options.
 WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("lrs", "teachers"): {"labels": "soft"},
+    ("krr", "networks"): {"kernel": "random-features"},
+    ("krr", "width"): {"kernel": "random-features"},
 }
 #: Settings that make the networks which a protocol speaks of cheap.
 QUICK: dict[str, dict[str, Any]] = {"lrs": {"epochs": 1}}

@@ -11,7 +11,12 @@ if TYPE_CHECKING:
 
 
 def rows(images: Tensor, ctx: Context, normalisation: str = "dataset") -> Tensor:
-    """Return images [n, C, S, S], uint8 or in [0, 1] scale, normalised by these constants: float64 [n, d].
+    """Return images as of :func:`normalised` as rows [n, d]."""
+    return normalised(images, ctx, normalisation).flatten(1)
+
+
+def normalised(images: Tensor, ctx: Context, normalisation: str = "dataset") -> Tensor:
+    """Return images [n, C, S, S], uint8 or in [0, 1] scale, normalised by these constants: float64.
 
     Whitened ones stay as they are (normalisation ``zca …``).
     """
@@ -22,4 +27,4 @@ def rows(images: Tensor, ctx: Context, normalisation: str = "dataset") -> Tensor
     from ddbench_plugins.training.predict import as_float
 
     scaled = as_float(images.to(ctx.machine.device)).double()
-    return normalise(*constants(ctx.dataset, normalisation))(scaled, torch.Generator()).flatten(1)
+    return normalise(*constants(ctx.dataset, normalisation))(scaled, torch.Generator())

@@ -177,5 +177,12 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Zhou et al., Dataset Distillation using Neural Feature Regression, NeurIPS 2022",
             bibtex=bibtex("zhou2022frepo"),
         ),
+        ddbench.MethodSpec(
+            "rfad",
+            f"{_HOME}.rfad.distiller:RFAD",
+            summary="images for ridge regression with a ConvNet's kernel, approximated by random networks",
+            paper="Loo et al., Efficient Dataset Distillation using Random Feature Approximation, NeurIPS 2022",
+            bibtex=bibtex("loo2022rfad"),
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]

@@ -153,8 +153,8 @@ class Frepo(StudentEvaluator):
             steps=steps,
             epochs=-(-steps // batches),
             weight_decay=0.0,
-            targets=targets_of(distilled, ctx.dataset.num_classes),
             normalisation=normalisation_of(ctx, distilled),
+            targets=targets_of(distilled, ctx.dataset.num_classes),
         )
 
 

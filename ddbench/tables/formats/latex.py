@@ -114,13 +114,13 @@ def _raised(text: str, marks: str) -> str:
 def _float(caption: str, body: str, notes: Sequence[str]) -> str:
     remarks = _remarks(notes)
     wide = f"\\resizebox{{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}}{{!}}{{%\n{body.rstrip()}}}\n"
-    end = f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\n{remarks}\\end{{minipage}}\n" if remarks else ""
+    end = f"\\begin{{minipage}}{{\\linewidth}}\\footnotesize\\sloppy\n{remarks}\\end{{minipage}}\n" if remarks else ""
     start = f"\\begin{{table}}[htbp]\n\\centering\n\\caption{{{escape(caption)}}}\n"
     return f"{start}{wide}\\par\\medskip\n{end}\\end{{table}}\n"
 
 
 def _paragraphs(title: str, notes: Sequence[str]) -> str:
-    return f"{{\\footnotesize\\par\\textbf{{{escape(title)}.}}\n{_remarks(notes)}\\par}}\n"
+    return f"{{\\footnotesize\\sloppy\\par\\textbf{{{escape(title)}.}}\n{_remarks(notes)}\\par}}\n"
 
 
 def _remarks(notes: Sequence[str]) -> str:

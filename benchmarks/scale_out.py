@@ -71,12 +71,18 @@ def run(home: Path, *words: str, threads: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(command, env=environment, cwd=home, text=True, stdout=subprocess.DEVNULL)
 
 
-def ended(process: subprocess.Popen[str]) -> tuple[float, float]:
-    """Wait for a process; return its peak memory in MB and its processor time in seconds."""
+def ended(process: subprocess.Popen[str]) -> float:
+    """Wait for a process; return its processor time in seconds."""
     _, status, used = os.wait4(process.pid, 0)
     if status:
         raise SystemExit(f"a command failed: {status}")
-    return used.ru_maxrss / 1024, used.ru_utime + used.ru_stime
+    return used.ru_utime + used.ru_stime
+
+
+def peak(process: subprocess.Popen[str]) -> float:
+    """Return the most memory in MB that a process has held, without its children; 0 when it has ended."""
+    lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
+    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def cells(home: Path, count: int, workers: int) -> dict[str, object]:
@@ -85,12 +91,13 @@ def cells(home: Path, count: int, workers: int) -> dict[str, object]:
     start = time.perf_counter()
     words = ("-m", "nothing", "-e", "constant", "--ipc", "1", "--seed", seeds, "--plugin", __file__, "-q")
     driver = run(home, *words, "--jobs", str(workers))
-    outcomes: list[Path] = []
-    while driver.poll() is None and not outcomes:
-        outcomes = list(home.glob("runs/*/outcomes"))
-        time.sleep(0.2)
-    planned = time.perf_counter() - start
-    peak, _ = ended(driver)
+    planned, most = 0.0, 0.0
+    while held := peak(driver):
+        most = max(most, held)
+        if not planned and list(home.glob("runs/*/outcomes")):
+            planned = time.perf_counter() - start
+        time.sleep(0.1)
+    ended(driver)
     whole = time.perf_counter() - start
     times = [json.loads(path.read_text())["at"] for path in home.glob("runs/*/outcomes/*.json")]
     spent = max(times) - min(times)
@@ -100,7 +107,7 @@ def cells(home: Path, count: int, workers: int) -> dict[str, object]:
         "seconds": round(whole, 1),
         "planned after": round(planned, 1),
         "cells per second": round((len(times) - 1) / spent, 1),
-        "driver MB": round(peak),
+        "driver MB": round(most),
     }
 
 
@@ -135,8 +142,8 @@ def commands(home: Path, epochs: int) -> dict[str, object]:
             words = ("-m", "random", "-e", "minimax", "--seed", str(number), "--repeats", "1", "-q")
             running.append(run(folder, *words, "-o", f"eval.epochs={epochs}"))
             if not at_once:
-                spent += ended(running.pop())[1]
-        spent += sum(ended(process)[1] for process in running)
+                spent += ended(running.pop())
+        spent += sum(map(ended, running))
         processor.append(spent)
         found.append(time.perf_counter() - start)
     return {

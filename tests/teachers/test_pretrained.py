@@ -201,8 +201,9 @@ def test_weights_of_another_network_are_refused(data, whole, tmp_path):
     file = saved(whole, tmp_path / "w.safetensors")
     with pytest.raises(ModelError, match="do not fit teacher 'timm:test_vit"):
         get_teacher(data, "timm:test_vit.r160_in1k", "dataset", file, floor=False)
-    with pytest.raises(ModelError, match="does not fit convnet-2-bn"):
+    with pytest.raises(ModelError, match="does not fit convnet-2-bn") as caught:
         get_teacher(data, "convnet-2-bn", "dataset", file, floor=False)
+    assert "eval.teachers=" in caught.value.hint
 
 
 class Harmful:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 #: Number of outputs of classifiers whose classes are ImageNet-1K's, in the order of the sorted synset ids.
 IMAGENET = 1000
+#: What helps where a file is of another network: evaluators take it for the student's unless told otherwise.
+NAME_IT = (
+    "Name the network that it is of: -o eval.teacher=… (of lrs: eval.teachers=…), or of a method -o method.network=…."
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ def load(ctx: Context, name: str, network: nn.Module, file: str, about: Mapping[
         network.load_state_dict(weights.state)
     except RuntimeError as error:
         words = " ".join(str(error).split()[:40])  # torch lists every parameter
-        raise ModelError(f"{Path(file).name or name} does not fit {name}: {words}") from error
+        raise ModelError(f"{Path(file).name or name} does not fit {name}: {words}", hint=NAME_IT) from error
     try:
         with torch.no_grad():
             network.eval()(torch.zeros(2, data.channels, data.image_size, data.image_size))
@@ -148,7 +152,7 @@ def _outputs(network: nn.Module, state: Mapping[str, Tensor], what: str, who: st
     if weight is None:
         raise ModelError(
             f"{what} does not fit {who}: it has no {network.head_name}.weight.",
-            hint=f"It begins with {', '.join(list(state)[:3])}. Name the network that it is of with -o eval.teacher=….",
+            hint=f"It begins with {', '.join(list(state)[:3])}. {NAME_IT}",
         )
     return int(weight.shape[0])
 

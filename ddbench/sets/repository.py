@@ -18,7 +18,7 @@ from ddbench.errors import DataError, UsageError, unknown
 from ddbench.files.reading import is_text
 from ddbench.sets import folder as disk
 from ddbench.sets import tensors, trees
-from ddbench.sets.card import DEFAULT, Card
+from ddbench.sets.card import Card
 
 #: Files of a repository: ImageNet itself has 1.3 million.
 MOST_FILES = 2_000_000
@@ -103,7 +103,7 @@ def choose(names: Collection[str], card: Card, config: str, address: str) -> Fou
         sets = [one for one in sets if not one.name]
     elif config:
         inside = [name for name in names if name == config or name.startswith(f"{config}/")]
-        chosen = [one for one in sets if one.name == config] or sets_of(_with_siblings(inside, names), Card())
+        chosen = [one for one in sets if one.name == config] or _inside(inside, names, sets, card)
         if not chosen:
             if inside:
                 raise DataError(f"{address}:{config} holds no distilled set.", hint=f"It would be {FORMATS}.")
@@ -145,12 +145,31 @@ def _parquet(names: Sequence[str], card: Card) -> list[Found]:
         if not _matches(name, card.patterns):
             parent = PurePosixPath(name).parent
             groups[_folder(parent.as_posix() if parent.name == DATA else name)].append(name)
-    several = len(sets) + len(groups) > 1
     for place, shards in groups.items():
         training = [name for name in shards if not OTHER_SPLIT.search(PurePosixPath(name).stem)] or shards
-        default = card.class_names.get(DEFAULT, ()) if not several else ()
-        sets.append(Found("parquet", place, _whole(tuple(training), place or "the repository"), default))
+        sets.append(Found("parquet", place, _whole(tuple(training), place or "the repository"), _stated(card)))
     return sets
+
+
+def _inside(inside: Sequence[str], names: Collection[str], sets: Sequence[Found], card: Card) -> list[Found]:
+    """Return the sets of a folder or a file; what the card says of them holds there, too."""
+    known = [one for one in sets if set(one.files) <= set(inside)]
+    return known or sets_of(_with_siblings(inside, names), Card(class_names=card.class_names))
+
+
+def _stated(card: Card) -> tuple[str, ...]:
+    """Return the class names that hold for files which no configuration has.
+
+    Raises:
+        UsageError: its configurations have several.
+    """
+    stated = set(card.class_names.values())
+    if len(stated) > 1:
+        raise UsageError(
+            "The card names the classes of its configurations differently, and none of them has these files.",
+            hint=f"Name one: {', '.join(list(card.class_names)[:LISTED])}.",
+        )
+    return next(iter(stated), ())
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

@@ -21,6 +21,8 @@ from ddbench.sets.repository import Found
 if TYPE_CHECKING:
     from ddbench.sets.card import Card
 
+#: Folders above parquet files in which their card is looked for: data/, or a configuration's.
+ABOVE = 2
 Warn = Callable[[str], None]
 
 
@@ -108,14 +110,12 @@ def every(source: Path, choose: Choose, offline: bool, warn: Warn) -> Iterator[l
             at = f"{hub.PREFIX}{address.repo}@{fetched.commit}"
             name = address.repo.partition("/")[2]
             sources = [_source(fetched.root, found, name, at, stack, warn) for found in fetched.sets]
+        elif (local := _copy(source)) is not None:
+            root, config, names = local
+            found = choose(names, card.read(root / card.CARD), config, str(root))
+            sources = [_source(root, one, root.resolve().name, "", stack, warn) for one in found]
         else:
-            root, config = _split(source) or (source, "")
-            if config or _is_repository(root):
-                about = card.read(root / card.CARD)
-                found = choose(repository.listing(root), about, config, str(root))
-                sources = [_source(root, one, root.resolve().name, "", stack, warn) for one in found]
-            else:
-                sources = [_plain(root, stack, warn)]
+            sources = [_plain(source, stack, warn)]
         try:
             yield sources
         except DDBenchError as error:
@@ -130,6 +130,23 @@ def _told(error: DDBenchError, sources: Sequence[Source]) -> DDBenchError:
     return error if text == str(error) else type(error)(text, hint=error.hint)
 
 
+def _copy(source: Path) -> tuple[Path, str, list[str]] | None:
+    """Return the local copy of a repository that a source is, lies in or names, which set of it, and its files."""
+    if split := _split(source):
+        return *split, repository.listing(split[0])
+    if _is_repository(source):
+        root, names = _root(source) or source.absolute(), repository.listing(source)
+        if root == source.absolute():
+            return source, "", names
+        place = source.absolute().relative_to(root).as_posix()
+        return root, place, [f"{place}/{name}" for name in names]
+    above = _root(source) if source.suffix == ".parquet" and source.is_file() else None
+    if above is None:
+        return None
+    name = source.absolute().relative_to(above).as_posix()
+    return above, name, [name]
+
+
 def _split(source: Path) -> tuple[Path, str] | None:
     """Read ``FOLDER:CONFIG``."""
     folder, colon, config = str(source).rpartition(":")
@@ -138,16 +155,30 @@ def _split(source: Path) -> tuple[Path, str] | None:
     return Path(folder), config.strip("/")
 
 
+def _root(source: Path) -> Path | None:
+    """Return the folder above parquet files whose card names their classes, which a part of a repository lacks."""
+    place = source.absolute()
+    for root in (place, *place.parents[:ABOVE]):
+        if _has_card(root):
+            with contextlib.suppress(DDBenchError):  # above a set, it may be the text of anything
+                return root if card.read(root / card.CARD).class_names or root == place else None
+    return None
+
+
+def _has_card(folder: Path) -> bool:
+    about = folder / card.CARD
+    if not about.is_file():
+        return False
+    with about.open("rb") as file:
+        return file.read(3) == b"---"
+
+
 def _is_repository(path: Path) -> bool:
     """Return whether a folder is kept as repositories are, not as a set itself."""
     if not path.is_dir():
         return False
     kept = [*path.glob("*.parquet"), *path.glob(f"{repository.DATA}/*.parquet"), *path.glob("*.zip")]
-    about = path / card.CARD
-    if kept or not about.is_file() or (path / disk.FILE).exists():
-        return bool(kept)
-    with about.open("rb") as file:
-        return file.read(3) == b"---"
+    return bool(kept) or (_has_card(path) and not (path / disk.FILE).exists())
 
 
 def _plain(path: Path, stack: contextlib.ExitStack, warn: Warn) -> Source:

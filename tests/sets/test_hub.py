@@ -255,6 +255,15 @@ def test_soft_labels_and_prompts_follow_the_classes(bring, pictures, tmp_path):
     np.testing.assert_array_equal(made.content.soft_labels, soft[order][:, by_class])
 
 
+@pytest.mark.parametrize("place", [":ipc2", ":ipc2.parquet", "/ipc2.parquet", "/sub/ipc2.parquet", "/sub", ":sub"])
+def test_a_card_names_the_classes_of_a_part_as_well(place, bring, pictures, tmp_path):
+    """Numbers in the file, names sorted as text in the card above it: as the data set's own they would be others."""
+    card_names(tmp_path / "copy", pictures)
+    (tmp_path / "copy" / "sub").mkdir()
+    shutil.copy(tmp_path / "copy" / "ipc2.parquet", tmp_path / "copy" / "sub")
+    same(bring(f"{tmp_path / 'copy'}{place}"), pictures)
+
+
 def test_a_pair_of_tensors_says_how_it_is_decoded(bring, pictures, tmp_path):
     ncfm(tmp_path, pictures)
     path = tmp_path / "NCFM_distillation_dataset" / "data_2.pt"

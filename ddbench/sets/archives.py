@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ddbench.errors import DataError
+from ddbench.escaping import one_line
 from ddbench.files.reading import check_file, first_line
 from ddbench.sets.repository import check_names
 from ddbench.sets.trees import SUFFIXES
@@ -48,7 +49,8 @@ def unpack(path: Path, folder: Path, warn: Callable[[str], None]) -> Path:
                     shutil.copyfileobj(source, file)
     except DAMAGED as error:
         raise DataError(
-            f"{path.name} cannot be unpacked: {first_line(error)}", hint="Download it again; it may be cut short."
+            f"{path.name} cannot be unpacked: {one_line(first_line(error))}",
+            hint="Download it again; it may be cut short.",
         ) from error
     while len(inside := list(folder.iterdir())) == 1 and inside[0].is_dir():  # sre2l_in1k_rn18_4k_ipc50/new000/…
         folder = inside[0]

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ddbench.errors import DataError
+from ddbench.escaping import one_line
 from ddbench.files.reading import first_line, read_text
 from ddbench.files.schemas import first_flaw
 
@@ -121,7 +122,7 @@ def read(path: Path) -> Card:
     except ValidationError as error:
         raise DataError(f"{path.name} is no card of a data set: {first_flaw(error)}.", hint=hint) from error
     except Exception as error:  # YAML's errors, numbers without end, tables nested too deeply, values of no type
-        raise DataError(f"{path.name} has a head that is no YAML: {first_line(error)}.", hint=hint) from error
+        raise DataError(f"{path.name} has a head that is no YAML: {one_line(first_line(error))}.", hint=hint) from error
     names = [config.config_name for config in head.configs]
     if twice := {name for name in names if names.count(name) > 1}:
         raise DataError(f"{path.name} has two configurations {min(twice)!r}.")

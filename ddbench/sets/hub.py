@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ddbench.errors import DataError, DDBenchError, UsageError
+from ddbench.escaping import one_line
 from ddbench.files.reading import first_line
 from ddbench.files.writing import REASONS
 from ddbench.sets import card, repository
@@ -278,4 +279,4 @@ def _check_free(configs: Sequence[str], there: Iterable[str], where: str) -> Non
 
 def _reason(error: BaseException) -> str:
     """Return an error's first line without what addresses carry in secret."""
-    return SECRET.sub("…", first_line(error)).rstrip(".")
+    return SECRET.sub("…", one_line(first_line(error))).rstrip(".")

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench.errors import DataError
+from ddbench.escaping import one_line
 from ddbench.files.reading import EXPANDS, LARGE, check_file, first_line
 from ddbench.plugin.datasets import Dataset
 from ddbench.plugin.images import ImageSource, fit
@@ -74,6 +75,7 @@ def read(tables: Tables, dataset: Dataset, kind: str, warn: Callable[[str], None
             labels += batch[label]
             for name in extra:
                 more[name] += [_floats(batch[name], path)] if name == SOFT else batch[name]
+    pixels = collected.array()
     names = _names(labels, features.get(label), tables.class_names, first)
     if isinstance(labels[0], str):
         number = {name: place for place, name in enumerate(names)}
@@ -85,7 +87,7 @@ def read(tables: Tables, dataset: Dataset, kind: str, warn: Callable[[str], None
     collected.tell(warn)
     return RawSet(
         "parquet",
-        collected.array(),
+        pixels,
         np.asarray(labels, np.int64),
         tables.files,
         soft_labels=soft,
@@ -103,10 +105,8 @@ def _open(path: Path) -> Any:
     limits = {"thrift_string_size_limit": 2**26, "thrift_container_size_limit": 10**6}
     try:
         file = pq.ParquetFile(path, memory_map=False, **limits)
-        groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-        size = sum(
-            group.column(number).total_uncompressed_size for group in groups for number in range(group.num_columns)
-        )
+        # What a group says of its columns one by one ends the process where it is damaged.
+        size = sum(file.metadata.row_group(number).total_byte_size for number in range(file.metadata.num_row_groups))
     except Exception as error:  # what a damaged or forged file makes of the reader is not to be foreseen
         raise _unreadable(path, error) from error
     if size > LARGE and size > EXPANDS * path.stat().st_size:
@@ -126,10 +126,8 @@ def _batches(file: Any, path: Path, columns: list[str]) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> DataError:
-    return DataError(
-        f"{path.name} is no readable parquet file: {first_line(error)[:160]}",
-        hint="Copy it again; it may be cut short.",
-    )
+    reason = one_line(first_line(error))[:160]
+    return DataError(f"{path.name} is no readable parquet file: {reason}", hint="Copy it again; it may be cut short.")
 
 
 def _features(schema: Any, path: Path) -> dict[str, Any]:
@@ -252,7 +250,7 @@ class _Pictures:
         except DataError:
             raise
         except Exception as error:  # decoders raise whatever damaged bytes lead them into
-            raise DataError(f"{what} cannot be read: {first_line(error)}") from error
+            raise DataError(f"{what} cannot be read: {one_line(first_line(error))}") from error
 
     def _numbers(self, value: list[Any], what: str) -> NDArray[Any]:
         try:

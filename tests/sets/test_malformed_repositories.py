@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import random
 import struct
 import tempfile
 import zipfile
@@ -479,3 +480,23 @@ def test_good_ones_pass(bring, tmp_path):
     assert ddbench.pull(str(place), out=tmp_path / "e")[0].about["ipc"] == 1
     tree(tmp_path / "f", PICTURES, [name for name, _ in entries()])
     assert bring(tmp_path / "f").ipc == 2
+
+
+@pytest.mark.parametrize("name", ["set.parquet", "set.zip"])
+def test_damage_anywhere_is_refused_in_one_line_or_harmless(name, bring, tmp_path):
+    """Some bytes changed, lost or added, most of them where a file says of itself what it holds."""
+    path = (rows(good()) if name.endswith("parquet") else packed())(tmp_path)
+    whole, rng = path.read_bytes(), random.Random(0)
+    refusals = 0
+    for _ in range(40):
+        data = bytearray(whole)
+        for _ in range(rng.randint(1, 5)):
+            place = len(data) - rng.randint(1, min(len(data), 1500))
+            data[place : place + rng.randint(0, 3)] = rng.randbytes(rng.randint(0, 3))
+        path.write_bytes(data)
+        try:
+            assert bring(path).content.images.shape == (20, 8, 8, 1)
+        except DDBenchError as error:
+            refusals += 1
+            assert str(error).isprintable()
+    assert refusals > 20

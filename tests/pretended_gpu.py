@@ -270,6 +270,8 @@ class Operators(TorchDispatchMode):
             gpu.wait(name.strip("_"))
         elif name not in FREE:
             gpu.launch(name)
+        if gpu.capturing is not None:
+            gpu.capturing.save(func, args, kwargs)
         made = func(*args, **kwargs)
         if gpu.capturing is not None:
             gpu.capturing.keep(func, args, kwargs, made)
@@ -281,11 +283,29 @@ class Graph:
 
     def __init__(self, keep_graph: bool = False) -> None:
         self.done: list[tuple[Any, Any, Any, Any]] = []
+        self.before: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def save(self, func: Any, args: Any, kwargs: Any) -> None:
+        """Keep what an operator will change: a capture does nothing yet."""
+        for place, argument in enumerate(func._schema.arguments):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                changed = args[place] if place < len(args) else kwargs.get(argument.name)
+                tensors = [leaf for leaf in tree_leaves(changed) if isinstance(leaf, torch.Tensor)]
+                self.before.extend((tensor, tensor.detach().clone()) for tensor in tensors)
+
+    def forget(self) -> None:
+        """Undo what was done to be captured."""
+        with torch.no_grad(), torch._C.DisableTorchFunction():
+            for tensor, kept in reversed(self.before):
+                tensor.copy_(kept)
 
     def keep(self, func: Any, args: Any, kwargs: Any, made: Any) -> None:
         """Note an operator that was captured; views of memory need not be taken again."""
         if func._schema.name.partition("::")[2] not in FREE:
             self.done.append((func, args, kwargs, made))
+
+    def pool(self) -> tuple[int, int]:
+        return (0, 0)
 
     def replay(self) -> None:
         """Launch the graph."""
@@ -314,7 +334,9 @@ def _capture(graph: Graph, **_: Any) -> Iterator[None]:
     try:
         yield
     finally:
-        gpu.capturing = None
+        gpu.capturing, working, gpu.working = None, gpu.working, 0
+        graph.forget()
+        gpu.working = working
         gpu.launches, gpu.kernels = launches, kernels  # a capture launches nothing
 
 

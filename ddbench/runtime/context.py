@@ -313,7 +313,8 @@ class Context:
         fixed = dict(getattr(entry.spec, "settings", ()))
         if entry.argument:
             fixed["name"] = entry.argument
-        with torch.random.fork_rng(devices=[]), plugin_errors(entry):
+        used = torch.cuda.is_available() and torch.cuda.is_initialized()
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if used else []), plugin_errors(entry):
             torch.manual_seed(seed)
             try:
                 return build(

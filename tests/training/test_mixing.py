@@ -34,7 +34,7 @@ def test_cutmix_pastes_its_partner_and_reports_the_pasted_share():
         assert (own | partner.all(1)).all()
         moved = mixed.partners != torch.arange(6)
         if moved.any():
-            assert own[moved].float().mean((1, 2)).allclose(torch.tensor(mixed.ratio), atol=1e-6)
+            assert own[moved].float().mean((1, 2)).allclose(mixed.ratio.float(), atol=1e-6)
     assert torch.equal(x, before)
 
 

@@ -98,8 +98,8 @@ class RdedRecipe(StudentRecipe):
         size, scale = self.dataset.image_size, (1 / self.factor, 1.0)
         return {
             "augment": augment.compose(
-                lambda x, g: augment.patch_shuffle(x, g, self.factor),
-                lambda x, g: augment.random_resized_crop(x, g, size, scale=scale),
+                augment.patch_shuffle.of(factor=self.factor),
+                augment.random_resized_crop.of(size=size, scale=scale),
                 *([augment.random_flip] if self.dataset.flip else []),
                 augment.normalise(*self.constants),
             ),

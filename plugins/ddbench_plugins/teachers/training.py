@@ -59,9 +59,9 @@ def teacher_augmentation(recipe: TeacherRecipe, size: int, scale: Augment) -> Au
     """The recipe's augmentation chain. Normalisation comes first, so that zero padding is the mean colour."""
     operations = [scale]
     if recipe.crop_scale < 1:
-        operations.append(lambda x, generator: random_resized_crop(x, generator, size, (recipe.crop_scale, 1.0)))
+        operations.append(random_resized_crop.of(size=size, scale=(recipe.crop_scale, 1.0)))
     elif recipe.crop_padding > 0:
-        operations.append(lambda x, generator: random_crop(x, generator, recipe.crop_padding))
+        operations.append(random_crop.of(padding=recipe.crop_padding))
     if recipe.flip:
         operations.append(random_flip)
     return compose(*operations)

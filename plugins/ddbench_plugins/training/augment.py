@@ -1,22 +1,28 @@
 """Batched augmentation of image tensors ``[B, C, H, W]``.
 
 Every operation takes an explicit CPU ``torch.Generator``; the few random numbers per sample are drawn there for the
-whole batch at once, the pixels are worked on where they are. Nothing is changed in place.
+whole batch at once, or for many batches beforehand (:class:`ddbench_plugins.training.numbers.Operation`), and the
+pixels are worked on where they are. Nothing is changed in place.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
+
+from ddbench_plugins.training.numbers import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Generator, Tensor
+
+    from ddbench_plugins.training.numbers import Shape
 
 Augment = Callable[["Tensor", "torch.Generator"], "Tensor"]
 
@@ -27,7 +33,9 @@ _GREY = (0.299, 0.587, 0.114)
 
 
 def compose(*operations: Augment) -> Augment:
-    """Apply operations in order, with one generator."""
+    """Apply operations in order, with one generator; numbers can be drawn beforehand if those of each can be."""
+    if all(isinstance(operation, Operation) for operation in operations):
+        return _chain(operations)  # type: ignore[arg-type]
 
     def augment(x: Tensor, generator: Generator) -> Tensor:
         for operation in operations:
@@ -37,16 +45,43 @@ def compose(*operations: Augment) -> Augment:
     return augment
 
 
-def normalise(mean: Sequence[float], std: Sequence[float]) -> Augment:
+def _chain(operations: Sequence[Operation]) -> Operation:
+    def draw(shape: Shape, generator: Generator) -> tuple[Any, ...]:
+        numbers = []
+        for operation in operations:
+            numbers.append(operation.draw(shape, generator))
+            shape = operation.shape(shape)
+        return tuple(numbers)
+
+    def apply(x: Tensor, *numbers: Any) -> Tensor:
+        for operation, drawn in zip(operations, numbers, strict=True):
+            x = operation.apply(x, *drawn)
+        return x
+
+    sides = [operation.side for operation in operations if operation.side]
+    return Operation(draw, apply, side=sides[-1] if sides else None)
+
+
+def normalise(mean: Sequence[float], std: Sequence[float]) -> Operation:
     """(x − mean)/std per channel; as an operation, so that it can stand at any place of a chain."""
+    factors = tuple(1 / s for s in std)
+    summands = tuple(-m / s for m, s in zip(mean, std, strict=True))
 
-    def apply(x: Tensor, generator: Generator) -> Tensor:
-        shape = (1, -1, 1, 1)
-        scale = x.new_tensor([1 / s for s in std]).view(shape)
-        shift = x.new_tensor([-m / s for m, s in zip(mean, std, strict=True)]).view(shape)
-        return torch.addcmul(shift, x, scale)
+    def apply(x: Tensor) -> Tensor:
+        return torch.addcmul(per_channel(summands, x), x, per_channel(factors, x))
 
-    return apply
+    return Operation(lambda shape, generator: (), apply)
+
+
+def per_channel(values: tuple[float, ...], x: Tensor) -> Tensor:
+    """Return one value for each channel as ``[1, C, 1, 1]``, of the type and on the device of ``x``."""
+    return _constant(values, x.dtype, x.device).view(1, -1, 1, 1)
+
+
+@lru_cache(maxsize=64)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):  # gradients may be asked for through what a test has made
+        return torch.tensor(values, dtype=dtype, device=device)
 
 
 def uniform(size: Sequence[int], generator: Generator, low: float = 0.0, high: float = 1.0) -> Tensor:
@@ -62,41 +97,41 @@ def take_rows_and_columns(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
     return x[sample, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def random_flip(x: Tensor, generator: Generator, p: float = 0.5) -> Tensor:
-    """Mirror each image left-right with probability ``p``."""
-    return flip(x, torch.rand(x.shape[0], generator=generator) < p)
-
-
 def flip(x: Tensor, chosen: Tensor) -> Tensor:
     """Mirror the images where ``chosen`` (bool ``[B]``) is true left-right."""
     return torch.where(chosen.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 
+def _draw_flip(shape: Shape, generator: Generator, p: float = 0.5) -> tuple[Tensor]:
+    return (torch.rand(shape[0], generator=generator) < p,)
+
+
+random_flip = Operation(_draw_flip, flip)
+"""Mirror each image left-right with probability ``p`` (0.5)."""
+
+
 def shift_with_zeros(x: Tensor, dy: Tensor, dx: Tensor) -> Tensor:
     """Output pixel (i, j) is input pixel (i+dy, j+dx), or 0 outside; shifts are integers ``[B]`` or ``[1]``."""
     b, _, h, w = x.shape
-    rows = torch.arange(h) + dy.expand(b)[:, None]
-    columns = torch.arange(w) + dx.expand(b)[:, None]
+    rows = torch.arange(h, device=dy.device) + dy.expand(b)[:, None]
+    columns = torch.arange(w, device=dx.device) + dx.expand(b)[:, None]
     # One border pixel of zeros on each side receives every index that falls outside.
     return take_rows_and_columns(F.pad(x, (1, 1, 1, 1)), rows.clamp(-1, h) + 1, columns.clamp(-1, w) + 1)
 
 
-def random_crop(x: Tensor, generator: Generator, padding: int = 4) -> Tensor:
-    """Zero-pad by ``padding`` and crop back to the size at a random place per image (torchvision RandomCrop)."""
-    shifts = torch.randint(-padding, padding + 1, (2, x.shape[0]), generator=generator)
-    return shift_with_zeros(x, shifts[0], shifts[1])
+def _draw_crop(shape: Shape, generator: Generator, padding: int = 4) -> tuple[Tensor, ...]:
+    return tuple(torch.randint(-padding, padding + 1, (2, shape[0]), generator=generator))
 
 
-def patch_shuffle(x: Tensor, generator: Generator, factor: int) -> Tensor:
-    """Permute ``factor`` vertical strips, then ``factor`` horizontal strips of each image (RDED validation/utils.py).
+random_crop = Operation(_draw_crop, shift_with_zeros)
+"""Zero-pad by ``padding`` (4) and crop back to the size at a random place per image (torchvision RandomCrop)."""
 
-    Strips are ⌊W/factor⌋ wide, the last takes the remainder. For factor 2 only 4 of the 24 layouts are reachable.
-    """
+
+def _draw_shuffle(shape: Shape, generator: Generator, factor: int) -> tuple[Tensor, ...]:
     if factor == 1:
-        return x
-    columns = _shuffled_strips(x.shape[0], x.shape[3], factor, generator)
-    rows = _shuffled_strips(x.shape[0], x.shape[2], factor, generator)
-    return take_rows_and_columns(x, rows, columns)
+        return ()
+    columns = _shuffled_strips(shape[0], shape[3], factor, generator)
+    return _shuffled_strips(shape[0], shape[2], factor, generator), columns
 
 
 def _shuffled_strips(batch: int, side: int, factor: int, generator: Generator) -> Tensor:
@@ -105,53 +140,64 @@ def _shuffled_strips(batch: int, side: int, factor: int, generator: Generator) -
     return place[:, strip].argsort(dim=1, stable=True)
 
 
-def jitter_colours(x: Tensor, generator: Generator, strength: float = 0.4) -> Tensor:
-    """Brightness, contrast and saturation in random order per image, without clamping (IDC, MinimaxDiffusion).
+patch_shuffle = Operation(_draw_shuffle, lambda x, *order: take_rows_and_columns(x, *order) if order else x)
+"""Permute ``factor`` vertical strips, then ``factor`` horizontal strips of each image (RDED validation/utils.py).
 
-    Each is x + a·(g − x) with its own a ~ U(−strength, strength); g is 0, the mean of the grey image, the grey image.
-    Expects RGB in [0, 1].
-    """
+Strips are ⌊W/factor⌋ wide, the last takes the remainder. For factor 2 only 4 of the 24 layouts are reachable.
+"""
+
+
+def _draw_colours(shape: Shape, generator: Generator, strength: float = 0.4) -> tuple[Tensor, Tensor]:
+    order = torch.rand(shape[0], 3, generator=generator).argsort(1)
+    return order, uniform((shape[0], 3), generator, -strength, strength)
+
+
+def _change_colours(x: Tensor, order: Tensor, amounts: Tensor) -> Tensor:
     b = x.shape[0]
-    order = torch.rand(b, 3, generator=generator).argsort(1).to(x.device)
-    amounts = uniform((b, 3), generator, -strength, strength).to(x.device)
-    weights = x.new_tensor(_GREY).view(1, 3, 1, 1)
     for turn in range(3):
         kind = order[:, turn].view(b, 1, 1, 1)
         a = amounts[:, turn].view(b, 1, 1, 1).to(x.dtype)
-        grey = (x * weights).sum(1, keepdim=True)
+        grey = (x * per_channel(_GREY, x)).sum(1, keepdim=True)
         target = torch.where(kind == 2, grey, grey.mean((2, 3), keepdim=True) * (kind == 1))
         x = x + a * (target - x)
     return x
 
 
-def pca_lighting(x: Tensor, generator: Generator, std: float = 0.1) -> Tensor:
-    """Add Σ_j V[i,j]·α_j·w_j to channel i, α ~ N(0, std) per image (AlexNet). Expects RGB in [0, 1]; no clamping."""
-    alpha = torch.randn(x.shape[0], 3, generator=generator) * std
-    shift = (alpha * torch.tensor(_PCA_VALUES)) @ torch.tensor(_PCA_VECTORS).T
-    return x + shift.to(x)[:, :, None, None]
+jitter_colours = Operation(_draw_colours, _change_colours)
+"""Brightness, contrast and saturation in random order per image, without clamping (IDC, MinimaxDiffusion).
+
+Each is x + a·(g − x) with its own a ~ U(−``strength``, ``strength``) (0.4); g is 0, the mean of the grey image, the
+grey image. Expects RGB in [0, 1].
+"""
 
 
-def random_resized_crop(
-    x: Tensor,
+def _draw_lighting(shape: Shape, generator: Generator, std: float = 0.1) -> tuple[Tensor]:
+    alpha = torch.randn(shape[0], 3, generator=generator) * std
+    return ((alpha * torch.tensor(_PCA_VALUES)) @ torch.tensor(_PCA_VECTORS).T,)
+
+
+pca_lighting = Operation(_draw_lighting, lambda x, shift: x + shift.to(x)[:, :, None, None])
+"""Add Σ_j V[i,j]·α_j·w_j to channel i, α ~ N(0, ``std``) (0.1) per image (AlexNet).
+
+Expects RGB in [0, 1]; no clamping.
+"""
+
+
+def _draw_boxes(
+    shape: Shape,
     generator: Generator,
     size: int,
     scale: tuple[float, float] = (0.08, 1.0),
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     antialias: bool = True,
-) -> Tensor:
-    """torchvision's RandomResizedCrop with its own box per image; bilinear; ``[B, C, H, W] -> [B, C, size, size]``.
-
-    Scale (1, 1) on square images always keeps the whole image, so nothing is drawn and, at equal size, nothing done.
-    """
-    b, _, h, w = x.shape
+) -> tuple[Any, ...]:
+    b, _, h, w = shape
     if scale == (1.0, 1.0) and h == w:
         if size == h:
-            return x
-        top = left = torch.zeros(b, dtype=torch.long)
-        height = width = torch.full((b,), h)
-    else:
-        top, left, height, width = draw_resized_crops(b, h, w, generator, scale, ratio)
-    return resized_crop(x, top, left, height, width, size, antialias)
+            return ()
+        corner, side = torch.zeros(b, dtype=torch.long), torch.full((b,), h)
+        return corner, corner, side, side, size, antialias
+    return *draw_resized_crops(b, h, w, generator, scale, ratio), size, antialias
 
 
 def resized_crop(
@@ -164,6 +210,14 @@ def resized_crop(
     flat = x.contiguous().view(b, -1, w)  # [B, C·H, W]: one matrix product per image and axis
     wide = torch.bmm(flat, columns.transpose(1, 2)).view(b, x.shape[1], h, size)
     return torch.matmul(rows[:, None], wide)
+
+
+random_resized_crop = Operation(_draw_boxes, lambda x, *box: resized_crop(x, *box) if box else x)
+"""torchvision's RandomResizedCrop with its own box per image; bilinear; ``[B, C, H, W] -> [B, C, size, size]``.
+
+Its options are ``size``, ``scale``, ``ratio`` and ``antialias``. Scale (1, 1) on square images always keeps the whole
+image, so nothing is drawn and, at equal size, nothing done.
+"""
 
 
 def draw_resized_crops(
@@ -205,8 +259,9 @@ def resize_weights(start: Tensor, length: Tensor, side: int, size: int, antialia
     """
     step = length.double()[:, None, None] / size
     support = step.clamp(min=1.0) if antialias else torch.ones_like(step)
-    out = torch.arange(size, dtype=torch.float64)[None, :, None]
-    pixel = torch.arange(side, dtype=torch.float64)[None, None, :] - start.double()[:, None, None]
+    there = {"dtype": torch.float64, "device": start.device}
+    out = torch.arange(size, **there)[None, :, None]
+    pixel = torch.arange(side, **there)[None, None, :] - start.double()[:, None, None]
     centre = (out + 0.5) * step - 0.5
     # The crop's border pixels stand in for everything outside it.
     centre = torch.where(support > 1, centre, centre.clamp(min=0).minimum(length.double()[:, None, None] - 1))

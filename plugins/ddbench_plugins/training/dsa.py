@@ -7,20 +7,20 @@ batch, IDC flips and recolours always and then adds one more. All work on normal
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 
-from ddbench_plugins.training.augment import shift_with_zeros, uniform
+from ddbench_plugins.training.augment import flip, shift_with_zeros, uniform
+from ddbench_plugins.training.numbers import Operation
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from torch import Generator, Tensor
 
-    from ddbench_plugins.training.augment import Augment
+    from ddbench_plugins.training.numbers import Shape
 
 Operator = Literal["color", "crop", "cutout", "flip", "scale", "rotate"]
 
@@ -35,8 +35,7 @@ BRIGHTNESS, SATURATION, CONTRAST = 1.0, 2.0, 0.5
 SCALE, DEGREES, PAD_RATIO, CUTOUT_RATIO = 1.2, 15.0, 0.125, 0.5
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """One operator with its parameters ``[n]``: n is the batch, or 1 if every image shares them (Siamese)."""
 
     operator: Operator
@@ -92,14 +91,14 @@ def draw_idc(n: int, size: int, generator: Generator, strategy: Sequence[Operato
     return tuple(drawn)
 
 
-def dsa(variant: Literal["dc", "idc"] = "dc", strategy: Sequence[Operator] = STRATEGY) -> Augment:
+def dsa(variant: Literal["dc", "idc"] = "dc", strategy: Sequence[Operator] = STRATEGY) -> Operation:
     """Augmentation for training: parameters per image. DD-Ranking is "dc" with :data:`STRATEGY_DD_RANKING`."""
     draw_variant = draw_dc if variant == "dc" else draw_idc
 
-    def augment(x: Tensor, generator: Generator) -> Tensor:
-        return apply(x, draw_variant(x.shape[0], x.shape[-1], generator, strategy))
+    def draw(shape: Shape, generator: Generator) -> tuple[Drawn, ...]:
+        return draw_variant(shape[0], shape[-1], generator, strategy)
 
-    return augment
+    return Operation(draw, lambda x, *drawn: apply(x, drawn))
 
 
 def _per_image(value: Tensor, x: Tensor) -> Tensor:
@@ -122,16 +121,12 @@ def _cutout(x: Tensor, row: Tensor, column: Tensor) -> Tensor:
     side = int(x.shape[-1] * CUTOUT_RATIO + 0.5)
 
     def inside(offset: Tensor) -> Tensor:
-        position = torch.arange(x.shape[-1])[None]
+        position = torch.arange(x.shape[-1], device=offset.device)[None]
         start = offset[:, None] - side // 2
         return (position >= start) & (position < start + side)
 
     hole = inside(row)[:, None, :, None] & inside(column)[:, None, None, :]
     return x.masked_fill(hole.to(x.device), 0)
-
-
-def _flip(x: Tensor, chosen: Tensor) -> Tensor:
-    return torch.where(chosen.to(x.device)[:, None, None, None], x.flip(-1), x)
 
 
 def _scale(x: Tensor, sx: Tensor, sy: Tensor) -> Tensor:
@@ -155,7 +150,7 @@ _OPERATORS: dict[Operator, Callable[..., Tensor]] = {
     "color": _color,
     "crop": _crop,
     "cutout": _cutout,
-    "flip": _flip,
+    "flip": flip,
     "scale": _scale,
     "rotate": _rotate,
 }

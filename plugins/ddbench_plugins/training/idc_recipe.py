@@ -99,9 +99,8 @@ class IdcRecipe(StudentRecipe):
             return augment.compose(scaled, dsa.dsa("idc", [name for name in dsa.STRATEGY if name not in left_out]))
         flip = [augment.random_flip] if data.flip else []
         colour = [augment.jitter_colours, augment.pca_lighting] if data.channels == 3 else []
-        return augment.compose(
-            lambda x, g: augment.random_resized_crop(x, g, data.image_size, scale=(0.5, 1.0)), *flip, *colour, scaled
-        )
+        crop = augment.random_resized_crop.of(size=data.image_size, scale=(0.5, 1.0))
+        return augment.compose(crop, *flip, *colour, scaled)
 
     def decoded(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the tiles of the distilled images."""

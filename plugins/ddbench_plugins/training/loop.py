@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +11,13 @@ import torch
 
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.engine import Functions, Loop
+from ddbench_plugins.training.graphs import Graphs
+from ddbench_plugins.training.numbers import Operation, moved, moved_rows, unpacked
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.runtime import Compile, LossScaler, compile_if_worth_it
 from ddbench_plugins.training.schedules import constant
 from ddbench_plugins.training.seeding import make_generator, seeded
-from ddbench_plugins.training.steps import Batch, Step, hard_label_step
+from ddbench_plugins.training.steps import Batch, Batches, DrawnStep, Step, hard_label_step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
     from ddbench_plugins.training.schedules import Schedule
 
 _DROPOUT_STREAM = 1
-
-Batches = Callable[[int], Iterable[Batch]]
-"""The batches of a 0-based epoch; the same ones whenever they are asked for."""
 
 
 @dataclass
@@ -83,46 +82,68 @@ def train(
     loop = loop or Loop()
     network.to(device=loop.device, memory_format=torch.channels_last).train()
     images, labels = images.to(loop.device), labels.to(loop.device)
-    compute, factor = step or hard_label_step(), schedule or constant()
+    augmented, computed, factor = _augmentation(augment), _step(step or hard_label_step()), schedule or constant()
     current, scaler = optimiser(network), LossScaler(loop.precision, loop.device)
     result = TrainResult()
     signature = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "images": len(images)}
     size = min(batch_size, len(images))
     steps = math.ceil(len(images) / size)
+    # What was written without its draws apart is done step by step.
+    ahead = images.is_cuda and isinstance(augment, Operation | None) and isinstance(step, DrawnStep | None)
 
-    def load_batch(chosen: Tensor, generator: torch.Generator) -> Batch:
-        x = as_float(images[chosen])
-        if augment is not None:
-            x = augment(x, generator)
+    def draw_batches(generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
+        for chosen in torch.randperm(len(images), generator=generator).split(size):
+            yield chosen, augmented.draw((len(chosen), *images.shape[1:]), generator)
+
+    def make_batch(chosen: Tensor, drawn: Any) -> Batch:
+        x = augmented.apply(as_float(images[chosen]), *drawn)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
 
-    def shuffled(generator: torch.Generator) -> Iterator[Batch]:
-        order = torch.randperm(len(images), generator=generator).to(loop.device)
-        for chosen in order.split(size):
-            yield load_batch(chosen, generator)
+    make = batches.make if batches else make_batch
 
-    example = load_batch(torch.arange(size), make_generator(seed)).images
+    def draw(epoch: int) -> Iterator[tuple[Any, ...]]:
+        """Yield what differs from step to step: the learning rate's factor, the batch, the numbers of the loss."""
+        generator = make_generator(seed, epoch)
+        for number, given in enumerate(batches.draw(epoch) if batches else draw_batches(generator)):
+            rate = factor(epoch + number / steps if schedule_per_step else epoch)
+            shape = augmented.shape((min(size, len(images) - number * size), *images.shape[1:]))
+            yield torch.tensor(rate) if ahead else rate, given, computed.draw(shape, generator)
+
+    example = make_batch(
+        *moved((torch.arange(size), augmented.draw((size, *images.shape[1:]), make_generator(seed))), loop.device)
+    ).images
     # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
     compiled = compile_if_worth_it(network, example, epochs * len(images), compile, loop.precision)
+    total = torch.zeros((), device=loop.device)
+
+    def take_step(rate: Any, given: Any, drawn: Any) -> None:
+        _set_learning_rate(current, rate)
+        batch = make(*given)
+        count = len(batch.images)
+        with loop.autocast(), kernels():
+            # A compiled graph is for one batch size; the short last batch runs as written.
+            loss = computed.loss(compiled if count == size else network, batch, *drawn)
+        current.zero_grad()
+        scaler.scale(loss).backward()
+        scaler.step(current)
+        scaler.update()
+        total.add_(loss.detach() * count)
+
+    graphs = Graphs(take_step, current) if ahead and compile == "auto" else None
 
     def train_epoch(epoch: int) -> dict[str, float]:
-        nonlocal current
+        nonlocal current, graphs
         if epoch in restart_optimiser_at:
             current = optimiser(network)
-        generator = make_generator(seed, epoch)
-        total = torch.zeros((), device=loop.device)
+            graphs = graphs and Graphs(take_step, current)
+        total.zero_()
         with seeded(seed, epoch, _DROPOUT_STREAM):
-            for number, batch in enumerate(batches(epoch) if batches else shuffled(generator)):
-                _set_learning_rate(current, factor(epoch + number / steps if schedule_per_step else epoch))
-                count = len(batch.images)
-                with loop.autocast(), kernels():
-                    # A compiled graph is for one batch size; the short last batch runs as written.
-                    loss = compute(compiled if count == size else network, batch, generator)
-                current.zero_grad()
-                scaler.scale(loss).backward()
-                scaler.step(current)
-                scaler.update()
-                total += loss.detach() * count
+            if ahead:
+                for layout, row in moved_rows(draw(epoch), loop.device):
+                    graphs(layout, row) if graphs else take_step(*unpacked(layout, row))
+            else:
+                for numbers in draw(epoch):
+                    take_step(*moved(numbers, loop.device))
         result.losses.append(total.item() / len(images))
         scaler.check(type(network).__name__)
         if test is not None and epoch in test_epochs:
@@ -152,7 +173,18 @@ def train(
     return result
 
 
-def _set_learning_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:
+def _augmentation(augment: Augment | None) -> Operation:
+    if isinstance(augment, Operation):
+        return augment
+    given = augment or (lambda x, generator: x)
+    return Operation(lambda shape, generator: (generator,), given)
+
+
+def _step(step: Step) -> DrawnStep:
+    return step if isinstance(step, DrawnStep) else DrawnStep(lambda shape, generator: (generator,), step)
+
+
+def _set_learning_rate(optimiser: torch.optim.Optimizer, factor: float | Tensor) -> None:
     for group in optimiser.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor

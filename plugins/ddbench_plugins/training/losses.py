@@ -37,7 +37,7 @@ def mse_and_ground_truth(
     return mse_weight * mse + ce_weight * F.cross_entropy(student.float(), labels)
 
 
-def mixed_cross_entropy(student: Tensor, labels: Tensor, partner_labels: Tensor, ratio: float) -> Tensor:
+def mixed_cross_entropy(student: Tensor, labels: Tensor, partner_labels: Tensor, ratio: Tensor) -> Tensor:
     """ratio·CE(out, y) + (1−ratio)·CE(out, y_partner), labels ``[B]`` (CutMix in IDC and MinimaxDiffusion)."""
-    logits = student.float()
-    return ratio * F.cross_entropy(logits, labels) + (1 - ratio) * F.cross_entropy(logits, partner_labels)
+    logits, own, other = student.float(), ratio.float(), (1 - ratio).float()
+    return own * F.cross_entropy(logits, labels) + other * F.cross_entropy(logits, partner_labels)

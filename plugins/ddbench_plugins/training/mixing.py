@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from ddbench_plugins.training.numbers import moved
+
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
+    from ddbench_plugins.training.numbers import Shape
 
 #: (top, bottom, left, right), half-open.
 Box = tuple[int, int, int, int]
@@ -22,8 +25,8 @@ class Mixed(NamedTuple):
     """``[B, C, H, W]``."""
     partners: Tensor
     """``[B]``: image i was mixed with image ``partners[i]``."""
-    ratio: float
-    """Share of image i itself, in [0, 1]."""
+    ratio: Tensor
+    """Share of image i itself, in [0, 1]; float64."""
 
 
 def draw_beta(beta: float, generator: Generator) -> float:
@@ -48,20 +51,40 @@ def draw_cutmix_box(height: int, width: int, generator: Generator, beta: float =
     return max(cy - half_h, 0), min(cy + half_h, height), max(cx - half_w, 0), min(cx + half_w, width)
 
 
+def draw_cutmix(shape: Shape, generator: Generator, beta: float = 1.0) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw what :func:`cutmix` does to a batch of a shape: partners ``[B]``, box ``[4]``, ratio."""
+    height, width = shape[2:]
+    box = draw_cutmix_box(height, width, generator, beta)
+    partners = torch.randperm(shape[0], generator=generator)
+    return partners, torch.tensor(box), torch.tensor(ratio_of(box, height, width), dtype=torch.float64)
+
+
 def cutmix(x: Tensor, generator: Generator, beta: float = 1.0) -> Mixed:
     """Paste one random box of a random permutation of the batch into the batch (IDC, MinimaxDiffusion, RDED, SRe2L).
 
     ``ratio`` is 1 − box area / image area of the clipped box.
     """
-    box = draw_cutmix_box(x.shape[2], x.shape[3], generator, beta)
-    partners = torch.randperm(x.shape[0], generator=generator).to(x.device)
-    return Mixed(paste(x, partners, box), partners, ratio_of(box, x.shape[2], x.shape[3]))
+    return pasted(x, *moved(draw_cutmix(tuple(x.shape), generator, beta), x.device))
+
+
+def pasted(x: Tensor, partners: Tensor, box: Tensor, ratio: Tensor) -> Mixed:
+    """Return the batch that CutMix makes of what was drawn."""
+    return Mixed(paste(x, partners, box), partners, ratio)
+
+
+def draw_mixup(shape: Shape, generator: Generator, alpha: float = 0.8) -> tuple[Tensor, Tensor]:
+    """Draw what :func:`mixup` does to a batch of a shape: partners ``[B]`` and weight."""
+    weight = torch.tensor(draw_beta(alpha, generator), dtype=torch.float64)
+    return torch.randperm(shape[0], generator=generator), weight
 
 
 def mixup(x: Tensor, generator: Generator, alpha: float = 0.8) -> Mixed:
     """λ·x + (1−λ)·x_permuted, λ ~ Beta(alpha, alpha)."""
-    weight = draw_beta(alpha, generator)
-    partners = torch.randperm(x.shape[0], generator=generator).to(x.device)
+    return blended(x, *moved(draw_mixup(tuple(x.shape), generator, alpha), x.device))
+
+
+def blended(x: Tensor, partners: Tensor, weight: Tensor) -> Mixed:
+    """Return the batch that mixup makes of what was drawn."""
     return Mixed(blend(x, partners, weight), partners, weight)
 
 
@@ -71,14 +94,15 @@ def ratio_of(box: Box, height: int, width: int) -> float:
     return 1 - (bottom - top) * (right - left) / (height * width)
 
 
-def paste(x: Tensor, partners: Tensor, box: Box) -> Tensor:
-    """Copy ``box`` of image ``partners[i]`` into image i, for every i; ``x`` stays as it is."""
+def paste(x: Tensor, partners: Tensor, box: Tensor) -> Tensor:
+    """Copy ``box`` ``[4]`` of image ``partners[i]`` into image i, for every i; ``x`` stays as it is."""
     top, bottom, left, right = box
-    mixed = x.clone()
-    mixed[:, :, top:bottom, left:right] = x[partners, :, top:bottom, left:right]
-    return mixed
+    row, column = (torch.arange(side, device=x.device) for side in x.shape[2:])
+    inside = ((row >= top) & (row < bottom))[:, None] & ((column >= left) & (column < right))
+    return torch.where(inside, x[partners], x)
 
 
-def blend(x: Tensor, partners: Tensor, weight: float) -> Tensor:
+def blend(x: Tensor, partners: Tensor, weight: Tensor) -> Tensor:
     """``weight`` of image i and the rest of image ``partners[i]``, for every i."""
-    return torch.lerp(x[partners], x, weight)
+    # Kernels of the CPU round a number's and a tensor's weight differently; a GPU need not tell the host its weight.
+    return torch.lerp(x[partners], x, weight.to(x.dtype) if x.is_cuda else float(weight))

@@ -94,11 +94,12 @@ def compile_if_worth_it(
     """Return ``network``, compiled for training on ``samples`` images in all if that pays and is possible.
 
     "auto" compares an estimate of the seconds saved, from operation counts (never from timings, so that a seed always
-    takes the same path), with the seconds compiling takes. Failing to compile, for example without a C++ compiler,
-    is not an error: the network then runs as it is.
+    takes the same path), with the seconds compiling takes; on a GPU, where steps are CUDA graphs, it does not compile.
+    Failing to compile, for example without a C++ compiler, is not an error: the network then runs as it is.
     """
     plain: Callable[[Tensor], Tensor] = network
-    if compile == "never" or (example.device.type == "cpu" and not compiler.has_cxx()):
+    on_cpu = example.device.type == "cpu"
+    if compile == "never" or (on_cpu and not compiler.has_cxx()) or (compile == "auto" and not on_cpu):
         return plain
     if compile == "auto":
         seconds = 3 * forward_flops(network, example[:1]) * samples / _CPU_FLOPS
@@ -107,7 +108,7 @@ def compile_if_worth_it(
         fast = InstanceNorm if native.compiled(dtype) is not None else ()
         slow = any(isinstance(m, nn.GroupNorm) and not isinstance(m, fast) for m in network.modules())
         share = 0.5 if slow else 0.07
-        if example.device.type != "cpu" or seconds * share < _COMPILE_SECONDS:
+        if seconds * share < _COMPILE_SECONDS:
             return plain
     try:
         forward: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=False)

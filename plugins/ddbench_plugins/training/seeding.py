@@ -34,7 +34,8 @@ def make_generator(*place: int | str) -> torch.Generator:
 @contextmanager
 def seeded(*place: int | str) -> Iterator[None]:
     """Seed torch's global generators inside the block (weight initialisation, dropout) and restore them after it."""
-    with torch.random.fork_rng():
+    used = torch.cuda.is_available() and torch.cuda.is_initialized()
+    with torch.random.fork_rng(devices=[torch.cuda.current_device()] if used else []):
         torch.manual_seed(stream_seed(*place))
         yield
 

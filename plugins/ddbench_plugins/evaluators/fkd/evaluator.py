@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from ddbench import CachedStep, StepCall
     from ddbench_plugins.evaluators.fkd.labelling import Plan
     from ddbench_plugins.teachers.observers import Observer
-    from ddbench_plugins.training.loop import Batches
     from ddbench_plugins.training.optimisers import OptimiserFactory
     from ddbench_plugins.training.schedules import Schedule
+    from ddbench_plugins.training.steps import Batches
 
 #: Data sets for which SRe2L's code has a setting of its own.
 PUBLISHED = ("cifar100", "tiny-imagenet", "imagenet-1k")

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddbench_plugins.evaluators.fkd.views import View, ViewRecipe
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.runtime import autocast
-from ddbench_plugins.training.steps import Batch
+from ddbench_plugins.training.steps import Batch, Batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from torch import Tensor, nn
 
-    from ddbench_plugins.training.loop import Batches
     from ddbench_plugins.training.runtime import Precision
 
 
@@ -63,21 +63,20 @@ def online_batches(images: Tensor, teacher: nn.Module, plan: Plan, precision: Pr
     would be left of them after storing.
     """
 
-    def batches(epoch: int) -> Iterator[Batch]:
-        for view in plan.views(images, epoch):
-            x, logits = label_view(images, teacher, plan, view, precision)
-            if plan.top_k:
-                logits = restore(*compress(logits, plan.top_k, plan.temperature), logits.shape[1])
-            yield Batch(x, logits, view.indices)
+    def make(view: View) -> Batch:
+        x, logits = label_view(images, teacher, plan, view, precision)
+        if plan.top_k:
+            logits = restore(*compress(logits, plan.top_k, plan.temperature), logits.shape[1])
+        return Batch(x, logits, view.indices)
 
-    return batches
+    return Batches(lambda epoch: ((view,) for view in plan.views(images, epoch)), make)
 
 
 def label_view(
     images: Tensor, teacher: nn.Module, plan: Plan, view: View, precision: Precision
 ) -> tuple[Tensor, Tensor]:
     """Return the batch that a view shows, and the teacher's float32 logits ``[B, K]`` of it."""
-    x = plan.recipe.render(images, view)
+    x = plan.recipe.render(images, moved(view, images.device))
     with torch.no_grad(), autocast(precision, x.device):
         return x, teacher(x).float()
 

@@ -19,7 +19,7 @@ import torch
 from ddbench import DataError, step, write_atomic
 from ddbench_plugins.evaluators.fkd.labelling import Plan, compress, label_view, restore
 from ddbench_plugins.evaluators.fkd.views import View, ViewRecipe
-from ddbench_plugins.training.steps import Batch
+from ddbench_plugins.training.steps import Batch, Batches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddbench import Context, Step
-    from ddbench_plugins.training.loop import Batches
     from ddbench_plugins.training.runtime import Precision
 
 ABOUT = "soft_labels.json"
@@ -120,7 +119,7 @@ def _epoch_arrays(
     per_image: list[dict[str, Tensor]] = []
     per_batch: dict[str, list[Any]] = {"mix_ratio": [], "mix_box": []}
     for view in plan.views(images, epoch):
-        logits = label_view(images, teacher, plan, view, precision)[1].cpu()
+        logits = label_view(images, teacher, plan, view, precision)[1]
         rows = {"image": view.indices.int()}
         for name, value, dtype in (
             ("crop", view.crops, torch.int16),
@@ -137,12 +136,12 @@ def _epoch_arrays(
         per_image.append(rows)
         per_batch["mix_ratio"].append(view.ratio)
         per_batch["mix_box"].append(view.box)
-    arrays = {name: torch.cat([rows[name] for rows in per_image]).numpy() for name in per_image[0]}
+    arrays = {name: torch.cat([rows[name] for rows in per_image]).cpu().numpy() for name in per_image[0]}
     if plan.top_k:
         arrays["top_classes"] = arrays["top_classes"].astype(np.uint16)
     for name, dtype in (("mix_ratio", np.float64), ("mix_box", np.int16)):
         if per_batch[name][0] is not None:
-            arrays[name] = np.array(per_batch[name], dtype)
+            arrays[name] = torch.stack(per_batch[name]).numpy().astype(dtype)
     return arrays
 
 
@@ -207,16 +206,15 @@ class SoftLabels:
                     read("crop", start, stop),
                     read("flip", start, stop),
                     read("mix_partner", start, stop),
-                    None if ratio is None else float(ratio[0]),
-                    None if box is None else tuple(box[0].tolist()),
+                    None if ratio is None else ratio[0],
+                    None if box is None else box[0],
                 )
                 yield view, logits.float()
 
     def batches(self, images: Tensor, recipe: ViewRecipe) -> Batches:
         """Batches for :func:`ddbench_plugins.training.loop.train` that replay what was stored of ``images``."""
 
-        def batches(epoch: int) -> Iterator[Batch]:
-            for view, logits in self.epoch(epoch):
-                yield Batch(recipe.render(images, view), logits.to(images.device), view.indices)
+        def make(view: View, logits: Tensor) -> Batch:
+            return Batch(recipe.render(images, view), logits, view.indices)
 
-        return batches
+        return Batches(self.epoch, make)

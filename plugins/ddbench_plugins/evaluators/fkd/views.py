@@ -35,10 +35,10 @@ class View(NamedTuple):
     """bool ``[B]``: mirrored left-right after the crop."""
     partners: Tensor | None
     """int64 ``[B]``: position in this batch of the image that was mixed in."""
-    ratio: float | None
-    """λ: share of the image itself (after clipping the box, for CutMix)."""
-    box: mixing.Box | None
-    """CutMix: (top, bottom, left, right), half-open, of the part that comes from the partner."""
+    ratio: Tensor | None
+    """λ, float64: share of the image itself (after clipping the box, for CutMix)."""
+    box: Tensor | None
+    """CutMix: int64 ``[4]``, (top, bottom, left, right), half-open, of the part that comes from the partner."""
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,12 @@ class ViewRecipe:
         flips = torch.rand(b, generator=generator) < 0.5 if self.flip else None
         if self.mix == "none":
             return View(indices, crops, flips, None, None, None)
-        box = mixing.draw_cutmix_box(side, side, generator) if self.mix == "cutmix" else None
-        ratio = mixing.ratio_of(box, side, side) if box else mixing.draw_beta(self.mixup_alpha, generator)
-        return View(indices, crops, flips, torch.randperm(b, generator=generator), ratio, box)
+        # The box or share is drawn before the partners.
+        if self.mix == "cutmix":
+            partners, box, ratio = mixing.draw_cutmix((b, 0, side, side), generator)
+            return View(indices, crops, flips, partners, ratio, box)
+        partners, ratio = mixing.draw_mixup((b, 0, side, side), generator, self.mixup_alpha)
+        return View(indices, crops, flips, partners, ratio, None)
 
     def render(self, images: Tensor, view: View) -> Tensor:
         """Return the batch float ``[B, C, S, S]`` that a view shows of ``images`` ``[N, C, S, S]`` (uint8 or float)."""

@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import nn
 
-from ddbench_plugins.training import augment, dsa, losses, optimisers, schedules
-from ddbench_plugins.training.mixing import Mixed, cutmix, mixup
+from ddbench_plugins.training import augment, dsa, losses, mixing, optimisers, schedules
+from ddbench_plugins.training.steps import DrawnStep
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from ddbench_plugins.training.augment import Augment
+    from ddbench_plugins.training.numbers import Shape
     from ddbench_plugins.training.optimisers import OptimiserFactory
     from ddbench_plugins.training.schedules import Schedule
-    from ddbench_plugins.training.steps import Batch, Forward, Step
+    from ddbench_plugins.training.steps import Batch, Forward
 
 Augmentation = Literal["none", "dsa", "cutmix", "mixup"]
 Loss = Literal["kl", "sce", "mse_gt"]
@@ -100,12 +101,11 @@ def chain(recipe: TrialRecipe, size: int, mean: Sequence[float], std: Sequence[f
     """
     operations: list[Augment] = []
     if recipe.patch_shuffle > 1:
-        operations.append(lambda x, generator: augment.patch_shuffle(x, generator, recipe.patch_shuffle))
+        operations.append(augment.patch_shuffle.of(factor=recipe.patch_shuffle))
     if recipe.crop_padding:
-        operations.append(lambda x, generator: augment.random_crop(x, generator, recipe.crop_padding))
+        operations.append(augment.random_crop.of(padding=recipe.crop_padding))
     if recipe.crop_scale < 1:
-        scale = (recipe.crop_scale, 1.0)
-        operations.append(lambda x, generator: augment.random_resized_crop(x, generator, size, scale=scale))
+        operations.append(augment.random_resized_crop.of(size=size, scale=(recipe.crop_scale, 1.0)))
     if recipe.flip and mirrored:
         operations.append(augment.random_flip)
     operations.append(augment.normalise(mean, std))
@@ -116,22 +116,23 @@ def chain(recipe: TrialRecipe, size: int, mean: Sequence[float], std: Sequence[f
     return augment.compose(*operations)
 
 
-def label_step(recipe: TrialRecipe, labeller: Callable[[Tensor, Batch], Tensor] | None = None) -> Step:
+def label_step(recipe: TrialRecipe, labeller: Callable[[Tensor, Batch], Tensor] | None = None) -> DrawnStep:
     """Return the step of one batch: mixing, labels, loss.
 
     ``labeller(mixed_images, batch)`` gives the soft labels as logits [B, K]; hard labels are the batch's own.
     """
 
-    def mix(images: Tensor, generator: Generator) -> Mixed | None:
+    def draw(shape: Shape, generator: Generator) -> tuple[Any, ...]:
         match recipe.augmentation:
             case "cutmix":
-                return cutmix(images, generator)
+                return mixing.draw_cutmix(shape, generator)
             case "mixup":
-                return mixup(images, generator, recipe.mixup_alpha)
-        return None
+                return mixing.draw_mixup(shape, generator, recipe.mixup_alpha)
+        return ()
 
-    def step(forward: Forward, batch: Batch, generator: Generator) -> Tensor:
-        mixed = mix(batch.images, generator)
+    def loss(forward: Forward, batch: Batch, *drawn: Any) -> Tensor:
+        mix = mixing.pasted if recipe.augmentation == "cutmix" else mixing.blended
+        mixed = mix(batch.images, *drawn) if drawn else None
         images = batch.images if mixed is None else mixed.images
         if not recipe.soft:
             logits = forward(images).float()
@@ -143,7 +144,7 @@ def label_step(recipe: TrialRecipe, labeller: Callable[[Tensor, Batch], Tensor] 
             target = labeller(images, batch)
         return soft_loss(recipe, forward(images), target, batch.labels)
 
-    return step
+    return DrawnStep(draw, loss)
 
 
 def soft_loss(recipe: TrialRecipe, student: Tensor, target: Tensor, labels: Tensor) -> Tensor:

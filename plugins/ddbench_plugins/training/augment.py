@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +32,10 @@ _PCA_VECTORS = ((-0.5675, 0.7192, 0.4009), (-0.5808, -0.0045, -0.8140), (-0.5836
 _GREY = (0.299, 0.587, 0.114)
 
 
+@overload
+def compose(*operations: Operation) -> Operation: ...
+@overload
+def compose(*operations: Augment) -> Augment: ...
 def compose(*operations: Augment) -> Augment:
     """Apply operations in order, with one generator; numbers can be drawn beforehand if those of each can be."""
     if all(isinstance(operation, Operation) for operation in operations):

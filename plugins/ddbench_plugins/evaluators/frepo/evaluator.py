@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from torch import Tensor, nn
 
-    from ddbench_plugins.training.augment import Augment
-    from ddbench_plugins.training.steps import Batch
+    from ddbench_plugins.training.numbers import Operation
+    from ddbench_plugins.training.steps import Batches
 
 #: Steps by the number of images (eval.py); numbers without an entry have those of the next smaller one.
 STEPS = {10: 1000, 100: 2000, 200: 20_000, 400: 5000, 500: 5000, 1000: 10_000, 2000: 40_000, 5000: 40_000}
@@ -107,24 +107,29 @@ class FrepoRecipe(StudentRecipe):
         }
         if self.fixed_order:
             labels = torch.tensor(self.targets, dtype=torch.float32)
-            made["batches"] = lambda epoch: _in_order(images, labels, self.batch_size, chain, ctx, repeat, epoch)
+            device = ctx.machine.device
+            seed = ctx.seed("student", repeat)
+            made["batches"] = _in_order(images.to(device), labels.to(device), self.batch_size, chain, seed)
         return made
 
 
-def _in_order(
-    images: Tensor, labels: Tensor, size: int, chain: Augment, ctx: Context, repeat: int, epoch: int
-) -> Iterator[Batch]:
+def _in_order(images: Tensor, labels: Tensor, size: int, chain: Operation, seed: int) -> Batches:
     import torch
 
     from ddbench_plugins.training.predict import as_float
     from ddbench_plugins.training.seeding import make_generator
-    from ddbench_plugins.training.steps import Batch
+    from ddbench_plugins.training.steps import Batch, Batches
 
-    generator = make_generator(ctx.seed("student", repeat), epoch)
-    for chosen in torch.arange(len(images)).split(size):
-        x = chain(as_float(images[chosen].to(ctx.machine.device)), generator)
-        batch = x.contiguous(memory_format=torch.channels_last)
-        yield Batch(batch, labels[chosen].to(batch.device), chosen)
+    def draw(epoch: int) -> Iterator[tuple[Any, ...]]:
+        generator = make_generator(seed, epoch)
+        for chosen in torch.arange(len(images)).split(size):
+            yield chosen, chain.draw((len(chosen), *images.shape[1:]), generator)
+
+    def make(chosen: Tensor, drawn: Any) -> Batch:
+        x = chain.apply(as_float(images[chosen]), *drawn)
+        return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
+
+    return Batches(draw, make)
 
 
 class Frepo(StudentEvaluator):

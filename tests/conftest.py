@@ -35,6 +35,22 @@ def _private_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "home"))
 
 
+@pytest.fixture(scope="session")
+def teachers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of teachers for all workers: the first test that needs one trains it, and the others wait."""
+    own = tmp_path_factory.getbasetemp()
+    folder = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "teachers"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def shared_teachers(tmp_path: Path, teachers: Path) -> None:
+    """Let the private artifact folder take its teachers from those of all tests."""
+    (tmp_path / "home").mkdir(exist_ok=True)
+    (tmp_path / "home" / "teacher").symlink_to(teachers)
+
+
 @pytest.fixture
 def ctx(tmp_path: Path) -> Context:
     """A context without a data set."""

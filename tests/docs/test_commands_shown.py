@@ -51,7 +51,6 @@ PARSED = {
 MEANT = {
     r"curves RECORD RECORD": "curves registry/results/cifar10/rded/*-rded-*.json",
     r"RECORD RECORD": "registry/results/digits/{random,herding}/ipc10-*-rded-*.json",
-    r"(?<![\w/])study\.toml": "leaderboards/studies/vlcp-ablation.toml",
     r"\bFOLDER\b": "distilled/a",
     r"--device cuda": "--device cpu",
     r"--out distilled": "--out others",
@@ -127,6 +126,7 @@ def stand_ins(folder: Path) -> None:
         (folder / "tensors" / name).mkdir(parents=True)
         torch.save(images.sigmoid(), folder / "tensors" / name / "images_best.pt")
         torch.save(labels, folder / "tensors" / name / "labels_best.pt")
+    (folder / "study.toml").write_text('method = "random"\neval = "minimax"\nipc = [1, 10]\nseed = [0, 1]\n')
     claims = (ROOT / "registry" / "published" / "published.csv").read_text("utf-8").splitlines(keepends=True)
     (folder / "claims.csv").write_text("".join(claims[:3]), "utf-8")
 
@@ -154,7 +154,7 @@ def distilled(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def reader(tmp_path_factory):
+def reader(tmp_path_factory, teachers):
     """A reader's folder, for the tests of this module in turn."""
     pytest.importorskip("torch")
     folder = tmp_path_factory.mktemp("reader")
@@ -165,6 +165,8 @@ def reader(tmp_path_factory):
         for name in ("registry", "leaderboards", "docs/examples"):
             shutil.copytree(ROOT / name, folder / name)
         shutil.copytree(ROOT / "registry", folder.parent / "other" / "registry", dirs_exist_ok=True)
+        (folder / "home").mkdir()
+        (folder / "home" / "teacher").symlink_to(teachers)
         stand_ins(folder)
         for more in ("", "-o data.size=80"):
             Reader(folder).command(f"ddbench data prepare imagenette --preset paper {more}")

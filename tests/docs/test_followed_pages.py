@@ -10,6 +10,7 @@ from doc_blocks import Reader, blocks
 DOCS = Path(__file__).parents[2] / "docs"
 
 
+@pytest.mark.usefixtures("shared_teachers")
 @pytest.mark.parametrize("page", [pytest.param("index.md", marks=pytest.mark.slow), "data/import.md"])
 def test_the_page_can_be_followed(page, tmp_path, monkeypatch):
     pytest.importorskip("torch")

@@ -210,14 +210,14 @@ def test_the_protocol_shows_every_option_and_reads_every_pixel_space():
 
 
 def _run(folder: Path, **options) -> ddbench.results.schema.Record:
-    chosen = {"epochs": 4, **options}
-    (record,) = ddbench.run(
-        "random", "fkd", ipc=2, repeats=2, options={"evaluator": chosen}, registry=folder / "registry"
-    )
+    chosen = {"epochs": 4, "teacher": "convnet-3-bn", **options}
+    how = {"network": "convnet-1-bn", "registry": folder / "registry"}
+    (record,) = ddbench.run("random", "fkd", ipc=2, repeats=2, options={"evaluator": chosen}, **how)
     return record
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_labels_are_stored_once_and_billed_in_every_record(tmp_path):
     first = _run(tmp_path)
     (labels,) = [step for step in first.costs.steps if step["step"] == "soft-labels"]
@@ -246,8 +246,9 @@ def test_labels_are_stored_once_and_billed_in_every_record(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_a_teacher_in_train_mode_and_the_whole_set(tmp_path):
     usual, train_mode = _run(tmp_path), _run(tmp_path, teacher_mode="train")
     assert usual.result.metrics != train_mode.result.metrics
-    (whole,) = ddbench.run("full", "fkd", repeats=1, registry=tmp_path / "registry")
+    (whole,) = ddbench.run("full", "fkd", network="mlp", repeats=1, registry=tmp_path / "registry")
     assert whole.distilled.whole and whole.result.values[0] > 0.9

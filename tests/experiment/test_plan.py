@@ -394,8 +394,8 @@ def test_without_an_effort_the_same_step_of_another_seed_tells(finished):
 
 @pytest.mark.slow
 def test_vlcp_on_digits(here):
-    quick = ["-e", "rded", "-o", "eval.epochs=4", "--repeats", "1", "-o", "method.finetune_epochs=1"]
-    quick += ["-o", "method.steps=4", "-o", "method.acceptance=never"]
+    quick = ["-e", "rded", "-n", "mlp", "-o", "eval.epochs=4", "--repeats", "1"]
+    quick += ["-o", "method.finetune_epochs=1", "-o", "method.steps=4", "-o", "method.acceptance=never"]
 
     def plan(*arguments):
         return CliRunner().invoke(cli.group, ["plan", "-m", "vlcp", *quick, *arguments], catch_exceptions=False).stdout
@@ -405,6 +405,7 @@ def test_vlcp_on_digits(here):
         "vlcp",
         "rded",
         ipc=2,
+        network="mlp",
         repeats=1,
         options={
             "eval": {"epochs": 4},

@@ -16,7 +16,7 @@ RUN = [
     *(sys.executable, "-m", "ddbench", "run", "--quiet", "-m", "vlcp", "-e", "rded", "--ipc", "2", "--repeats", "1"),
     *("-o", "method.small_vae_steps=2", "-o", "method.small_unet_steps=5", "-o", "method.finetune_epochs=1"),
     *("-o", "method.finetune_batch_size=256", "-o", "method.steps=4", "-o", "method.acceptance=never"),
-    *("-n", "convnet-1-bn", "-o", "eval.epochs=3"),
+    *("-n", "convnet-1-bn", "-o", "eval.epochs=3", "-o", "eval.teacher=mlp"),
 ]
 
 

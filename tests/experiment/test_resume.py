@@ -13,16 +13,20 @@ from pathlib import Path
 
 import pytest
 
-RUN = [sys.executable, "-m", "ddbench", "run", "--ipc", "2", "--repeats", "2", "--registry", "registry"]
-SHORT = ["-m", "random", "-e", "rded", "-o", "eval.epochs=60"]
+#: What is killed is quick: networks of one layer, and teachers that are no convolutional ones.
+RUN = [
+    *(sys.executable, "-m", "ddbench", "run", "--ipc", "2", "--repeats", "2", "-n", "convnet-1-bn"),
+    *("--registry", "registry"),
+]
+SHORT = ["-m", "random", "-e", "rded", "-o", "eval.teacher=mlp", "-o", "eval.epochs=60"]
 GENERATIVE = [
-    *("-m", "vlcp", "-e", "rded", "-o", "eval.epochs=20"),
-    *("-o", "method.finetune_epochs=1", "-o", "method.steps=10"),
+    *("-m", "vlcp", "-e", "minimax", "-o", "eval.epochs=20", "-o", "method.acceptance_network=mlp"),
+    *("-o", "method.finetune_epochs=1", "-o", "method.finetune_batch_size=128", "-o", "method.steps=10"),
 ]
 
 
 def _environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "DDBENCH_HOME": str(folder / "home"), "DDBENCH_CHECKPOINT_SECONDS": "0.2"}
+    return {**os.environ, "DDBENCH_HOME": str(folder / "home"), "DDBENCH_CHECKPOINT_SECONDS": "0"}
 
 
 def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = signal.SIGKILL) -> str:

@@ -91,6 +91,7 @@ def test_more_crops_than_images_are_refused_before_anything_runs(ctx, digits):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_on_digits(ctx, digits):
     first = distil(_prepared(ctx, digits, ipc=2, pool="40", factor="2"))
     again = distil(_prepared(ctx, digits, ipc=2, pool="40", factor="2"), force=True)
@@ -103,6 +104,7 @@ def test_on_digits(ctx, digits):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_an_interrupted_run_goes_on_with_the_next_class(ctx, digits, monkeypatch):
     whole = distil(_prepared(ctx, digits, ipc=2, pool="40"))
     monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "0")

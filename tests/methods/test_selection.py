@@ -157,8 +157,8 @@ def test_a_budget_is_needed(distil):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_selection_by_features(distil):
-    """One test for both, because they share the trained network."""
     for name in ("herding", "k-center"):
         made = distil(name, 3)
         assert len(set(made.source_ids)) == 30

@@ -56,13 +56,15 @@ def _images(ctx, data, method, **options):
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return Store(tmp_path_factory.mktemp("home"))
+def store(tmp_path_factory, teachers):
+    home = tmp_path_factory.mktemp("home")
+    (home / "teacher").symlink_to(teachers)
+    return Store(home)
 
 
 @pytest.fixture
 def ctx(ctx, store):
-    """A context whose teacher is trained once."""
+    """A context whose steps are made once."""
     return replace(ctx, store=store)
 
 

@@ -143,6 +143,7 @@ def test_official_takes_the_constants_of_the_released_teacher(ctx, digits, name)
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_on_digits(ctx, digits):
     made = distil(_prepared(ctx, digits, iterations="60"))
     assert made.content.images.shape == (20, 16, 16, 1)

@@ -1,32 +1,52 @@
-"""A killed run continues from its last finished step or checkpoint and ends with the digest of an undisturbed one."""
+"""A killed run continues from its last finished step or checkpoint and ends with the digest of an undisturbed one.
+
+Commands are processes of their own, forked from one that has imported what all of them do, which takes longest.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+from ddbench import cli
+
+if TYPE_CHECKING:
+    from multiprocessing.connection import Connection
+
 #: What is killed is quick: networks of one layer, and teachers that are no convolutional ones.
-RUN = [
-    *(sys.executable, "-m", "ddbench", "run", "--ipc", "2", "--repeats", "2", "-n", "convnet-1-bn"),
-    *("--registry", "registry"),
-]
+RUN = ["run", "--ipc", "2", "--repeats", "2", "-n", "convnet-1-bn", "--registry", "registry"]
 SHORT = ["-m", "random", "-e", "rded", "-o", "eval.teacher=mlp", "-o", "eval.epochs=60"]
 GENERATIVE = [
     *("-m", "vlcp", "-e", "minimax", "-o", "eval.epochs=20", "-o", "method.acceptance_network=mlp"),
     *("-o", "method.finetune_epochs=1", "-o", "method.finetune_batch_size=128", "-o", "method.steps=10"),
 ]
+FORKED = multiprocessing.get_context("forkserver")
+FORKED.set_forkserver_preload(
+    [
+        *(__name__, "torch", "sklearn.cluster", "sklearn.neighbors", "ddbench_plugins.diffusion.pipeline"),
+        *("transformers.models.clip.modeling_clip", "diffusers.pipelines.stable_diffusion"),
+    ]
+)
 
 
-def _environment(folder: Path) -> dict[str, str]:
-    return {**os.environ, "DDBENCH_HOME": str(folder / "home"), "DDBENCH_CHECKPOINT_SECONDS": "0"}
+def _command(folder: Path, arguments: list[str], log: Connection) -> None:
+    """Run a command in a folder with its own artifacts; what it says goes to the log alone."""
+    os.chdir(folder)
+    os.environ |= {"DDBENCH_HOME": str(folder / "home"), "DDBENCH_CHECKPOINT_SECONDS": "0"}
+    sys.stdout = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+    sys.stderr = os.fdopen(log.fileno(), "w", buffering=1)
+    # Under nohup or in a background job, tests inherit an ignored Ctrl-C.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    cli.main(arguments)
 
 
 def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = signal.SIGKILL) -> str:
@@ -35,35 +55,26 @@ def _run(folder: Path, arguments: list[str], kill_after: str = "", sign: int = s
     Killed is once the step has kept its first checkpoint, or is over; never by the clock.
     """
     folder.mkdir(exist_ok=True)
-    process = subprocess.Popen(
-        [*RUN, *arguments],
-        cwd=folder,
-        env=_environment(folder),
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        text=True,
-        # Under nohup or in a background job, tests inherit an ignored Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    log = []
-    assert process.stderr is not None
-    for line in process.stderr:
-        log.append(line)
-        if kill_after and kill_after in line:
-            _await_checkpoint(folder / "home", kill_after.split()[-1], process)
-            process.send_signal(sign)
-            kill_after = ""
-    process.wait()
-    text = "".join(log)
+    reader, writer = FORKED.Pipe(duplex=False)
+    process = FORKED.Process(target=_command, args=(folder, [*RUN, *arguments], writer))
+    process.start()
+    writer.close()
+    text = ""
+    with reader, os.fdopen(reader.fileno(), closefd=False) as lines:
+        for line in lines:
+            text += line
+            if kill_after and kill_after in line:
+                _await_checkpoint(folder / "home", kill_after.split()[-1], process)
+                os.kill(process.pid, sign)
+                kill_after = ""
+    process.join()
     if sign == signal.SIGINT and "stopped" in text:
-        # Python ends by the signal itself where Ctrl-C came into code made from text (a dataclass, at import).
-        assert process.returncode in (130, -signal.SIGINT)
-        assert "again" in text
+        assert process.exitcode == 130 and "again" in text
     return text
 
 
-def _await_checkpoint(home: Path, step: str, process: subprocess.Popen[str]) -> None:
-    while process.poll() is None:
+def _await_checkpoint(home: Path, step: str, process: multiprocessing.process.BaseProcess) -> None:
+    while process.is_alive():
         # A step that ends meanwhile takes its .partial folder from under the listing.
         with contextlib.suppress(FileNotFoundError):
             if any(home.glob(f"{step}/*.partial/checkpoint*")) or any(home.glob(f"{step}/*/step.json")):

@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench.errors import DataError, RecordError, UsageError, did_you_mean
+from ddbench.errors import DataError, RecordError, UsageError
 from ddbench.plugin.contents import reordered
 from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet
 from ddbench.plugin.datasets import Dataset
-from ddbench.plugin.images import ArrayImages
 from ddbench.plugin.whitening import Whitened
 from ddbench.results.registry import check_name
 from ddbench.results.schema import PluginPart
+from ddbench.sets import class_order, parquet, tensors
 from ddbench.sets import folder as disk
-from ddbench.sets import parquet, tensors
 from ddbench.sets import trees as folders
 from ddbench.sets.declared import IMPORTED, Declared, RawSet, read_pixels
 from ddbench.sets.made import Distilled
@@ -168,7 +167,7 @@ def _content(
     warn: Callable[[str], None],
     origin: str,
 ) -> DistilledSet:
-    labels, soft, meaning = _renumber(raw, dataset, declared, name)
+    labels, soft, meaning = class_order.renumber(raw, dataset, declared, name)
     if len(labels) != len(raw.images):
         raise DataError(f"{name} has {len(raw.images)} images, but {len(labels)} labels.")
     _check_counts(labels, dataset, name)
@@ -200,114 +199,6 @@ def _content(
     )
     content.check(dataset, Budget(len(labels) // dataset.num_classes), name)
     return content
-
-
-def _renumber(
-    raw: RawSet, dataset: Dataset, declared: Declared, name: str
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Any, str]:
-    """Turn the files' label numbers into the data set's labels; also return in words what they were taken for."""
-    if not raw.numbered:
-        if declared.classes:
-            raise UsageError(f"The folders of {name} are named by class.", hint="Leave --classes out.")
-        return raw.labels, raw.soft_labels, "matched by id or name"
-    if raw.class_names:
-        named = _by_name(raw, dataset, declared, name)
-        if named is not None:
-            return named
-    low, high = int(raw.labels.min()), int(raw.labels.max())
-    if low < 0 or high >= dataset.num_classes:
-        raise DataError(
-            f"{name} has the label numbers {low} … {high}, but {dataset.name} has {dataset.num_classes} classes"
-            f" (0 … {dataset.num_classes - 1}).",
-            hint="Name the data set it was distilled from with --dataset.",
-        )
-    soft = raw.soft_labels
-    if soft is not None and soft.shape[1] != dataset.num_classes:
-        raise DataError(f"{name} has soft labels of {soft.shape[1]} classes, not {dataset.num_classes}.")
-    if not declared.classes:
-        _refuse_unknown_order(raw, dataset, name)
-        return raw.labels, soft, "numbered as in the data set"
-    matched = [folders.match_class(class_, dataset) for class_ in declared.classes]
-    if lost := [class_ for class_, label in zip(declared.classes, matched, strict=True) if label is None]:
-        raise UsageError(f"{dataset.name} has no class {', '.join(map(repr, lost[:10]))}.", hint="See --classes.")
-    new = np.asarray(matched, np.int64)
-    if sorted(new.tolist()) != list(range(dataset.num_classes)):
-        raise UsageError(f"--classes must name each of the {dataset.num_classes} classes of {dataset.name} once.")
-    return new[raw.labels], None if soft is None else soft[:, np.argsort(new)], "numbered as listed"
-
-
-def _by_name(
-    raw: RawSet, dataset: Dataset, declared: Declared, name: str
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], Any, str] | None:
-    """Match the class names that the files state; None where they are numbers of classes themselves (then the labels).
-
-    Raises:
-        DataError: names that are no class of the data set, or that cannot be told apart.
-        UsageError: none of them is one, and the order of the numbers was not declared.
-    """
-    numbers = np.unique(raw.labels)
-    if numbers[0] < 0 or numbers[-1] >= len(raw.class_names):
-        raise DataError(
-            f"{name} has the label number {numbers[[0, -1]].tolist()}, but {len(raw.class_names)} class names."
-        )
-    present = {int(number): raw.class_names[number] for number in numbers}
-    matched = {number: folders.match_class(class_, dataset) for number, class_ in present.items()}
-    lost = [present[number] for number, label in matched.items() if label is None]
-    if len(lost) == len(present):
-        if all(numbered := [folders.NUMBERED.fullmatch(class_) for class_ in present.values()]):
-            value = {number: int(match[1]) for number, match in zip(present, numbered, strict=True) if match}
-            raw.labels = np.asarray([value[number] for number in raw.labels.tolist()], np.int64)
-            return None
-        if declared.classes:
-            return None
-        raise UsageError(
-            f"{name} names its classes {_few(lost)}, none of which is a class of {dataset.name}.",
-            hint="Name the data set with --dataset, or list the classes in the order of the label numbers in a file for"
-            f" --classes. Those of {dataset.name} are {_few(dataset.class_ids)}.",
-        )
-    if lost:
-        known = [*dataset.class_ids, *dataset.class_names]
-        raise DataError(f"{name} has classes that {dataset.name} has not: {_few(lost)}.{did_you_mean(lost[0], known)}")
-    if declared.classes:
-        raise UsageError(f"{name} names its classes.", hint="Leave --classes out.")
-    labels = {number: label for number, label in matched.items() if label is not None}
-    if len(set(labels.values())) != len(labels):
-        raise DataError(f"{name} has two names of one class: {_few(sorted(present.values()))}.")
-    soft = raw.soft_labels
-    if soft is not None:
-        every = [folders.match_class(class_, dataset) for class_ in raw.class_names]
-        order = [label for label in every if label is not None]
-        if sorted(order) != list(range(soft.shape[1])) or len(order) != dataset.num_classes:
-            raise DataError(
-                f"{name} has soft labels of {soft.shape[1]} classes, which are not those of {dataset.name}."
-            )
-        soft = soft[:, np.argsort(order)]
-    return np.asarray([labels[number] for number in raw.labels.tolist()], np.int64), soft, "matched by id or name"
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:12]) + (", …" if len(names) > 12 else "")
-
-
-def _refuse_unknown_order(raw: RawSet, dataset: Dataset, name: str) -> None:
-    """Refuse numbers that can mean two orders of classes: the data set's, and the sorted one of loaders of folders.
-
-    Data sets kept as arrays come with label numbers of their own, which files of tensors have, too.
-    """
-    ids = list(dataset.class_ids)
-    by_number = all(class_id.isdecimal() for class_id in ids)
-    if ids == [str(number) for number in range(len(ids))]:
-        return
-    if ids == sorted(ids) and (not by_number or ids == sorted(ids, key=int)):
-        return
-    if not raw.as_pictures and isinstance(dataset.train.images, ArrayImages):
-        return
-    raise UsageError(
-        f"{name} has numbers for classes, but the classes of {dataset.name} are not in sorted order, so that the"
-        " numbers are ambiguous.",
-        hint="List the class ids or names in the order of the numbers, one per line, in a file for --classes. The order"
-        f" of {dataset.name} is {_few(ids)}.",
-    )
 
 
 def _check_counts(labels: np.ndarray[Any, np.dtype[np.int64]], dataset: Dataset, name: str) -> None:

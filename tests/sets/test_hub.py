@@ -237,9 +237,12 @@ def test_numbered_names_are_numbers_not_positions(bring, tmp_path):
     listed = sorted(f"{number:d}" for number in range(12))
     labels = np.repeat(np.arange(12), 2)
     many = images(24)
-    path = parquet(tmp_path / "set.parquet", many, [listed.index(str(label)) for label in labels], names=listed)
+    soft = [[float(name == str(label)) for name in listed] for label in labels]
+    numbers = [listed.index(str(label)) for label in labels]
+    path = parquet(tmp_path / "set.parquet", many, numbers, names=listed, soft_label=soft)
     made = bring(path, dataset=_unsorted(tmp_path, 12, "c{:02d}"))
     np.testing.assert_array_equal(made.content.images, many)
+    np.testing.assert_array_equal(made.content.soft_labels.argmax(1), labels)
 
 
 def test_soft_labels_and_prompts_follow_the_classes(bring, pictures, tmp_path):

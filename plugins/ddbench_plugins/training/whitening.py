@@ -46,7 +46,7 @@ def refuse_whitening(ctx: Context, what: str) -> None:
 
 
 def whitening_of(ctx: Context, distilled: DistilledSet | None = None) -> Whitening | None:
-    """Return the fitted recipe, or None; a set that seems to be another's is refused or warned of.
+    """Return the fitted recipe, or None; an imported set that seems to be another's is refused or warned of.
 
     Raises:
         DataError: the set was not whitened by its recipe.
@@ -55,6 +55,6 @@ def whitening_of(ctx: Context, distilled: DistilledSet | None = None) -> Whiteni
 
     recipe = recipe_of(ctx, distilled)
     whitening = Whitening.of(ctx, recipe) if recipe else None
-    if whitening and distilled and distilled.whitening:
+    if whitening and distilled and distilled.whitening and "imported" in distilled.extra:
         whitening.check(distilled.images, ctx.warn)
     return whitening

@@ -40,6 +40,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dit": _DIT,
     "minimax": {**_DIT, "finetune_steps": 8},
     "kip": {"iterations": 20, "targets": 500},
+    "dd": {"iterations": 4, "batch_real": 64},
+    "sldd": {"iterations": 4, "batch_real": 64},
     "rfad": {"iterations": 8, "networks": 2, "width": 16, "batch_real": 64, "check": 4, "validation_images": 10},
     "frepo": {"iterations": 8, "batch_real": 64, "pool": 2, "updates": 4},
 }

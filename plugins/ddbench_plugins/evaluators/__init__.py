@@ -76,6 +76,13 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="real",
         ),
         EvaluatorSpec(
+            "replay",
+            f"{_HERE}.replay:Replay",
+            "the stored steps of the set, in their order and with their sizes, from its initialisation",
+            paper="Wang et al., Dataset Distillation, 2018",
+            bibtex=bibtex("wang2018dataset"),
+        ),
+        EvaluatorSpec(
             "frepo",
             f"{_HERE}.frepo.evaluator:Frepo",
             "real-valued labels, squared error, one operation per batch, Adam, cosine, steps by the number of images",

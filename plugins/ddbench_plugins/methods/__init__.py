@@ -157,6 +157,20 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("kim2022idc"),
         ),
         ddbench.MethodSpec(
+            "dd",
+            f"{_HOME}.dd.distiller:DD",
+            summary="images on which a few plain steps, in an order and with learned sizes, train a network",
+            paper="Wang et al., Dataset Distillation, 2018",
+            bibtex=bibtex("wang2018dataset"),
+        ),
+        ddbench.MethodSpec(
+            "sldd",
+            f"{_HOME}.dd.distiller:SLDD",
+            summary="dd with learned labels, also of fewer images than classes",
+            paper="Sucholutsky and Schonlau, Soft-Label Dataset Distillation and Text Dataset Distillation, IJCNN 2021",
+            bibtex=bibtex("sucholutsky2021soft"),
+        ),
+        ddbench.MethodSpec(
             "kip",
             f"{_HOME}.kernel.kip:KIP",
             summary="images by which kernel ridge regression names training images, in closed form",

@@ -77,6 +77,7 @@ def _entries() -> dict[str, NetworkEntry]:
         "lenet": ("lenet", None, "LeNet"),
         "alexnet": ("alexnet", None, "AlexNet for small images"),
         "alexnet-bn": ("alexnet", "batch", "AlexNet for small images, batch norm"),
+        "alexnet-cifar": ("alexnet-cifar", None, "AlexNet of Dataset Distillation for CIFAR, local response norm"),
         "vgg11": ("vgg11", None, "VGG11 for small images, instance norm"),
         "vgg11-bn": ("vgg11", "batch", "VGG11 for small images, batch norm"),
         "dc-resnet-18": ("resnet18", None, "ResNet18 of Dataset Condensation, instance norm"),

@@ -17,7 +17,7 @@ from ddbench_plugins.networks.resnet import ResNet
 if TYPE_CHECKING:
     from torch import Tensor
 
-Architecture = Literal["mlp", "lenet", "alexnet", "vgg11", "resnet18", "resnet18-ap"]
+Architecture = Literal["mlp", "lenet", "alexnet", "alexnet-cifar", "vgg11", "resnet18", "resnet18-ap"]
 
 
 class Sequence(Network):
@@ -62,6 +62,8 @@ def build(
             layers = _lenet(in_channels, image_size, grey)
         case "alexnet":
             layers = _alexnet(in_channels, norm or "none", grey)
+        case "alexnet-cifar":
+            layers = _alexnet_cifar(in_channels, image_size)
         case "vgg11":
             layers = _vgg11(in_channels, norm or "instance", grey)
         case "resnet18" | "resnet18-ap":
@@ -116,6 +118,27 @@ def _alexnet(in_channels: int, norm: Norm, grey: bool) -> list[nn.Module]:
         *_conv(256, 192, 3, 1, norm),
         *_conv(192, 192, 3, 1, norm),
         nn.MaxPool2d(2),
+    ]
+
+
+def _alexnet_cifar(in_channels: int, image_size: int) -> list[nn.Module]:
+    """AlexCifarNet of Wang et al. 2018 (ssnl/dataset-distillation networks/networks.py)."""
+    side = -(-image_size // 2)
+    side = -(-side // 2)
+    return [
+        nn.Conv2d(in_channels, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.MaxPool2d(3, 2, padding=1),
+        nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1),
+        nn.Conv2d(64, 64, 5, padding=2),
+        nn.ReLU(),
+        nn.LocalResponseNorm(4, alpha=0.001 / 9, beta=0.75, k=1),
+        nn.MaxPool2d(3, 2, padding=1),
+        nn.Flatten(),
+        nn.Linear(64 * side**2, 384),
+        nn.ReLU(),
+        nn.Linear(384, 192),
+        nn.ReLU(),
     ]
 
 

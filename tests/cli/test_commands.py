@@ -194,20 +194,19 @@ def test_gallery_draws_folders_and_prompts(here):
     assert "distilled set of digits by b" in invoke("show", "b/").stdout
 
 
-@pytest.mark.parametrize(
-    "kind", ["method", pytest.param("evaluator", marks=pytest.mark.slow), "dataset", "network", "captioner"]
-)
-def test_a_new_plugin_works_and_so_does_its_test(here, kind):
-    result = invoke("new-plugin", kind, "my-own")
-    assert result.stdout == "my_own.py\ntest_my_own.py\n"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_my_own.py"]
+@pytest.mark.slow
+def test_new_plugins_work_and_so_do_their_tests(here):
+    for kind in ("method", "evaluator", "dataset", "network", "captioner"):
+        assert invoke("new-plugin", kind, f"my-{kind}").stdout == f"my_{kind}.py\ntest_my_{kind}.py\n"
+        assert f"my-{kind}" in invoke("list", kind, "--plugin", f"my_{kind}.py").stdout
+        before = Path(f"my_{kind}.py").read_text("utf-8")
+        with pytest.raises(UsageError, match="exists already"):
+            invoke("new-plugin", kind, f"my-{kind}")
+        assert Path(f"my_{kind}.py").read_text("utf-8") == before
+    command = [sys.executable, "-m", "pytest", "-v", "-p", "no:cacheprovider", "."]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
-    assert "my-own" in invoke("list", kind, "--plugin", "my_own.py").stdout
-    before = Path("my_own.py").read_text("utf-8")
-    with pytest.raises(UsageError, match="exists already"):
-        invoke("new-plugin", kind, "my-own")
-    assert Path("my_own.py").read_text("utf-8") == before
+    assert all(f"test_my_{kind}.py::" in done.stdout for kind in ("method", "evaluator", "dataset"))
 
 
 def test_a_new_plugin_hides_no_module_and_takes_no_name(here):

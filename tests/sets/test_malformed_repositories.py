@@ -417,6 +417,7 @@ def refused(bring, tmp_path, monkeypatch):
     return call
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")  # of an archive that is written here
 @pytest.mark.parametrize("case", LOCAL)
 def test_a_local_copy_is_refused(case, refused, digits, tmp_path):
     write, words = LOCAL[case]

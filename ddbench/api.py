@@ -95,7 +95,7 @@ def run(
         plugins: plugin files to load besides the installed ones.
         registry: folder whose ``results/`` receives the records.
         device: ``auto``, ``cpu`` or ``cuda``.
-        precision: ``auto``, ``fp32``, ``bf16`` or ``fp16``.
+        precision: ``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``.
         offline: never open a network connection.
         force: distil and train again instead of reusing what is there.
         reporter: where progress and notes go; nowhere when None.

@@ -20,6 +20,7 @@ from ddbench.errors import DataError, UsageError, closest
 from ddbench.escaping import terminal
 from ddbench.files.reading import read_text
 from ddbench.runtime import environment
+from ddbench.runtime.machine import PRECISIONS
 
 if TYPE_CHECKING:
     from ddbench.experiment.jobs import Failure
@@ -267,7 +268,7 @@ json_option = click.option("--json", "as_json", is_flag=True, callback=_silence,
 notes_option = click.option("--notes", is_flag=True, help="Print all notes of tables, not three lines.")
 machine_options = decorate(
     click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, …"),
-    click.option("--precision", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True),
+    click.option("--precision", type=click.Choice(["auto", *PRECISIONS]), default="auto", show_default=True),
     offline_option,
     click.option("--force", is_flag=True, help="Recompute finished steps instead of reusing them."),
     quiet_option,

@@ -56,7 +56,7 @@ class Distiller(Plugin, ABC):
 
     needs_ipc: ClassVar[bool] = True
     seeded: ClassVar[bool] = True
-    precisions: ClassVar[Sequence[str]] = ("fp32", "bf16", "fp16")
+    precisions: ClassVar[Sequence[str]] = ("fp32", "tf32", "bf16", "fp16")
 
     @abstractmethod
     def distill(self, ctx: Context) -> DistilledSet:

@@ -70,6 +70,34 @@ def software() -> dict[str, Any]:
 
 
 @cache
+def card(device: str) -> dict[str, Any]:
+    """Return the GPU of a device with what drives it, and how it chooses kernels; nothing for a CPU."""
+    if not device.startswith("cuda"):
+        return {}
+    import torch
+
+    described = {
+        "name": torch.cuda.get_device_name(device),
+        "driver": _driver(),
+        "cuda": torch.version.cuda or "",
+        "cudnn": str(torch.backends.cudnn.version() or ""),
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+        "cudnn_benchmark": bool(torch.backends.cudnn.benchmark),
+        "deterministic": bool(torch.are_deterministic_algorithms_enabled()),
+    }
+    return {"gpu": described}
+
+
+def _driver() -> str:
+    try:
+        line = Path("/proc/driver/nvidia/version").read_text("utf-8").partition("\n")[0]
+    except OSError:
+        return ""
+    found = re.search(r"\s(\d+\.\d+(?:\.\d+)?)\s", line)
+    return found[1] if found else ""
+
+
+@cache
 def computer() -> dict[str, Any]:
     """Return what the speed of a step depends on besides device and precision."""
     return {"processor": _processor(), "threads": threads(), **_processes()}

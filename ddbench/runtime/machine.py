@@ -12,7 +12,7 @@ from pathlib import Path
 from ddbench import compiler
 from ddbench.errors import UsageError
 
-PRECISIONS = ("fp32", "bf16", "fp16")
+PRECISIONS = ("fp32", "tf32", "bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Machine:
 
     Attributes:
         device: torch device, e.g. ``cpu`` or ``cuda:0``.
-        precision: ``fp32``, ``bf16`` or ``fp16`` of the mixed-precision parts.
+        precision: ``fp32``, ``bf16`` or ``fp16`` of the mixed-precision parts; ``tf32``: fp32 with products in TF32.
         offline: never open a network connection.
     """
 
@@ -39,6 +39,8 @@ class Machine:
         if self.device == "cpu":
             facts |= {"kernels": "none"} if compiler.obstacle() else {}
             facts |= {} if compiler.has_cxx() else {"torch.compile": "none"}
+        elif deterministic():
+            facts |= {"deterministic": "yes"}
         return facts
 
     @classmethod
@@ -59,14 +61,33 @@ class Machine:
             _try(device)
         if precision not in ("auto", *PRECISIONS):
             raise UsageError(f"Unknown precision {precision!r}.", hint=f"Choose one of auto, {', '.join(PRECISIONS)}.")
-        if precision == "fp16" and not device.startswith("cuda"):
+        if precision in ("fp16", "tf32") and not device.startswith("cuda"):
             raise UsageError(
-                f"Trainings in fp16 are done on CUDA GPUs only, and this run is on {device!r}.",
+                f"Trainings in {precision} are done on CUDA GPUs only, and this run is on {device!r}.",
                 hint="Choose --precision bf16 or fp32, or --device cuda where there is one.",
             )
         if precision == "auto":
             precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
+        if device.startswith("cuda"):
+            _set_up(precision)
         return cls(device, precision, offline)
+
+
+def deterministic() -> bool:
+    """Return whether ``DDBENCH_DETERMINISTIC`` asks GPUs for the same digits every time."""
+    return os.environ.get("DDBENCH_DETERMINISTIC", "") not in ("", "0")
+
+
+def _set_up(precision: str) -> None:
+    """Say how products are computed on GPUs, where torch's own choices change from one version to the next."""
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    # Batches have few shapes: trying cuDNN's kernels once for each pays, but another one may be the fastest next time.
+    torch.backends.cudnn.benchmark = not deterministic()
+    if deterministic():
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.use_deterministic_algorithms(deterministic(), warn_only=True)
 
 
 def _try(device: str) -> None:

@@ -130,7 +130,8 @@ class DiffusionModel(ABC):
     @property
     def compute_dtype(self) -> str:
         """Precision of encoding and synthesis: the run's on a GPU, fp32 on a CPU."""
-        return self.ctx.machine.precision if self.ctx.machine.device.startswith("cuda") else "fp32"
+        precision = self.ctx.machine.precision
+        return precision if self.ctx.machine.device.startswith("cuda") and precision != "tf32" else "fp32"
 
 
 @dataclass

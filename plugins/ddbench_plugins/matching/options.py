@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 import ddbench
 
 #: Gradients of pixels become 0 in fp16, and losses that are gradients themselves have no one scale against that.
-PRECISIONS = ("fp32", "bf16")
+PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 class PixelOptions(ddbench.Options):

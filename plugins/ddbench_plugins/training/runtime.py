@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Precision = str
-"""``auto``, ``fp32``, ``bf16`` or ``fp16``."""
+"""``auto``, ``fp32``, ``tf32``, ``bf16`` or ``fp16``."""
 Compile = Literal["auto", "never", "always"]
 
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DTYPES = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 #: A scale of the loss below this means that fp16 gradients overflow whatever it is.
 _LEAST_SCALE = 2.0**-14
 _CPU_FLOPS = 3e11  # what two modest cores reach with these networks in bfloat16; only a scale for "is it worth it"

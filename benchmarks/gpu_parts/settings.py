@@ -42,6 +42,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "kip": {"iterations": 20, "targets": 500},
     "dd": {"iterations": 4, "batch_real": 64},
     "sldd": {"iterations": 4, "batch_real": 64},
+    "rtp": {"iterations": 3, "inner": 4, "bases": 4, "batch_syn": 4, "batch_real": 16},
     "rfad": {"iterations": 8, "networks": 2, "width": 16, "batch_real": 64, "check": 4, "validation_images": 10},
     "frepo": {"iterations": 8, "batch_real": 64, "pool": 2, "updates": 4},
 }
@@ -64,6 +65,7 @@ EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "lrs, soft labels": ("lrs", {**_TAUGHT, "lr": 0.01, "labels": "soft", "teachers": [TEACHER_NETWORK]}),
     "krr, random features": ("krr", {"kernel": "random-features", "width": 32}),
     "krr": ("krr", {}),
+    "rtp": ("rtp", {"epochs": 10}),
     "frepo": ("frepo", {"steps": 20}),
 }
 

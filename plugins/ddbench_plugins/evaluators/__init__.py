@@ -76,6 +76,14 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="real",
         ),
         EvaluatorSpec(
+            "rtp",
+            f"{_HERE}.rtp:Rtp",
+            "hard labels of decoded images, SGD at one rate, 300 epochs, no augmentation, last accuracy",
+            paper="Deng and Russakovsky, Remember the Past, NeurIPS 2022",
+            bibtex=bibtex("deng2022rtp"),
+            label_type="hard",
+        ),
+        EvaluatorSpec(
             "replay",
             f"{_HERE}.replay:Replay",
             "the stored steps of the set, in their order and with their sizes, from its initialisation",

@@ -198,5 +198,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Loo et al., Efficient Dataset Distillation using Random Feature Approximation, NeurIPS 2022",
             bibtex=bibtex("loo2022rfad"),
         ),
+        ddbench.MethodSpec(
+            "rtp",
+            f"{_HOME}.rtp.distiller:RTP",
+            summary="bases that all classes share, and coefficients, by differentiating through trainings",
+            paper="Deng and Russakovsky, Remember the Past: Distilling Datasets into Addressable Memories for Neural"
+            " Networks, NeurIPS 2022",
+            bibtex=bibtex("deng2022rtp"),
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]

@@ -1,0 +1,89 @@
+"""RTP: bases that all classes share, and coefficients, on whose images a long training ends well."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+import ddbench
+from ddbench_plugins.matching.options import PixelOptions
+from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.whitening import whitening_steps
+
+
+class RtpOptions(PixelOptions):
+    """Options of RTP; the defaults are those of the released commands with bases."""
+
+    network: str = Field("convnet-3", description="network that is trained on the images")
+    iterations: int = Field(500_000, ge=1, description="trainings, each a step of bases and coefficients")
+    bases: int = Field(16, ge=1, description="images that all others are sums of")
+    scale: int = Field(2, ge=1, description="how far sums are enlarged")
+    inner: int = Field(150, ge=1, description="steps of a training, which the gradient goes back through")
+    lr_net: float = Field(0.01, gt=0, description="learning rate of a training (SGD)")
+    momentum: float = Field(0.9, ge=0, lt=1, description="of a training")
+    batch_syn: int = Field(32, ge=1, description="distilled images per class and step of a training")
+    batch_real: int = Field(64, ge=1, description="training images per class")
+    classes: int | None = Field(None, ge=1, description="classes per iteration; all when none")
+    optimiser: Literal["sgd", "adam"] = Field("sgd", description="of bases and coefficients; SGD has a momentum of 0.5")
+    lr_img: float = Field(0.1, gt=0, description="its learning rate")
+    clip: float = Field(2.0, gt=0, description="largest norm of its gradient")
+    reg: float = Field(
+        0.0,
+        ge=0,
+        description="weight of the coefficients' squares in the loss; the released code's regulariser has no effect",
+    )
+
+
+class RTP(ddbench.Distiller):
+    """Remember the past: addressable memories, by backpropagation through training."""
+
+    Options = RtpOptions
+    presets = "rtp.toml"
+
+    def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
+        """Return the step that whitens, where that is asked for."""
+        return whitening_steps(ctx)
+
+    def work(self, ctx: ddbench.Context) -> float:
+        """Images that go through a network."""
+        options: RtpOptions = ctx.options
+        return (
+            options.iterations * ctx.dataset.num_classes * (options.batch_real + 6 * options.inner * options.batch_syn)
+        )
+
+    def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
+        """Return bases and coefficients that are no more numbers than ``ctx.ipc`` images per class."""
+        import torch
+
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.matching.images import RealImages
+        from ddbench_plugins.matching.optimise import optimise
+        from ddbench_plugins.methods.rtp.memory import Memory, rows_per_class
+        from ddbench_plugins.methods.rtp.steps import Remembering, Settings
+        from ddbench_plugins.training.recipe import from_options
+
+        options: RtpOptions = ctx.options
+        ipc, data = ipc_of(ctx), ctx.dataset
+        shape = (data.channels, data.image_size, data.image_size)
+        rows = rows_per_class(ipc, data.num_classes, shape, options.bases, options.scale)
+        real = RealImages.of(ctx)
+
+        def optimiser(learned: list[torch.Tensor]) -> torch.optim.Optimizer:
+            if options.optimiser == "adam":
+                return torch.optim.Adam(learned, options.lr_img)
+            return torch.optim.SGD(learned, options.lr_img, momentum=0.5)
+
+        memory = Memory(
+            shape,
+            data.num_classes,
+            rows,
+            options.bases,
+            options.scale,
+            optimiser,
+            ctx.seed("rtp init"),
+            real.device,
+        )
+        settings = from_options(Settings, options, seed=ctx.seed("rtp steps"))
+        work = Remembering(memory, real, fresh_networks(ctx, options.network), settings)
+        return optimise(ctx, "remembering", work, memory, iterations=options.iterations)

@@ -50,6 +50,7 @@ def network_sent(network: Network, device: torch.device | str) -> Network:
     owned: dict[torch.dtype, list[Tensor]] = defaultdict(list)
     for tensor in _once([*network.parameters(), *network.buffers()]):
         owned[tensor.dtype].append(tensor)
+    there: dict[int, Tensor] = {}
     for dtype, tensors in owned.items():
         step = ALIGNMENT // dtype.itemsize
         starts, size = [], 0
@@ -60,8 +61,8 @@ def network_sent(network: Network, device: torch.device | str) -> Network:
         for tensor, start in zip(tensors, starts, strict=True):
             _as(tensor, buffer, start).copy_(tensor.detach())
         whole = sent(buffer, device)
-        for tensor, start in zip(tensors, starts, strict=True):
-            tensor.data = _as(tensor, whole, start)
+        there |= {id(tensor): _as(tensor, whole, start) for tensor, start in zip(tensors, starts, strict=True)}
+    network._apply(lambda tensor: there[id(tensor)])  # which is how modules move themselves
     return network
 
 

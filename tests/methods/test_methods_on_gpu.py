@@ -1,0 +1,76 @@
+"""Methods that optimise pixels or train diffusion models on a pretended GPU: on one device, with the CPU's numbers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.runtime.machine import Machine
+from ddbench.runtime.store import Store
+from ddbench.testing.toy import toy_dataset
+
+pytest.importorskip("torch")
+from pretended_gpu import pretended  # noqa: E402
+
+PIXELS = {"network": "convnet-1", "batch_real": 5}
+SMALL = {"acceptance": "never", "small_vae_steps": 3, "small_unet_steps": 3, "steps": 4}
+#: By method: the option that says how many steps there are, and others.
+METHODS = {
+    "dm": ("iterations", PIXELS),
+    "dsa": ("iterations", {**PIXELS, "outer": 2, "inner": 2}),
+    "idc": ("iterations", {**PIXELS, "inner": 2, "train_images": 10}),
+    "mtt": (
+        "iterations",
+        {
+            "network": "convnet-1",
+            "experts": 1,
+            "train_epochs": 1,
+            "max_start_epoch": 1,
+            "expert_epochs": 1,
+            "syn_steps": 2,
+            "lr_img": 1.0,
+        },
+    ),
+    "sre2l": ("iterations", {"network": "convnet-1-bn", "chunk": 3}),
+    "minimax": ("finetune_steps", {**SMALL, "small_dit_steps": 3, "finetune_batch_size": 3}),
+    "dit": ("small_dit_steps", SMALL),
+    "d4m": ("small_unet_steps", SMALL),
+    "vlcp": ("small_vae_steps", {**SMALL, "finetune_epochs": 1}),
+}
+#: What a step may wait for: the loss that is read every tenth step.
+READ = ("optimise.py", "loop.py", "engine.py")
+
+
+@pytest.fixture
+def distilled(ctx, tmp_path):
+    """Return a function that distils toy images in so many steps, anew, and returns the images."""
+    data, runs = toy_dataset(per_class=6, channels=3), iter(range(100))
+
+    def run(name, steps, device="cuda"):
+        option, options = METHODS[name]
+        mine = replace(ctx, _dataset=data, machine=Machine(device, "fp32", offline=True))
+        mine = replace(mine, store=Store(tmp_path / str(next(runs))))
+        mine = replace(mine, explicit={"method": {**options, option: steps}})
+        return distil(prepare_method(mine, name, 1, 0)).content.images.astype(np.float64)
+
+    return run
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_methods_make_the_images_of_the_cpu(distilled, name):
+    wanted = distilled(name, 4, "cpu")
+    with pretended() as gpu:
+        found = distilled(name, 4)
+    assert gpu.launches > 100
+    assert np.linalg.norm(found - wanted) <= 1e-3 * np.linalg.norm(wanted - wanted.mean())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_no_step_makes_the_host_wait(distilled, name):
+    with pretended() as gpu:
+        cost = gpu.cost_of_a_step(lambda steps: distilled(name, steps))
+    print(name, cost.launches, cost.waits)
+    assert not cost.waits

@@ -416,7 +416,7 @@ def pretended() -> Iterator[Gpu]:
             stack.enter_context(mock.patch.object(torch.cuda, name, stand_in))
         for module in (torch, torch.amp, torch.amp.autocast_mode):
             stack.enter_context(mock.patch.object(module, "autocast", _Autocast))
-        for module in ("torch.utils._foreach_utils", "torch.optim.optimizer"):
+        for module in ("torch.utils._foreach_utils", "torch.optim.optimizer", "torch.nn.utils.clip_grad"):
             named = importlib.import_module(module)
             stack.enter_context(mock.patch.object(named, "_group_tensors_by_device_and_dtype", _grouped))
         stack.enter_context(mock.patch.object(torch.accelerator, "current_stream", _Stream))

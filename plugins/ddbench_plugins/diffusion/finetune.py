@@ -16,8 +16,8 @@ from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.diffusion.replicas import Replica
 from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
-from ddbench_plugins.training.transfer import sent, sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,12 +107,12 @@ def finetune(
         mine = slice(own[0], own[-1] + 1)
         stream = make_generator(seed, "finetune noise", turn)
         flips = torch.rand(len(rows), generator=stream) < 0.5 if settings.flip else torch.zeros(len(rows)).bool()
-        mean, std = (sent(part, device) for part in posteriors.of(rows[mine], flips[mine]))
+        mean, std = moved(posteriors.of(rows[mine], flips[mine]), device)
         shape = (len(rows), *mean.shape[1:])
         spread, noise = (torch.randn(shape, generator=stream)[mine] for _ in range(2))
         times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)[mine]
         tokens = _tokens(pipeline.tokenizer, [captions[row] for row in rows[mine]])
-        spread, noise, times, tokens = sent_together([spread, noise, times, tokens], device)
+        spread, noise, times, tokens = moved((spread, noise, times, tokens), device)
         clean = (mean + std * spread).mul(factor)
         with torch.no_grad():
             hidden = pipeline.text_encoder(tokens)[0]

@@ -10,8 +10,9 @@ import torch
 from ddbench_plugins.diffusion.arrays import write_rows
 from ddbench_plugins.diffusion.tensors import centre_cropped, resized, to_model
 from ddbench_plugins.training.engine import silent
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.pixels import finite
-from ddbench_plugins.training.transfer import fetched, sent, sent_together
+from ddbench_plugins.training.transfer import fetched
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -127,14 +128,14 @@ class Posteriors:
         """Scaled latents [n, 4, h, w] of the images ``rows``: a random view of each, sampled from its posterior."""
         views = torch.randint(len(self.mean), (len(rows),), generator=stream)
         noise = torch.randn((len(rows), *self.mean.shape[2:]), generator=stream)
-        views, rows, noise = sent_together([views, rows, noise], self.mean.device)
+        views, rows, noise = moved((views, rows, noise), self.mean.device)
         return self.scaling * (self.mean[views, rows] + self.std[views, rows] * noise)
 
 
 @torch.no_grad()
 def posterior(vae: Any, pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return mean and deviation, float32 [n, 4, h, w] each, of pixels [n, 3, H, W] in [-1, 1], where ``vae`` is."""
-    encoded = vae.encode(sent(pixels, vae.device).to(vae.dtype)).latent_dist
+    encoded = vae.encode(moved(pixels, vae.device).to(vae.dtype)).latent_dist
     return encoded.mean.float(), encoded.std.float()
 
 

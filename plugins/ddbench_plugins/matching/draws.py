@@ -13,7 +13,8 @@ import torch
 from torch import nn
 
 from ddbench_plugins.training.dsa import STRATEGY, STRATEGY_WITHOUT_FLIP, apply, draw_dc, draw_idc
-from ddbench_plugins.training.transfer import network_sent
+from ddbench_plugins.training.numbers import moved
+from ddbench_plugins.training.transfer import network_moved
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,9 +30,13 @@ View = Callable[["Tensor"], "Tensor"]
 
 
 def draw_view(
-    size: int, generator: Generator, strategy: Sequence[Operator] = STRATEGY, variant: Literal["dc", "idc"] = "dc"
+    size: int,
+    generator: Generator,
+    strategy: Sequence[Operator] = STRATEGY,
+    variant: Literal["dc", "idc"] = "dc",
+    device: torch.device | str = "cpu",
 ) -> View:
-    """Draw operators and parameters once, for images of ``size`` pixels.
+    """Draw operators and parameters once, for images of ``size`` pixels on a device.
 
     An empty strategy draws nothing and changes nothing. What "dc" and "idc" compose is described in
     :mod:`ddbench_plugins.training.dsa`.
@@ -39,7 +44,7 @@ def draw_view(
     if not strategy:
         return unchanged
     draw = draw_dc if variant == "dc" else draw_idc
-    return partial(apply, drawn=draw(1, size, generator, strategy))
+    return partial(apply, drawn=moved(draw(1, size, generator, strategy), device))
 
 
 def unchanged(x: Tensor) -> Tensor:
@@ -60,7 +65,7 @@ def fresh_networks(ctx: Context, name: str) -> Callable[[int], nn.Module]:
 
     def make(iteration: int) -> nn.Module:
         network: nn.Module = ctx.build_network(name, seed=ctx.seed("matching network", iteration))
-        return network_sent(network.to(memory_format=torch.channels_last), ctx.machine.device).train()
+        return network_moved(network.to(memory_format=torch.channels_last), ctx.machine.device).train()
 
     return make
 

@@ -10,10 +10,10 @@ import torch
 from ddbench import DistilledSet
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.normalisation import ZCA, constants
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.pixels import finite
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.seeding import make_generator
-from ddbench_plugins.training.transfer import sent
 from ddbench_plugins.training.whitening import whitening_of
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class RealImages:
 
     def at(self, positions: Tensor) -> Tensor:
         """Return the images at these positions of the training split."""
-        chosen = self._images[sent(positions, self._images.device)].permute(0, 3, 1, 2)
+        chosen = self._images[moved(positions, self._images.device)].permute(0, 3, 1, 2)
         return self._scaled(as_float(chosen), self._unused)
 
     def draw(self, label: int, count: int, generator: Generator) -> Tensor:
@@ -95,7 +95,7 @@ class RealImages:
             members[torch.randperm(len(members), generator=generator)[:count]]
             for members, generator in zip((self._members[label] for label in labels), generators, strict=True)
         ]
-        positions, counts = sent(torch.cat(chosen), self.device), [*map(len, chosen)]
+        positions, counts = moved(torch.cat(chosen), self.device), [*map(len, chosen)]
         if self.device.type == "cpu":  # a class at a time stays in its caches
             return [self.at(part) for part in positions.split(counts)]
         return list(self.at(positions).split(counts))

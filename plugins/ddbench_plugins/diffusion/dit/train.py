@@ -13,8 +13,8 @@ from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.small import DiTPreset, build_scheduler, build_transformer
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
-from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from ddbench_plugins.diffusion.posteriors import Posteriors
@@ -75,7 +75,7 @@ def draw(clean: Tensor, labels: Tensor, null: int, noise: Noise, stream: torch.G
     added = torch.randn(clean.shape, generator=stream)
     times = torch.randint(noise.steps, (len(clean),), generator=stream)
     dropped = torch.rand(len(clean), generator=stream) < UNCONDITIONAL
-    return Drawn(clean, *sent_together([added, times, torch.where(dropped, null, labels)], clean.device))
+    return Drawn(clean, *moved((added, times, torch.where(dropped, null, labels)), clean.device))
 
 
 def noised_loss(transformer: Any, noise: Noise, drawn: Drawn) -> tuple[Tensor, Tensor]:

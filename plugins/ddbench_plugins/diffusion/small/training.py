@@ -24,8 +24,8 @@ from ddbench_plugins.diffusion.small.model import (
 )
 from ddbench_plugins.diffusion.tensors import resized, rows_of, to_model
 from ddbench_plugins.training.engine import Loop
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
-from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -86,7 +86,7 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
         stream = make_generator(seed, "vae noise", step)
         flips = torch.rand(len(rows), generator=stream) < 0.5 if preset.flip else torch.zeros(len(rows)).bool()
         noise = torch.randn((len(rows), 4, side, side), generator=stream)
-        rows, flips, noise = sent_together([rows, flips, noise], device)
+        rows, flips, noise = moved((rows, flips, noise), device)
         batch = images[rows]
         if preset.flip:
             batch = torch.where(flips[:, None, None, None], batch.flip(3), batch)
@@ -202,7 +202,7 @@ def train_unet(
         prompts = prompts + torch.randint(source.per_class, (len(rows),), generator=stream)
         prompts[torch.rand(len(rows), generator=stream) < UNCONDITIONAL] = 0
         tokens = source.draw(np.random.default_rng(stream_seed(seed, "prompts", step)))
-        noise, times, tokens, prompts = sent_together([noise, times, tokens, prompts], device)
+        noise, times, tokens, prompts = moved((noise, times, tokens, prompts), device)
         hidden = rows_of(encoder(tokens)[0], prompts)
         noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
         predicted = unet(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]

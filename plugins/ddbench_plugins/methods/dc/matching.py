@@ -101,7 +101,7 @@ class GradientMatching:
         generators = [make_generator(settings.seed, _MATCHING, number + 1, label + 1) for label in labels]
         batches = self.real.draw_each(labels, settings.batch_real, generators)
         for label, generator, real in zip(labels, generators, batches, strict=True):
-            view = draw_view(real.shape[-1], generator, settings.strategy)
+            view = draw_view(real.shape[-1], generator, settings.strategy, device=real.device)
             target = self._real_gradients(network, parameters, view(real), label)
             gradients = self._gradients(network, parameters, view(images.of_class(label)), label, differentiable=True)
             loss = distance(settings.metric, target, gradients)

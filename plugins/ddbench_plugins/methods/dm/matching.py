@@ -59,7 +59,7 @@ class DistributionMatching:
             own = [generators[label] for label in labels]
             batches = self.real.draw_each(labels, self.settings.batch_real, own)
             views = [
-                draw_view(batch.shape[-1], generator, self.settings.strategy)
+                draw_view(batch.shape[-1], generator, self.settings.strategy, device=batch.device)
                 for generator, batch in zip(own, batches, strict=True)
             ]
             loss = self._loss(network, batches, [self.images.of_class(label) for label in labels], views)

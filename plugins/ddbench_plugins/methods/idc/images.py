@@ -9,8 +9,8 @@ import torch
 
 from ddbench_plugins.matching.images import SyntheticImages
 from ddbench_plugins.training.formation import decode_class, stitch
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import make_generator
-from ddbench_plugins.training.transfer import sent
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -42,7 +42,7 @@ class FormedImages(SyntheticImages):
         """Return what the images of a class decode to, at random :data:`MOST_DECODED` of them if there are more."""
         images = decode_class(self.of_class(label), self.factor, self.formation, MOST_DECODED)
         if len(images) > MOST_DECODED:
-            images = images[sent(torch.randperm(len(images), generator=generator)[:MOST_DECODED], images.device)]
+            images = images[moved(torch.randperm(len(images), generator=generator)[:MOST_DECODED], images.device)]
         return images
 
     def distilled(self, space: str = "unit", **fields: Any) -> DistilledSet:

@@ -15,10 +15,10 @@ from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.dsa import dsa
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.runtime import Precision, autocast
 from ddbench_plugins.training.seeding import make_generator, seeded
 from ddbench_plugins.training.steps import Batch, hard_label_step
-from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -132,7 +132,7 @@ class ClassMatching:
         settings, generator = self.settings, make_generator(self.settings.seed, _VIEW, number + 1, label + 1)
         real = self.real_batch(label, number)
         synthetic = self.scaled(self.images.decoded(label, generator), generator)
-        view = draw_view(real.shape[-1], generator, settings.strategy, variant="idc")
+        view = draw_view(real.shape[-1], generator, settings.strategy, "idc", real.device)
         target = [layer.detach() for layer in self._seen(network, view(real), label)]
         return distance(settings.metric, target, self._seen(network, view(synthetic), label, differentiable=True))
 
@@ -190,5 +190,5 @@ class ClassMatching:
             return
         size = self.settings.batch_real
         order = torch.randperm(len(self.labels), generator=generator)[: -(-count // size) * size]
-        whole = sent_together([self.everything[order], self.labels[order], order], self.real.device)
+        whole = moved((self.everything[order], self.labels[order], order), self.real.device)
         yield from zip(*(part.split(size) for part in whole), strict=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ddbench_plugins.training.transfer import sent
+from ddbench_plugins.training.numbers import moved
 
 
 class Memories:
@@ -59,7 +59,8 @@ def terms(predicted: Tensor, labels: Tensor, memories: Memories) -> tuple[Tensor
 
 def _rows(labels: Tensor, label: int, like: Tensor) -> Tensor:
     """Return the positions of a label, found on the CPU, on the device of a tensor."""
-    return sent((labels == label).nonzero()[:, 0], like.device)
+    rows: Tensor = moved((labels == label).nonzero()[:, 0], like.device)
+    return rows
 
 
 def cosines(one: Tensor, other: Tensor) -> Tensor:

@@ -23,9 +23,9 @@ from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
 from ddbench_plugins.training.normalisation import ZCA, constants
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import stream_seed
 from ddbench_plugins.training.students import whitened
-from ddbench_plugins.training.transfer import sent
 from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class Experts:
 
     def at(self, number: int, epoch: int) -> Tensor:
         """Return the parameters float32 [P] of an expert after ``epoch`` epochs (0: before the first)."""
-        return sent(torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False)), self.device)
+        kept = torch.from_numpy(np.load(_file(self.folders[number], epoch), allow_pickle=False))
+        parameters: Tensor = moved(kept, self.device)
+        return parameters
 
 
 @ddbench.step(

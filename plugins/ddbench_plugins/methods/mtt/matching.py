@@ -13,8 +13,8 @@ import ddbench
 from ddbench_plugins.matching.images import MOMENTUM, SyntheticImages
 from ddbench_plugins.methods.mtt.trajectories import match
 from ddbench_plugins.training.dsa import apply, draw_dc
+from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import make_generator
-from ddbench_plugins.training.transfer import sent_together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -198,8 +198,8 @@ class TrajectoryMatching:
             places.append(chunks.pop())
             size = len(places[-1])
             drawn.append(draw_dc(size, images.shape[-1], generator, settings.strategy) if settings.strategy else ())
-        chosen = sent_together(places, images.device)
-        return [partial(self._loss, chosen=rows, drawn=view) for rows, view in zip(chosen, drawn, strict=True)]
+        steps = moved(list(zip(places, drawn, strict=True)), images.device)
+        return [partial(self._loss, chosen=rows, drawn=view) for rows, view in steps]
 
     def _loss(
         self, parameters: Tensor, images: Tensor, *others: Tensor, chosen: Tensor, drawn: Sequence[Drawn]

@@ -112,7 +112,7 @@ class Statistics:
         """Return the weighted sum over the layers of the last forward pass."""
         total = sum(w * d for w, d in zip(self.weights, self.distances, strict=True))
         self.distances = []
-        return torch.as_tensor(total)
+        return total if isinstance(total, torch.Tensor) else torch.zeros(())
 
     def remove(self) -> None:
         """Leave the network as it was."""

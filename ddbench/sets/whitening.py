@@ -30,8 +30,9 @@ ODD, IMPOSSIBLE = 3.0, 1000.0
 #: Share of the usual spread of images' norms below which they must have been divided by them. Of CIFAR-10 the spread is
 #: 0.27, and at most 0.06 of images of ``kip`` and ``rtp`` that are taken for others.
 EQUAL = 0.4
-#: Spread of norms above which images cannot have been divided by them (real ones: 0; optimised ones move off).
-UNEQUAL = 0.2
+#: Spread of norms above which images cannot have been divided by them. Of real ones it is 0, of those that 60 steps of
+#: KIP optimised 0.19, of those of other recipes 0.24 and more.
+UNEQUAL = 0.22
 #: By how much of the mean image, and how many standard errors, a set must miss what the recipe leaves of it.
 MISSED, SURE = 0.25, 4.0
 

@@ -13,10 +13,12 @@ from ddbench_plugins.networks import native
 from ddbench_plugins.teachers import observers
 from ddbench_plugins.teachers.recipes import TeacherRecipe
 from ddbench_plugins.teachers.training import train_teacher
-from ddbench_plugins.training import augment, steps
+from ddbench_plugins.training import augment, engine, steps
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.loop import train
-from ddbench_plugins.training.optimisers import sgd
+from ddbench_plugins.training.optimisers import adamw, sgd
+from ddbench_plugins.training.predict import predict
+from ddbench_plugins.training.seeding import seeded
 from pretended_gpu import DeviceError, pretended
 from registered import build_network
 
@@ -123,6 +125,57 @@ def test_teachers_are_trained_on_one_device():
     assert found.losses == pytest.approx(wanted.losses, rel=1e-5)
 
 
+class Kept:
+    """Keeps the last state on the host, as a step's folder does."""
+
+    def __init__(self):
+        self.state = None
+
+    def load(self):
+        return self.state
+
+    def save(self, state):
+        self.state = engine.copied(state)
+
+
+@pytest.mark.parametrize("optimiser", [sgd(0.05), adamw(0.003)])
+def test_a_training_that_is_killed_after_its_graphs_were_captured_ends_as_an_undisturbed_one(optimiser):
+    def killed(done, *_):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    given = {"count": 6, "epochs": 5, "optimiser": optimiser, "restart_optimiser_at": [4]}
+    with pretended():
+        wanted, kept = short_training(**given), Kept()
+        with pytest.raises(KeyboardInterrupt):
+            short_training(**given, checkpoint=kept, checkpoint_seconds=0, progress=killed)
+        assert short_training(**given, checkpoint=kept).losses == pytest.approx(wanted.losses, rel=1e-6)
+
+
+def test_where_a_capture_fails_steps_run_as_they_are_written(monkeypatch):
+    def fails(*_, **__):
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    with pretended():
+        wanted = short_training(count=6)
+        monkeypatch.setattr(torch.cuda, "graph", fails)
+        with pytest.warns(UserWarning, match="without a CUDA graph, .*: operation not permitted"):
+            found = short_training(count=6)
+    assert found.losses == pytest.approx(wanted.losses, rel=1e-6)
+
+
+def test_a_test_set_is_copied_once_and_logits_are_read_once():
+    images = torch.tensor(toy_dataset().arrays("test")[0].transpose(0, 3, 1, 2))
+    network = build_network("convnet-1-bn", in_channels=1, image_size=8, num_classes=3)
+    wanted = predict(network, images, precision="fp32")
+    with pretended() as gpu:
+        network.to("cuda")
+        gpu.waits.clear()
+        found = [predict(network, images, batch=7, precision="fp32", device="cuda") for _ in range(2)]
+    assert all(logits.allclose(wanted, atol=1e-6) for logits in found)
+    assert sorted(gpu.waits.values()) == [1, 2]  # the set; the logits, twice
+
+
 # The test of the test ------------------------------------------------------------------------------------------------
 
 
@@ -157,20 +210,24 @@ def test_what_would_fail_on_a_card_fails(operation, reason):
         short_training(operation)
 
 
-def short_training(operation: Any = None, count: int = 2, **more: Any) -> Any:
+def short_training(operation=None, count=2, *, epochs=1, optimiser=None, step=None, restart_optimiser_at=(), **loop):
+    """Train for epochs of ``count`` steps."""
     images, labels = toy_dataset(channels=3).arrays("train")
-    size = count * BATCH
+    size, scaled = count * BATCH, augment.normalise([0.5] * 3, [0.3] * 3)
+    with seeded(0):
+        network = build_network("convnet-1-bn", in_channels=3, image_size=8, num_classes=3)
     return train(
-        build_network("convnet-1-bn", in_channels=3, image_size=8, num_classes=3),
+        network,
         images=torch.tensor(images.transpose(0, 3, 1, 2))[:size],
         labels=torch.tensor(labels)[:size],
-        epochs=1,
+        epochs=epochs,
         batch_size=BATCH,
-        optimiser=sgd(0.01),
+        optimiser=optimiser or sgd(0.01),
         seed=0,
-        augment=augment.compose(augment.normalise([0.5] * 3, [0.3] * 3), *([operation] if operation else [])),
-        loop=Loop(device="cuda"),
-        **more,
+        step=step,
+        restart_optimiser_at=restart_optimiser_at,
+        augment=augment.compose(scaled, *([operation] if operation else [augment.random_crop.of(padding=1)])),
+        loop=Loop(device="cuda", **loop),
     )
 
 

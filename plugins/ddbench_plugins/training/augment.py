@@ -157,10 +157,10 @@ def _draw_colours(shape: Shape, generator: Generator, strength: float = 0.4) -> 
 
 
 def _change_colours(x: Tensor, order: Tensor, amounts: Tensor) -> Tensor:
-    b = x.shape[0]
+    b, order, amounts = x.shape[0], order.to(x.device), amounts.to(x)
     for turn in range(3):
         kind = order[:, turn].view(b, 1, 1, 1)
-        a = amounts[:, turn].view(b, 1, 1, 1).to(x.dtype)
+        a = amounts[:, turn].view(b, 1, 1, 1)
         grey = (x * per_channel(_GREY, x)).sum(1, keepdim=True)
         target = torch.where(kind == 2, grey, grey.mean((2, 3), keepdim=True) * (kind == 1))
         x = x + a * (target - x)

@@ -70,16 +70,16 @@ class _Place(NamedTuple):
 
 
 def moved(numbers: Any, device: torch.device | str) -> Any:
-    """Return numbers on a device, without waiting for it; those that are there stay as they are."""
+    """Return numbers on a GPU, without waiting for it; for other devices they stay where they are."""
     tensors = [leaf for leaf in tree_flatten(numbers)[0] if isinstance(leaf, torch.Tensor)]
-    if torch.device(device).type == "cpu" or all(tensor.device.type != "cpu" for tensor in tensors):
+    if torch.device(device).type != "cuda" or all(tensor.is_cuda for tensor in tensors):
         return numbers
     ((layout, row),) = moved_rows([numbers], device)
     return unpacked(layout, row)
 
 
 def moved_rows(steps: Iterable[Any], device: torch.device | str) -> Iterator[tuple[Layout, Tensor]]:
-    """Yield the numbers of each step as a row of bytes on a device, copied many at a time, which nobody waits for."""
+    """Yield the numbers of each step as a row of bytes on a GPU, copied many at a time, which nobody waits for."""
     flat, size = list[tuple[Layout, list[torch.Tensor]]](), 0
     for numbers in steps:
         flat.append(_laid_out(numbers))
@@ -92,9 +92,7 @@ def moved_rows(steps: Iterable[Any], device: torch.device | str) -> Iterator[tup
 
 def _copied(flat: list[tuple[Layout, list[Tensor]]], device: torch.device | str) -> list[tuple[Layout, Tensor]]:
     edges = list(accumulate((layout.size for layout, _ in flat), initial=0))
-    host = torch.empty(edges[-1], dtype=torch.uint8)
-    if torch.device(device).type == "cuda":
-        host = host.pin_memory()
+    host = torch.empty(edges[-1], dtype=torch.uint8).pin_memory()
     for (layout, tensors), first in zip(flat, edges, strict=False):
         places = (leaf for leaf in layout.leaves if isinstance(leaf, _Place))
         for place, tensor in zip(places, tensors, strict=True):

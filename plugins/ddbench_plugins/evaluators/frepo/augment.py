@@ -90,5 +90,5 @@ _OPERATIONS = {
     "crop": Operation(_draw_crop, _affine),
     "rotate": Operation(_draw_rotation, _affine),
     "translate": Operation(_draw_translation, _affine),
-    "cutout": Operation(_draw_cutout, lambda x, hole: x.masked_fill(hole, 0)),
+    "cutout": Operation(_draw_cutout, lambda x, hole: x.masked_fill(hole.to(x.device), 0)),
 }

@@ -50,16 +50,16 @@ class DiffusionModel(ABC):
     INSTEAD: ClassVar[str] = "Or use the small model, which needs no download: -o method.backbone=small."
 
     @abstractmethod
-    def load(self, dtype: str = "fp32") -> Any:
-        """Return a fresh pipeline on the run's device.
+    def load(self, dtype: str = "fp32", device: str = "") -> Any:
+        """Return a fresh pipeline on a device, that of the run when empty.
 
         Raises:
             ModelError: it is not there and cannot be fetched.
         """
 
     def measure(self) -> dict[str, Any]:
-        """Load the model to see what it is: digest, resolution, number of weights."""
-        return self.describe(self.load())
+        """Load the model, where its weights are hashed, to see what it is: digest, resolution, number of weights."""
+        return self.describe(self.load(device="cpu"))
 
     def describe(self, pipeline: Any) -> dict[str, Any]:
         """Return what a loaded model is."""
@@ -107,7 +107,7 @@ class DiffusionModel(ABC):
         if (folder := Path(self.source).expanduser()).is_dir():
             return {"folder": self.ctx.content_digest(folder)}
         if not self._on_this_machine():
-            self.load()
+            self.load(device="cpu")
         if known := self._on_this_machine():
             return {"hub": self.source, "commit": known.revision}
         return {"digest": self.measure()["digest"]}
@@ -142,8 +142,10 @@ class Backbone(DiffusionModel):
     NETWORK: ClassVar[str] = "unet"
     PARTS: ClassVar[tuple[str, ...]] = ("unet", "vae", "text_encoder")
 
-    def load(self, dtype: str = "fp32", *, decodes: bool = False, safety_checker: bool = False) -> Any:
-        """Return a fresh ``StableDiffusionImg2ImgPipeline`` on the run's device.
+    def load(
+        self, dtype: str = "fp32", device: str = "", *, decodes: bool = False, safety_checker: bool = False
+    ) -> Any:
+        """Return a fresh ``StableDiffusionImg2ImgPipeline`` on a device, that of the run when empty.
 
         ``decodes``: on a GPU, images are decoded one by one, those larger than the autoencoder's own size by tiles.
 
@@ -152,7 +154,7 @@ class Backbone(DiffusionModel):
         """
         from ddbench_plugins.diffusion.pipeline import load_pipeline
 
-        device = self.ctx.machine.device
+        device = device or self.ctx.machine.device
         sparing = decodes and device.startswith("cuda")
         where = self.source, self.revision, device, dtype
         return self._loaded(partial(load_pipeline, *where, sparing=sparing, safety_checker=safety_checker))

@@ -37,15 +37,15 @@ class DiTBackbone(DiffusionModel):
     NETWORK: ClassVar[str] = "transformer"
     PARTS: ClassVar[tuple[str, ...]] = ("transformer", "vae")
 
-    def load(self, dtype: str = "fp32") -> Any:
-        """Return a fresh ``DiTPipeline`` on the run's device.
+    def load(self, dtype: str = "fp32", device: str = "") -> Any:
+        """Return a fresh ``DiTPipeline`` on a device, that of the run when empty.
 
         Raises:
             ModelError: it is not there and cannot be fetched, or is of another kind.
         """
         from ddbench_plugins.diffusion.dit.pipeline import load_dit
 
-        device = self.ctx.machine.device
+        device = device or self.ctx.machine.device
         return self._loaded(lambda offline: load_dit(self.source, self.revision, device, dtype, offline))
 
     def labels(self) -> list[int]:
@@ -85,15 +85,15 @@ class Decoder(DiffusionModel):
     FILES: ClassVar[tuple[str, ...]] = DECODER
     INSTEAD: ClassVar[str] = "Or decode with the model's own autoencoder: -o method.decoder=''."
 
-    def load(self, dtype: str = "fp32") -> Any:
-        """Return an ``AutoencoderKL`` on the run's device.
+    def load(self, dtype: str = "fp32", device: str = "") -> Any:
+        """Return an ``AutoencoderKL`` on a device, that of the run when empty.
 
         Raises:
             ModelError: it is not there and cannot be fetched.
         """
         from ddbench_plugins.diffusion.dit.pipeline import load_autoencoder
 
-        device = self.ctx.machine.device
+        device = device or self.ctx.machine.device
         return self._loaded(lambda offline: load_autoencoder(self.source, device, dtype, offline))
 
     def describe(self, pipeline: Any) -> dict[str, Any]:

@@ -93,5 +93,4 @@ class Memory(SyntheticImages):
         """Return bases and coefficients as they are now, with their images."""
         arrays: Sequence[Any] = [finite(tensor.detach(), "the bases").cpu().numpy() for tensor in self.learned]
         bases = Bases(np.ascontiguousarray(arrays[1].transpose(0, 2, 3, 1)), arrays[0].copy(), self.scale)
-        made = super().distilled(space, bases=bases, counted="numbers", **fields)
-        return made
+        return super().distilled(space, bases=bases, counted="numbers", **fields)

@@ -365,7 +365,7 @@ def test_fewer_images_are_the_first_of_more(ctx: Context, digits: Dataset, folde
 
 @pytest.mark.slow
 def test_on_digits(ctx: Context, digits: Dataset) -> None:
-    made = distil(_on(ctx, digits, small_dit_steps="20", steps="5", acceptance_network="convnet-1")).content
+    made = distil(_on(ctx, digits, small_dit_steps="20", steps="5", acceptance_network="mlp")).content
     assert made.images.shape == (20, 16, 16, 1)
     assert made.extra["backbone"]["preset"]["steps"] == 20
     assert 0 <= made.extra["acceptance"]["recognition"]["rate"] <= 1

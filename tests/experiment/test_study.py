@@ -402,6 +402,7 @@ def test_the_ablation_covers_every_part_on_the_digits():
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("shared_teachers")
 def test_a_study_of_real_digits(write, tmp_path):
     text = """
         method = ["random", "herding"]

@@ -39,7 +39,7 @@ from ddbench.runtime.steps import cached
 from ddbench.runtime.store import Step
 from ddbench.sets import folder as disk
 from ddbench.sets import hub, sources
-from ddbench.sets.declared import Declared
+from ddbench.sets.declared import IMPORTED, Declared
 from ddbench.sets.folder import LoadedSet
 from ddbench.sets.importing import read_set
 from ddbench.sets.importing import write as _write_imported
@@ -259,6 +259,8 @@ def evaluate(
         ctx = with_dataset(ctx, text(dataset, "dataset") or disk.dataset_name(source.path))
         made = _read_set(ctx, source, text(name, "name"), declaration)
     ctx = replace(ctx, base_seed=base, method=made.plugin.name)
+    if (whitened := made.content.whitening) and IMPORTED not in made.content.extra and not ctx.dataset.zca:
+        ctx = ctx.with_dataset(replace(ctx.dataset, zca=whitened.recipe))  # as the run that made it used it
     planned = [Measurement.of(ctx, one, net, made.ipc, wished) for one in evaluators for net in networks or [""]]
     for measurement in planned:
         check_network(measurement.evaluator.ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import asdict
 from typing import Any
 
@@ -46,7 +47,7 @@ def command(**values: Any) -> None:
     if values["dry_run"]:
         click.echo(f"{total} would go to {repo}.")
     elif values["out"]:
-        place = values["out"]
+        place = shlex.quote(values["out"])
         click.echo(
             f"{total} → {place}; `hf upload {repo.removeprefix('hf:')} {place} --repo-type dataset` brings them up."
         )

@@ -63,6 +63,8 @@ def student(
         "others": other_options(ctx),
         "seed": ctx.base_seed,
         "repeat": repeat,
+        # The network that a set's own steps train is named by the set, not by an option.
+        **({"replayed": uses(ctx, [{"network": distilled.schedule.network}])} if distilled.schedule else {}),
     }
 
 
@@ -115,7 +117,8 @@ def other_options(ctx: Context) -> dict[str, dict[str, Any]]:
         for scope, values in ctx.explicit.items()
         if values and scope.partition("/")[0] in NAMED
     }
-    if changed := _data_options(ctx):
+    # A set that is read from a folder brings its recipe with it.
+    if changed := _data_options(ctx) | ({"zca": ctx.dataset.zca} if ctx.dataset.zca else {}):
         options["dataset"] = changed
     return options
 

@@ -294,7 +294,7 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
     if made.content.label_kind not in evaluator.label_kinds:
         raise UsageError(
             f"Evaluator {entry.spec.name} cannot train on the {made.content.label_kind} labels of {made.plugin.name}.",
-            hint="They are targets of a regression, not probabilities: --eval krr takes them.",
+            hint=LABEL_HINTS.get(made.content.label_kind, ""),
         )
     check_whitening(evaluator, ctx, made.content, entry.spec.name)
     with plugin_errors(entry):
@@ -305,6 +305,13 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
             )
         protocol.check(entry.spec.name, ctx.network)
     return protocol
+
+
+#: Which evaluators take soft labels that are no probabilities.
+LABEL_HINTS = {
+    "centred": "They are targets of a regression, not probabilities: --eval krr and frepo take them.",
+    "free": "They are real numbers of their own meaning: --eval replay takes them, with the steps of their set.",
+}
 
 
 def check_whitening(evaluator: Evaluator, ctx: Context, distilled: DistilledSet, name: str) -> None:

@@ -91,6 +91,14 @@ def test_protocols_that_train_networks_refuse_real_valued_labels(ctx, digits, tm
         _evaluate(ctx, digits, content, tmp_path, name)
 
 
+@pytest.mark.parametrize(("name", "kind", "takes"), [("replay", "centred", "krr"), ("krr", "free", "replay")])
+def test_labels_that_are_refused_are_sent_to_who_takes_them(ctx, digits, tmp_path, name, kind, takes):
+    labels = np.eye(10, dtype=np.float32)[_set(digits).labels] * 3
+    with pytest.raises(UsageError, match=f"Evaluator {name} cannot train on the {kind} labels") as caught:
+        _evaluate(ctx, digits, _set(digits, soft_labels=labels, label_kind=kind), tmp_path, name)
+    assert f"--eval {takes}" in caught.value.hint
+
+
 def test_more_images_than_fit_are_refused(ctx, digits, tmp_path, monkeypatch):
     monkeypatch.setattr("ddbench_plugins.evaluators.krr.LARGEST", 19)
     with pytest.raises(ddbench.DataError, match="Kernel ridge regression on 20 images takes"):

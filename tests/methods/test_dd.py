@@ -107,6 +107,31 @@ def test_new_weights_every_time(ctx):
     assert made.content.schedule.seed is None
 
 
+NETWORK = """from ddbench import NetworkSpec, hookimpl
+def build(*, in_channels, image_size, num_classes):
+    from torch import nn
+    return nn.Sequential(nn.Flatten(), nn.Linear(in_channels * image_size**2, num_classes), nn.Identity())
+@hookimpl
+def ddbench_networks():
+    return [NetworkSpec("flat", build, "a layer")]
+"""
+
+
+def test_a_set_is_replayed_again_when_its_network_was_changed(tmp_path):
+    file = tmp_path / "flat.py"
+    file.write_text(NETWORK)
+    options = {"method": {"network": "flat", "iterations": 1, "batch_real": 9}}
+    (made,) = ddbench.distill("dd", ipc=1, options=options, plugins=[file], out=tmp_path)
+    found = []
+    for name, layer in (("one", "Identity()"), ("two", "Threshold(1e9, 0)")):  # which lets nothing pass
+        file.write_text(NETWORK.replace("Identity()", layer))
+        where = {"plugins": [file], "registry": tmp_path / name}
+        found += ddbench.evaluate(made.path, "replay", repeats=1, **where)
+    assert found[0].result.values != found[1].result.values
+    with pytest.raises(ddbench.UsageError, match="Unknown network 'flat'"):
+        ddbench.evaluate(made.path, "replay", repeats=1, registry=tmp_path / "three")
+
+
 def test_a_set_without_steps_is_no_replay(ctx):
     with pytest.raises(ddbench.DataError, match="has no ordered steps"):
         _replayed(ctx, TOY, distil(_prepared(ctx, "random")))

@@ -279,6 +279,16 @@ def test_methods_distil_whitened_pixels(ctx, digits, method, options):
         assert abs(back * 255 - (back * 255).round()).max() < 0.02
 
 
+def test_a_whitened_set_from_a_folder_makes_the_record_of_its_run(tmp_path):
+    (made,) = ddbench.distill("ls", ipc=1, options={"data": {"zca": "kip"}}, out=tmp_path / "sets")
+    registry = {"registry": tmp_path / "registry"}
+    (whole,) = ddbench.run("ls", "krr", ipc=1, options={"data": {"zca": "kip"}}, **registry)
+    (read,) = ddbench.evaluate(made.path, "krr", **registry)
+    assert (read.key, read.result.values) == (whole.key, whole.result.values)
+    (plain,) = ddbench.run("ls", "krr", ipc=1, **registry)
+    assert plain.key != read.key
+
+
 def test_methods_that_cannot_whiten_say_so():
     with pytest.raises(UsageError, match=r"IDC and IDC-I normalise their inputs.*data\.zca=frepo"):
         _distil("idc-1", iterations=1)

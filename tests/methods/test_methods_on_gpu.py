@@ -35,6 +35,13 @@ METHODS = {
     ),
     "sre2l": ("iterations", {"network": "convnet-1-bn", "chunk": 3}),
 }
+#: Whose steps copy what they draw one by one, and read their loss.
+WAITING = {
+    "frepo": ("iterations", {"network": "frepo-convnet-3-bn-w32", "batch_real": 6, "pool": 2, "updates": 2}),
+    "rfad": ("iterations", {"depth": 2, "networks": 2, "width": 8, "batch_real": 6, "check": 0}),
+    "sldd": ("iterations", {"network": "mlp", "batch_real": 9, "augment": True, "shuffle_steps": True}),
+    "rtp": ("iterations", {"network": "convnet-1", "inner": 2, "bases": 2, "batch_syn": 2, "batch_real": 4}),
+}
 
 
 @pytest.fixture
@@ -43,7 +50,7 @@ def distilled(ctx, tmp_path):
     data, runs = toy_dataset(per_class=6, channels=3), iter(range(100))
 
     def run(name, steps, device="cuda"):
-        option, options = METHODS[name]
+        option, options = {**METHODS, **WAITING}[name]
         mine = replace(ctx, _dataset=data, machine=Machine(device, "fp32", offline=True))
         mine = replace(mine, store=Store(tmp_path / str(next(runs))))
         mine = replace(mine, explicit={"method": {**options, option: steps}})
@@ -52,7 +59,7 @@ def distilled(ctx, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", [*METHODS, *WAITING])
 def test_methods_make_the_images_of_the_cpu(distilled, name):
     wanted = distilled(name, 4, "cpu")
     with pretended() as gpu:

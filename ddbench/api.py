@@ -317,6 +317,7 @@ def import_set(
     if folder is not None:
         _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})
     about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
+    about |= {"shrunk": [list(change) for change in made.shrunk]} if made.shrunk else {}
     inputs = {"format": disk.FORMAT, "digest": made.digest, **about}
 
     def build(step: Step) -> None:

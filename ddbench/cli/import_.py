@@ -81,6 +81,9 @@ def command(**values: Any) -> None:
 
 def summary(about: Any, class_names: tuple[str, ...]) -> list[str]:
     """Return in words what was read and how it was understood."""
+    images = f"images   {about['shape'][0]} of {about['shape'][1]}×{about['shape'][2]}, IPC {about['ipc'] or 'full'}"
+    if IMPORTED not in about["extra"]:
+        return ["read     a set that ddbench wrote", images]
     origin = about["extra"][IMPORTED]
     files = origin["files"] if isinstance(origin["files"], int) else ", ".join(origin["files"])
     run = f", run {origin['run']} of 0 … {origin['runs'] - 1}" if "runs" in origin else ""
@@ -95,7 +98,7 @@ def summary(about: Any, class_names: tuple[str, ...]) -> list[str]:
     lines = [f"from     {origin['origin']}"] if "origin" in origin else []
     lines += [
         f"read     {origin['format']}: {files} {'pictures' if isinstance(files, int) else ''}".rstrip() + run,
-        f"images   {about['shape'][0]} of {about['shape'][1]}×{about['shape'][2]}, IPC {about['ipc']}",
+        images,
         f"classes  {origin['classes']}{numbers}",
         f"pixels   {pixels}",
     ]

@@ -100,8 +100,8 @@ def fetch(address: Address, choose: Choose, *, offline: bool, warn: Callable[[st
                     warn(f"The hub cannot be reached ({_reason(error)}); {address} is read as it was fetched before.")
                     break
     for kind in KINDS:
-        if folder := _here(address, kind):
-            with _explained(address, kind):
+        with _explained(address, kind):
+            if folder := _here(address, kind):
                 return _cached(address, kind, folder, choose)
     raise DataError(f"{address} is not on this machine, and nothing may be fetched.", hint=advice(address, KINDS[0]))
 

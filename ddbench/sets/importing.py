@@ -117,7 +117,8 @@ def _taken_for(content: DistilledSet, declared: Declared) -> dict[str, Any]:
 
 def write(made: Distilled, folder: Path, dataset: Dataset, preview: bytes = b"") -> None:
     """Write an imported set as an ordinary distilled set."""
-    about: dict[str, Any] = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "shrunk": []}
+    shrunk = [list(change) for change in made.shrunk]
+    about: dict[str, Any] = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "shrunk": shrunk}
     disk.save(folder, made.content, dataset, {**about, "bytes": dict(made.bytes)}, preview)
 
 

@@ -371,6 +371,12 @@ def test_what_is_no_address(bring, address):
     assert "hf:USER/REPO" in error.value.hint
 
 
+@pytest.mark.parametrize("offline", [False, True])
+def test_a_name_that_no_repository_can_have_is_no_address(bring, hub, offline):
+    with pytest.raises(UsageError, match="is no address on the hub: Repo id must"):
+        bring("hf:../x", offline=offline)
+
+
 def _unsorted(folder, count=10, form="z{:d}"):
     """Write a data set whose classes are not in sorted order, unless the form makes them so, and load it."""
     ids = [form.format(number) for number in range(count)]

@@ -499,6 +499,21 @@ def test_the_command_says_what_it_understood_and_the_set_is_an_ordinary_one(tens
         ddbench.evaluate(folder, "nearest-mean", **settings, name="toy")
 
 
+def test_a_set_of_ddbench_is_imported_with_all_that_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (made,) = ddbench.distill("toy", dataset="toy", ipc=2, plugins=[TOY], out="sets")
+    about = json.loads((made.path / "distilled.json").read_text("utf-8"))
+    (made.path / "distilled.json").write_text(json.dumps({**about, "shrunk": [["epochs", 9, 1]]}), "utf-8")
+    words = ["import", str(made.path), "--as", "theirs", "-d", "toy", "--plugin", str(TOY), "--out", "others"]
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    said = capsys.readouterr()
+    assert stop.value.code == 0, said.err
+    assert "a set that ddbench wrote" in said.out and "6 of 8×8, IPC 2" in said.out
+    again = ddbench.load("others/toy-theirs-ipc2-seed0").about
+    assert again["shrunk"] == [["epochs", 9, 1]] and again["digest"] == about["digest"]
+
+
 def _pictures(folder, size=(8, 8), mode="L", ending="png"):
     """Two pictures for each class of toy, of noise."""
     random = np.random.default_rng(0)

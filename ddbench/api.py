@@ -316,8 +316,10 @@ def import_set(
     folder = None if target is None else _set_folder(target, ctx.dataset, made.plugin.name, made.ipc, made.seed)
     if folder is not None:
         _free(folder, {"method": made.plugin.name, "ipc": made.ipc, "seed": made.seed})
-    about = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed, "extra": dict(made.content.extra)}
-    about |= {"shrunk": [list(change) for change in made.shrunk]} if made.shrunk else {}
+    about: dict[str, Any] = {"method": made.plugin.model_dump(), "ipc": made.ipc, "seed": made.seed}
+    about["extra"] = dict(made.content.extra)
+    if made.shrunk:
+        about["shrunk"] = [list(change) for change in made.shrunk]
     inputs = {"format": disk.FORMAT, "digest": made.digest, **about}
 
     def build(step: Step) -> None:

@@ -65,4 +65,6 @@ def test_mse_and_mixed_cross_entropy():
     torch.testing.assert_close(
         losses.mse_and_ground_truth(STUDENT, TEACHER, labels, mse_weight=2, ce_weight=3), 2 * mse + 3 * ce
     )
-    torch.testing.assert_close(losses.mixed_cross_entropy(STUDENT, labels, partners, 0.7), 0.7 * ce + 0.3 * other)
+    torch.testing.assert_close(
+        losses.mixed_cross_entropy(STUDENT, labels, partners, torch.tensor(0.7)), 0.7 * ce + 0.3 * other
+    )

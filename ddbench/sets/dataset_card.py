@@ -73,7 +73,7 @@ def _body(publication: Publication) -> Iterator[str]:
     say = escaping.markdown
     yield f"# {say(publication.title)}, distilled\n"
     yield f"A distilled training set: a few images per class (IPC) that stand for all of {say(about['name'])}. Made by"
-    yield f"[ddbench](https://pypi.org/project/ddbench/) {__version__}.\n"
+    yield f"ddbench {__version__}.\n"
     yield "| configuration | images | size | pixels | labels |\n|---|---:|---|---|---|"
     for name, each in publication.sets.items():
         _, height, width, channels = each.images.shape

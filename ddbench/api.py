@@ -261,6 +261,12 @@ def evaluate(
     ctx = replace(ctx, base_seed=base, method=made.plugin.name)
     if (whitened := made.content.whitening) and IMPORTED not in made.content.extra and not ctx.dataset.zca:
         ctx = ctx.with_dataset(replace(ctx.dataset, zca=whitened.recipe))  # as the run that made it used it
+    if ctx.dataset.zca and not whitened and IMPORTED not in made.content.extra and not name:
+        raise UsageError(
+            f"The set was distilled from plain images; with data.zca={ctx.dataset.zca} its record would be taken for"
+            " that of a set which was distilled from whitened ones.",
+            hint=f"Give it a name of its own (--name {made.plugin.name}-plain), or distil it with data.zca.",
+        )
     planned = [Measurement.of(ctx, one, net, made.ipc, wished) for one in evaluators for net in networks or [""]]
     for measurement in planned:
         check_network(measurement.evaluator.ctx)

@@ -289,6 +289,16 @@ def test_a_whitened_set_from_a_folder_makes_the_record_of_its_run(tmp_path):
     assert plain.key != read.key
 
 
+def test_a_plain_set_is_not_taken_for_one_that_was_distilled_from_whitened_images(tmp_path):
+    (made,) = ddbench.distill("ls", ipc=1, out=tmp_path / "sets")
+    given = {"options": {"data": {"zca": "kip"}}, "registry": tmp_path / "registry"}
+    with pytest.raises(UsageError, match=r"distilled from plain images; .*taken for that"):
+        ddbench.evaluate(made.path, "krr", **given)
+    (record,) = ddbench.evaluate(made.path, "krr", name="ls-plain", **given)
+    (whole,) = ddbench.run("ls", "krr", ipc=1, **given)
+    assert record.key != whole.key and record.cell.method.name == "ls-plain"
+
+
 def test_methods_that_cannot_whiten_say_so():
     with pytest.raises(UsageError, match=r"IDC and IDC-I normalise their inputs.*data\.zca=frepo"):
         _distil("idc-1", iterations=1)

@@ -198,8 +198,16 @@ def prepare_evaluator(ctx: Context, name: str, network: str, ipc: int | None) ->
         ctx.plugins.get("network", network)
     else:
         network = NO_NETWORK
+    if ctx.dataset.zca:
+        check_whitens(evaluator, name, f"Images are to be whitened (data.zca={ctx.dataset.zca})")
     mine = replace(ctx, ipc=ipc, network=network, ledger=[])
     return Bound(evaluator, mine.with_options_of(evaluator, entry), entry)
+
+
+def check_whitens(evaluator: Evaluator, name: str, what: str) -> None:
+    """Refuse whitened images under an evaluator that tests on others."""
+    if not evaluator.whitens:
+        raise UsageError(f"{what}, but evaluator {name} tests on others.", hint="--eval dc and krr whiten both.")
 
 
 @contextlib.contextmanager
@@ -321,9 +329,9 @@ def check_whitening(evaluator: Evaluator, ctx: Context, distilled: DistilledSet,
         UsageError: they do not fit.
     """
     asked, made = ctx.dataset.zca, distilled.whitening and distilled.whitening.recipe
-    if (asked or made) and not evaluator.whitens:
+    if asked or made:
         what = f"The set is whitened (zca {made})" if made else f"Images are to be whitened (data.zca={asked})"
-        raise UsageError(f"{what}, but evaluator {name} tests on others.", hint="--eval dc and krr whiten both.")
+        check_whitens(evaluator, name, what)
     if asked and made and asked != made:
         raise UsageError(f"The set is whitened by {made}, not by {asked} as data.zca says.", hint="Leave data.zca out.")
 

@@ -198,6 +198,8 @@ def test_what_cannot_whiten_says_so(ctx, fitted, tmp_path):
         _evaluated(ctx, FEW, made, "rded", tmp_path)
     with pytest.raises(UsageError, match=r"data\.zca=kip"):
         _evaluated(ctx, replace(FEW, zca="kip"), _chosen(FEW), "minimax", tmp_path)
+    with pytest.raises(UsageError, match=r"data\.zca=kip\), but evaluator rded"):
+        ddbench.plan("random", "rded", ipc=1, options={"data": {"zca": "kip"}})  # before anything is distilled
     with pytest.raises(UsageError, match="whitened by rtp, not by kip"):
         _evaluated(ctx, replace(FEW, zca="kip"), made, "dc", tmp_path)
 

@@ -92,7 +92,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.runtime.store import Step as Step
     from ddbench.sets.declared import Declared as Declared
     from ddbench.sets.folder import LoadedSet as LoadedSet
-    from ddbench.sets.pushing import Pushed as Pushed
+    from ddbench.sets.pushing.upload import Pushed as Pushed
     from ddbench.sets.whitening import Whitening as Whitening
     from ddbench.tables.boards import Boards as Boards
     from ddbench.tables.comparing import Comparison as Comparison

@@ -44,8 +44,8 @@ from ddbench.sets.folder import LoadedSet
 from ddbench.sets.importing import read_set
 from ddbench.sets.importing import write as _write_imported
 from ddbench.sets.made import Distilled
-from ddbench.sets.publication import Publication, by_config
-from ddbench.sets.pushing import Pushed, publish
+from ddbench.sets.pushing.publication import Publication, by_config
+from ddbench.sets.pushing.upload import Pushed, publish
 from ddbench.sets.sources import Source
 from ddbench.sets.whitening import Whitening
 from ddbench.tables import boards, comparing

@@ -15,7 +15,7 @@ from ddbench.results.schema import slug
 from ddbench.sets import archives, card, hub, parquet, repository
 from ddbench.sets import folder as disk
 from ddbench.sets.parquet import Tables
-from ddbench.sets.publication import RECORDS
+from ddbench.sets.pushing.publication import RECORDS
 from ddbench.sets.repository import Found
 
 if TYPE_CHECKING:

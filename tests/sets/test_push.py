@@ -13,7 +13,8 @@ from repositories import images
 import ddbench
 from ddbench.cli import main
 from ddbench.errors import DataError, RecordError, UsageError
-from ddbench.sets import card, folder, publishing
+from ddbench.sets import card, folder
+from ddbench.sets.pushing import writing
 
 pytest.importorskip("pyarrow")
 TOY = Path(__file__).parents[1] / "toy_plugin.py"
@@ -163,7 +164,7 @@ def test_croissant_is_valid(sets, push, tmp_path):
 
 
 def test_large_sets_are_cut_into_parts(sets, push, tmp_path, monkeypatch):
-    monkeypatch.setattr(publishing, "SHARD", 300)
+    monkeypatch.setattr(writing, "SHARD", 300)
     push(sets[1:], out=tmp_path / "up")
     parts = sorted((tmp_path / "up" / "ipc2-seed0").glob("*.parquet"))
     assert len(parts) > 1 and parts[0].name == f"train-00000-of-{len(parts):05d}.parquet"
@@ -221,7 +222,7 @@ def test_commands(sets, tmp_path, monkeypatch, capsys):
 
 
 def test_two_classes_of_one_name_are_told_apart_by_id(sets):
-    from ddbench.sets.publication import Publication
+    from ddbench.sets.pushing.publication import Publication
 
     cranes = replace(sets[0], class_names=("crane", "crane", "dog"))
     assert Publication("me/x", {"ipc1-seed0": cranes}, (), LICENCE).labels == sets[0].class_ids

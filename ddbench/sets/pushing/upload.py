@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ddbench.files.folders import whole_folder
-from ddbench.sets import hub, publishing
+from ddbench.sets import hub
 from ddbench.sets.hub import Address
-from ddbench.sets.publication import Publication
+from ddbench.sets.pushing import writing
+from ddbench.sets.pushing.publication import Publication
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,11 @@ def publish(publication: Publication, address: Address, out: Path | None, dry_ru
     """
     if out is not None and not dry_run:
         with whole_folder(out) as partial:
-            publishing.write(publication, partial)
+            writing.write(publication, partial)
             return _pushed(publication, partial)
     with tempfile.TemporaryDirectory(prefix="ddbench-") as temporary:
         folder = Path(temporary)
-        publishing.write(publication, folder)
+        writing.write(publication, folder)
         commit = "" if dry_run else hub.upload(address, folder, list(publication.sets), private=private)
         return _pushed(publication, folder, commit)
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench.files.writing import explained, write_atomic
-from ddbench.sets import card, croissant, dataset_card
+from ddbench.sets import card
 from ddbench.sets import folder as disk
 from ddbench.sets.folder import LoadedSet
-from ddbench.sets.publication import RECORDS, Publication, features
+from ddbench.sets.pushing import croissant, dataset_card
+from ddbench.sets.pushing.publication import RECORDS, Publication, features
 
 if TYPE_CHECKING:
     import pyarrow

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from ddbench import __version__, escaping
-from ddbench.sets import card, croissant
+from ddbench.sets import card
 from ddbench.sets import folder as disk
-from ddbench.sets.publication import RECORDS, Publication, features
+from ddbench.sets.pushing import croissant
+from ddbench.sets.pushing.publication import RECORDS, Publication, features
 
 TAGS = ("dataset-distillation", "dataset-condensation", "ddbench", "croissant")
 #: What the hub asks to state of a size.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ddbench import __version__
 from ddbench.sets import card
-from ddbench.sets.publication import Publication, features
+from ddbench.sets.pushing.publication import Publication, features
 
 #: The name of the file.
 FILE = "croissant.json"

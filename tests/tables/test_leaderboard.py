@@ -11,6 +11,7 @@ from records import dataset_facts, make
 from ddbench.errors import UsageError
 from ddbench.results.claims import Claim
 from ddbench.tables import classes, pages, views
+from ddbench.tables.board import Board, Grid, Heading, Shown
 from ddbench.tables.boards import Published, boards, measured
 from ddbench.tables.declared import Claims, Declared, Mark, Page, declared
 from ddbench.tables.formats import csv_json as data
@@ -414,6 +415,15 @@ def test_names_from_plugins_and_files_are_harmless_everywhere():
     assert "<script" not in html.board_html(board) and "&lt;script&gt;" in html.board_html(board)
     assert "<script" not in markdown.board(board).replace("\\<script", "")
     assert r"\textbackslash{}b\_\{c\}\%\$\#\&\textasciitilde{}\textasciicircum{}" in latex.board(board)
+
+
+def test_latex_splits_a_table_that_is_higher_than_a_page():
+    rows = tuple((Shown(f"row {row}"),) for row in range(2 * latex.ROWS + 1))
+    text = latex.board(Board("name", "Title", grids=(Grid("Many", (Heading("Method"),), rows, ("A note.",)),)))
+    captions = [line for line in text.splitlines() if line.startswith(r"\caption")]
+    assert captions == [r"\caption{Many}", *[r"\caption{Many (continued)}"] * 2]
+    assert [part.count("row ") for part in text.split(r"\begin{tabular}")[1:]] == [latex.ROWS, latex.ROWS, 1]
+    assert text.count("A note.") == 1 and text.count(r"\midrule") == 3
 
 
 def test_latex_holds_all_that_is_said_below_the_tables_of_a_page():

@@ -13,6 +13,8 @@ from ddbench.tables.board import Board, Grid, Shown
 MARK = "% Written by `ddbench leaderboard --format latex`. Needs the packages booktabs and graphicx, and T1 fonts."
 #: The key of a BibTeX entry.
 KEY = re.compile(r"@\w+\s*\{\s*([^\s,{}%#]+)\s*,")
+#: Rows of a table on a page: more would not fit below the caption.
+ROWS = 40
 SPECIAL = {
     **{character: f"\\{character}" for character in "#$%&_{}"},
     "\\": r"\textbackslash{}",
@@ -71,19 +73,25 @@ def board(content: Board, keys: Mapping[str, str] | None = None) -> str:
     for shown in (*content.grids, *dict.fromkeys(costs)):
         if shown.headings:
             remarks = [*filter(None, (content.lead, shown.lead)), *shown.notes]
-            parts.append(_float(shown.title or content.title, grid(shown, keys or {}), remarks))
+            parts += _floats(shown.title or content.title, list(_tabulars(shown, keys or {})), remarks)
         elif shown.notes:
             parts.append(_paragraphs(shown.title, shown.notes))
     return "\n".join(parts)
 
 
 def grid(content: Grid, keys: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the ``tabular`` itself, methods with a key cited; columns of numbers are aligned right."""
+    """Return the table's ``tabular``s, methods with a key cited; columns of numbers are aligned right."""
+    return "\n".join(_tabulars(content, keys))
+
+
+def _tabulars(content: Grid, keys: Mapping[str, str]) -> Iterable[str]:
+    """Yield a ``tabular`` a page: all rows, unless they are more than a page holds."""
     shape = "".join("r" if right else "l" for right in content.numeric())
     heads = [_raised(escape(heading.text), heading.marks) for heading in content.headings]
-    lines = [f"\\begin{{tabular}}{{{shape}}}", r"\toprule", _line(heads), r"\midrule"]
-    lines += [_line(_cell(cell, keys.get(cell.method, "")) for cell in row) for row in content.cells()]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    start = [f"\\begin{{tabular}}{{{shape}}}", r"\toprule", _line(heads), r"\midrule"]
+    rows = [_line(_cell(cell, keys.get(cell.method, "")) for cell in row) for row in content.cells()]
+    for first in range(0, max(len(rows), 1), ROWS):
+        yield "\n".join([*start, *rows[first : first + ROWS], r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
 def escape(text: str) -> str:
@@ -109,6 +117,14 @@ def _cell(cell: Shown, key: str) -> str:
 
 def _raised(text: str, marks: str) -> str:
     return text + f"\\textsuperscript{{{escape(marks)}}}" * bool(marks)
+
+
+def _floats(caption: str, bodies: Sequence[str], notes: Sequence[str]) -> list[str]:
+    """Return a float for each of ``bodies``; of several, the notes are text behind the last: no page holds both."""
+    if len(bodies) == 1:
+        return [_float(caption, bodies[0], notes)]
+    floats = [_float(caption + " (continued)" * bool(place), body, ()) for place, body in enumerate(bodies)]
+    return [*floats, _paragraphs(caption, notes)]
 
 
 def _float(caption: str, body: str, notes: Sequence[str]) -> str:

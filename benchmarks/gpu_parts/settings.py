@@ -25,6 +25,8 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dm": {**_PIXELS, "iterations": 12},
     "dc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
     "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
+    "dcc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
+    "dsac": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
     "idc-1": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
     "idc": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
     "mtt": _TRAJECTORIES,

@@ -199,6 +199,7 @@ PLANNED = (
     "delt",
     "dm",
     "dsa",
+    "dcc",
     "idc",
     "mtt",
     "ftd",

@@ -19,6 +19,7 @@ TRAJECTORIES = {
 METHODS = {
     "dm": {"iterations": 6, "batch_real": 8},
     "dsa": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8},
+    "dcc": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8, "warmup_outer": 2, "warmup_iterations": 1},
     "ftd": {**TRAJECTORIES, "ema": 0.5},
     "datm": {**TRAJECTORIES, "init": "real", "first_max_start_epoch": None, "threshold": None},
 }

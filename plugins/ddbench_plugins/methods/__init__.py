@@ -106,6 +106,20 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("zhao2021dsa"),
         ),
         ddbench.MethodSpec(
+            "dcc",
+            f"{_HOME}.dc.dcc:DCC",
+            summary="dc on the gradient of all classes together, in which only what tells them apart is left",
+            paper="Lee et al., Dataset Condensation with Contrastive Signals, ICML 2022",
+            bibtex=bibtex("lee2022dcc"),
+        ),
+        ddbench.MethodSpec(
+            "dsac",
+            f"{_HOME}.dc.dcc:DSAC",
+            summary="dcc with the same augmentation of real and synthetic images",
+            paper="Lee et al., Dataset Condensation with Contrastive Signals, ICML 2022",
+            bibtex=bibtex("lee2022dcc"),
+        ),
+        ddbench.MethodSpec(
             "dit",
             f"{_HOME}.dit.distiller:DiT",
             summary="samples of a class-conditional diffusion transformer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,14 @@ import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 from ddbench_plugins.training.whitening import whitening_steps
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import nn
+
+    from ddbench_plugins.matching.images import RealImages, SyntheticImages
+    from ddbench_plugins.methods.dc.matching import GradientMatching, Matching
 
 
 class DcOptions(PixelOptions):
@@ -52,8 +60,8 @@ class DsaOptions(DcOptions):
 class DC(ddbench.Distiller):
     """Gradient matching."""
 
-    Options = DcOptions
-    presets = "presets.toml"
+    Options: ClassVar[type[DcOptions]] = DcOptions
+    presets: ClassVar[str | tuple[str, ...]] = "presets.toml"
     precisions = PRECISIONS
 
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
@@ -67,24 +75,15 @@ class DC(ddbench.Distiller):
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""
-        from ddbench_plugins.matching.draws import fresh_networks, strategy_for
+        from ddbench_plugins.matching.draws import fresh_networks
         from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.dc.matching import GradientMatching, Matching
-        from ddbench_plugins.training.recipe import from_options
 
         options: DcOptions = ctx.options
         ipc = ipc_of(ctx)
         real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dc init")), ipc, options.lr_img)
-        settings = from_options(
-            Matching,
-            options,
-            strategy=strategy_for(ctx.dataset) if options.augment == "dsa" else (),
-            precision=ctx.machine.precision,
-            seed=ctx.seed("dc steps"),
-        )
-        work = GradientMatching(images, real, fresh_networks(ctx, options.network), settings)
+        work = self.matching(ctx, images, real, fresh_networks(ctx, options.network))
         return optimise(
             ctx,
             "matching gradients",
@@ -95,8 +94,31 @@ class DC(ddbench.Distiller):
             without={"extra_iteration": False},
         )
 
+    @staticmethod
+    def settings(ctx: ddbench.Context) -> Matching:
+        """Return how a step of the matching is made."""
+        from ddbench_plugins.matching.draws import strategy_for
+        from ddbench_plugins.methods.dc.matching import Matching
+        from ddbench_plugins.training.recipe import from_options
+
+        return from_options(
+            Matching,
+            ctx.options,
+            strategy=strategy_for(ctx.dataset) if ctx.options.augment == "dsa" else (),
+            precision=ctx.machine.precision,
+            seed=ctx.seed("dc steps"),
+        )
+
+    def matching(
+        self, ctx: ddbench.Context, images: SyntheticImages, real: RealImages, networks: Callable[[int], nn.Module]
+    ) -> GradientMatching:
+        """Return what is done again and again."""
+        from ddbench_plugins.methods.dc.matching import GradientMatching
+
+        return GradientMatching(images, real, networks, self.settings(ctx))
+
 
 class DSA(DC):
     """Gradient matching under Siamese augmentation."""
 
-    Options = DsaOptions
+    Options: ClassVar[type[DcOptions]] = DsaOptions

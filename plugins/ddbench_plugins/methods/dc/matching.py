@@ -22,11 +22,12 @@ from ddbench_plugins.training.runtime import autocast
 from ddbench_plugins.training.seeding import make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
     from ddbench_plugins.matching.distances import Metric
+    from ddbench_plugins.matching.draws import View
     from ddbench_plugins.matching.images import RealImages, SyntheticImages
     from ddbench_plugins.training.dsa import Operator
 
@@ -95,13 +96,16 @@ class GradientMatching:
         # The distance by rows leaves vectors out, so their gradients need not be taken.
         parameters = [p for p in network.parameters() if settings.metric != "rows" or p.ndim > 1]
         images.optimiser.zero_grad()
+        loss = self._backward(network, parameters, number)
+        images.optimiser.step()
+        return loss
+
+    def _backward(self, network: nn.Module, parameters: list[Tensor], number: int) -> Tensor:
+        """Add up the gradient of the pixels, and return the mean loss of a class."""
+        settings, images = self.settings, self.images
         total = torch.zeros((), device=images.images.device)
         kept = []
-        labels = range(images.classes)
-        generators = [make_generator(settings.seed, _MATCHING, number + 1, label + 1) for label in labels]
-        batches = self.real.draw_each(labels, settings.batch_real, generators)
-        for label, generator, real in zip(labels, generators, batches, strict=True):
-            view = draw_view(real.shape[-1], generator, settings.strategy, device=real.device)
+        for label, view, real in self._batches(number):
             target = self._real_gradients(network, parameters, view(real), label)
             gradients = self._gradients(network, parameters, view(images.of_class(label)), label, differentiable=True)
             loss = distance(settings.metric, target, gradients)
@@ -112,8 +116,15 @@ class GradientMatching:
                 loss.backward(inputs=[images.images])
         if kept:
             torch.stack(kept).sum().backward(inputs=[images.images])
-        images.optimiser.step()
         return total.double() / images.classes
+
+    def _batches(self, number: int) -> Iterator[tuple[int, View, Tensor]]:
+        """Draw for each class the augmentation of a step and the real images, not augmented."""
+        settings, labels = self.settings, range(self.images.classes)
+        generators = [make_generator(settings.seed, _MATCHING, number + 1, label + 1) for label in labels]
+        batches = self.real.draw_each(labels, settings.batch_real, generators)
+        for label, generator, real in zip(labels, generators, batches, strict=True):
+            yield label, draw_view(real.shape[-1], generator, settings.strategy, device=real.device), real
 
     def _real_gradients(
         self, network: nn.Module, parameters: list[Tensor], x: Tensor, label: int
@@ -123,12 +134,13 @@ class GradientMatching:
 
     @staticmethod
     def _gradients(
-        network: nn.Module, parameters: list[Tensor], x: Tensor, label: int, differentiable: bool = False
+        network: nn.Module, parameters: list[Tensor], x: Tensor, label: int | Tensor, differentiable: bool = False
     ) -> tuple[Tensor, ...]:
         """Differentiable ones, of few images beside the real ones, are taken in float32."""
         with kernels():
             logits = network(x.contiguous(memory_format=torch.channels_last))
-        loss = F.cross_entropy(logits.float(), torch.full((len(x),), label, device=x.device))
+        labels = label if isinstance(label, torch.Tensor) else torch.full((len(x),), label, device=x.device)
+        loss = F.cross_entropy(logits.float(), labels)
         return tuple(torch.autograd.grad(loss, parameters, create_graph=differentiable))
 
     def _freeze_batch_norms(self, network: nn.Module, number: int) -> None:

@@ -1,4 +1,4 @@
-"""Matching one gradient of all classes (Lee et al. 2022, main.py): what only tells classes from others remains in it."""
+"""Matching one gradient of all classes (Lee et al. 2022, main.py), in which only what tells them apart is left."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dm": {**_PIXELS, "iterations": 12},
     "dc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
     "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
+    "cafe": {**_PIXELS, "iterations": 2, "query": 16, "window": 3, "max_outer": 3, "max_inner": 3},
     "dcc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
     "dsac": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
     "idc-1": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},

@@ -200,6 +200,7 @@ PLANNED = (
     "dm",
     "dsa",
     "dcc",
+    "cafe",
     "idc",
     "mtt",
     "ftd",

@@ -19,6 +19,15 @@ TRAJECTORIES = {
 METHODS = {
     "dm": {"iterations": 6, "batch_real": 8},
     "dsa": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8},
+    "cafe": {
+        "iterations": 6,
+        "batch_real": 8,
+        "query": 4,
+        "window": 2,
+        "max_outer": 2,
+        "max_inner": 2,
+        "weights": [1, 1],
+    },
     "dcc": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8, "warmup_outer": 2, "warmup_iterations": 1},
     "ftd": {**TRAJECTORIES, "ema": 0.5},
     "datm": {**TRAJECTORIES, "init": "real", "first_max_start_epoch": None, "threshold": None},

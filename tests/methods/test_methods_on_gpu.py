@@ -40,6 +40,10 @@ METHODS = {
 WAITING = {
     "frepo": ("iterations", {"network": "frepo-convnet-3-bn-w32", "batch_real": 6, "pool": 2, "updates": 2}),
     "rfad": ("iterations", {"depth": 2, "networks": 2, "width": 8, "batch_real": 6, "check": 0}),
+    "cafe": (
+        "iterations",
+        {**PIXELS, "query": 4, "window": 2, "max_outer": 2, "max_inner": 2, "weights": [1, 1]},
+    ),
     "sldd": ("iterations", {"network": "mlp", "batch_real": 9, "augment": True, "shuffle_steps": True}),
     "rtp": ("iterations", {"network": "convnet-1", "inner": 2, "bases": 2, "batch_syn": 2, "batch_real": 4}),
 }

@@ -66,6 +66,7 @@ def optimise(
     space: str = "normalized",
     without: Mapping[str, Any] | None = None,
     also: Collection[int] = (),
+    extra: Callable[[], Mapping[str, Any]] = dict,
 ) -> DistilledSet:
     """Run ``work`` with progress, checkpoints and snapshots, and return the images with the last loss.
 
@@ -79,14 +80,15 @@ def optimise(
         space: of the pixels; ``normalized`` ones are whitened where the data set is used so.
         without: options that a run which ends with a snapshot would not have (an additional last iteration).
         also: iterations that are kept besides those that the options name.
+        extra: gives what the set tells of the work done so far.
     """
     options: PixelOptions = ctx.options
     shorter = {"snapshots": (), **(without or {})}
 
     whitening = whitening_of(ctx) if space == "normalized" else None
 
-    def made(**fields: Any) -> DistilledSet:
-        distilled = images.distilled(space, **fields)
+    def made(**more: Any) -> DistilledSet:
+        distilled = images.distilled(space, extra={**extra(), **more})
         return distilled if whitening is None else whitening.made(distilled)
 
     def snapshot(done: int) -> None:
@@ -97,4 +99,4 @@ def optimise(
 
     with ctx.progress(description, iterations * steps) as advance:
         loss = run(work, iterations * steps, Loop.of(ctx, advance), snapshot)
-    return made(extra={"loss": round(loss, 6)})
+    return made(loss=round(loss, 6))

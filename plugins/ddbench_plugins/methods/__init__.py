@@ -92,6 +92,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("zhao2023dm"),
         ),
         ddbench.MethodSpec(
+            "cafe",
+            f"{_HOME}.cafe.distiller:CAFE",
+            summary="images whose features are those of their class at every level of networks in training",
+            paper="Wang et al., CAFE: Learning to Condense Dataset by Aligning Features, CVPR 2022",
+            bibtex=bibtex("wang2022cafe"),
+        ),
+        ddbench.MethodSpec(
             "dc",
             f"{_HOME}.dc.distiller:DC",
             summary="images that give networks the gradients that real images of their class give",

@@ -307,7 +307,7 @@ def declared(call):
 def methods_with_steps():
     return (
         *("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa", "delt"),
-        *("herding", "k-center"),
+        *("herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
     )
 
 

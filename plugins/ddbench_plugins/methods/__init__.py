@@ -42,6 +42,35 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("wang2018dataset"),
         ),
         ddbench.MethodSpec(
+            "forgetting",
+            f"{_HOME}.coresets.distillers:Forgetting",
+            summary="real images that a training forgets most often, or least often",
+            paper="Toneva et al., An Empirical Study of Example Forgetting during Deep Neural Network Learning,"
+            " ICLR 2019",
+            bibtex=bibtex("toneva2019forgetting"),
+        ),
+        ddbench.MethodSpec(
+            "el2n",
+            f"{_HOME}.coresets.distillers:EL2N",
+            summary="real images with the largest, or smallest, error early in training",
+            paper="Paul et al., Deep Learning on a Data Diet, NeurIPS 2021",
+            bibtex=bibtex("paul2021diet"),
+        ),
+        ddbench.MethodSpec(
+            "grand",
+            f"{_HOME}.coresets.distillers:GraNd",
+            summary="real images with the largest, or smallest, gradients early in training",
+            paper="Paul et al., Deep Learning on a Data Diet, NeurIPS 2021",
+            bibtex=bibtex("paul2021diet"),
+        ),
+        ddbench.MethodSpec(
+            "ccs",
+            f"{_HOME}.coresets.distillers:CCS",
+            summary="real images of all margins, without the hardest (coverage-centric selection)",
+            paper="Zheng et al., Coverage-centric Coreset Selection for High Pruning Rates, ICLR 2023",
+            bibtex=bibtex("zheng2023ccs"),
+        ),
+        ddbench.MethodSpec(
             "d4m",
             f"{_HOME}.d4m.distiller:D4M",
             summary="diffusion guided by prototypes of latents and by the classes' names",

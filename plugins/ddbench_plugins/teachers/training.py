@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ddbench_plugins.training.augment import compose, normalise, random_crop, random_flip, random_resized_crop
 from ddbench_plugins.training.loop import TrainResult, train
@@ -31,26 +31,24 @@ def train_teacher(
     std: Sequence[float],
     seed: int,
     loop: Loop | None = None,
+    **changes: Any,
 ) -> TrainResult:
     """Train ``network`` in place on hard labels; it ends in evaluation mode.
 
-    Images are ``[N, C, S, S]``, uint8 or float in [0, 1]; ``mean`` and ``std`` per channel normalise them.
+    Images are ``[N, C, S, S]``, uint8 or float in [0, 1]; ``mean`` and ``std`` per channel normalise them. ``changes``
+    are arguments of :func:`train` beside the recipe's, or instead of them: with fewer ``epochs`` it ends early.
     """
     make = partial(sgd, nesterov=True) if recipe.optimiser == "sgd" else adamw
-    result = train(
-        network,
-        images=images,
-        labels=labels,
-        epochs=recipe.epochs,
-        batch_size=recipe.batch_size,
-        optimiser=make(recipe.lr, weight_decay=recipe.weight_decay),
-        schedule=one_cycle(recipe.epochs),
-        schedule_per_step=True,
-        augment=teacher_augmentation(recipe, images.shape[-1], normalise(mean, std)),
-        step=hard_label_step(label_smoothing=recipe.label_smoothing),
-        seed=seed,
-        loop=loop,
-    )
+    settings: dict[str, Any] = {
+        "epochs": recipe.epochs,
+        "batch_size": recipe.batch_size,
+        "optimiser": make(recipe.lr, weight_decay=recipe.weight_decay),
+        "schedule": one_cycle(recipe.epochs),
+        "schedule_per_step": True,
+        "augment": teacher_augmentation(recipe, images.shape[-1], normalise(mean, std)),
+        "step": hard_label_step(label_smoothing=recipe.label_smoothing),
+    }
+    result = train(network, images=images, labels=labels, seed=seed, loop=loop, **(settings | changes))
     network.eval()
     return result
 

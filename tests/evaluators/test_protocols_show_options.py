@@ -33,6 +33,7 @@ NETWORKS = ["convnet-1-bn", "convnet-2-bn", "mlp"]
 #: Values of options that are text.
 TEXTS = {
     "teacher": st.sampled_from(NETWORKS),
+    "severities": st.lists(st.integers(1, 5), unique=True, min_size=1).map(tuple),
     "teachers": st.lists(st.sampled_from(NETWORKS), unique=True, min_size=1).map(tuple),
 }
 #: Options that a protocol may leave out, and why.

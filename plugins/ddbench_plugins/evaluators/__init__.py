@@ -98,4 +98,28 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             bibtex=bibtex("zhou2022frepo"),
             label_type="real",
         ),
+        EvaluatorSpec(
+            "quality",
+            f"{_HERE}.quality.evaluator:Quality",
+            "coverage, density, precision, recall, Fréchet distance, recognition and copies; trains no network",
+            paper="Naeem et al., Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020",
+            bibtex=bibtex("naeem2020reliable"),
+            label_type="hard",
+        ),
+        EvaluatorSpec(
+            "rded-robust",
+            f"{_HERE}.robust.evaluator:RobustRded",
+            "rded, and of its students calibration, worst class, corruptions and attacks",
+            paper="Zhou et al., BEARD: Benchmarking the Adversarial Robustness for Dataset Distillation, 2024",
+            bibtex=bibtex("zhou2024beard"),
+            label_type="soft",
+        ),
+        EvaluatorSpec(
+            "dc-robust",
+            f"{_HERE}.robust.evaluator:RobustDc",
+            "dc, and of its students calibration, worst class, corruptions and attacks",
+            paper="Zhou et al., BEARD: Benchmarking the Adversarial Robustness for Dataset Distillation, 2024",
+            bibtex=bibtex("zhou2024beard"),
+            label_type="hard",
+        ),
     ]

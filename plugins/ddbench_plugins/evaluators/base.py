@@ -9,7 +9,7 @@ from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
     from ddbench import CachedStep, StepCall
-    from ddbench_plugins.training.recipe import StudentRecipe
+    from ddbench_plugins.training.recipe import Measure, StudentRecipe
 
 
 class StudentEvaluator(Evaluator):
@@ -45,13 +45,17 @@ class StudentEvaluator(Evaluator):
         """Return what the protocol states of a distilled set's students."""
         return self.recipe(ctx, distilled).settings()
 
+    def measure(self, ctx: Context) -> Measure | None:
+        """Return what measures more of a trained student than its accuracy, if anything does."""
+        return None
+
     def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student on a distilled set and test it."""
         from ddbench_plugins.training.students import training_tensors
 
         whitening = whitening_of(ctx, distilled)
         tensors = training_tensors(distilled, ctx.dataset, ctx.dataset.image_size, whitening)
-        return self.recipe(ctx, distilled).train(ctx, *tensors, repeat, whitening)
+        return self.recipe(ctx, distilled).train(ctx, *tensors, repeat, whitening, self.measure(ctx))
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,7 +12,7 @@ from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -112,8 +112,8 @@ class RdedRecipe(StudentRecipe):
 class Rded(StudentEvaluator):
     """Soft labels online, KL without T², CutMix, AdamW, half cosine."""
 
-    Options = RdedOptions
-    presets = "rded.toml"
+    Options: ClassVar[type[RdedOptions]] = RdedOptions
+    presets: ClassVar[str | Sequence[Mapping[str, Any] | str]] = "rded.toml"
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ddbench_plugins.training.normalisation import constants
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from torch import Tensor, nn
 
     from ddbench import Context, Dataset, Options, Score, Whitening
+    from ddbench_plugins.training.streaming import StreamedImages
 
 
 T = TypeVar("T")
+#: Mean and standard deviation per channel.
+Constants = tuple[Sequence[float], Sequence[float]]
+#: ``(network, test images, labels, constants)`` → figures of a trained network.
+Measure = Callable[["nn.Module", "Tensor | StreamedImages", "Tensor", Constants], dict[str, float]]
 
 
 def from_options(kind: type[T], options: Options, /, **resolved: Any) -> T:
@@ -87,9 +91,18 @@ class StudentRecipe(ABC):
         """Return the rest of what :func:`ddbench_plugins.training.loop.train` is given: augmentation, optimiser, …"""
 
     def train(
-        self, ctx: Context, images: Tensor, labels: Tensor, repeat: int, whitening: Whitening | None = None
+        self,
+        ctx: Context,
+        images: Tensor,
+        labels: Tensor,
+        repeat: int,
+        whitening: Whitening | None = None,
+        measure: Measure | None = None,
     ) -> Score:
-        """Train one student on the distilled images [N, C, S, S] and labels [N], and test it on images made alike."""
+        """Train one student on the distilled images [N, C, S, S] and labels [N], and test it on images made alike.
+
+        What ``measure`` finds of the trained student is added to the figures of the score.
+        """
         from ddbench_plugins.training import students
 
         images, labels = self.decoded(images, labels)
@@ -97,7 +110,7 @@ class StudentRecipe(ABC):
         test_images, test_labels = students.test_tensors(self.dataset, size, self.test_resize, whitening)
         (mean, std), seed = self.constants, ctx.seed("student", repeat)
         network = ctx.build_network(seed=seed)
-        return students.train_student(
+        score = students.train_student(
             ctx,
             network,
             images=images,
@@ -112,3 +125,6 @@ class StudentRecipe(ABC):
             seed=seed,
             **self.training(ctx, network, images, repeat),
         )
+        if measure is None:
+            return score
+        return replace(score, metrics={**score.metrics, **measure(network, test_images, test_labels, (mean, std))})

@@ -7,7 +7,7 @@ DiffAugment) and main.py; Cazenavette et al. 2022 (MTT): utils.py.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -17,7 +17,7 @@ from ddbench_plugins.training.recipe import StudentRecipe
 from ddbench_plugins.training.whitening import normalisation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -92,8 +92,8 @@ class DcRecipe(StudentRecipe):
 class Dc(StudentEvaluator):
     """Hard labels, SGD, ×0.1 once in the middle, no selection of epochs."""
 
-    Options = DcOptions
-    presets = "dc.toml"
+    Options: ClassVar[type[DcOptions]] = DcOptions
+    presets: ClassVar[str | Sequence[Mapping[str, Any] | str]] = "dc.toml"
     default_network = "convnet-3"
     default_repeats = 5
     whitens = True

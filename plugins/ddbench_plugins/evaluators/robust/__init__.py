@@ -1,0 +1,1 @@
+"""What students of a protocol are like beyond their accuracy: calibration, worst class, corruptions, attacks."""

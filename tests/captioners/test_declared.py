@@ -92,7 +92,7 @@ def test_what_it_does_not_name_is_refused_with_its_name_and_what_to_do(run, read
 
 
 def test_built_in_captions_do_not_depend_on_the_seed(run):
-    for name in ("attributes", "file", "llava"):
+    for name in ("attributes", "traits", "file", "llava"):
         assert not run("1").use("captioner", name).plugin.seeded
     ctx = run("1")
     assert captions.of(ctx, "attributes").key == captions.of(replace(ctx, base_seed=1), "attributes").key

@@ -16,6 +16,13 @@ def ddbench_captioners() -> list[CaptionerSpec]:
             summary="describes what can be measured (colours, light, strokes, form); needs no model",
         ),
         CaptionerSpec(
+            name="traits",
+            target="ddbench_plugins.captioners.traits:Traits",
+            summary="says what a network trained on the images sees (wings, wheels, fur) and what can be measured",
+            paper="Lampert, Nickisch, Harmeling, Learning to Detect Unseen Object Classes, CVPR 2009",
+            bibtex=bibtex("lampert2009attributes"),
+        ),
+        CaptionerSpec(
             name="llava",
             target="ddbench_plugins.captioners.llava:Llava",
             summary="LLaVA 1.5 7B with VLCP's prompt; needs its weights and, in practice, a GPU",

@@ -13,12 +13,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbench_plugins.captioners.colours import COLOURS, Colours
+from ddbench_plugins.captioners.colours import COLOURS, Colours, measure_colours
+from ddbench_plugins.captioners.strokes import Strokes, measure_strokes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-    from ddbench_plugins.captioners.strokes import Strokes
 
 Scale = tuple[tuple[float, ...], tuple[str, ...]]
 
@@ -88,6 +87,32 @@ def enumerate_words(words: Sequence[str]) -> str:
     return f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+def layout(images: NDArray[np.uint8]) -> list[str]:
+    """Return in words how each image, uint8 [n, S, S, 1 or 3], is laid out: form, place and colours, or strokes."""
+    if images.shape[-1] == 1:
+        strokes = measure_strokes(images[..., 0])
+        width = choose(strokes.width / np.maximum(strokes.height, 1e-6), STROKE_WIDTH)
+        slant, shape = choose(strokes.slant, STROKE_SLANT), choose(strokes.roundness, STROKE_ROUND)
+        weight, light = choose(strokes.weight, STROKE_WEIGHT), choose(strokes.strength, STROKE_LIGHT)
+        rows = zip(width, slant, shape, weight, light, strict=True)
+        return [f"a {w}, {s} and {r} figure in {heavy} {bright} strokes" for w, s, r, heavy, bright in rows]
+    colours = measure_colours(images)
+    extent, aspect = choose(colours.extent, EXTENT), choose(np.log2(colours.aspect), _log2(ASPECT))
+    across, down = choose(colours.x, ACROSS), choose(colours.y, DOWN)
+    rim, light = choose(colours.around_texture, AROUND_TEXTURE), choose(colours.brightness, BRIGHTNESS)
+    return [
+        f"a {extent[i]}, {aspect[i]}, {_subject(colours, i)} shape, {across[i]} and {down[i]}, on a {rim[i]},"
+        f" {AROUND[colours.around[i]]} background in {light[i]} light"
+        for i in range(len(images))
+    ]
+
+
+def _subject(colours: Colours, i: int) -> str:
+    """Return the colour of the middle of picture ``i``, or its two colours."""
+    colour = COLOURS[colours.subject[i]]
+    return f"{colour} and {COLOURS[colours.second[i]]}" if colours.second_share[i] > 0.15 else colour
+
+
 def describe_strokes(strokes: Strokes, names: Sequence[str]) -> list[str]:
     """Return one caption per drawing; ``names`` are the class names [n]."""
     width = choose(strokes.width / np.maximum(strokes.height, 1e-6), STROKE_WIDTH)
@@ -125,12 +150,9 @@ def describe_colours(colours: Colours, names: Sequence[str]) -> list[str]:
     mirror, variety = choose(colours.mirror, MIRROR), choose(colours.variety, VARIETY)
     captions = []
     for i, name in enumerate(names):
-        colour = COLOURS[colours.subject[i]]
-        if colours.second_share[i] > 0.15:
-            colour += f" and {COLOURS[colours.second[i]]}"
         captions.append(
-            f"The {name} in the image is a {extent[i]}, {aspect[i]}, {colour} shape, {middle[i]}, {across[i]} and"
-            f" {down[i]}. It has a {texture[i]}, {fineness[i]} surface of {mirror[i]} form with {lines[i]} and"
+            f"The {name} in the image is a {extent[i]}, {aspect[i]}, {_subject(colours, i)} shape, {middle[i]},"
+            f" {across[i]} and {down[i]}. It has a {texture[i]}, {fineness[i]} surface of {mirror[i]} form with {lines[i]} and"
             f" {diagonal[i]} lines. Its background is {rim[i]} and {AROUND[colours.around[i]]}, from"
             f" {UPPER[colours.upper[i]]} to {LOWER[colours.lower[i]]}. The light is {light[i]} and {warmth[i]}, the"
             f" contrast {contrast[i]}, the colours {saturation[i]} and {variety[i]}."

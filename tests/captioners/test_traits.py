@@ -66,7 +66,8 @@ def test_phrases_of_ddbench_tell_the_classes_of_each_data_set_apart():
     listed = (
         "airplane,automobile,bird,cat,deer,dog,frog,horse,ship,truck",
         "zero,one,two,three,four,five,six,seven,eight,nine",
-        "tench,english springer,cassette player,chain saw,church,french horn,garbage truck,gas pump,golf ball,parachute",
+        "tench,english springer,cassette player,chain saw,church,french horn,garbage truck,gas pump,golf ball"
+        ",parachute",
         "t-shirt/top,trouser,pullover,dress,coat,sandal,shirt,sneaker,bag,ankle boot",
     )
     sets = [names.split(",") for names in listed]

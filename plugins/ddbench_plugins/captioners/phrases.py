@@ -152,8 +152,8 @@ def describe_colours(colours: Colours, names: Sequence[str]) -> list[str]:
     for i, name in enumerate(names):
         captions.append(
             f"The {name} in the image is a {extent[i]}, {aspect[i]}, {_subject(colours, i)} shape, {middle[i]},"
-            f" {across[i]} and {down[i]}. It has a {texture[i]}, {fineness[i]} surface of {mirror[i]} form with {lines[i]} and"
-            f" {diagonal[i]} lines. Its background is {rim[i]} and {AROUND[colours.around[i]]}, from"
+            f" {across[i]} and {down[i]}. It has a {texture[i]}, {fineness[i]} surface of {mirror[i]} form with"
+            f" {lines[i]} and {diagonal[i]} lines. Its background is {rim[i]} and {AROUND[colours.around[i]]}, from"
             f" {UPPER[colours.upper[i]]} to {LOWER[colours.lower[i]]}. The light is {light[i]} and {warmth[i]}, the"
             f" contrast {contrast[i]}, the colours {saturation[i]} and {variety[i]}."
         )

@@ -28,6 +28,10 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "cafe": {**_PIXELS, "iterations": 2, "query": 16, "window": 3, "max_outer": 3, "max_inner": 3},
     "dcc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
     "dsac": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
+    "it-gan": {
+        **{"gan_steps": 20, "gan_width": 4, "recognised": 0, "judge": TEACHER_NETWORK, "inversion_steps": 10},
+        **{**_PIXELS, "inversion_network": TEACHER_NETWORK, "iterations": 6},
+    },
     "idc-1": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
     "idc": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
     "mtt": _TRAJECTORIES,

@@ -306,7 +306,7 @@ def declared(call):
 
 def methods_with_steps():
     return (
-        *("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa", "delt"),
+        *("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa", "delt", "it-gan"),
         *("herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
     )
 

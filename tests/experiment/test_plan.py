@@ -201,6 +201,7 @@ PLANNED = (
     "dsa",
     "dcc",
     "cafe",
+    "it-gan",
     "idc",
     "mtt",
     "ftd",

@@ -30,7 +30,24 @@ def test_an_unknown_precision_is_refused():
 
 @pytest.mark.parametrize(
     "method",
-    ["dc", "dsa", "dcc", "dsac", "dm", "cafe", "idc", "idc-1", "mtt", "ftd", "datm", "sre2l", "cda", "dwa", "delt"],
+    [
+        "dc",
+        "dsa",
+        "dcc",
+        "dsac",
+        "dm",
+        "cafe",
+        "it-gan",
+        "idc",
+        "idc-1",
+        "mtt",
+        "ftd",
+        "datm",
+        "sre2l",
+        "cda",
+        "dwa",
+        "delt",
+    ],
 )
 def test_methods_that_optimise_pixels_refuse_fp16(method, ctx, digits):
     ctx._dataset = digits

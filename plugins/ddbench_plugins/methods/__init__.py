@@ -156,6 +156,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("lee2022dcc"),
         ),
         ddbench.MethodSpec(
+            "it-gan",
+            f"{_HOME}.itgan.distiller:ITGAN",
+            summary="latents of a generator, moved until their images have the features of their class",
+            paper="Zhao and Bilen, Synthesizing Informative Training Samples with GAN, 2022",
+            bibtex=bibtex("zhao2022itgan"),
+        ),
+        ddbench.MethodSpec(
             "dit",
             f"{_HOME}.dit.distiller:DiT",
             summary="samples of a class-conditional diffusion transformer",

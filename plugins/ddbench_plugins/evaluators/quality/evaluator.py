@@ -10,8 +10,6 @@ from pydantic import Field
 from ddbench import Context, DistilledSet, Evaluator, Options, Protocol, Score, StepCall, step
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
     from ddbench import Step
     from ddbench_plugins.teachers.observers import Observer
 
@@ -42,7 +40,7 @@ class Quality(Evaluator):
         from ddbench_plugins.teachers.observers import teacher_of
 
         options: QualityOptions = ctx.options
-        return [teacher_of(ctx, options.teacher), reference_radii.of(ctx, options.teacher, options.k), nearness.of(ctx)]
+        return [teacher_of(ctx, options.teacher), reference.of(ctx, options.teacher, options.k), nearness.of(ctx)]
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""
@@ -69,9 +67,10 @@ class Quality(Evaluator):
         data, options = ctx.dataset, ctx.options
         teacher = _teacher(ctx, options.teacher)
         images = training_tensors(distilled, data, data.image_size)[0].numpy().transpose(0, 2, 3, 1)
-        real, made = teacher.features(_test_images(ctx)), teacher.features(images)
-        kept = np.load(reference_radii(ctx, options.teacher, options.k).dir / "radii.npy", allow_pickle=False)
-        found = neighbours(real, made, kept, options.k)
+        there = reference(ctx, options.teacher, options.k).dir
+        real, reach = (np.load(there / f"{name}.npy", allow_pickle=False) for name in ("features", "radii"))
+        made = teacher.features(images)
+        found = neighbours(real, made, reach, options.k)
         pixels = images if images.dtype == np.uint8 else as_bytes(np.rint(images.clip(0, 1) * 255))
         distances = nearest_distances(pixels, data.arrays("train")[0])
         figures = {
@@ -88,11 +87,13 @@ class Quality(Evaluator):
     needs=lambda ctx, network, k: [_teacher_step(ctx, network)],
     work=lambda ctx, network, k: len(ctx.dataset.test),
 )
-def reference_radii(ctx: Context, out: Step, network: str, k: int) -> None:
-    """Measure the distance of each test image to its k-th nearest other one, in the features of a network."""
+def reference(ctx: Context, out: Step, network: str, k: int) -> None:
+    """Keep the features of the test images in a network, and the distance of each to its k-th nearest other one."""
     from ddbench_plugins.evaluators.quality.distances import radii
 
-    np.save(out.dir / "radii.npy", radii(_teacher(ctx, network).features(_test_images(ctx)), k))
+    features = _teacher(ctx, network).features(ctx.dataset.arrays("test")[0])
+    np.save(out.dir / "features.npy", features)
+    np.save(out.dir / "radii.npy", radii(features, k))
 
 
 @step(work=lambda ctx: len(ctx.dataset.train))
@@ -116,8 +117,3 @@ def _teacher_step(ctx: Context, network: str) -> StepCall:
     from ddbench_plugins.teachers.observers import teacher_of
 
     return teacher_of(ctx, network)
-
-
-def _test_images(ctx: Context) -> NDArray[np.uint8]:
-    images: NDArray[np.uint8] = ctx.dataset.arrays("test")[0]
-    return images

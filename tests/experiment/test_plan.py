@@ -200,6 +200,7 @@ PLANNED = (
     "dm",
     "dsa",
     "dcc",
+    "idm",
     "cafe",
     "it-gan",
     "idc",

@@ -20,6 +20,7 @@ PIXELS = {"network": "convnet-1", "batch_real": 5}
 METHODS = {
     "dm": ("iterations", PIXELS),
     "dsa": ("iterations", {**PIXELS, "outer": 2, "inner": 2}),
+    "idm": ("iterations", {**PIXELS, "factor": 2, "push_every": 2, "train_steps": 1, "batch_train": 8}),
     "dsac": ("iterations", {**PIXELS, "outer": 2, "inner": 2, "warmup_outer": 0}),
     "idc": ("iterations", {**PIXELS, "inner": 2, "train_images": 10}),
     "mtt": (

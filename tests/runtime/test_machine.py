@@ -36,6 +36,7 @@ def test_an_unknown_precision_is_refused():
         "dcc",
         "dsac",
         "dm",
+        "idm",
         "cafe",
         "it-gan",
         "idc",

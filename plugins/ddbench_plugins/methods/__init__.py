@@ -121,6 +121,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("zhao2023dm"),
         ),
         ddbench.MethodSpec(
+            "idm",
+            f"{_HOME}.dm.idm:IDM",
+            summary="dm with several images in each, in networks in training, which also name them",
+            paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
+            bibtex=bibtex("zhao2023idm"),
+        ),
+        ddbench.MethodSpec(
             "cafe",
             f"{_HOME}.cafe.distiller:CAFE",
             summary="images whose features are those of their class at every level of networks in training",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
@@ -10,6 +10,10 @@ import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 from ddbench_plugins.training.whitening import whitening_steps
+
+if TYPE_CHECKING:
+    from ddbench_plugins.matching.images import RealImages, SyntheticImages
+    from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
 
 
 class DmOptions(PixelOptions):
@@ -34,8 +38,8 @@ class DmOptions(PixelOptions):
 class DM(ddbench.Distiller):
     """Distribution matching: no network is trained and no gradient is differentiated."""
 
-    Options = DmOptions
-    presets = "presets.toml"
+    Options: ClassVar[type[DmOptions]] = DmOptions
+    presets: ClassVar[tuple[str, ...]] = ("presets.toml",)
     precisions = PRECISIONS
 
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
@@ -49,28 +53,46 @@ class DM(ddbench.Distiller):
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class, normalised and not clamped."""
-        from ddbench_plugins.matching.draws import fresh_networks, strategy_for
-        from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images
+        from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.dm.matching import DistributionMatching, Matching
 
         options: DmOptions = ctx.options
-        ipc = ipc_of(ctx)
         real = RealImages.of(ctx)
-        images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dm init")), ipc, options.lr_img)
-        settings = Matching(
+        images = self.images(ctx, real)
+        return optimise(
+            ctx,
+            "matching distributions",
+            self.matching(ctx, images, real),
+            images,
+            iterations=options.iterations + options.extra_iteration,
+            without={"extra_iteration": False},
+        )
+
+    def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
+        """Return what is optimised, as it begins."""
+        from ddbench_plugins.matching.images import SyntheticImages, initial_images
+
+        options, ipc = ctx.options, ipc_of(ctx)
+        return SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dm init")), ipc, options.lr_img)
+
+    def matching(self, ctx: ddbench.Context, images: SyntheticImages, real: RealImages) -> DistributionMatching:
+        """Return what is done again and again."""
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.methods.dm.matching import DistributionMatching
+
+        return DistributionMatching(images, real, fresh_networks(ctx, ctx.options.network), self.settings(ctx))
+
+    @staticmethod
+    def settings(ctx: ddbench.Context) -> Matching:
+        """Return how a step of the matching is made."""
+        from ddbench_plugins.matching.draws import strategy_for
+        from ddbench_plugins.methods.dm.matching import Matching
+
+        options: DmOptions = ctx.options
+        return Matching(
             batch_real=options.batch_real,
             strategy=strategy_for(ctx.dataset) if options.augment == "dsa" else (),
             bn_joint=options.bn_joint,
             precision=ctx.machine.precision,
             seed=ctx.seed("dm steps"),
-        )
-        work = DistributionMatching(images, real, fresh_networks(ctx, options.network), settings)
-        return optimise(
-            ctx,
-            "matching distributions",
-            work,
-            images,
-            iterations=options.iterations + options.extra_iteration,
-            without={"extra_iteration": False},
         )

@@ -51,7 +51,7 @@ class DistributionMatching:
 
     def step(self, number: int) -> Tensor:
         """Do one step and return the loss, summed over classes."""
-        network = self.networks(number).requires_grad_(False)
+        network = self._network(number)
         generators = [make_generator(self.settings.seed, number + 1, label + 1) for label in range(self.images.classes)]
         total = torch.zeros((), device=self.images.images.device)
         self.images.optimiser.zero_grad()
@@ -62,8 +62,8 @@ class DistributionMatching:
                 draw_view(batch.shape[-1], generator, self.settings.strategy, device=batch.device)
                 for generator, batch in zip(own, batches, strict=True)
             ]
-            loss = self._loss(network, batches, [self.images.of_class(label) for label in labels], views)
-            loss.backward()
+            loss = self._loss(network, labels, batches, [self.images.of_class(label) for label in labels], views)
+            loss.backward(inputs=[self.images.images])
             total += loss.detach()
         self.images.optimiser.step()
         return total
@@ -76,6 +76,10 @@ class DistributionMatching:
         """Resume from a checkpoint."""
         self.images.restore(state)
 
+    def _network(self, number: int) -> nn.Module:
+        """Return the network of a step, whose weights are not to be changed."""
+        return self.networks(number).requires_grad_(False)
+
     def _groups(self, network: nn.Module) -> list[list[int]]:
         """Classes whose synthetic images share a forward pass; only in batch norm does it matter which."""
         classes = list(range(self.images.classes))
@@ -86,23 +90,37 @@ class DistributionMatching:
         return [classes[start : start + size] for start in range(0, len(classes), size)]
 
     def _loss(
-        self, network: nn.Module, real: Sequence[Tensor], synthetic: Sequence[Tensor], views: Sequence[View]
+        self,
+        network: nn.Module,
+        labels: Sequence[int],
+        real: Sequence[Tensor],
+        synthetic: Sequence[Tensor],
+        views: Sequence[View],
     ) -> Tensor:
         real = [view(x) for view, x in zip(views, real, strict=True)]
         synthetic = [view(x) for view, x in zip(views, synthetic, strict=True)]
         with autocast(self.settings.precision, self.images.images.device), kernels():
             with torch.no_grad():
                 if batch_norms(network):
-                    target = class_means(network, real)
+                    target = class_features(network, real)
                 else:  # the same numbers from less memory, which is also faster
-                    target = torch.cat([class_means(network, [x]) for x in real])
-            means = class_means(network, synthetic)
+                    target = [class_features(network, [x])[0] for x in real]
+            features = class_features(network, synthetic)
+        return self._distance(target, features) + self._besides(network, labels, features)
+
+    def _distance(self, real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+        """Return the sum over classes of the distance of their features [n, F]."""
+        target, means = (torch.stack([rows.mean(0) for rows in side]) for side in (real, synthetic))
         return (means - target).square().sum()
 
+    def _besides(self, network: nn.Module, labels: Sequence[int], features: Sequence[Tensor]) -> Tensor | float:
+        """Return what is added to the distance, of the synthetic features [n, F] of these classes."""
+        return 0.0
 
-def class_means(network: Any, classes: Sequence[Tensor]) -> Tensor:
-    """Return the mean feature [K, F] of each class's images [n, C, S, S], all of them in one forward pass."""
+
+def class_features(network: Any, classes: Sequence[Tensor]) -> list[Tensor]:
+    """Return the features [n, F] of each class's images [n, C, S, S], all of them in one forward pass."""
     x = torch.cat(list(classes)).contiguous(memory_format=torch.channels_last)
     features = network.embed(x)
     wide = features if features.dtype == torch.float64 else features.float()
-    return torch.stack([rows.mean(0) for rows in wide.split([len(images) for images in classes])])
+    return list(wide.split([len(images) for images in classes]))

@@ -1,0 +1,75 @@
+"""IDM: several images in one, matched in networks in training, which also name them (Zhao et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+import ddbench
+from ddbench_plugins.methods.dm.distiller import DM, DmOptions
+from ddbench_plugins.methods.selection import ipc_of
+
+if TYPE_CHECKING:
+    from ddbench_plugins.matching.images import RealImages, SyntheticImages
+    from ddbench_plugins.methods.dm.matching import DistributionMatching
+
+
+class IdmOptions(DmOptions):
+    """Options of IDM; the defaults are those of the released code for CIFAR-10. With ``factor=1 queue=0`` they are
+    DM's."""
+
+    lr_img: float = Field(0.2, gt=0, description="learning rate of the pixels")
+    factor: int = Field(
+        2, ge=1, description="factor × factor training images in each stored image, which networks see one by one"
+    )
+    queue: int = Field(
+        100, ge=0, description="networks in training at most, the oldest leaves; 0: a new random one for each step"
+    )
+    begin: int = Field(3, ge=1, description="networks that the queue begins with")
+    push_every: int = Field(30, ge=1, description="iterations between two new networks")
+    trained: int = Field(2, ge=0, description="networks that are trained after each iteration")
+    train_steps: int = Field(10, ge=1, description="steps of each, on real images that are not augmented")
+    batch_train: int = Field(256, ge=1, description="real images per step")
+    lr_net: float = Field(0.01, gt=0, description="learning rate of the networks (SGD, momentum 0.9, decay 5e-4)")
+    ce_weight: float = Field(
+        0.5,
+        ge=0,
+        description="weight of the cross-entropy of the synthetic images, times the network's accuracy in percent on"
+        " the batches it was trained on",
+    )
+
+
+class IDM(DM):
+    """Improved distribution matching."""
+
+    Options: ClassVar[type[DmOptions]] = IdmOptions
+    presets: ClassVar[tuple[str, ...]] = ("presets.toml", "idm.toml")
+
+    def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
+        """Return DM's images, several in each.
+
+        Raises:
+            UsageError: a class has too few training images to begin with.
+        """
+        from ddbench_plugins.methods.dm.tiled import TiledImages, initial_tiles
+
+        options, ipc = ctx.options, ipc_of(ctx)
+        if options.init == "real":
+            ddbench.check_ipc(ctx.dataset, ipc * options.factor**2)
+        begun = initial_tiles(real, ipc, options.factor, options.init, ctx.seed("dm init"))
+        return TiledImages(begun, ipc, options.lr_img, options.factor)
+
+    def matching(self, ctx: ddbench.Context, images: SyntheticImages, real: RealImages) -> DistributionMatching:
+        """Return DM's matching, in networks of a queue."""
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.methods.dm.queue import NetworkQueue, Queue, QueueMatching
+        from ddbench_plugins.training.recipe import from_options
+
+        options: IdmOptions = ctx.options
+        if not options.queue:
+            return super().matching(ctx, images, real)
+        networks = fresh_networks(ctx, options.network)
+        how = from_options(Queue, options, precision=ctx.machine.precision, seed=ctx.seed("idm networks"))
+        queue = NetworkQueue(networks, real, how)
+        return QueueMatching(images, real, networks, self.settings(ctx), queue, options.ce_weight)

@@ -149,7 +149,7 @@ def test_the_options_that_name_files_are_known():
     }
     assert likely == set(FILES)
     assert {name for _, name, option in FILES if option == "teacher_file"} == {
-        *("rded", "sre2l", "cda", "dwa", "delt", "fkd", "lrs")
+        *("rded", "rded-robust", "sre2l", "cda", "dwa", "delt", "fkd", "lrs")
     }
 
 
@@ -306,8 +306,8 @@ def declared(call):
 
 def methods_with_steps():
     return (
-        *("vlcp", "d4m", "dit", "minimax", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa", "delt", "it-gan"),
-        *("herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
+        *("vlcp", "d4m", "dit", "minimax", "mgd3", "cao2", "d3hr", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa"),
+        *("delt", "it-gan", "herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
     )
 
 
@@ -405,6 +405,7 @@ BY_NAME = {
     "evaluators/fkd/evaluator.py": "protocol",
     "evaluators/idc.py": "protocol",
     "evaluators/lrs/reference.py": "protocol",
+    "methods/coresets/recording.py": "identity of the step",
     "teachers/observers.py": "identity of the step",
     "teachers/pretrained.py": "identity of the step",
 }

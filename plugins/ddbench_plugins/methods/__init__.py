@@ -185,6 +185,27 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             cache_version=2,
         ),
         ddbench.MethodSpec(
+            "mgd3",
+            f"{_HOME}.mgd3.distiller:MGD3",
+            summary="samples of a diffusion transformer, each led to a mode of its class",
+            paper="Chan-Santiago et al., MGD3: Mode-Guided Dataset Distillation using Diffusion Models, ICML 2025",
+            bibtex=bibtex("chansantiago2025mgd3"),
+        ),
+        ddbench.MethodSpec(
+            "cao2",
+            f"{_HOME}.cao2.distiller:CaO2",
+            summary="samples of a diffusion transformer that a classifier chooses, their latents refined",
+            paper="Wang et al., CaO2: Rectifying Inconsistencies in Diffusion-Based Dataset Distillation, ICCV 2025",
+            bibtex=bibtex("wang2025cao2"),
+        ),
+        ddbench.MethodSpec(
+            "d3hr",
+            f"{_HOME}.d3hr.distiller:D3HR",
+            summary="images denoised from groups of latents that are like their class after DDIM inversion",
+            paper="Zhao et al., Taming Diffusion for Dataset Distillation with High Representativeness, ICML 2025",
+            bibtex=bibtex("zhao2025d3hr"),
+        ),
+        ddbench.MethodSpec(
             "mtt",
             f"{_HOME}.mtt.distiller:MTT",
             summary="images on which training follows the path of training on real ones, with a learned learning rate",

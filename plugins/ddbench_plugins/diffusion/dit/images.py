@@ -12,13 +12,14 @@ from ddbench_plugins.diffusion.dit.backbone import Decoder
 from ddbench_plugins.diffusion.synthesis import resized
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from numpy.typing import NDArray
 
     from ddbench import Context, Done, Step
     from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
     from ddbench_plugins.diffusion.dit.options import DiTOptions
+    from ddbench_plugins.diffusion.dit.sample import Adjust
 
 #: Images between two places where an interrupted run resumes.
 CHUNK = 64
@@ -26,10 +27,17 @@ CHUNK = 64
 MOST_REAL = 500
 
 
-def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64]) -> None:
+def sample(
+    ctx: Context,
+    out: Step,
+    model: DiTBackbone,
+    labels: NDArray[np.int64],
+    guide: Callable[[range], Adjust] | None = None,
+) -> None:
     """Write images uint8 [n, size, size, 3] of the data set's ``labels`` [n], and their latents.
 
     Labels are sorted. Image i of a class has its own noise whatever IPC is: fewer images are the first ones of more.
+    ``guide`` returns what is added to the steps of some of the images.
     """
     from ddbench_plugins.diffusion.dit.sample import sample_latents
     from ddbench_plugins.diffusion.latents import decode_latents
@@ -40,9 +48,7 @@ def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64
     ranks = np.arange(len(labels)) - np.searchsorted(labels, labels)  # class-major: places within their class
     size, seed = options.size or ctx.dataset.image_size, ctx.seed("dit sampling")
     batch = batch_size(options, model.resolution())
-    pipeline = model.load(model.compute_dtype)
-    if options.decoder:
-        pipeline.vae = Decoder(ctx, options.decoder, None, {}).load(model.compute_dtype)
+    pipeline = loaded(ctx, model)
     (out.dir / "latents").mkdir(exist_ok=True)
     with ctx.progress("sampling", len(own)) as advance:
         for start in range(0, len(own), CHUNK):
@@ -58,10 +64,38 @@ def sample(ctx: Context, out: Step, model: DiTBackbone, labels: NDArray[np.int64
                 guidance=options.guidance_scale,
                 channels=options.cfg_channels,
                 batch_size=batch,
+                adjust=guide and guide(rows),
                 progress=lambda done, before=start: advance(before + done, len(own)),
             )
             save_array(out.dir / "latents" / path.name, latents)
             save_array(path, resized(decode_latents(pipeline, latents, batch_size=batch), size))
+
+
+def loaded(ctx: Context, model: DiTBackbone) -> Any:
+    """Return the pipeline, with the autoencoder that decodes."""
+    pipeline, decoder = model.load(model.compute_dtype), ctx.options.decoder
+    if decoder:
+        pipeline.vae = Decoder(ctx, decoder, None, {}).load(model.compute_dtype)
+    return pipeline
+
+
+def decode(ctx: Context, out: Step, pipeline: Any, latents: NDArray[np.float32]) -> None:
+    """Write latents [n, 4, h, w], and their images, as :func:`sample` does."""
+    from ddbench_plugins.diffusion.latents import decode_latents
+    from ddbench_plugins.diffusion.pipeline import resolution
+
+    side = resolution(pipeline, "transformer")
+    (out.dir / "latents").mkdir(exist_ok=True)
+    for start in range(0, len(latents), CHUNK):
+        rows, name = latents[start : start + CHUNK], f"{start:07d}.npy"
+        images = decode_latents(pipeline, rows, batch_size=batch_size(ctx.options, side))
+        save_array(out.dir / "latents" / name, rows)
+        save_array(out.dir / name, resized(images, ctx.options.size or ctx.dataset.image_size))
+
+
+def read_latents(done: Done) -> NDArray[np.float32]:
+    """Return the latents [n, 4, h, w] of the images of a step."""
+    return np.concatenate([np.load(path, allow_pickle=False) for path in sorted((done.dir / "latents").glob("*.npy"))])
 
 
 def latent_figures(
@@ -79,9 +113,7 @@ def latent_figures(
     data, size = ctx.dataset, model.resolution()
     batch = batch_size(ctx.options, size)
     vae = model.load(model.compute_dtype).vae
-    latents = np.concatenate(
-        [np.load(path, allow_pickle=False) for path in sorted((done.dir / "latents").glob("*.npy"))]
-    )
+    latents = read_latents(done)
     figures: dict[str, list[float]] = {"coverage": [], "similarity": []}
     classes = np.unique(labels)
     with ctx.progress("coverage", len(classes)) as advance:

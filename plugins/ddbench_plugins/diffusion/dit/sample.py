@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
     import numpy as np
     from torch import Tensor
+
+    #: What is added to the mean of a step, given its index (``steps`` − 1 … 0), the clean latents predicted in it and
+    #: the deviation of its noise, [n, 4, h, w] each, and which images they are.
+    Adjust = Callable[[int, Tensor, Tensor, slice], Tensor]
 
 
 def respaced(total: int, count: int) -> list[int]:
@@ -32,6 +37,7 @@ def sample_latents(
     guidance: float = 4.0,
     channels: int = 4,
     batch_size: int = 64,
+    adjust: Adjust | None = None,
     progress: Callable[..., None] | None = None,
 ) -> np.ndarray:
     """Scaled latents float32 [n, 4, h, w] of the transformer's ``labels``; image i draws all its noise from stream i.
@@ -48,8 +54,13 @@ def sample_latents(
             if progress is not None:
                 progress(before + count * done // steps)
 
-        latents.append(_batch(pipeline, labels[rows], streams[rows], steps, guidance, channels, steps_done))
+        mine = None if adjust is None else partial(_of_rows, adjust, rows)
+        latents.append(_batch(pipeline, labels[rows], streams[rows], steps, guidance, channels, mine, steps_done))
     return finite(torch.cat(latents).numpy(), "sampled latents")
+
+
+def _of_rows(adjust: Adjust, rows: slice, index: int, clean: Tensor, deviation: Tensor) -> Tensor:
+    return adjust(index, clean, deviation, rows)
 
 
 @torch.no_grad()
@@ -60,6 +71,7 @@ def _batch(
     steps: int,
     guidance: float,
     channels: int,
+    adjust: Callable[[int, Tensor, Tensor], Tensor] | None,
     progress: Callable[..., None],
 ) -> Tensor:
     from diffusers import DDPMScheduler
@@ -75,7 +87,12 @@ def _batch(
     classes = torch.as_tensor(list(labels), device=transformer.device)
     for done, time in enumerate(scheduler.timesteps, start=1):
         output = predict(transformer, latents, time, classes, guidance, channels)
-        latents = scheduler.step(output, time, latents, generator=list(streams)).prev_sample
+        made = scheduler.step(output, time, latents, generator=list(streams))
+        latents = made.prev_sample
+        if adjust is not None:
+            variance = output[:, output.shape[1] // 2 :]
+            deviation = (0.5 * scheduler._get_variance(time, predicted_variance=variance)).exp()
+            latents = latents + adjust(steps - done, made.pred_original_sample, deviation)
         progress(done)
     return latents.cpu()
 

@@ -23,9 +23,16 @@ if TYPE_CHECKING:
 SAMPLED = ("steps", "guidance_scale", "cfg_channels", "decoder", "size")
 
 
-def _decoder(self: DiT, ctx: Context, *classes: int) -> dict[str, Any]:
+def decoder_identity(self: DiT, ctx: Context, *classes: int) -> dict[str, Any]:
+    """Return which weights a published decoder has."""
     source = ctx.options.decoder
     return {"decoder": Decoder(ctx, source, None, {}).identity()} if is_hub(source) else {}
+
+
+def sampling_work(self: DiT, ctx: Context, start: int, stop: int) -> float:
+    """Return how often the transformer is asked to sample some classes."""
+    options: DiTOptions = ctx.options
+    return (stop - start) * (ctx.ipc or 1) * options.steps * (1 + (options.guidance_scale > 1))
 
 
 class DiT(Distiller):
@@ -72,10 +79,8 @@ class DiT(Distiller):
         facts=["ipc"],
         seeds=["dit sampling"],
         needs=lambda self, ctx, start, stop: [dit_facts.of(ctx), self.sampled_from(ctx, start, stop)],
-        identity=_decoder,
-        work=lambda self, ctx, start, stop: (
-            (stop - start) * (ctx.ipc or 1) * ctx.options.steps * (1 + (ctx.options.guidance_scale > 1))
-        ),
+        identity=decoder_identity,
+        work=sampling_work,
     )
     def sampled(self, ctx: Context, out: Step, start: int, stop: int) -> None:
         """Sample the images of some classes."""

@@ -1,0 +1,21 @@
+"""Every option of MGD3. Defaults are those of the cpu scale; ``presets.toml`` holds the paper's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from ddbench_plugins.diffusion.dit.options import DiTOptions
+
+
+class MGD3Options(DiTOptions):
+    """Options of the method ``mgd3``."""
+
+    mode_guidance: float = Field(0.1, ge=0, description="weight of the way to the mode (λ); 0 leaves plain samples")
+    stop: float = Field(
+        0.5, ge=0, le=1, description="share of the steps, the last ones, that are not guided (25 of 50 steps: 0.5)"
+    )
+    modes: Literal["centroid", "nearest"] = Field(
+        "centroid", description="what a cluster leads to: its centre, or the latent of a training image nearest to it"
+    )

@@ -35,6 +35,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     },
     "idc-1": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
     "idc": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64},
+    "dream": {**_PIXELS, "iterations": 2, "inner": 3, "train_images": 64, "cluster_every": 2},
     "mtt": _TRAJECTORIES,
     "ftd": _TRAJECTORIES,
     "datm": {**_TRAJECTORIES, "init": "real", "first_max_start_epoch": None, "threshold": None},

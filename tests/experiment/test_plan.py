@@ -207,6 +207,7 @@ PLANNED = (
     "cafe",
     "it-gan",
     "idc",
+    "dream",
     "mtt",
     "ftd",
     "datm",

@@ -287,7 +287,7 @@ def test_a_factor_larger_than_the_image_is_refused(ctx):
 def test_the_learning_rate_follows_budget_and_size(ctx, digits, name, ipc, lr):
     data = replace(digits, name=name, image_size=28 if name == "mnist" else 32)
     _, mine, _ = _prepared(ctx, data, "idc-1", "paper", ipc=ipc)
-    images = IDCOne._images(mine, RealImages(data))
+    images = IDCOne().images(mine, RealImages(data))
     assert images.optimiser.param_groups[0]["lr"] == pytest.approx(lr)
 
 
@@ -331,7 +331,7 @@ def test_settings_of_the_released_code(ctx, digits):
 )
 def test_augmentations_of_matching_and_training(ctx, digits, name, options, wanted):
     method, mine, _ = _prepared(ctx, replace(digits, name=name), **options)
-    found = method._settings(mine)
+    found = method.settings(mine)
     assert (found.strategy, found.train_strategy, found.cutmix) == wanted
 
 

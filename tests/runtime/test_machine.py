@@ -41,6 +41,7 @@ def test_an_unknown_precision_is_refused():
         "it-gan",
         "idc",
         "idc-1",
+        "dream",
         "mtt",
         "ftd",
         "datm",

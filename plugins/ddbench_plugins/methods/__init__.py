@@ -242,6 +242,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("kim2022idc"),
         ),
         ddbench.MethodSpec(
+            "dream",
+            f"{_HOME}.idc.dream:DREAM",
+            summary="idc on the real images nearest to the centres of their class",
+            paper="Liu et al., DREAM: Efficient Dataset Distillation by Representative Matching, ICCV 2023",
+            bibtex=bibtex("liu2023dream"),
+        ),
+        ddbench.MethodSpec(
             "dd",
             f"{_HOME}.dd.distiller:DD",
             summary="images on which a few plain steps, in an order and with learned sizes, train a network",

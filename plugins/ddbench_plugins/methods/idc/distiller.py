@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -12,9 +12,11 @@ from ddbench_plugins.methods.selection import ipc_of
 from ddbench_plugins.training.whitening import refuse_whitening
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ddbench_plugins.matching.images import RealImages
     from ddbench_plugins.methods.idc.images import FormedImages
-    from ddbench_plugins.methods.idc.matching import Matching
+    from ddbench_plugins.methods.idc.matching import ClassMatching, Matching
     from ddbench_plugins.training.dsa import Operator
 
 #: The data set with a cutout and a base size of its own.
@@ -98,8 +100,8 @@ class IdcOptions(IdcOneOptions):
 class IDCOne(ddbench.Distiller):
     """Efficient dataset condensation without multi-formation."""
 
-    Options = IdcOneOptions
-    presets = "presets.toml"
+    Options: ClassVar[type[IdcOneOptions]] = IdcOneOptions
+    presets: ClassVar[tuple[str, ...]] = ("presets.toml",)
     precisions = PRECISIONS
 
     def identity(self, ctx: ddbench.Context) -> dict[str, str]:
@@ -113,38 +115,49 @@ class IDCOne(ddbench.Distiller):
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, with the factor to decode them by."""
-        from ddbench_plugins.matching.draws import fresh_networks
         from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.idc.matching import ClassMatching
 
         options: IdcOneOptions = ctx.options
-        refuse_whitening(ctx, "IDC and IDC-I")
+        refuse_whitening(ctx, "IDC, IDC-I and DREAM")
         if factor_of(ctx) > ctx.dataset.image_size:
             raise ddbench.UsageError(
                 f"Images of {ctx.dataset.image_size} pixels cannot hold {factor_of(ctx)} images in a row."
             )
         real = RealImages.of(ctx, options.normalisation)
-        images = self._images(ctx, real)
-        work = ClassMatching(images, real, fresh_networks(ctx, options.network), self._settings(ctx))
+        images = self.images(ctx, real)
         return optimise(
             ctx,
             "matching classes",
-            work,
+            self.matching(ctx, images, real),
             images,
             iterations=options.iterations,
             steps=options.inner,
             space="unit",
         )
 
-    @staticmethod
-    def _images(ctx: ddbench.Context, real: RealImages) -> FormedImages:
-        from ddbench_plugins.methods.idc.images import FormedImages, initial_images
+    def matching(self, ctx: ddbench.Context, images: FormedImages, real: RealImages) -> ClassMatching:
+        """Return what is done again and again."""
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.methods.idc.matching import ClassMatching
+
+        return ClassMatching(images, real, fresh_networks(ctx, ctx.options.network), self.settings(ctx))
+
+    def initial(self, ctx: ddbench.Context, real: RealImages) -> Tensor:
+        """Return the pixels [K·ipc, C, S, S] in [0, 1], class by class, that images begin as."""
+        from ddbench_plugins.methods.idc.images import initial_images
+
+        options, seed = ctx.options, ctx.seed("idc init")
+        return initial_images(real, ipc_of(ctx), options.init, factor_of(ctx), seed, options.init_first)
+
+    def images(self, ctx: ddbench.Context, real: RealImages) -> FormedImages:
+        """Return what is optimised, as it begins."""
+        from ddbench_plugins.methods.idc.images import FormedImages
 
         options: IdcOneOptions = ctx.options
         ipc = ipc_of(ctx)
         return FormedImages(
-            initial_images(real, ipc, options.init, factor_of(ctx), ctx.seed("idc init"), options.init_first),
+            self.initial(ctx, real),
             ipc,
             options.lr_img * ipc / 10 * (ctx.dataset.image_size / base_size(ctx.dataset)) ** 2,
             factor=factor_of(ctx),
@@ -153,7 +166,8 @@ class IDCOne(ddbench.Distiller):
         )
 
     @staticmethod
-    def _settings(ctx: ddbench.Context) -> Matching:
+    def settings(ctx: ddbench.Context) -> Matching:
+        """Return how a step of the matching is made."""
         from ddbench_plugins.methods.idc.matching import Matching
         from ddbench_plugins.training.idc_recipe import is_small
         from ddbench_plugins.training.recipe import from_options
@@ -178,7 +192,7 @@ class IDCOne(ddbench.Distiller):
 class IDC(IDCOne):
     """Efficient dataset condensation with multi-formation."""
 
-    Options = IdcOptions
+    Options: ClassVar[type[IdcOneOptions]] = IdcOptions
 
 
 def factor_of(ctx: ddbench.Context) -> int:

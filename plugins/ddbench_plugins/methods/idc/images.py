@@ -13,6 +13,8 @@ from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from torch import Generator, Tensor
 
     from ddbench import DistilledSet
@@ -52,11 +54,20 @@ class FormedImages(SyntheticImages):
         return replace(result, images=result.images.clip(0, 1)) if self.clamp_final else result
 
 
-def initial_images(real: RealImages, ipc: int, init: Init, factor: int, seed: int, first: bool) -> Tensor:
+def initial_images(
+    real: RealImages,
+    ipc: int,
+    init: Init,
+    factor: int,
+    seed: int,
+    first: bool,
+    choose: Callable[[int, int], Tensor] | None = None,
+) -> Tensor:
     """Return float32 [K·ipc, C, S, S] in [0, 1], class by class.
 
     ``real``: training images; ``mix``: factor² of them in each image; ``noise``: N(0.5, 0.25²), clamped. Training
-    images are drawn at random, or are the first of the class.
+    images are drawn at random, or are the first of the class, or those whose positions ``choose`` returns for a class
+    and a number.
     """
     classes = []
     for label in range(real.classes):
@@ -65,9 +76,12 @@ def initial_images(real: RealImages, ipc: int, init: Init, factor: int, seed: in
             classes.append((torch.randn((ipc, *real.shape), generator=generator) / 4 + 0.5).to(real.device))
             continue
         members, count = real.members(label), ipc * factor**2 if init == "mix" else ipc
-        order = torch.arange(len(members)) if first else torch.randperm(len(members), generator=generator)
+        if choose:
+            members = choose(label, count)
+        elif not first:
+            members = members[torch.randperm(len(members), generator=generator)]
         # A class too small to fill all cells with different images starts over.
-        chosen = members[order.repeat(-(-count // len(order)))[:count]]
+        chosen = members.repeat(-(-count // len(members)))[:count]
         pixels = real.at(chosen) * _column(real.std, real) + _column(real.mean, real)
         classes.append(stitch(pixels, factor, real.shape[-1]) if init == "mix" else pixels)
     return torch.cat(classes).clamp(0, 1)

@@ -1,0 +1,74 @@
+"""DREAM: IDC on real images that stand for their class, in place of random ones (Liu et al. 2023)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from ddbench_plugins.methods.idc.distiller import IDC, IdcOneOptions, IdcOptions, factor_of
+from ddbench_plugins.methods.selection import ipc_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    import ddbench
+    from ddbench_plugins.matching.images import RealImages
+    from ddbench_plugins.methods.idc.images import FormedImages
+    from ddbench_plugins.methods.idc.matching import ClassMatching
+
+
+class DreamOptions(IdcOptions):
+    """Options of DREAM; the defaults are those of the released code. With ``batches=random init=mix`` and IDC's
+    ``batch_real`` they are IDC's."""
+
+    batch_real: int = Field(128, ge=1, description=IdcOneOptions.model_fields["batch_real"].description)
+    batches: Literal["representative", "random"] = Field(
+        "representative",
+        description="real images that are matched: those nearest to the k-means centres of the class's features in the"
+        " network, as many as batch_real; or the next of a shuffled pass",
+    )
+    init: Literal["real", "noise", "mix", "representative"] = Field(  # type: ignore[assignment]
+        "representative",
+        description="what the images begin as: training images, noise, or factor² training images in each, random (mix)"
+        " or nearest to as many k-means centres (representative)",
+    )
+    cluster_every: int = Field(10, ge=1, description="matching steps between two clusterings")
+    candidates: int | None = Field(
+        None, ge=1, description="random images of a class that are clustered, drawn anew each time; all when none"
+    )
+
+
+class DREAM(IDC):
+    """Efficient condensation by representative matching."""
+
+    Options: ClassVar[type[IdcOneOptions]] = DreamOptions
+    presets: ClassVar[tuple[str, ...]] = ("presets.toml", "dream.toml")
+
+    def initial(self, ctx: ddbench.Context, real: RealImages) -> Tensor:
+        """Return what IDC's images begin as, or representatives in the network of the first iteration."""
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.methods.idc.images import initial_images
+        from ddbench_plugins.methods.idc.representatives import Representatives
+
+        options: DreamOptions = ctx.options
+        if options.init != "representative":
+            return super().initial(ctx, real)
+        find = Representatives(real, options.candidates, ctx.machine.precision, ctx.seed("dream init"))
+        network = fresh_networks(ctx, options.network)(0).eval()
+        return initial_images(
+            *(real, ipc_of(ctx), "mix", factor_of(ctx), ctx.seed("idc init"), False),
+            choose=lambda label, count: find(network, label, count, 0),
+        )
+
+    def matching(self, ctx: ddbench.Context, images: FormedImages, real: RealImages) -> ClassMatching:
+        """Return IDC's matching, of representatives."""
+        from ddbench_plugins.matching.draws import fresh_networks
+        from ddbench_plugins.methods.idc.representatives import RepresentativeMatching, Representatives
+
+        options: DreamOptions = ctx.options
+        if options.batches == "random":
+            return super().matching(ctx, images, real)
+        find = Representatives(real, options.candidates, ctx.machine.precision, ctx.seed("dream batches"))
+        networks = fresh_networks(ctx, options.network)
+        return RepresentativeMatching(images, real, networks, self.settings(ctx), find, options.cluster_every)

@@ -22,6 +22,7 @@ _TRAJECTORIES = {
 #: Options by method.
 METHODS: Mapping[str, Mapping[str, Any]] = {
     **{name: {} for name in ("random", "full", "herding", "k-center", "k-means", "ls")},
+    **{name: {"network": "convnet-3-w32", "epochs": 2} for name in ("forgetting", "el2n", "grand", "ccs")},
     "dm": {**_PIXELS, "iterations": 12},
     "dc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
     "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
@@ -79,6 +80,9 @@ EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "krr": ("krr", {}),
     "rtp": ("rtp", {"epochs": 10}),
     "frepo": ("frepo", {"steps": 20}),
+    "quality": ("quality", {"teacher": TEACHER_NETWORK}),
+    "rded-robust": ("rded-robust", {**_TAUGHT, "measured": 100}),
+    "dc-robust": ("dc-robust", {"epochs": 10, "measured": 100}),
 }
 
 

@@ -74,6 +74,7 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.plugin.specs import ExecutorSpec as ExecutorSpec
     from ddbench.plugin.specs import MethodSpec as MethodSpec
     from ddbench.plugin.specs import NetworkSpec as NetworkSpec
+    from ddbench.plugin.specs import ShippedModel as ShippedModel
     from ddbench.plugin.weights import Weights as Weights
     from ddbench.plugin.weights import cached_first as cached_first
     from ddbench.plugin.weights import hub_weights as hub_weights

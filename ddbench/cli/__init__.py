@@ -33,6 +33,7 @@ COMMANDS = {
     "pull": ("pull", "Bring distilled sets that `ddbench push` published."),
     "list": ("list_", "List methods, evaluators, data sets, networks, captioners and executors."),
     "data": ("data", "Which data sets are available, how to get the others; decode them ahead of a run."),
+    "models": ("models", "Trained models: which there are; make those of a run, hand them on, take a colleague's."),
     "show": ("show", "Options, presets and citation of a plugin; the content of records, and how two differ."),
     "leaderboard": ("leaderboard", "Turn records into comparison tables."),
     "compare": ("compare", "Test whether two methods differ: effect, confidence interval, p value."),

@@ -25,6 +25,7 @@ from ddbench.runtime.cards import Card
 from ddbench.runtime.context import Context
 from ddbench.runtime.estimates import Effort, Estimate, History
 from ddbench.runtime.steps import AnyCall, StepCall, at_work, steps_of, walk
+from ddbench.runtime.store import Done
 from ddbench.sets.made import Distilled
 
 Result = TypeVar("Result")
@@ -128,19 +129,35 @@ class Needed:
 
 def steps(job: Job) -> list[Needed]:
     """Return the steps that a job needs, and its set; those of which no key is known yet are left out."""
-    bound, measured = job.planned.method, job.measurement.evaluator
+    bound = job.planned.method
     ctx, needed = bound.ctx, []
-    with plugin_errors(bound.entry):
-        calls = [(call, True) for call in walk(steps_of(bound.plugin, ctx))]
-    with plugin_errors(measured.entry):
-        calls += [(call, False) for call in walk(steps_of(measured.plugin, measured.ctx, _black(ctx), 0))]
-    for call, distils in calls:
+    for call, distils in calls_of(job):
         key = None if isinstance(call, AnyCall) else _tried(lambda call=call: call.key)[0]  # type: ignore[misc]
         if key:
             needed.append(Needed(ctx.store.path(call.name, key), distils))
     if inputs := _tried(lambda: artifact(bound))[0]:
         needed.append(Needed(ctx.store.path(DISTILLED, digest(inputs)), True))
     return needed
+
+
+def calls_of(job: Job) -> Iterator[tuple[StepCall, bool]]:
+    """Yield the calls of steps that a job makes before it trains a network, and whether each belongs to its set."""
+    bound, measured = job.planned.method, job.measurement.evaluator
+    with plugin_errors(bound.entry):
+        yield from [(call, True) for call in walk(steps_of(bound.plugin, bound.ctx))]
+    with plugin_errors(measured.entry):
+        needed = steps_of(measured.plugin, measured.ctx, _black(bound.ctx), 0)
+        yield from [(call, False) for call in walk(needed)]
+
+
+def build_models(jobs: Sequence[Job]) -> Iterator[Done]:
+    """Make the trained models that jobs need, each with what it needs itself, and yield each once."""
+    made = set()
+    for job in jobs:
+        for call, _ in calls_of(job):
+            if call.step.model and not isinstance(call, AnyCall) and call.key not in made:
+                made.add(call.key)
+                yield call.done()
 
 
 def _set(planned: Planned, history: History) -> tuple[list[Line], list[Weights], Distilled | None]:

@@ -6,7 +6,15 @@ from collections.abc import Sequence
 
 import pluggy
 
-from ddbench.plugin.specs import CaptionerSpec, DatasetSpec, EvaluatorSpec, ExecutorSpec, MethodSpec, NetworkSpec
+from ddbench.plugin.specs import (
+    CaptionerSpec,
+    DatasetSpec,
+    EvaluatorSpec,
+    ExecutorSpec,
+    MethodSpec,
+    NetworkSpec,
+    ShippedModel,
+)
 
 hookspec = pluggy.HookspecMarker("ddbench")
 hookimpl = pluggy.HookimplMarker("ddbench")
@@ -48,6 +56,12 @@ def ddbench_executors() -> Sequence[ExecutorSpec]:
     return ()
 
 
+@hookspec
+def ddbench_models() -> Sequence[ShippedModel]:
+    """Return the trained models that come with this plugin, for ``ddbench models list``."""
+    return ()
+
+
 #: Hook name of each kind.
 HOOKS = {
     "method": "ddbench_methods",
@@ -57,3 +71,5 @@ HOOKS = {
     "captioner": "ddbench_captioners",
     "executor": "ddbench_executors",
 }
+#: The hook of what is no plugin by name.
+MODELS = "ddbench_models"

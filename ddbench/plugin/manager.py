@@ -23,7 +23,7 @@ from ddbench.errors import DDBenchError, PluginError, UsageError, did_you_mean, 
 from ddbench.files.writing import REASONS
 from ddbench.plugin import hookspecs
 from ddbench.plugin.containment import contained
-from ddbench.plugin.hookspecs import HOOKS
+from ddbench.plugin.hookspecs import HOOKS, MODELS
 from ddbench.plugin.specs import SPECS, Spec
 
 #: Entry-point group in which a package announces its plugin module.
@@ -163,7 +163,7 @@ class Plugins:
         for name in dir(module):
             value = getattr(module, name, None)
             marked = self.manager.parse_hookimpl_opts(module, name) is not None
-            if marked and name not in HOOKS.values():
+            if marked and name not in (*HOOKS.values(), MODELS):
                 raise PluginError(
                     f"Plugin {owner} implements an unknown hook {name!r}.{did_you_mean(name, HOOKS.values())}",
                     hint=f"Hooks: {', '.join(HOOKS.values())}.",

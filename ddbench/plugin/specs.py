@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from ddbench.errors import PluginError, not_installed
@@ -108,6 +109,23 @@ class ExecutorSpec(Spec):
     """A way to start workers; its target is a :class:`ddbench.Executor`."""
 
     kind: ClassVar[str] = "executor"
+
+
+@dataclass(frozen=True)
+class ShippedModel:
+    """A trained model that comes with a plugin; no name chooses it: who needs it finds it.
+
+    Attributes:
+        what: in a word or two, as of a step that trains such models.
+        dataset: that it was trained on.
+        path: its file or folder.
+        made: what trained it.
+    """
+
+    what: str
+    dataset: str
+    path: Path
+    made: str
 
 
 SPECS: tuple[type[Spec], ...] = (MethodSpec, EvaluatorSpec, DatasetSpec, NetworkSpec, CaptionerSpec, ExecutorSpec)

@@ -55,6 +55,7 @@ def step(
     work: Callable[..., float] | None = None,
     disk: Callable[..., int | None] | None = None,
     demand: Callable[..., Demand | None] | None = None,
+    model: str = "",
 ) -> _Decorator:
     """Declare a cached step: the decorated function builds it, and calls of it return the finished step.
 
@@ -82,6 +83,8 @@ def step(
             takes. Only steps are compared that differ in nothing but numbers and the options that ``work`` reads.
         disk: returns how many bytes it leaves, where that is known beforehand.
         demand: counts what it needs of a GPU (:class:`ddbench.Demand`), for ``ddbench plan --card``.
+        model: what trained model it leaves, in a word or two ("teacher"), for ``ddbench models``; its files are
+            safetensors, JSON, text and NumPy arrays.
     """
     return _Decorator(
         {
@@ -98,6 +101,7 @@ def step(
             "work": work,
             "disk": disk,
             "demand": demand,
+            "model": model,
         }
     )
 
@@ -161,6 +165,11 @@ class CachedStep(Wrapper, Generic[Arguments]):
     def of(self, ctx: Context, *args: Arguments.args, **keywords: Arguments.kwargs) -> StepCall:
         """Return a call of this step that makes nothing, for ``needs``."""
         return StepCall(self, ctx, args, keywords)
+
+    @property
+    def model(self) -> str:
+        """What trained model it leaves, or ""."""
+        return str(self.declared["model"])
 
     @property
     def takes_arguments(self) -> bool:
@@ -348,6 +357,7 @@ class StepCall(Keyed):
     def _build(self, out: Step) -> None:
         step, ctx = self.step, self.ctx
         step.check_instance()
+        out.about.update({"model": step.model} if step.model else {})
         needs, seeds = list(walk(self.needs)), self._roles()
         made = [call for call in (*needs, self) if not isinstance(call, AnyCall)]
         used = [name.partition("/") for call in made for name in call.inputs["uses"]]

@@ -9,6 +9,21 @@ _HOME = "ddbench_plugins.methods"
 
 
 @ddbench.hookimpl
+def ddbench_models() -> list[ddbench.ShippedModel]:
+    """Return the teachers and diffusion models that come with ddbench."""
+    from ddbench_plugins.diffusion.small.bundled import bundled_model, bundled_models
+    from ddbench_plugins.teachers.bundled import bundled_teachers
+
+    return [
+        *(ddbench.ShippedModel("teacher", *named, "tools/bundle_teacher.py") for named in bundled_teachers()),
+        *(
+            ddbench.ShippedModel("diffusion model", name, bundled_model(name), "tools/bundle_diffusion.py")
+            for name in bundled_models()
+        ),
+    ]
+
+
+@ddbench.hookimpl
 def ddbench_methods() -> list[ddbench.MethodSpec]:
     """Return the built-in methods."""
     return [

@@ -46,6 +46,12 @@ def find_bundled_teacher(dataset: str, network: str, folder: Path = ASSETS) -> B
     return BundledTeacher(weights, json.loads(record.read_text(encoding="utf-8")))
 
 
+def bundled_teachers(folder: Path = ASSETS) -> list[tuple[str, Path]]:
+    """Data set and weights of every bundled teacher."""
+    weights = sorted(folder.glob("*.safetensors"))
+    return [(json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))["dataset"], path) for path in weights]
+
+
 def sha256(path: Path) -> str:
     """Hex digest of a file."""
     return hashlib.sha256(path.read_bytes()).hexdigest()

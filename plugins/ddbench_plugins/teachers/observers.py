@@ -293,7 +293,7 @@ def _network(ctx: Context, network: str, *_: Any) -> list[tuple[str, str]]:
     return [("network", network_of(network))] if published(network) else []
 
 
-@step(uses=_network, identity=_identity, work=_work)
+@step(uses=_network, identity=_identity, work=_work, model="teacher")
 def teacher(
     ctx: Context, out: Step, network: str, own: Constants | None, file: Path | None, repeat: int, shipped: bool
 ) -> None:

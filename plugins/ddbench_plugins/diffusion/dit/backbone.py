@@ -117,6 +117,7 @@ def _preset(ctx: Context) -> DiTPreset:
     identity=lambda ctx: {"preset": _preset(ctx).describe()},
     version=4,
     work=lambda ctx: _preset(ctx).steps,
+    model="diffusion transformer",
 )
 def small_dit(ctx: Context, out: Step) -> None:
     """Train the small transformer in the latent space of the data set's small text-guided model."""

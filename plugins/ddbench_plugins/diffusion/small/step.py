@@ -59,6 +59,7 @@ def vocabulary(ctx: Context) -> Context:
     needs=lambda ctx: [captions.of(vocabulary(ctx), "attributes")],
     identity=lambda ctx: {"preset": asdict(small_preset(ctx, ctx.options))},
     work=lambda ctx: small_preset(ctx, ctx.options).vae_steps + small_preset(ctx, ctx.options).unet_steps,
+    model="diffusion model",
 )
 def small_diffusion(ctx: Context, out: Step) -> None:
     """Train the small model on the data set; its prompts name the class only, once for all seeds and IPCs."""

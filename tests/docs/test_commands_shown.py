@@ -43,7 +43,7 @@ PARSED = {
     r"evaluate .* -e(val)? rded -d cifar10": "needs a teacher of CIFAR-10",
     r"curves distilled/digits-sre2l": "draws a distillation of minutes; tests/cli/test_pictures.py draws others",
     r"ddbench (status|cancel)": "is about workers of a study, which the tests of executors start",
-    r"ddbench models (build|pack|add)": "trains a model, or names one of the reader's; tests/sets/test_models.py has some",
+    r"ddbench models (build|pack|add)": "trains a model, or names a reader's; tests/sets/test_models.py has some",
     r"--space zca:": "whitens images of 3,072 numbers; tests/sets/test_whitening.py whitens smaller ones",
     r"\bhf:": "needs the hub; tests/sets do it with one on this machine",
     r"hello-means": "is a package; tests/docs/test_example_package.py installs it",

@@ -95,13 +95,15 @@ def models(store: Store, plugins: Plugins) -> list[Model]:
     found = []
     for one in (one for offered in plugins.manager.hook.ddbench_models() for one in offered):
         files = sorted(path for path in one.path.rglob("*") if path.is_file()) or [one.path]
-        contents = [[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files]
-        bytes_ = sum(path.stat().st_size for path in files)
-        found.append(Model(one.what, one.dataset, "", digest(contents)[:12], bytes_, one.made, one.path))
+        content = digest([[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
+        large = sum(path.stat().st_size for path in files)
+        found.append(Model(one.what, one.dataset, "", content[:12], large, one.made, one.path))
     for done in _trained(store):
         about, name = done.marker["about"], f"{done.name}/{done.key[:12]}"
-        contents, bytes_ = digest(done.marker["files"])[:12], size(done.dir)
-        found.append(Model(about["model"], about.get("dataset", ""), name, contents, bytes_, made_on(done), done.dir))
+        content, large = digest(done.marker["files"]), size(done.dir)
+        found.append(
+            Model(about["model"], about.get("dataset", ""), name, content[:12], large, made_on(done), done.dir)
+        )
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 from ddbench import ModelError, cached_first, step
 from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION, published
-from ddbench_plugins.diffusion.small.step import SMALL, shipped_model, small_diffusion, small_preset
+from ddbench_plugins.diffusion.small.preset import SMALL, autoencoder, small_preset
+from ddbench_plugins.diffusion.small.step import shipped_model, small_diffusion
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
     from ddbench import Context, Done, Step, Weights
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
@@ -127,6 +129,16 @@ class DiffusionModel(ABC):
         with self.ctx.progress(f"looking at {self.about['model']}"):
             return self.measure()
 
+    def encoding(self) -> AbstractContextManager[object]:
+        """Return the context in which training images are encoded: mixed precision for a published tiny autoencoder.
+
+        It is larger than one that was trained here, encodes all images several times, and loses nothing by it.
+        """
+        from ddbench_plugins.training.runtime import autocast
+
+        machine = self.ctx.machine
+        return autocast(machine.precision, machine.device) if "autoencoder" in self.about else nullcontext()
+
     @property
     def compute_dtype(self) -> str:
         """Precision of encoding and synthesis: the run's on a GPU, fp32 on a CPU."""
@@ -201,11 +213,12 @@ def _source(ctx: Context) -> Backbone:
     if options.backbone != "small":
         return Backbone(ctx, options.backbone, options.revision, about_published(options))
     preset = small_preset(ctx, options)
-    shipped = shipped_model(ctx, preset)
-    folder = shipped or small_diffusion(ctx).dir
-    return Backbone(
-        ctx, str(folder), None, {"model": "small", "preset": preset.describe(), "shipped": shipped is not None}
-    )
+    if shipped := shipped_model(ctx, preset):
+        return Backbone(ctx, str(shipped), None, {"model": "small", "preset": preset.describe(), "shipped": True})
+    done, about = small_diffusion(ctx), {"model": "small", "preset": preset.describe(), "shipped": False}
+    if options.small_vae:
+        about["autoencoder"] = {"name": Path(options.small_vae).name, "weights": done.info["autoencoder"]}
+    return Backbone(ctx, str(done.dir), None, about)
 
 
 def about_published(options: BackboneOptions) -> dict[str, Any]:
@@ -234,7 +247,7 @@ def backbone_identity(ctx: Context, files: tuple[str, ...] = STABLE_DIFFUSION) -
     options: BackboneOptions = ctx.options
     if options.backbone == "small":
         shipped = shipped_model(ctx, small_preset(ctx, options))
-        return {"shipped": ctx.content_digest(shipped)} if shipped else {}
+        return {"shipped": ctx.content_digest(shipped)} if shipped else autoencoder(ctx)
     if (folder := Path(options.backbone).expanduser()).is_dir():
         return {"folder": ctx.content_digest(folder)}
     known = published(options.backbone, files, options.revision)

@@ -76,7 +76,7 @@ def _encode(ctx: Context, out: Step, base: Backbone, resolution: int, seed: int,
     if not mine:
         return
     pipeline = base.load(base.compute_dtype)
-    with ctx.progress("encoding", total) as advance:
+    with base.encoding(), ctx.progress("encoding", total) as advance:
         advance(count)
         for label in mine:
             latents = encoded_batches(

@@ -49,8 +49,13 @@ BYTES = {
 
 def backbone_weights(options: BackboneOptions) -> list[Weights]:
     """Return the published pipeline that a method starts from; none for a small model or a folder."""
-    known = published(options.backbone, STABLE_DIFFUSION, options.revision)
-    return [known] if known else []
+    known = [published(options.backbone, STABLE_DIFFUSION, options.revision), small_autoencoder(options)]
+    return [weights for weights in known if weights]
+
+
+def small_autoencoder(options: BackboneOptions) -> Weights | None:
+    """Look for the published autoencoder of a small model on this machine; None for its own, a folder or a file."""
+    return published(options.small_vae, DECODER) if options.backbone == "small" and options.small_vae else None
 
 
 def published(source: str, files: Sequence[str], revision: str | None = None) -> Weights | None:
@@ -60,4 +65,4 @@ def published(source: str, files: Sequence[str], revision: str | None = None) ->
 
 def is_hub(source: str) -> bool:
     """Whether a model's name is a hub id, neither ``small`` nor a folder."""
-    return source.count("/") == 1 and not source.startswith(("/", ".", "~")) and not Path(source).is_dir()
+    return source.count("/") == 1 and not source.startswith(("/", ".", "~")) and not Path(source).exists()

@@ -18,8 +18,22 @@ class BackboneOptions(Options):
         json_schema_extra={"file": ["small"]},
     )
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
-    small_preset: Literal["auto", "digits", "cifar10", "imagenette64"] = Field(
-        "auto", description="size of the small model; 'auto' goes by the data set's image size"
+    small_preset: Literal["auto", "digits", "cifar10", "imagenette64", "long", "medium"] = Field(
+        "auto",
+        description="size of the small model; 'auto' goes by the data set's image size, 'long' trains a larger one for"
+        " half an hour on a CPU, 'medium' one for a GPU",
+    )
+    small_vae: str | None = Field(
+        None,
+        description="published tiny autoencoder (TAESD's family) of the small model: a hub id, a folder, or the file of"
+        " the encoder with the decoder's beside it; None: one is trained on the data set",
+        json_schema_extra={"file": True},
+    )
+    small_vae_side: int | None = Field(
+        None,
+        ge=8,
+        le=ImageSource.LARGEST_SIDE,
+        description="side at which the published autoencoder encodes: the image's (None) times a power of two",
     )
     small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
     small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")

@@ -37,11 +37,11 @@ def load_pipeline(
     which replaces flagged images by black ones, is left out unless asked for. ``sparing`` decodes
     images one by one, and those larger than the autoencoder's own size by tiles. Raises BackboneUnavailableError.
     """
-    from diffusers import StableDiffusionImg2ImgPipeline
+    from ddbench_plugins.diffusion.image_to_image import ImageToImagePipeline
 
     unchecked = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     pipeline = open_pipeline(
-        StableDiffusionImg2ImgPipeline,
+        ImageToImagePipeline,
         source,
         revision,
         dtype,
@@ -52,6 +52,8 @@ def load_pipeline(
     )
     if safety_checker and pipeline.safety_checker is None:
         raise BackboneUnavailableError(f"the diffusion model {str(source)!r} comes without a safety checker")
+    # What has these channels it takes for latents.
+    pipeline.image_processor.register_to_config(vae_latent_channels=pipeline.vae.config.latent_channels)
     if sparing:
         pipeline.vae.enable_slicing()
         pipeline.vae.enable_tiling()
@@ -131,16 +133,20 @@ def forget_origin(config: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the loading and saving bars of diffusers and transformers inside the block."""
+    """Silence the loading and saving bars of diffusers and transformers inside the block, and diffusers' remark that an
+    autoencoder is of another class than Stable Diffusion's."""
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
     silenced = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity_error()
     for library in silenced:
         library.disable_progress_bar()
     try:
         yield
     finally:
+        diffusers_logging.set_verbosity(verbosity)
         for library in silenced:
             library.enable_progress_bar()
 

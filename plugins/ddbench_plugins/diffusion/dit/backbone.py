@@ -17,7 +17,8 @@ from ddbench_plugins.diffusion.backbone import (
     unavailable_explained,
 )
 from ddbench_plugins.diffusion.hub import DECODER, DIT
-from ddbench_plugins.diffusion.small.step import small_preset
+from ddbench_plugins.diffusion.small.encoded import encoded_images, encoded_posteriors
+from ddbench_plugins.diffusion.small.preset import small_preset
 
 if TYPE_CHECKING:
     from ddbench import Context, Step
@@ -107,13 +108,16 @@ def _preset(ctx: Context) -> DiTPreset:
     """Return size and training length of the small transformer, in the space of the data set's small model."""
     from ddbench_plugins.diffusion.dit.small import PRESETS
 
-    preset = PRESETS[small_preset(ctx, ctx.options).resolution]
-    return replace(preset, steps=ctx.options.small_dit_steps or preset.steps)
+    space = small_preset(ctx, ctx.options)
+    preset = PRESETS[space.resolution]
+    # Latents of 4×4 have few positions as it is.
+    patch = preset.patch if space.latent_side > 4 else 1
+    return replace(preset, patch=patch, steps=ctx.options.small_dit_steps or preset.steps)
 
 
 @step(
     options=TRANSFORMER,
-    needs=[model_facts],
+    needs=lambda ctx: [model_facts.of(ctx), *([encoded_images.of(ctx)] if ctx.options.small_vae else [])],
     identity=lambda ctx: {"preset": _preset(ctx).describe()},
     version=4,
     work=lambda ctx: _preset(ctx).steps,
@@ -131,8 +135,11 @@ def small_dit(ctx: Context, out: Step) -> None:
 
     data, preset, guided = ctx.dataset, _preset(ctx), base_model(ctx)
     pipeline = guided.load()
-    with ctx.progress("encoding", len(data.train)) as advance:
-        encoded = encode(pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance)
+    if ctx.options.small_vae:
+        encoded = encoded_posteriors(ctx, pipeline.vae)
+    else:
+        with ctx.progress("encoding", len(data.train)) as advance:
+            encoded = encode(pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance)
     with ctx.progress("small diffusion transformer", preset.steps) as advance:
         transformer, report = train.train_transformer(
             encoded,

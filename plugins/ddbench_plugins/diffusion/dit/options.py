@@ -19,7 +19,10 @@ class DiTOptions(BackboneOptions):
     steps: int = Field(50, ge=2, le=1000, description="sampling steps, evenly spaced over the 1000 of training")
     guidance_scale: float = Field(4.0, ge=1, description="classifier-free guidance; 1 is none")
     cfg_channels: int = Field(
-        4, ge=1, le=4, description="latent channels that guidance acts on; the released code guides three of the four"
+        4,
+        ge=1,
+        le=4,
+        description="latent channels, of four, that guidance acts on; the released code guides three. Of more, all",
     )
     decoder: str = Field(
         "", description="autoencoder that decodes: a hub id or a folder; empty is the one of the model, which encodes"

@@ -98,7 +98,11 @@ def _batch(
 
 
 def predict(transformer: Any, latents: Tensor, time: Tensor, classes: Tensor, guidance: float, channels: int) -> Tensor:
-    """Noise and variance float32 [n, 8, h, w], the first ``channels`` of the noise guided away from "no class"."""
+    """Noise and variance float32 [n, 2C, h, w], the first ``channels`` of the noise guided away from "no class".
+
+    How many is of interest for the usual four; of other latents all are guided.
+    """
+    channels = channels if latents.shape[1] == 4 else latents.shape[1]
     inputs, labels = latents, classes
     if guidance != 1:
         inputs, labels = latents.repeat(2, 1, 1, 1), torch.cat([classes, classes * 0 + null_label(transformer)])

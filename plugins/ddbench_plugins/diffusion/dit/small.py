@@ -42,8 +42,8 @@ PRESETS: dict[int, DiTPreset] = {
 }
 
 
-def build_transformer(preset: DiTPreset, sample_size: int, classes: int, seed: int) -> Any:
-    """A ``DiTTransformer2DModel`` for latents [4, sample_size, sample_size], initialised as DiT.
+def build_transformer(preset: DiTPreset, sample_size: int, classes: int, seed: int, channels: int = 4) -> Any:
+    """A ``DiTTransformer2DModel`` for latents [channels, sample_size, sample_size], initialised as DiT.
 
     Peebles and Xie 2023: linear layers uniform (Xavier), and zeros where a block's gates, and the output, come from.
     Unlike there, the class embedding has deviation 1 instead of 0.02, and the timestep's layers are like all others:
@@ -56,8 +56,8 @@ def build_transformer(preset: DiTPreset, sample_size: int, classes: int, seed: i
         transformer = DiTTransformer2DModel(
             num_attention_heads=preset.heads,
             attention_head_dim=preset.width // preset.heads,
-            in_channels=4,
-            out_channels=8,
+            in_channels=channels,
+            out_channels=2 * channels,
             num_layers=preset.depth,
             sample_size=sample_size,
             patch_size=preset.patch,

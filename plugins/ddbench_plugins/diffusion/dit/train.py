@@ -35,8 +35,9 @@ def train_transformer(
 
     ``labels`` int64 [N] in 0…classes−1. The report has ``loss`` (mean of the last tenth) and ``parameters``.
     """
-    size, loop = posteriors.mean.shape[-1], loop or Loop()
-    transformer = build_transformer(preset, size, classes, stream_seed(seed, "transformer")).to(loop.device).eval()
+    channels, size = posteriors.mean.shape[2], posteriors.mean.shape[-1]
+    loop, drawn_from = loop or Loop(), stream_seed(seed, "transformer")
+    transformer = build_transformer(preset, size, classes, drawn_from, channels).to(loop.device).eval()
     parameters = list(transformer.parameters())
     ema = Ema(parameters, preset.ema_decay)
     noise, posteriors = Noise(build_scheduler().betas.to(loop.device)), posteriors.on(loop.device)

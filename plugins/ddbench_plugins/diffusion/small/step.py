@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ddbench import derive_seed, step
 from ddbench_plugins.diffusion.captions import caption_training_images, captions
+from ddbench_plugins.diffusion.small.encoded import encoded_images, encoded_posteriors
+from ddbench_plugins.diffusion.small.preset import SMALL, autoencoder, small_preset
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ddbench import Context, Step
-    from ddbench_plugins.diffusion.options import BackboneOptions
     from ddbench_plugins.diffusion.small.model import SmallPreset
 
-#: Options of the small model.
-SMALL = ("small_preset", "small_vae_steps", "small_unet_steps")
 #: Data sets whose small model ships with ddbench, by fingerprint.
 SHIPPED = {"8209629dc6fd0f17c74839bf48db95f7b9c0862061cb0dc255b8b94a78814b34": "digits"}
-
-
-def small_preset(ctx: Context, options: BackboneOptions) -> SmallPreset:
-    """Return the sizes and lengths of the small model for this data set."""
-    from ddbench_plugins.diffusion.small.model import PRESETS
-
-    size = ctx.dataset.image_size
-    name = options.small_preset
-    if name == "auto":
-        name = "digits" if size <= 16 else "cifar10" if size <= 32 else "imagenette64"
-    changes: dict[str, Any] = {"flip": ctx.dataset.flip}
-    if options.small_vae_steps:
-        changes["vae_steps"] = options.small_vae_steps
-    if options.small_unet_steps:
-        changes["unet_steps"] = options.small_unet_steps
-    return replace(PRESETS[name], **changes)
 
 
 def shipped_model(ctx: Context, preset: SmallPreset) -> Path | None:
@@ -56,17 +38,26 @@ def vocabulary(ctx: Context) -> Context:
 
 @step(
     options=SMALL,
-    needs=lambda ctx: [captions.of(vocabulary(ctx), "attributes")],
-    identity=lambda ctx: {"preset": asdict(small_preset(ctx, ctx.options))},
+    needs=lambda ctx: [
+        captions.of(vocabulary(ctx), "attributes"),
+        *([encoded_images.of(ctx)] if ctx.options.small_vae else []),
+    ],
+    identity=lambda ctx: {"preset": small_preset(ctx, ctx.options).describe(), **autoencoder(ctx)},
     work=lambda ctx: small_preset(ctx, ctx.options).vae_steps + small_preset(ctx, ctx.options).unet_steps,
     model="diffusion model",
 )
 def small_diffusion(ctx: Context, out: Step) -> None:
     """Train the small model on the data set; its prompts name the class only, once for all seeds and IPCs."""
+    from ddbench_plugins.diffusion.small.published import published_autoencoder
     from ddbench_plugins.diffusion.small.training import train_small_pipeline
     from ddbench_plugins.training.engine import Loop
 
     data, preset = ctx.dataset, small_preset(ctx, ctx.options)
+    encoded = None
+    if ctx.options.small_vae:
+        vae = published_autoencoder(ctx, preset)
+        encoded = vae, encoded_posteriors(ctx, vae)
+        out.info["autoencoder"] = encoded_images(ctx).info["autoencoder"]
     words = caption_training_images(vocabulary(ctx), "attributes").texts
     images = data.train.images.batch(range(len(data.train)), preset.resolution)
     with ctx.progress("small diffusion model") as advance:
@@ -79,5 +70,6 @@ def small_diffusion(ctx: Context, out: Step) -> None:
             out.dir,
             seed=derive_seed(0, "small diffusion model"),
             loop=Loop.of(ctx, advance, out),
+            encoded=encoded,
         )
     out.info.update(report)

@@ -45,16 +45,18 @@ def train_small_pipeline(
     *,
     seed: int,
     loop: Loop | None = None,
+    encoded: tuple[Any, Posteriors] | None = None,
 ) -> dict[str, float]:
     """Train the preset's model and save it to ``out_dir`` as a Stable Diffusion pipeline folder.
 
     ``images`` uint8 [N, H, W, 1 or 3] (resized to the preset's resolution), ``labels`` [N] indices into
     ``class_names``. The tokenizer's vocabulary comes from ``vocabulary_texts`` (the captions that a later fine-tuning
-    will use, for example), the class names and the prompt templates. Training prompts name the class only.
+    will use, for example), the class names and the prompt templates. Training prompts name the class only. A published
+    autoencoder is not trained, but given with the posteriors of all images (``encoded``).
 
     Returns the measured numbers: ``reconstruction_mse`` (in units of [0, 1] pixels), ``latent_std``,
-    ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``; the first two
-    on at most 5,000 training images.
+    ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``; the first two on
+    at most 5,000 training images. An autoencoder that was given has its reconstruction only.
     """
     loop = loop or Loop()
     if len(images) != len(labels):
@@ -62,9 +64,14 @@ def train_small_pipeline(
     pixels = to_model(resized(images, preset.resolution))
     prompts = [template.format(name=name) for name in class_names for template in CLASS_TEMPLATES]
     tokenizer = build_tokenizer([*vocabulary_texts, *prompts], preset, out_dir / "tokenizer")
-    vae, vae_report = train_vae(pixels, preset, loop.part("vae"), seed=seed)
+    if encoded:
+        vae, posteriors = encoded[0].to(loop.device).eval().requires_grad_(False), encoded[1]
+        vae_report = {"reconstruction_mse": reconstruction_mse(vae, pixels[:: _every(pixels)], device=loop.device)}
+    else:
+        vae, vae_report = train_vae(pixels, preset, loop.part("vae"), seed=seed)
+        posteriors = Posteriors.of(vae, pixels.split(256), flip=preset.flip)
     text_encoder, unet, unet_report = train_unet(
-        Posteriors.of(vae, pixels.split(256), flip=preset.flip),
+        posteriors,
         labels,
         PromptSource(class_names, vocabulary_texts, tokenizer),
         preset,
@@ -106,7 +113,7 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
     )
     loss = optimise(list(vae.parameters()), loss_at, settings, loop, name="VAE")
     vae.eval().requires_grad_(False)
-    measured = pixels[:: max(1, len(pixels) // MEASURED)]
+    measured = pixels[:: _every(pixels)]
     centre_latents(vae, Posteriors.of(vae, measured.split(256), flip=False).mean[0])
     std = float(Posteriors.of(vae, measured.split(256), flip=False).mean.std())
     vae.register_to_config(scaling_factor=1.0 / std)
@@ -117,6 +124,10 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
         "vae_seconds": time.perf_counter() - began,
     }
     return vae, report
+
+
+def _every(pixels: torch.Tensor) -> int:
+    return max(1, len(pixels) // MEASURED)
 
 
 @torch.no_grad()
@@ -186,7 +197,8 @@ def train_unet(
     """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in scaled posterior samples."""
     began, device = time.perf_counter(), loop.device
     encoder = build_text_encoder(preset, source.tokenizer, stream_seed(seed, "text encoder")).to(device).train()
-    unet = build_unet(preset, stream_seed(seed, "unet")).to(device, memory_format=torch.channels_last).train()
+    channels = posteriors.mean.shape[2]
+    unet = build_unet(preset, stream_seed(seed, "unet"), channels).to(device, memory_format=torch.channels_last).train()
     parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
     ema = Ema(parameters, preset.ema_decay)
     scheduler = build_scheduler()
@@ -206,7 +218,11 @@ def train_unet(
         hidden = rows_of(encoder(tokens)[0], prompts)
         noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
         predicted = unet(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
-        return F.mse_loss(predicted.float(), noise)
+        if preset.snr_gamma is None:
+            return F.mse_loss(predicted.float(), noise)
+        kept = scheduler.alphas_cumprod.to(times.device)[times]
+        weights = (preset.snr_gamma * (1 - kept) / kept).clamp(max=1)
+        return (weights * (predicted.float() - noise).square().flatten(1).mean(1)).mean()
 
     settings = Optimisation(
         steps=preset.unet_steps,

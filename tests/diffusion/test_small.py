@@ -8,7 +8,15 @@ import pytest
 import torch
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline, resolution
 from ddbench_plugins.diffusion.posteriors import Posteriors
-from ddbench_plugins.diffusion.small.model import PRESETS, build_text_encoder, build_unet, build_vae
+from ddbench_plugins.diffusion.small.model import (
+    LARGER,
+    PRESETS,
+    SmallPreset,
+    build_text_encoder,
+    build_unet,
+    build_vae,
+)
+from ddbench_plugins.diffusion.small.perceptual import feature_loss
 from ddbench_plugins.diffusion.small.tokenizer import write_tokenizer
 from ddbench_plugins.diffusion.small.training import centre_latents, train_small_pipeline
 from ddbench_plugins.diffusion.tensors import to_model
@@ -34,9 +42,9 @@ NAMES = ["zero", "one"]
 TEXTS = ["The digit zero in the image is bright and wide.", "The digit one in the image is dark and narrow."]
 
 
-def train(images: np.ndarray, folder: Path, **options: Any) -> dict[str, float]:
+def train(images: np.ndarray, folder: Path, preset: SmallPreset = TINY, **options: Any) -> dict[str, float]:
     labels = np.arange(len(images)) % 2
-    return train_small_pipeline(images, labels, NAMES, TEXTS, TINY, folder, seed=0, **options)
+    return train_small_pipeline(images, labels, NAMES, TEXTS, preset, folder, seed=0, **options)
 
 
 def test_tokenizer_knows_its_words_and_spells_the_others(tmp_path: Path) -> None:
@@ -59,16 +67,38 @@ def test_the_same_texts_give_the_same_files(tmp_path: Path) -> None:
         assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
 
 
-@pytest.mark.parametrize("name", sorted(PRESETS))
+@pytest.mark.parametrize("name", sorted(PRESETS | LARGER))
 def test_presets_fit_together(name: str, tmp_path: Path) -> None:
-    preset = PRESETS[name]
+    preset = (PRESETS | LARGER)[name]
     tokenizer = write_tokenizer(TEXTS, tmp_path)
     size = preset.resolution // 2 ** (len(preset.vae_channels) - 1)
     with torch.no_grad():
         hidden = build_text_encoder(preset, tokenizer, 0)(torch.zeros(1, 77, dtype=torch.long))[0]
         latent = build_vae(preset, 0).encode(torch.zeros(1, 3, preset.resolution, preset.resolution)).latent_dist.mean
-        assert latent.shape == (1, 4, size, size)
-        assert build_unet(preset, 0)(latent, 1, hidden).sample.shape == latent.shape
+        assert latent.shape == (1, preset.latent_channels or 4, size, size) and preset.latent_side == size
+        assert build_unet(preset, 0, latent.shape[1])(latent, 1, hidden).sample.shape == latent.shape
+
+
+def test_what_came_later_is_told_only_where_it_is_set() -> None:
+    told = PRESETS["cifar10"].describe()
+    assert "side" not in told and "snr_gamma" not in told and told["unet_steps"] == 4500
+    assert replace(PRESETS["cifar10"], side=64).describe() == {**told, "side": 64}
+
+
+def test_features_are_compared_with_those_of_the_images() -> None:
+    pixels = torch.tensor([[1.0, -1.0], [2.0, 0.0]])
+    loss = feature_loss(lambda values: 2 * values, pixels + 1, pixels)
+    assert loss == pytest.approx(4 / 6)  # squared errors of 4, relative to (4 + 4 + 16 + 0) / 4
+
+
+@pytest.mark.parametrize(("changes", "differ"), [({}, False), ({"perceptual": 0.5}, True), ({"snr_gamma": 5.0}, True)])
+def test_features_and_weights_of_the_loss_change_the_model(
+    images: np.ndarray, tmp_path: Path, changes: dict[str, float], differ: bool
+) -> None:
+    plain = train(images, tmp_path / "plain")
+    other = train(images, tmp_path / "other", preset=replace(TINY, **changes), features=lambda pixels: pixels)
+    assert (plain["vae_loss"], plain["unet_loss"]) != (other["vae_loss"], other["unet_loss"]) or not differ
+    assert (digest(load_pipeline(tmp_path / "plain")) != digest(load_pipeline(tmp_path / "other"))) == differ
 
 
 def test_centring_changes_latents_only(images: np.ndarray) -> None:

@@ -401,7 +401,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"finetune_clip_norm": 1.0, "finetune_ema_decay": 0.9999, "finetune_flip": True},
         **{"gradient_checkpointing": None, "cache_latents": None, "contamination": 0.0, "neighbours": 10},
         **{"beta": 0.7, "top_k": 30, "pad_prompts": True, "strength": 0.7, "guidance_scale": 10.0, "steps": 50},
-        **{"revision": None, "small_vae_steps": None, "small_unet_steps": None, "batch_size": None, "size": None},
+        **{"revision": None, "small_vae": None, "small_vae_side": None, "small_vae_steps": None},
+        **{"small_unet_steps": None, "batch_size": None, "size": None},
         **{"resolution": None, "acceptance_images": 100},
     },
 }

@@ -22,9 +22,10 @@ class SmallPreset:
     """Sizes and training lengths of a small model; images are ``resolution`` × ``resolution`` RGB.
 
     The latent has 4 channels, as Stable Diffusion's, and is smaller by 2 for every VAE level after the first. What is
-    None came later and changes nothing: a published autoencoder encodes images enlarged to ``side``; ``snr_gamma``
-    bounds the weights of the loss (Hang et al., *Efficient Diffusion Training via Min-SNR Weighting Strategy*, ICCV
-    2023).
+    None came later and changes nothing: ``latent_channels`` instead of 4; ``perceptual``, the weight of a teacher's
+    features in the autoencoder's loss; ``side``, to which images are enlarged for a published autoencoder; and
+    ``snr_gamma``, which bounds the weights of the U-Net's loss (Hang et al., *Efficient Diffusion Training via Min-SNR
+    Weighting Strategy*, ICCV 2023).
     """
 
     resolution: int
@@ -48,6 +49,8 @@ class SmallPreset:
     text_heads: int = 4
     merges: int = 4096
     groups: int = 16
+    latent_channels: int | None = None
+    perceptual: float | None = None
     side: int | None = None
     snr_gamma: float | None = None
 
@@ -100,6 +103,8 @@ LARGER: dict[str, SmallPreset] = {
         unet_attention=(False, True),
         unet_steps=3000,
         unet_batch=128,
+        latent_channels=8,
+        perceptual=0.2,
         snr_gamma=5.0,
     ),
     "medium": SmallPreset(
@@ -113,6 +118,8 @@ LARGER: dict[str, SmallPreset] = {
         unet_batch=256,
         unet_rate=3e-4,
         ema_decay=0.9999,
+        latent_channels=8,
+        perceptual=0.2,
         snr_gamma=5.0,
     ),
 }
@@ -135,7 +142,7 @@ def build_vae(preset: SmallPreset, seed: int) -> Any:
         return AutoencoderKL(
             in_channels=3,
             out_channels=3,
-            latent_channels=4,
+            latent_channels=preset.latent_channels or 4,
             sample_size=preset.resolution,
             block_out_channels=preset.vae_channels,
             down_block_types=("DownEncoderBlock2D",) * levels,

@@ -37,6 +37,8 @@ def small_preset(ctx: Context, options: BackboneOptions) -> SmallPreset:
     if options.small_unet_steps:
         changes["unet_steps"] = options.small_unet_steps
     if options.small_vae:
+        # Of an autoencoder that is not trained here nothing is to be set.
+        changes |= {"latent_channels": None, "perceptual": None}
         changes["side"] = _side(options.small_vae_side, preset.resolution)
     return replace(preset, **changes)
 

@@ -12,7 +12,7 @@ from ddbench_plugins.diffusion.small.preset import SMALL, autoencoder, small_pre
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from ddbench import Context, Step
+    from ddbench import Context, Step, StepCall
     from ddbench_plugins.diffusion.small.model import SmallPreset
 
 #: Data sets whose small model ships with ddbench, by fingerprint.
@@ -36,11 +36,21 @@ def vocabulary(ctx: Context) -> Context:
     return ctx.without_options_of("captioner")
 
 
+def _teachers(ctx: Context) -> list[StepCall]:
+    """Return the step of the network whose features the autoencoder is trained on, where it is."""
+    if not small_preset(ctx, ctx.options).perceptual:
+        return []
+    from ddbench_plugins.teachers.observers import teacher_of
+
+    return [teacher_of(ctx, ctx.options.acceptance_network)]
+
+
 @step(
-    options=SMALL,
+    options=lambda ctx: (*SMALL, *(["acceptance_network"] if small_preset(ctx, ctx.options).perceptual else [])),
     needs=lambda ctx: [
         captions.of(vocabulary(ctx), "attributes"),
         *([encoded_images.of(ctx)] if ctx.options.small_vae else []),
+        *_teachers(ctx),
     ],
     identity=lambda ctx: {"preset": small_preset(ctx, ctx.options).describe(), **autoencoder(ctx)},
     work=lambda ctx: small_preset(ctx, ctx.options).vae_steps + small_preset(ctx, ctx.options).unet_steps,
@@ -48,16 +58,20 @@ def vocabulary(ctx: Context) -> Context:
 )
 def small_diffusion(ctx: Context, out: Step) -> None:
     """Train the small model on the data set; its prompts name the class only, once for all seeds and IPCs."""
+    from ddbench_plugins.diffusion.small.perceptual import teacher_features
     from ddbench_plugins.diffusion.small.published import published_autoencoder
     from ddbench_plugins.diffusion.small.training import train_small_pipeline
+    from ddbench_plugins.teachers.observers import get_teacher
     from ddbench_plugins.training.engine import Loop
 
     data, preset = ctx.dataset, small_preset(ctx, ctx.options)
-    encoded = None
+    encoded = features = None
     if ctx.options.small_vae:
         vae = published_autoencoder(ctx, preset)
         encoded = vae, encoded_posteriors(ctx, vae)
         out.info["autoencoder"] = encoded_images(ctx).info["autoencoder"]
+    elif preset.perceptual:
+        features = teacher_features(get_teacher(ctx, ctx.options.acceptance_network, floor=False))
     words = caption_training_images(vocabulary(ctx), "attributes").texts
     images = data.train.images.batch(range(len(data.train)), preset.resolution)
     with ctx.progress("small diffusion model") as advance:
@@ -71,5 +85,6 @@ def small_diffusion(ctx: Context, out: Step) -> None:
             seed=derive_seed(0, "small diffusion model"),
             loop=Loop.of(ctx, advance, out),
             encoded=encoded,
+            features=features,
         )
     out.info.update(report)

@@ -22,13 +22,14 @@ from ddbench_plugins.diffusion.small.model import (
     build_unet,
     build_vae,
 )
+from ddbench_plugins.diffusion.small.perceptual import feature_loss
 from ddbench_plugins.diffusion.tensors import resized, rows_of, to_model
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
 MEASURED = 5000  # training images, evenly spaced, on which latents and reconstructions are measured
@@ -46,13 +47,15 @@ def train_small_pipeline(
     seed: int,
     loop: Loop | None = None,
     encoded: tuple[Any, Posteriors] | None = None,
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> dict[str, float]:
     """Train the preset's model and save it to ``out_dir`` as a Stable Diffusion pipeline folder.
 
     ``images`` uint8 [N, H, W, 1 or 3] (resized to the preset's resolution), ``labels`` [N] indices into
     ``class_names``. The tokenizer's vocabulary comes from ``vocabulary_texts`` (the captions that a later fine-tuning
     will use, for example), the class names and the prompt templates. Training prompts name the class only. A published
-    autoencoder is not trained, but given with the posteriors of all images (``encoded``).
+    autoencoder is not trained, but given with the posteriors of all images (``encoded``); the preset's perceptual loss
+    needs the ``features`` that it compares.
 
     Returns the measured numbers: ``reconstruction_mse`` (in units of [0, 1] pixels), ``latent_std``,
     ``vae_loss``, ``unet_loss``, ``vae_seconds``, ``unet_seconds`` (of this call), ``unet_parameters``; the first two on
@@ -68,7 +71,7 @@ def train_small_pipeline(
         vae, posteriors = encoded[0].to(loop.device).eval().requires_grad_(False), encoded[1]
         vae_report = {"reconstruction_mse": reconstruction_mse(vae, pixels[:: _every(pixels)], device=loop.device)}
     else:
-        vae, vae_report = train_vae(pixels, preset, loop.part("vae"), seed=seed)
+        vae, vae_report = train_vae(pixels, preset, loop.part("vae"), seed=seed, features=features)
         posteriors = Posteriors.of(vae, pixels.split(256), flip=preset.flip)
     text_encoder, unet, unet_report = train_unet(
         posteriors,
@@ -82,7 +85,14 @@ def train_small_pipeline(
     return {**vae_report, **unet_report}
 
 
-def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: int) -> tuple[Any, dict[str, float]]:
+def train_vae(
+    pixels: torch.Tensor,
+    preset: SmallPreset,
+    loop: Loop,
+    *,
+    seed: int,
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None,
+) -> tuple[Any, dict[str, float]]:
     """The autoencoder for ``pixels`` [N, 3, H, W] in [-1, 1], with centred latents and its scaling factor set."""
     began, device = time.perf_counter(), loop.device
     vae = build_vae(preset, stream_seed(seed, "vae")).to(device, memory_format=torch.channels_last).train()
@@ -92,7 +102,7 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
         rows = batch_indices(len(pixels), preset.vae_batch, step, stream_seed(seed, "vae"))
         stream = make_generator(seed, "vae noise", step)
         flips = torch.rand(len(rows), generator=stream) < 0.5 if preset.flip else torch.zeros(len(rows)).bool()
-        noise = torch.randn((len(rows), 4, side, side), generator=stream)
+        noise = torch.randn((len(rows), preset.latent_channels or 4, side, side), generator=stream)
         rows, flips, noise = moved((rows, flips, noise), device)
         batch = images[rows]
         if preset.flip:
@@ -102,7 +112,10 @@ def train_vae(pixels: torch.Tensor, preset: SmallPreset, loop: Loop, *, seed: in
         logvar = logvar.clamp(-30, 20)
         decoded = vae.decode(mean + (0.5 * logvar).exp() * noise, return_dict=False)[0].float()
         divergence = 0.5 * (mean**2 + logvar.exp() - 1 - logvar).sum() / batch.numel()
-        return F.l1_loss(decoded, batch) + F.mse_loss(decoded, batch) + preset.kl_weight * divergence
+        loss = F.l1_loss(decoded, batch) + F.mse_loss(decoded, batch) + preset.kl_weight * divergence
+        if preset.perceptual and features:
+            loss = loss + preset.perceptual * feature_loss(features, decoded, batch)
+        return loss
 
     settings = Optimisation(
         steps=preset.vae_steps,

@@ -86,7 +86,7 @@ def plugin_part(ctx: Context, entry: Entry) -> PluginPart:
     return PluginPart(
         name=entry.spec.name,
         version=entry.spec.cache_version,
-        options=by_content(ctx, ctx.resolved.dump()),
+        options=by_content(ctx, ctx.resolved.counted()),
         explicit=by_content(ctx, ctx.resolved.explicit),
     )
 
@@ -133,7 +133,7 @@ def _plugin(plugin: Plugin, ctx: Context, entry: Entry) -> dict[str, Any]:
     with plugin_errors(entry):
         identity = dict(plugin.identity(ctx))
         check_identity(f"{entry.spec.kind.capitalize()} {entry.spec.name}", identity)
-    options = by_content(ctx, ctx.resolved.dump())
+    options = by_content(ctx, ctx.resolved.counted())
     return {
         "name": entry.spec.name,
         **code(entry),

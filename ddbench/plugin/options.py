@@ -25,6 +25,9 @@ ASIDE = "aside"
 #: Key of ``Field(json_schema_extra={FILE: True})``: an option that names a file or folder, whose content is part of
 #: keys and records. In place of True, a list of the words that it takes besides paths.
 FILE = "file"
+#: Key of ``Field(None, json_schema_extra={LATER: True})``: an option that a plugin got after it had been run. Where it is
+#: None it is left out of keys and records, which stay what they were.
+LATER = "later"
 
 
 class Options(BaseModel):
@@ -94,6 +97,13 @@ class Resolved:
     def dump(self) -> dict[str, Any]:
         """Return the values as plain data."""
         return self.values.model_dump(mode="json") if self.values else {}
+
+    def counted(self) -> dict[str, Any]:
+        """Return the values that count in keys and records: without options that came later and are not set."""
+        model = type(self.values)
+        return {
+            name: value for name, value in self.dump().items() if value is not None or not marker(model, name, LATER)
+        }
 
     @property
     def explicit(self) -> dict[str, Any]:

@@ -389,7 +389,8 @@ class StepCall(Keyed):
                 f"Step {self.name} declares the option {unknown[0]!r}, which its plugin does not have.",
                 hint=f"Options: {', '.join(sorted(known)) or 'none'}.",
             )
-        return {name: known[name] for name in names}
+        counted = self.ctx.resolved.counted()
+        return {name: counted[name] for name in names if name in counted}
 
     def _roles(self) -> frozenset[str] | None:
         roles = self.step.ask("seeds", self.ctx, self.arguments)

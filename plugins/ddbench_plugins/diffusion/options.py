@@ -27,13 +27,14 @@ class BackboneOptions(Options):
         None,
         description="published tiny autoencoder (TAESD's family) of the small model: a hub id, a folder, or the file of"
         " the encoder with the decoder's beside it; None: one is trained on the data set",
-        json_schema_extra={"file": True},
+        json_schema_extra={"file": True, "later": True},
     )
     small_vae_side: int | None = Field(
         None,
         ge=8,
         le=ImageSource.LARGEST_SIDE,
         description="side at which the published autoencoder encodes: the image's (None) times a power of two",
+        json_schema_extra={"later": True},
     )
     small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
     small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")

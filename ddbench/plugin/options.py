@@ -25,8 +25,8 @@ ASIDE = "aside"
 #: Key of ``Field(json_schema_extra={FILE: True})``: an option that names a file or folder, whose content is part of
 #: keys and records. In place of True, a list of the words that it takes besides paths.
 FILE = "file"
-#: Key of ``Field(None, json_schema_extra={LATER: True})``: an option that a plugin got after it had been run. Where it is
-#: None it is left out of keys and records, which stay what they were.
+#: Key of ``Field(None, json_schema_extra={LATER: True})``: an option that a plugin got after it had been run. Where it
+#: is None it is left out of keys and records, which stay what they were.
 LATER = "later"
 
 
@@ -100,7 +100,7 @@ class Resolved:
 
     def counted(self) -> dict[str, Any]:
         """Return the values that count in keys and records: without options that came later and are not set."""
-        model = type(self.values)
+        model = type(self.values or Options())
         return {
             name: value for name, value in self.dump().items() if value is not None or not marker(model, name, LATER)
         }

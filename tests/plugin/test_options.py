@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from pydantic import Field, create_model, model_validator
 
 from ddbench.errors import PluginError, UsageError
-from ddbench.plugin.options import Options, Preset, fits, parse_value, resolve
+from ddbench.plugin.options import Options, Preset, Resolved, fits, parse_value, resolve
 from ddbench.testing.toy import toy_dataset
 
 
@@ -43,6 +43,16 @@ def test_defaults_presets_and_explicit_values_in_that_order():
         "size": "default",
     }
     assert resolved.explicit == {"steps": 30}
+
+
+def test_an_option_that_came_later_counts_where_it_is_set():
+    class Later(Options):
+        size: int | None = None
+        side: int | None = Field(None, json_schema_extra={"later": True})
+
+    assert Resolved(Later()).counted() == {"size": None}
+    assert Resolved(Later(side=1)).counted() == {"size": None, "side": 1}
+    assert Resolved(Later()).dump() == {"size": None, "side": None} and Resolved(None).counted() == {}
 
 
 def test_what_differs_from_the_papers_scale_is_shrunk():

@@ -9,16 +9,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from ddbench import UsageError, derive_seed, step
 from ddbench_plugins.diffusion.backbone import (
     BACKBONE,
-    DiffusionModel,
     about_published,
     base_model,
     identified,
     model_facts,
-    unavailable_explained,
 )
 from ddbench_plugins.diffusion.hub import DECODER, DIT
 from ddbench_plugins.diffusion.small.encoded import encoded_images, encoded_posteriors
 from ddbench_plugins.diffusion.small.preset import small_preset
+from ddbench_plugins.diffusion.source import DiffusionModel, unavailable_explained
 
 if TYPE_CHECKING:
     from ddbench import Context, Step

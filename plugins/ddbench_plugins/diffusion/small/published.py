@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ddbench import ModelError
-from ddbench_plugins.diffusion.backbone import DiffusionModel
 from ddbench_plugins.diffusion.hub import DECODER
+from ddbench_plugins.diffusion.source import DiffusionModel
 
 if TYPE_CHECKING:
     from ddbench import Context

@@ -20,8 +20,8 @@ class BackboneOptions(Options):
     revision: str | None = Field(None, description="commit, tag or branch of a hub model")
     small_preset: Literal["auto", "digits", "cifar10", "imagenette64", "long", "medium"] = Field(
         "auto",
-        description="size of the small model; 'auto' goes by the data set's image size, 'long' trains a larger one for"
-        " half an hour on a CPU, 'medium' one for a GPU",
+        description="size of the small model; 'auto' goes by the data set's image size, 'long' trains one for half"
+        " an hour on a CPU, 'medium' a larger one for a GPU",
     )
     small_vae: str | None = Field(
         None,

@@ -132,8 +132,8 @@ def _channels(values: Tensor) -> Tensor:
 
 def from_diffusers(tiny: AutoencoderTiny, preset: SmallPreset) -> TinyAutoencoder:
     """Wrap an ``AutoencoderTiny`` for a preset's images."""
-    config = {name: value for name, value in tiny.config.items() if not name.startswith("_")}
-    model = TinyAutoencoder(**_arguments({name: config[name] for name in config if name in ARCHITECTURE}, preset))
+    config = {name: value for name, value in tiny.config.items() if name in ARCHITECTURE}
+    model: TinyAutoencoder = TinyAutoencoder(**_arguments(config, preset))
     model.network.load_state_dict(tiny.state_dict())
     return model
 
@@ -150,7 +150,7 @@ def from_states(encoder: dict[str, Tensor], decoder: dict[str, Tensor], preset: 
     states = {"encoder": _numbered(encoder, 0), "decoder": _numbered(decoder, 1)}
     channels = len([value for value in states["encoder"].values() if value.ndim == 4][-1])
     pooled = any(".pool." in name for name in encoder)
-    model = TinyAutoencoder(**_arguments({"latent_channels": channels}, preset), pooled=pooled)
+    model: TinyAutoencoder = TinyAutoencoder(**_arguments({"latent_channels": channels}, preset), pooled=pooled)
     for part, state in states.items():
         try:
             getattr(model.network, part).layers.load_state_dict(state)

@@ -18,6 +18,9 @@ from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe, from_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from ddbench import CachedStep, StepCall
@@ -34,8 +37,10 @@ PUBLISHED = ("cifar100", "tiny-imagenet", "imagenet-1k")
 class FkdOptions(Options):
     """Options of the protocol; the defaults are DD-Ranking's setting for CIFAR-10, which SRe2L lacks."""
 
-    labels: Literal["stored", "online"] = Field(
-        "stored", description="label once and replay to every student, or ask the teacher in every step"
+    labels: Literal["stored", "online", "fixed", "hard"] = Field(
+        "stored",
+        description="stored: label every augmented view once and replay it to every student; online: ask the teacher in"
+        " every step; fixed: one soft label per image, of the image as it is; hard: the class, no teacher",
     )
     top_k: int | None = Field(
         None, ge=1, description="keep the largest logits only, the other classes sharing the rest; all when none"
@@ -55,7 +60,9 @@ class FkdOptions(Options):
     epochs: int = Field(400, ge=1, description="passes over the distilled set")
     batch_size: int = Field(256, ge=1, description="images per step, at most the set")
     accumulation: int = Field(1, ge=1, description="parts of a full batch that batch norm sees one at a time")
-    optimiser: Literal["adamw", "sgd"] = Field("adamw", description="AdamW with betas 0.9, 0.999, or SGD")
+    optimiser: Literal["adamw", "adam", "sgd"] = Field(
+        "adamw", description="AdamW or Adam with betas 0.9, 0.999, or SGD"
+    )
     lr: float = Field(0.001, gt=0, description="initial learning rate")
     momentum: float = Field(0.9, ge=0, lt=1, description="of SGD")
     weight_decay: float = Field(0.01, ge=0, description="of the parameters that decay")
@@ -82,10 +89,11 @@ class FkdOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class FkdRecipe(StudentRecipe):
-    """Soft labels of ``teacher``, KL; all else is as in the options."""
+    """Soft labels of ``teacher`` and KL, or ``classes`` [N] and cross-entropy; all else is as in the options."""
 
     options: FkdOptions
-    teacher: Observer
+    teacher: Observer | None
+    classes: NDArray[Any] | None = None
 
     @property
     def test_epochs(self) -> list[int]:
@@ -100,13 +108,14 @@ class FkdRecipe(StudentRecipe):
 
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states, the teacher's measured accuracy included."""
+        soft = self.teacher is not None
         return {
-            "label_type": "soft",
-            "loss": "KL(teacher || student), batchmean",
+            "label_type": "soft" if soft else "hard",
+            "loss": "KL(teacher || student), batchmean" if soft else "cross-entropy, weighted by the shares of a mix",
             "image_size": self.dataset.image_size,
             "flip": self.dataset.flip,
             **self.options.model_dump(exclude={"teacher", "teacher_file"}),
-            "teacher": self.teacher.describe(),
+            **({"teacher": self.teacher.describe()} if self.teacher else {}),
         }
 
     @property
@@ -127,40 +136,59 @@ class FkdRecipe(StudentRecipe):
 
     def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
         """Return the labelled batches, optimiser, schedule and loss."""
-        from ddbench_plugins.training import losses, steps
+        from ddbench_plugins.training import steps
         from ddbench_plugins.training.augment import normalise
 
-        options = self.options
-        loss = partial(losses.kl_soft_label, temperature=options.temperature, scale_by_t2=options.scale_by_t2)
         return {
             "augment": normalise(*self.constants),
             "batches": self._batches(ctx, images.to(ctx.machine.device), repeat),
             "optimiser": self.optimiser,
             "schedule": self.schedule,
-            "step": steps.given_label_step(loss, part_size=part_size(options)),
+            "step": steps.given_label_step(self.loss, part_size=part_size(self.options)),
         }
 
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Of a batch: (logits of the student, labels) → mean."""
+        from torch.nn.functional import cross_entropy
+
+        from ddbench_plugins.training.losses import kl_soft_label
+
+        options = self.options
+        if options.labels == "hard":
+            return lambda student, shares: cross_entropy(student.float(), shares)
+        return partial(kl_soft_label, temperature=options.temperature, scale_by_t2=options.scale_by_t2)
+
     def _batches(self, ctx: Context, images: Tensor, repeat: int) -> Batches:
-        from ddbench_plugins.evaluators.fkd.labelling import online_batches
+        """Return the batches of one student; but for stored labels, all kinds of labels see the same views."""
+        from ddbench_plugins.evaluators.fkd import labelling
         from ddbench_plugins.evaluators.fkd.soft_labels import Labeller, SoftLabels, soft_labels
 
-        mode = self.options.teacher_mode
+        plan = make_plan(ctx, repeat)
+        if self.teacher is None:
+            return labelling.hard_batches(images, self.classes, self.dataset.num_classes, plan)
+        mode, teacher = self.options.teacher_mode, self.teacher
 
         def module() -> nn.Module:
-            network: nn.Module = self.teacher.module().train(mode == "train")
+            network: nn.Module = teacher.module().train(mode == "train")
             return network
 
         if self.options.labels == "online":
-            return online_batches(images, module(), make_plan(ctx, repeat), ctx.machine.precision)
-        plan = make_plan(ctx, 0)
-        identity = {**self.teacher.describe(), "weights": self.teacher.digest, "mode": mode}
-        return SoftLabels(soft_labels(ctx, images, plan, Labeller(identity, module)).dir).batches(images, plan.recipe)
+            return labelling.online_batches(images, module(), plan, ctx.machine.precision)
+        shared = make_plan(ctx, 0)
+        shared = shared.plain() if self.options.labels == "fixed" else shared
+        identity = {**teacher.describe(), "weights": teacher.digest, "mode": mode}
+        stored = SoftLabels(soft_labels(ctx, images, shared, Labeller(identity, module)).dir)
+        if self.options.labels == "fixed":
+            return labelling.fixed_batches(images, stored.table(), self.options.temperature, plan)
+        return stored.batches(images, shared.recipe)
 
 
 class Fkd(StudentEvaluator):
     """Soft labels of augmented batches, stored beforehand or online; KL, AdamW or SGD."""
 
     Options = FkdOptions
+    Recipe = FkdRecipe
     presets = "fkd.toml"
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
@@ -168,27 +196,39 @@ class Fkd(StudentEvaluator):
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
     def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
-        """Return the teacher, and its labels where they are stored."""
+        """Return the teachers, and their labels where they are stored."""
         from ddbench_plugins.evaluators.fkd.soft_labels import soft_labels
         from ddbench_plugins.teachers.observers import teacher_of
 
-        return [teacher_of(ctx, *_asked(ctx)), *([soft_labels] if ctx.options.labels == "stored" else [])]
+        labels = ctx.options.labels
+        teachers = [] if labels == "hard" else [teacher_of(ctx, *asked) for asked in self.teachers(ctx)]
+        return [*teachers, *([soft_labels] if labels in ("stored", "fixed") else [])]
 
     def extension(self, ctx: Context) -> str:
         """Say whose setting is used where SRe2L's code has none for the data set."""
         return extension(ctx)
 
-    def recipe(self, ctx: Context, distilled: DistilledSet) -> FkdRecipe:
-        """Return the options with the teacher."""
-        from ddbench_plugins.teachers.observers import get_teacher
+    def teachers(self, ctx: Context) -> list[tuple[str, str, str]]:
+        """Return which teachers are asked: network, normalisation, file of each."""
+        options: FkdOptions = ctx.options
+        return [(options.teacher or ctx.network, options.normalisation, options.teacher_file)]
 
+    def recipe(self, ctx: Context, distilled: DistilledSet) -> FkdRecipe:
+        """Return the options with the teacher, or with the classes of the distilled images."""
         options: FkdOptions = ctx.options
         if options.top_k is not None and options.top_k >= ctx.dataset.num_classes:
             raise UsageError(
                 f"top_k={options.top_k} leaves none of the {ctx.dataset.num_classes} classes out.",
                 hint="Set it to none to keep all logits.",
             )
-        return FkdRecipe.of(ctx, options, options=options, teacher=get_teacher(ctx, *_asked(ctx)))
+        teacher = None if options.labels == "hard" else self._teacher(ctx)
+        return self.Recipe.of(ctx, options, options=options, teacher=teacher, classes=distilled.labels)
+
+    def _teacher(self, ctx: Context) -> Observer:
+        from ddbench_plugins.teachers.observers import get_teacher
+
+        (asked,) = self.teachers(ctx)
+        return get_teacher(ctx, *asked)
 
 
 def make_plan(ctx: Context, repeat: int) -> Plan:
@@ -223,8 +263,3 @@ def extension(ctx: Context) -> str:
         if large
         else "DD-Ranking's setting for CIFAR-10, without its search of the learning rate on test images"
     )
-
-
-def _asked(ctx: Context) -> tuple[str, str, str]:
-    options: FkdOptions = ctx.options
-    return options.teacher or ctx.network, options.normalisation, options.teacher_file

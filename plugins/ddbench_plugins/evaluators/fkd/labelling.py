@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,7 +14,7 @@ from ddbench_plugins.training.runtime import autocast
 from ddbench_plugins.training.steps import Batch, Batches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from torch import Tensor, nn
 
@@ -44,6 +44,10 @@ class Plan:
         """Draw the views of a 0-based epoch over ``images`` ``[N, C, S, S]``."""
         return self.recipe.epoch(len(images), images.shape[-1], self.batch_size, self.seed, epoch)
 
+    def plain(self) -> Plan:
+        """Return the plan of one label per image, of the image as it is."""
+        return replace(self, recipe=replace(self.recipe, crop="none", flip=False, mix="none"), epochs=1)
+
     def describe(self) -> dict[str, Any]:
         """Return what the labels depend on, as plain data."""
         return {
@@ -68,6 +72,35 @@ def online_batches(images: Tensor, teacher: nn.Module, plan: Plan, precision: Pr
         if plan.top_k:
             logits = restore(*compress(logits, plan.top_k, plan.temperature), logits.shape[1])
         return Batch(x, logits, view.indices)
+
+    return Batches(lambda epoch: ((view,) for view in plan.views(images, epoch)), make)
+
+
+def hard_batches(images: Tensor, classes: Any, num_classes: int, plan: Plan) -> Batches:
+    """Batches labelled with the shares of the classes ``[N]`` in each mixed image: float32 ``[B, K]``, sums of 1."""
+    shares = torch.nn.functional.one_hot(torch.as_tensor(classes), num_classes).float().to(images.device)
+    return _mixed(images, plan, shares, lambda labels: labels)
+
+
+def fixed_batches(images: Tensor, logits: Tensor, temperature: float, plan: Plan) -> Batches:
+    """Batches labelled with the images' own logits ``[N, K]``, whatever the augmentation.
+
+    A mixed image has the mean of both probabilities at the temperature, weighted by their shares; its float32 label
+    ``[B, K]`` is the logits of that mean.
+    """
+    probabilities = (logits.to(images.device) / temperature).softmax(1)
+    least = torch.finfo(torch.float32).tiny
+    return _mixed(images, plan, probabilities, lambda labels: labels.clamp(min=least).log() * temperature)
+
+
+def _mixed(images: Tensor, plan: Plan, table: Tensor, label: Callable[[Tensor], Tensor]) -> Batches:
+    def make(view: View) -> Batch:
+        view = moved(view, images.device)
+        labels = table[view.indices]
+        if view.partners is not None:
+            assert view.ratio is not None
+            labels = torch.lerp(labels[view.partners], labels, view.ratio.to(labels.dtype))
+        return Batch(plan.recipe.render(images, view), label(labels), view.indices)
 
     return Batches(lambda epoch: ((view,) for view in plan.views(images, epoch)), make)
 

@@ -211,6 +211,12 @@ class SoftLabels:
                 )
                 yield view, logits.float()
 
+    def table(self) -> Tensor:
+        """Return the float32 logits ``[N, K]`` of the first epoch, in the order of the images."""
+        views = list(self.epoch(0))
+        order = torch.cat([view.indices for view, _ in views]).argsort()
+        return torch.cat([logits for _, logits in views])[order]
+
     def batches(self, images: Tensor, recipe: ViewRecipe) -> Batches:
         """Batches for :func:`ddbench_plugins.training.loop.train` that replay what was stored of ``images``."""
 

@@ -44,6 +44,7 @@ EXCEPT = {
 #: Settings under which an option has its effect: (evaluator, option) → other options.
 WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("lrs", "teachers"): {"labels": "soft"},
+    ("rethinkdc-hard", "teacher"): {"labels": "online"},
     ("krr", "networks"): {"kernel": "random-features"},
     ("krr", "width"): {"kernel": "random-features"},
 }

@@ -205,6 +205,9 @@ def test_decayed_parameters_of_rded():
         ("resnet-10-narrow", 1_228_970),
         ("resnet-ap-18-bn-narrow", 2_797_610),
         ("efficientnet-b0", 4_020_358),
+        ("vit-small", 809_354),
+        ("convnext-small", 1_629_002),
+        ("swin-small", 1_267_670),
     ],
 )
 def test_names(name, expected):

@@ -70,7 +70,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec(
             "rd3",
             f"{_HERE}.fkd.unified:Rd3",
-            "one rule for all methods: soft labels of one teacher, KL, CutMix, Adam, 400 epochs; labels= sets the regime",
+            "one rule for all methods: soft labels of one teacher online, KL, CutMix, Adam, cosine, 400 epochs",
             paper="Zhong et al., Rectified Decoupled Dataset Distillation, ICLR 2026",
             bibtex=bibtex("zhong2026rd3"),
             label_type="soft",

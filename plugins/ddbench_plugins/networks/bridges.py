@@ -55,8 +55,8 @@ def create_timm(name: str, image_size: int, **arguments: Any) -> nn.Module:
         return timm.create_model(name, **arguments)
 
 
-def build_timm(*, in_channels: int, image_size: int, num_classes: int, name: str) -> Bridged:
-    """Build ``timm.create_model(name)`` with random weights.
+def build_timm(*, in_channels: int, image_size: int, num_classes: int, name: str, **arguments: Any) -> Bridged:
+    """Build ``timm.create_model(name, **arguments)`` with random weights.
 
     Raises ``ValueError`` for a name timm does not know, and for one with the tag of pretrained weights.
     """
@@ -65,7 +65,8 @@ def build_timm(*, in_channels: int, image_size: int, num_classes: int, name: str
     _refuse_tag("timm", name)
     if not timm.is_model(name):
         raise ValueError(f"timm has no model {name!r}")
-    return Bridged(create_timm(name, image_size, pretrained=False, in_chans=in_channels, num_classes=num_classes))
+    arguments |= {"pretrained": False, "in_chans": in_channels, "num_classes": num_classes}
+    return Bridged(create_timm(name, image_size, **arguments))
 
 
 def build_torchvision(*, in_channels: int, image_size: int, num_classes: int, name: str) -> Bridged:

@@ -87,6 +87,26 @@ def _entries() -> dict[str, NetworkEntry]:
     for name, (architecture, layer, summary) in zoo.items():
         options = {"architecture": architecture, **({"norm": layer} if layer else {})}
         entries[name] = NetworkEntry(f"{_HERE}.dc_zoo:build", summary, options)
+    # timm's architectures, made small enough for 32 pixels and a CPU; the summary says how.
+    small: dict[str, tuple[str, str, dict[str, Any]]] = {
+        "vit-small": (
+            "vit_tiny_patch16_224",
+            "ViT of timm for small images: patch 4, 4 blocks, width 128, 4 heads",
+            {"patch_size": 4, "depth": 4, "embed_dim": 128, "num_heads": 4},
+        ),
+        "convnext-small": (
+            "convnext_atto",
+            "ConvNeXt of timm for small images: stem of patch 2, 4 stages of 2 blocks, 32 to 256 wide",
+            {"patch_size": 2, "depths": (2, 2, 2, 2), "dims": (32, 64, 128, 256)},
+        ),
+        "swin-small": (
+            "swin_tiny_patch4_window7_224",
+            "Swin of timm for small images: patch 2, window 4, 3 stages of 2 blocks, 48 to 192 wide",
+            {"patch_size": 2, "window_size": 4, "depths": (2, 2, 2), "embed_dim": 48, "num_heads": (2, 4, 8)},
+        ),
+    }
+    for name, (architecture, summary, options) in small.items():
+        entries[name] = NetworkEntry(f"{_HERE}.bridges:build_timm", summary, {"name": architecture, **options})
     return entries
 
 

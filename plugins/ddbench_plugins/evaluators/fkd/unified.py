@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from ddbench import Context
 
 #: What is known of RD³'s protocol, and from whom.
-RD3_EXTENSION = "RD³'s settings as third parties report them; temperature, weight decay and area of crops are not among them"
+RD3_EXTENSION = (
+    "RD³'s settings as third parties report them; temperature, weight decay and area of crops are not among them"
+)
 RETHINKDC_EXTENSION = "rethinkdc's setting for ImageNet-1K on a data set for which it has none"
 #: A stored logit is float16.
 LOGIT_BYTES = 2
@@ -54,7 +56,9 @@ class UnifiedRecipe(FkdRecipe):
         """Return what the protocol states, the price of the labels of a distilled image included."""
         labels, views = self.options.labels, self.epochs
         asked = {"hard": 0, "fixed": 1}.get(labels, views)
-        kept = {"hard": 0, "online": 0}.get(labels, asked) * LOGIT_BYTES * (self.options.top_k or self.dataset.num_classes)
+        kept = (
+            {"hard": 0, "online": 0}.get(labels, asked) * LOGIT_BYTES * (self.options.top_k or self.dataset.num_classes)
+        )
         return super().settings() | {"label_bytes_per_image": kept, "teacher_forwards_per_image": asked}
 
 

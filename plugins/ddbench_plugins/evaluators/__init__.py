@@ -53,6 +53,14 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="hard",
         ),
         EvaluatorSpec(
+            "ncfm",
+            f"{_HERE}.ncfm:Ncfm",
+            "hard labels, multi-formation, DSA and CutMix, AdamW, ×0.5 after each fifth, 2000 epochs",
+            paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
+            bibtex=bibtex("wang2025ncfm"),
+            label_type="hard",
+        ),
+        EvaluatorSpec(
             "lrs",
             f"{_HERE}.lrs.evaluator:Lrs",
             "label- and augmentation-robust scores: against random images and the whole set (HLR, IOR, LRS, ARS)",
@@ -90,6 +98,15 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             paper="Xiao et al., Rethinking Large-scale Dataset Compression, 2025",
             bibtex=bibtex("xiao2025rethinking"),
             label_type="hard",
+        ),
+        EvaluatorSpec(
+            "g-vbsm",
+            f"{_HERE}.fkd.gvbsm:GVbsm",
+            "mean logits of several teachers, squared error and cross-entropy, CutMix, AdamW, cosine, 1000 epochs",
+            paper="Shao et al., Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching,"
+            " CVPR 2024",
+            bibtex=bibtex("shao2024gvbsm"),
+            label_type="soft",
         ),
         EvaluatorSpec(
             "krr",

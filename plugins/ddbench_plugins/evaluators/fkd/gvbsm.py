@@ -1,0 +1,136 @@
+"""G-VBSM's protocol: the mean logits of several teachers, squared error beside cross-entropy.
+
+Shao et al., *Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching*, CVPR 2024
+(Branch_*/relabel/generate_soft_label_with_db.py, Branch_*/train/train_FKD.py, train.sh).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ddbench import Context, UsageError, digest
+from ddbench_plugins.evaluators.fkd.evaluator import Fkd, FkdOptions, FkdRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from torch import Tensor, nn
+
+    from ddbench_plugins.teachers.observers import Observer
+    from ddbench_plugins.training.steps import Batch, Batches
+
+EXTENSION = "other teachers than the released code's, which takes four or five networks of its own"
+
+
+class GVbsmOptions(FkdOptions):
+    """Options of the protocol; the defaults are those of the released code for CIFAR-10."""
+
+    labels: Literal["stored", "online"] = Field(
+        "stored", description="label once and replay to every student, or ask the teachers in every step"
+    )
+    teacher: str = Field("", description="networks of the teachers, separated by commas; the student's when empty")
+    ce_weight: float = Field(0.15, ge=0, description="of the cross-entropy with each image's own class, mixed or not")
+    epochs: int = Field(1000, ge=1, description="passes over the distilled set")
+    batch_size: int = Field(100, ge=1, description="images per step, at most the set")
+    weight_decay: float = Field(0.0, ge=0, description="of the parameters that decay")
+    decay: Literal["matrices", "all"] = Field("matrices", description="which parameters decay")
+    schedule: Literal["cosine", "half_cosine", "linear", "warmup_cosine"] = Field(
+        "cosine", description="cosine to 0; to one half; linear to 0; 5 epochs of linear warm-up, then cosine to 0"
+    )
+    mix: Literal["cutmix", "mixup", "none"] = Field("cutmix", description="how images of a batch are mixed")
+    crop: Literal["resized", "padded", "none"] = Field(
+        "resized", description="random resized crop, or random crop of the padded image"
+    )
+    test_every: int = Field(10, ge=1, description="epochs between tests under best_test")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Several teachers as one: their mean logits."""
+
+    members: Sequence[Observer]
+
+    @property
+    def digest(self) -> str:
+        """Digest of all weights."""
+        return digest([member.digest for member in self.members])
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a protocol says of the teachers."""
+        told = [member.describe() for member in self.members]
+        return {"network": ", ".join(one["network"] for one in told), "members": told}
+
+    def module(self) -> nn.Module:
+        """Return a network that gives the mean logits, float32 [B, K]."""
+        import torch
+        from torch import nn
+
+        class Mean(nn.Module):
+            def __init__(self, networks: Sequence[nn.Module]) -> None:
+                super().__init__()
+                self.networks = nn.ModuleList(networks)
+
+            def forward(self, x: Tensor) -> Tensor:
+                return torch.stack([network(x).float() for network in self.networks]).mean(0)
+
+        return Mean([member.module() for member in self.members])
+
+
+@dataclass(frozen=True, kw_only=True)
+class GVbsmRecipe(FkdRecipe):
+    """Squared error of the logits plus weighted cross-entropy with the class of each image itself."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what the protocol states."""
+        loss = "squared error of logits, plus cross-entropy with the image's own class"
+        return super().settings() | {"loss": loss}
+
+    @property
+    def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """Of a batch: (logits of the student, those of the teachers and the class behind them [B, K + 1]) → mean."""
+        from ddbench_plugins.training.losses import mse_and_ground_truth
+
+        weight = self.options.ce_weight  # type: ignore[attr-defined]
+        return lambda out, told: mse_and_ground_truth(out, told[:, :-1], told[:, -1].long(), ce_weight=weight)
+
+    def _batches(self, ctx: Context, images: Tensor, repeat: int) -> Batches:
+        import torch
+
+        from ddbench_plugins.training.steps import Batches
+
+        labelled = super()._batches(ctx, images, repeat)
+        classes = torch.as_tensor(self.classes).to(images.device)
+
+        def make(*numbers: Any) -> Batch:
+            batch = labelled.make(*numbers)
+            return batch._replace(labels=torch.cat([batch.labels, classes[batch.indices][:, None].float()], 1))
+
+        return Batches(labelled.draw, make)
+
+
+class GVbsm(Fkd):
+    """Soft labels of several teachers, squared error and cross-entropy, AdamW or SGD, cosine."""
+
+    Options = GVbsmOptions
+    Recipe = GVbsmRecipe
+    presets = "gvbsm.toml"
+
+    def extension(self, ctx: Context) -> str:
+        """Say that the teachers are others."""
+        return EXTENSION
+
+    def teachers(self, ctx: Context) -> list[tuple[str, str, str]]:
+        """Return which teachers are asked."""
+        options: GVbsmOptions = ctx.options
+        names = [name.strip() for name in (options.teacher or ctx.network).split(",")]
+        if options.teacher_file and len(names) > 1:
+            raise UsageError("teacher_file holds one network.", hint="Name one teacher with it.")
+        return [(name, options.normalisation, options.teacher_file) for name in names]
+
+    def _teacher(self, ctx: Context) -> Any:
+        from ddbench_plugins.teachers.observers import get_teacher
+
+        return Ensemble([get_teacher(ctx, *asked) for asked in self.teachers(ctx)])

@@ -103,8 +103,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             "g-vbsm",
             f"{_HERE}.fkd.gvbsm:GVbsm",
             "mean logits of several teachers, squared error and cross-entropy, CutMix, AdamW, cosine, 1000 epochs",
-            paper="Shao et al., Generalized Large-Scale Data Condensation via Various Backbone and Statistical Matching,"
-            " CVPR 2024",
+            paper="Shao et al., Generalized Large-Scale Data Condensation (G-VBSM), CVPR 2024",
             bibtex=bibtex("shao2024gvbsm"),
             label_type="soft",
         ),

@@ -71,7 +71,7 @@ class NcfmRecipe(IdcRecipe):
 class Ncfm(Idc):
     """Hard labels, CutMix-weighted cross-entropy, multi-formation, AdamW, halved four times."""
 
-    Options = NcfmOptions
+    Options = NcfmOptions  # type: ignore[assignment]  # of its own
     presets = "ncfm.toml"
 
     def network_for(self, dataset: Dataset, scale: str) -> str:

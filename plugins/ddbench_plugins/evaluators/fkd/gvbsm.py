@@ -114,7 +114,7 @@ class GVbsmRecipe(FkdRecipe):
 class GVbsm(Fkd):
     """Soft labels of several teachers, squared error and cross-entropy, AdamW or SGD, cosine."""
 
-    Options = GVbsmOptions
+    Options = GVbsmOptions  # type: ignore[assignment]  # not every kind of label
     Recipe = GVbsmRecipe
     presets = "gvbsm.toml"
 

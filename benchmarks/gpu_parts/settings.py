@@ -28,6 +28,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "dsa": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2},
     "cafe": {**_PIXELS, "iterations": 2, "query": 16, "window": 3, "max_outer": 3, "max_inner": 3},
     "idm": {**_PIXELS, "iterations": 12, "push_every": 4, "train_steps": 2, "batch_train": 32},
+    "ncfm": {**_PIXELS, "iterations": 12, "pool": 2, "pretrain_epochs": 1, "frequencies": 64},
     "dcc": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
     "dsac": {**_PIXELS, "iterations": 2, "outer": 3, "inner": 2, "warmup_outer": 1},
     "it-gan": {

@@ -307,7 +307,7 @@ def declared(call):
 def methods_with_steps():
     return (
         *("vlcp", "d4m", "dit", "minimax", "mgd3", "cao2", "d3hr", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa"),
-        *("delt", "it-gan", "herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
+        *("delt", "it-gan", "ncfm", "herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
     )
 
 

@@ -204,6 +204,7 @@ PLANNED = (
     "dsa",
     "dcc",
     "idm",
+    "ncfm",
     "cafe",
     "it-gan",
     "idc",

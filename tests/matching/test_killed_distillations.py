@@ -38,6 +38,7 @@ METHODS = {
         "batch_train": 8,
     },
     "dream": {"iterations": 2, "inner": 3, "batch_real": 4, "train_images": 8, "cluster_every": 2, "candidates": 8},
+    "ncfm": {"iterations": 6, "batch_real": 8, "pool": 1, "pretrain_epochs": 1, "frequencies": 8, "patience": 1},
     "dcc": {"iterations": 2, "outer": 3, "inner": 2, "batch_real": 8, "warmup_outer": 2, "warmup_iterations": 1},
     "ftd": {**TRAJECTORIES, "ema": 0.5},
     "datm": {**TRAJECTORIES, "init": "real", "first_max_start_epoch": None, "threshold": None},

@@ -37,6 +37,7 @@ def test_an_unknown_precision_is_refused():
         "dsac",
         "dm",
         "idm",
+        "ncfm",
         "cafe",
         "it-gan",
         "idc",

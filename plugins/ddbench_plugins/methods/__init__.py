@@ -143,6 +143,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("zhao2023idm"),
         ),
         ddbench.MethodSpec(
+            "ncfm",
+            f"{_HOME}.dm.ncfm:NCFM",
+            summary="dm on the characteristic functions of features, in networks between random and trained",
+            paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
+            bibtex=bibtex("wang2025ncfm"),
+        ),
+        ddbench.MethodSpec(
             "cafe",
             f"{_HOME}.cafe.distiller:CAFE",
             summary="images whose features are those of their class at every level of networks in training",

@@ -64,9 +64,14 @@ class DM(ddbench.Distiller):
             "matching distributions",
             self.matching(ctx, images, real),
             images,
+            space=self.space(ctx),
             iterations=options.iterations + options.extra_iteration,
             without={"extra_iteration": False},
         )
+
+    def space(self, ctx: ddbench.Context) -> str:
+        """Return the space that the images are in."""
+        return "normalized"
 
     def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
         """Return what is optimised, as it begins."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
@@ -15,7 +15,7 @@ from ddbench_plugins.training.seeding import make_generator
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from torch import Tensor, nn
+    from torch import Generator, Tensor, nn
 
     from ddbench_plugins.matching.draws import View
     from ddbench_plugins.matching.images import RealImages, SyntheticImages
@@ -35,6 +35,8 @@ class Matching:
     precision: str
     seed: int
     together: int = TOGETHER
+    variant: Literal["dc", "idc"] = "dc"
+    step_per_class: bool = False
 
 
 class DistributionMatching:
@@ -58,14 +60,14 @@ class DistributionMatching:
         for labels in self._groups(network):
             own = [generators[label] for label in labels]
             batches = self.real.draw_each(labels, self.settings.batch_real, own)
-            views = [
-                draw_view(batch.shape[-1], generator, self.settings.strategy, device=batch.device)
-                for generator, batch in zip(own, batches, strict=True)
-            ]
+            views = [self._view(generator) for generator in own]
             loss = self._loss(network, labels, batches, [self.images.of_class(label) for label in labels], views)
             loss.backward(inputs=[self.images.images])
             total += loss.detach()
-        self.images.optimiser.step()
+            if self.settings.step_per_class:
+                self._move()
+        if not self.settings.step_per_class:
+            self._move()
         return total
 
     def state(self) -> dict[str, Any]:
@@ -75,6 +77,14 @@ class DistributionMatching:
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         self.images.restore(state)
+
+    def _view(self, generator: Generator) -> View:
+        settings, real = self.settings, self.real
+        return draw_view(real.shape[-1], generator, settings.strategy, settings.variant, real.device)
+
+    def _move(self) -> None:
+        self.images.optimiser.step()
+        self.images.optimiser.zero_grad()
 
     def _network(self, number: int) -> nn.Module:
         """Return the network of a step, whose weights are not to be changed."""
@@ -87,6 +97,8 @@ class DistributionMatching:
             size = len(classes) if self.settings.bn_joint else 1
         else:
             size = max(1, self.settings.together // self.images.ipc)
+        if self.settings.step_per_class:
+            size = 1
         return [classes[start : start + size] for start in range(0, len(classes), size)]
 
     def _loss(
@@ -106,10 +118,10 @@ class DistributionMatching:
                 else:  # the same numbers from less memory, which is also faster
                     target = [class_features(network, [x])[0] for x in real]
             features = class_features(network, synthetic)
-        return self._distance(target, features) + self._besides(network, labels, features)
+        return self._distance(labels, target, features) + self._besides(network, labels, features)
 
-    def _distance(self, real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
-        """Return the sum over classes of the distance of their features [n, F]."""
+    def _distance(self, labels: Sequence[int], real: Sequence[Tensor], synthetic: Sequence[Tensor]) -> Tensor:
+        """Return the sum over these classes of the distance of their features [n, F]."""
         target, means = (torch.stack([rows.mean(0) for rows in side]) for side in (real, synthetic))
         return (means - target).square().sum()
 

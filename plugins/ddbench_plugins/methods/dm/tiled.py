@@ -38,3 +38,25 @@ def initial_tiles(real: RealImages, ipc: int, factor: int, init: Init, seed: int
         return initial_images(real, ipc, init, seed)
     drawn = initial_images(real, ipc * factor**2, init, seed).split(ipc * factor**2)
     return torch.cat([stitch(crops, factor, real.shape[-1]) for crops in drawn])
+
+
+class UnitTiles(TiledImages):
+    """Tiled images in the [0, 1] scale, which networks see normalised."""
+
+    def __init__(self, images: Tensor, ipc: int, lr: float, factor: int, real: RealImages) -> None:
+        self.mean, self.std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (real.mean, real.std))
+        super().__init__((images * self.std + self.mean).clamp(0, 1), ipc, lr, factor)
+
+    def of_class(self, label: int) -> Tensor:
+        """Return what the images of a class are decoded to, normalised; gradients flow back into the whole."""
+        return (super().of_class(label) - self.mean) / self.std
+
+    def clamp(self) -> None:
+        """Bring all pixels back into [0, 1]."""
+        with torch.no_grad():
+            self.images.clamp_(0, 1)
+
+    @property
+    def shown(self) -> Tensor:
+        """The images that are the result."""
+        return super().shown.clamp(0, 1)

@@ -96,10 +96,10 @@ class CharacteristicMatching(DistributionMatching):
         if self.own.distance == "means":
             return super()._distance(labels, real, synthetic)
         found = []
-        for label, *sides in zip(labels, real, synthetic, strict=True):
+        for label, target, features in zip(labels, real, synthetic, strict=True):
             generator = make_generator(self.settings.seed, _FREQUENCIES, self.number + 1, label + 1)
-            t = torch.randn((self.own.frequencies, sides[0].shape[1]), generator=generator).to(sides[0])
-            found.append(characteristic_distance(*(F.normalize(side, dim=1) for side in sides), t))
+            t = torch.randn((self.own.frequencies, target.shape[1]), generator=generator).to(target)
+            found.append(characteristic_distance(F.normalize(target, dim=1), F.normalize(features, dim=1), t))
         return SCALE * torch.stack(found).sum()
 
     def _calibrate(self, number: int) -> Tensor:

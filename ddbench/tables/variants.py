@@ -54,6 +54,7 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
         Heading(what, "%"),
         Heading("95 % interval"),
         Heading("Difference", POINTS),
+        Heading("95 % of difference"),
         Heading("p", decimals=3),
         Heading("Runs"),
     )
@@ -104,5 +105,18 @@ def _numbers(
 ) -> Sequence[Value]:
     runs, other = entries[key], entries.get((key[0], base))
     gain = None if other is None or key[1] == base else 100 * (runs.mean - other.mean)
-    interval = "" if runs.interval is None else " to ".join(f"{100 * end:.{DECIMALS}f}" for end in runs.interval)
-    return Shown(runs.text, 100 * runs.mean), interval, gain, p, runs.runs
+    tested = None if other is None or key[1] == base else difference(runs.groups, other.groups)
+    return (
+        Shown(runs.text, 100 * runs.mean),
+        _interval(runs.interval),
+        gain,
+        _interval(tested and (tested.low, tested.high)),
+        p,
+        runs.runs,
+    )
+
+
+def _interval(ends: tuple[float | None, float | None] | None) -> str:
+    """Return an interval of shares in percent; "" where nothing can be said."""
+    low, high = ends or (None, None)
+    return "" if low is None or high is None else f"{100 * low:.{DECIMALS}f} to {100 * high:.{DECIMALS}f}"

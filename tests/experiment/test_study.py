@@ -321,6 +321,7 @@ def test_variants_are_compared_with_the_reference_in_their_setting():
     assert [(row["IPC"], row["Variant"]) for row in rows] == [("1", "plain"), ("10", "plain"), ("10", "noisy")]
     assert rows[2]["Difference"] == pytest.approx(20)
     assert rows[2]["p"] < 0.001 and rows[2]["Runs"] == "3×2"
+    assert rows[2]["95 % of difference"] == "20.0 to 20.0" and rows[1]["95 % of difference"] == ""
     assert rows[0]["Difference"] is None and rows[1]["Difference"] is None
     # One mean per set, all 70.5: no deviation between sets.
     assert rows[2]["95 % interval"] == "70.5 to 70.5"

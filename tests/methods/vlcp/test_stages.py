@@ -232,3 +232,36 @@ def test_captions_that_tell_nothing_are_answered_with_the_larger_class():
     assert bag_of_words(["grass"] * 40, labels, ("a", "b"))["accuracy"] == pytest.approx(0.75)
     alone = bag_of_words(["grass"] * 10, labels[:10], ("a",))
     assert alone == {"accuracy": 1.0, "chance": 1.0, "train": 8, "held_out": 2, "words": 1}
+
+
+def test_swapped_prompts_are_those_of_the_next_cluster_of_the_class(prepare):
+    own, swapped = (read_prototypes(stages.prototypes(prepare(text=text))) for text in ("prototype", "swapped"))
+    assert swapped.prompts == tuple(
+        own.prompts[label * 3 + (number + 1) % 3] for label in range(3) for number in range(3)
+    )
+    assert np.array_equal(own.centres, swapped.centres) and len(set(own.prompts)) > 3
+    with pytest.raises(ddbench.UsageError, match="IPC 1"):
+        stages.prototypes(replace(prepare(text="swapped"), ipc=1))
+
+
+def test_shuffled_captions_stay_in_their_class_and_move(prepare):
+    ctx = prepare(text="shuffled")
+    own, dealt = caption_training_images(ctx, "attributes").texts, stages.training_texts(ctx)
+    labels = ctx.dataset.train.labels
+    for label in range(3):
+        rows = np.flatnonzero(labels == label)
+        assert sorted(dealt[row] for row in rows) == sorted(own[row] for row in rows)
+        assert [dealt[row] for row in rows] != [own[row] for row in rows]
+    assert list(stages.training_texts(prepare())) == list(own)
+    other = replace(ctx, base_seed=1)
+    assert stages.training_texts(other) != dealt
+
+
+def test_controls_train_what_they_must_and_nothing_else(prepare):
+    def keys(text):
+        ctx = prepare(text=text)
+        return stages.finetuned.of(ctx).key, stages.prototypes.of(ctx).key
+
+    found = {text: keys(text) for text in ("prototype", "label", "swapped", "shuffled")}
+    assert len({model for model, _ in found.values()}) == 2 and len({prompts for _, prompts in found.values()}) == 4
+    assert found["prototype"][0] == found["swapped"][0] == found["label"][0]

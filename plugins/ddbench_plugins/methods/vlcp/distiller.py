@@ -107,4 +107,4 @@ def _captioner_reads(ctx: Context) -> dict[str, Any]:
 
 def _is_captioned(ctx: Context) -> bool:
     options: VLCPOptions = ctx.options
-    return options.text == "prototype" or options.finetune
+    return options.text != "label" or options.finetune

@@ -38,8 +38,10 @@ class VLCPOptions(ImageToImageOptions):
     # Prototypes
     contamination: float = Field(0.0, ge=0, le=0.5, description="share of outliers removed from each class (α)")
     neighbours: int = Field(10, ge=1, description="neighbours of the Local Outlier Factor")
-    text: Literal["prototype", "label"] = Field(
-        "prototype", description="prompt of a cluster: its text prototype, or the class's name"
+    text: Literal["prototype", "label", "swapped", "shuffled"] = Field(
+        "prototype",
+        description="prompt of a cluster: its text prototype, or the class's name; controls: that of the class's next"
+        " cluster, or everything with captions that are dealt out at random among the images of their class",
     )
     beta: float = Field(0.7, gt=0, description="words in at least this share of a class's captions are dropped (β)")
     top_k: int = Field(30, ge=1, description="words in a cluster's vocabulary (k)")

@@ -23,9 +23,10 @@ from ddbench_plugins.methods.vlcp.prototypes import cluster, inliers
 from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_prototypes
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ddbench import Context, Demand, Step, StepCall, Team
     from ddbench_plugins.diffusion.backbone import Backbone
-    from ddbench_plugins.diffusion.captions import Captions
     from ddbench_plugins.diffusion.finetune import FinetuneSettings
 
 #: Options of fine-tuning, and of the text of prototypes.
@@ -39,6 +40,20 @@ TEXTS = ("captioner", "beta", "top_k", "matching", "stop_words")
 def captions_of(ctx: Context) -> list[StepCall]:
     """Return the step of the captions."""
     return [captions.of(ctx, ctx.options.captioner)]
+
+
+def training_texts(ctx: Context) -> Sequence[str]:
+    """Return the captions of the training images; as a control, those of others of the same class (a permutation)."""
+    texts = caption_training_images(ctx, ctx.options.captioner).texts
+    if ctx.options.text != "shuffled":
+        return texts
+    split, dealt = ctx.dataset.train, list(texts)
+    for label in range(ctx.dataset.num_classes):
+        rows = split.of_class(label)
+        others = np.random.default_rng(ctx.seed("vlcp shuffle", label)).permutation(rows)
+        for row, other in zip(rows, others, strict=True):
+            dealt[row] = texts[other]
+    return dealt
 
 
 def _finetuning(ctx: Context) -> Demand | None:
@@ -57,8 +72,12 @@ def _finetuning(ctx: Context) -> Demand | None:
 
 
 @step(
-    options=(*BACKBONE, "resolution", "captioner", *FINETUNING),
-    seeds=["vlcp finetune"],
+    options=lambda ctx: (
+        *(*BACKBONE, "resolution", "captioner", *FINETUNING),
+        *(["text"] if ctx.options.text == "shuffled" else []),
+    ),
+    ignore=["text"],  # where captions are not dealt out
+    seeds=["vlcp finetune", "vlcp shuffle"],
     needs=lambda ctx: [model_facts.of(ctx), *captions_of(ctx)],
     work=lambda ctx: len(ctx.dataset.train) * ctx.options.finetune_epochs,
     demand=_finetuning,
@@ -83,7 +102,7 @@ def finetuned(ctx: Context, out: Step) -> None:
         gradient_checkpointing=_or(options.gradient_checkpointing, base.parameters() > 100_000_000),
         cache_latents=_or(options.cache_latents, _latent_bytes(ctx, resolution) < 2 << 30),
     )
-    texts = caption_training_images(ctx, options.captioner)
+    texts = training_texts(ctx)
     out.info.update(ctx.together(_finetune, ctx, out, base, texts, settings, ctx.seed("vlcp finetune")))
 
 
@@ -104,7 +123,7 @@ def _latent_bytes(ctx: Context, resolution: int) -> int:
 
 
 def _finetune(
-    ctx: Context, out: Step, base: Backbone, captions: Captions, settings: FinetuneSettings, seed: int, team: Team
+    ctx: Context, out: Step, base: Backbone, captions: Sequence[str], settings: FinetuneSettings, seed: int, team: Team
 ) -> dict[str, Any]:
     from ddbench_plugins.diffusion.finetune import finetune
     from ddbench_plugins.training.engine import Loop
@@ -115,7 +134,7 @@ def _finetune(
         return finetune(
             base.load(),
             Reading(split.images, settings.resolution),
-            captions.texts,
+            captions,
             out.dir / "model",
             settings,
             seed=seed,
@@ -125,22 +144,30 @@ def _finetune(
 
 
 @step(
-    options=lambda ctx: ("contamination", "neighbours", "text", *(TEXTS if ctx.options.text == "prototype" else ())),
+    options=lambda ctx: ("contamination", "neighbours", "text", *(TEXTS if ctx.options.text != "label" else ())),
     facts=["ipc"],
-    seeds=["vlcp clusters"],
+    seeds=["vlcp clusters", "vlcp shuffle"],
     needs=lambda ctx: [
         model_facts.of(ctx),
-        *(captions_of(ctx) if ctx.options.text == "prototype" else []),
+        *(captions_of(ctx) if ctx.options.text != "label" else []),
         class_latents.of(ctx),
     ],
     work=lambda ctx: len(ctx.dataset.train) * (ctx.ipc or 1),
 )
 def prototypes(ctx: Context, out: Step) -> None:
-    """Cluster every class's inlier latents and choose each cluster's text; without captions, the class's name."""
+    """Cluster every class's inlier latents and choose each cluster's text; without captions, the class's name.
+
+    Raises:
+        UsageError: prompts are to be swapped, and there is one cluster in a class.
+    """
     options: VLCPOptions = ctx.options
     data, ipc, latents = ctx.dataset, ipc_of(ctx), class_latents(ctx)
-    with_text = options.text == "prototype"
-    texts = caption_training_images(ctx, options.captioner).texts if with_text else ()
+    with_text = options.text != "label"
+    if options.text == "swapped" and ipc < 2:
+        raise UsageError(
+            "Prompts cannot be swapped between the clusters of a class at IPC 1.", hint="Choose a larger IPC."
+        )
+    texts = training_texts(ctx) if with_text else ()
     rules = text_rules(options) if with_text else None
     parts = out.dir / "classes"
     parts.mkdir(exist_ok=True)
@@ -159,6 +186,8 @@ def prototypes(ctx: Context, out: Step) -> None:
         if rules is not None:
             own = [texts[row] for row in rows]
             prompts = text_prototypes(own, clusters.members.tolist(), clusters.distances.tolist(), name, ipc, rules)
+        if options.text == "swapped":
+            prompts = [*prompts[1:], prompts[0]]
         about = {
             "prompts": prompts,
             "count": len(rows),

@@ -43,6 +43,7 @@ class Backbone(DiffusionModel):
             ModelError: it is not there and cannot be fetched.
         """
         from ddbench_plugins.diffusion.pipeline import load_pipeline
+        from ddbench_plugins.diffusion.small import tiny  # noqa: F401 diffusers loads classes of imported modules only
 
         device = device or self.ctx.machine.device
         sparing = decodes and device.startswith("cuda")

@@ -44,6 +44,7 @@ class DiTBackbone(DiffusionModel):
             ModelError: it is not there and cannot be fetched, or is of another kind.
         """
         from ddbench_plugins.diffusion.dit.pipeline import load_dit
+        from ddbench_plugins.diffusion.small import tiny  # noqa: F401 diffusers loads classes of imported modules only
 
         device = device or self.ctx.machine.device
         return self._loaded(lambda offline: load_dit(self.source, self.revision, device, dtype, offline))

@@ -89,6 +89,18 @@ def kinds(context: click.Context, parameter: click.Parameter, incomplete: str) -
     return _offer(((kind, "") for kind in KINDS), incomplete, "")
 
 
+def models(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete a trained model of the artifact folder."""
+    from ddbench.files.writing import home
+    from ddbench.runtime.store import Store
+    from ddbench.sets.models import trained
+
+    found = (
+        (f"{done.name}/{done.key[:12]}", done.marker["about"].get("dataset", "")) for done in trained(Store(home()))
+    )
+    return _offer(found, incomplete, "")
+
+
 def boards(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete a board by the pages that are there."""
     pages = sorted(Path(context.params.get("out") or "leaderboards").glob("*.md"))

@@ -87,7 +87,7 @@ def build(context: click.Context, /, study: str | None, **values: Any) -> None:
 
 
 @command.command("pack")
-@click.argument("names", nargs=-1, required=True, metavar="NAME…")
+@click.argument("names", nargs=-1, required=True, metavar="NAME…", shell_complete=completion.models)
 @click.option("--out", default=".", metavar="DIR", help="Folder of the archives.", show_default=True)
 def pack(names: tuple[str, ...], out: str) -> None:
     """Write models of the artifact folder as archives, by the NAMEs of `ddbench models list`.

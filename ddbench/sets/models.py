@@ -98,7 +98,7 @@ def models(store: Store, plugins: Plugins) -> list[Model]:
         content = digest([[path.name, hashlib.sha256(path.read_bytes()).hexdigest()] for path in files])
         large = sum(path.stat().st_size for path in files)
         found.append(Model(one.what, one.dataset, "", content[:12], large, one.made, one.path))
-    for done in _trained(store):
+    for done in trained(store):
         about, name = done.marker["about"], f"{done.name}/{done.key[:12]}"
         content, large = digest(done.marker["files"]), size(done.dir)
         found.append(
@@ -107,7 +107,8 @@ def models(store: Store, plugins: Plugins) -> list[Model]:
     return found
 
 
-def _trained(store: Store) -> Iterator[Done]:
+def trained(store: Store) -> Iterator[Done]:
+    """Yield the finished steps in the artifact folder that are trained models."""
     kinds = sorted(path.name for path in store.root.iterdir() if path.is_dir()) if store.root.is_dir() else []
     for kind in kinds:
         yield from (done for done in store.finished(kind) if done.marker.get("about", {}).get("model"))
@@ -126,7 +127,7 @@ def named(store: Store, name: str) -> Done:
         UsageError: there is none, or several.
     """
     kind, _, key = name.rpartition("/")
-    found = [done for done in _trained(store) if done.name == (kind or done.name) and done.key.startswith(key)]
+    found = [done for done in trained(store) if done.name == (kind or done.name) and done.key.startswith(key)]
     if len(found) != 1:
         raise UsageError(
             f"{len(found) or 'No'} trained models are called {name!r}.", hint="`ddbench models list` names them."

@@ -103,6 +103,11 @@ class Difference:
     unit: str
     n: tuple[int, int]
 
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """Its 95 % interval, or None where nothing can be said."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
+
 
 def difference(first: Groups, second: Groups) -> Difference:
     """Compare two methods by Welch's t test on the means of their distilled sets.

@@ -110,13 +110,12 @@ def _numbers(
         Shown(runs.text, 100 * runs.mean),
         _interval(runs.interval),
         gain,
-        _interval(tested and (tested.low, tested.high)),
+        _interval(None if tested is None else tested.interval),
         p,
         runs.runs,
     )
 
 
-def _interval(ends: tuple[float | None, float | None] | None) -> str:
+def _interval(ends: tuple[float, float] | None) -> str:
     """Return an interval of shares in percent; "" where nothing can be said."""
-    low, high = ends or (None, None)
-    return "" if low is None or high is None else f"{100 * low:.{DECIMALS}f} to {100 * high:.{DECIMALS}f}"
+    return "" if ends is None else " to ".join(f"{100 * end:.{DECIMALS}f}" for end in ends)

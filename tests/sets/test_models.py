@@ -10,6 +10,7 @@ import threading
 import zipfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from click.testing import CliRunner
 from ddbench_plugins.teachers import observers, recipes
 
 from ddbench import cli
+from ddbench.cli import completion
 from ddbench.errors import DataError, UsageError
 from ddbench.keys import digest
 from ddbench.plugin.manager import load_plugins
@@ -266,6 +268,9 @@ def test_the_command_lists_packs_and_adds(done, tmp_path, monkeypatch):
 
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "mine"))
     assert f"teacher/{done.key[:12]}" in call("list") and "cpu, bf16" in call("list")
+    asked = (SimpleNamespace(params={}), None)
+    offered = {text: [item.value for item in completion.models(*asked, text)] for text in ("", "teacher/", "x")}
+    assert offered[""] == offered["teacher/"] == [f"teacher/{done.key[:12]}"] and not offered["x"]
     path, _, sha = call("pack", done.key[:12], "--out", str(tmp_path / "out")).strip().partition("  sha256=")
     monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "theirs"))
     assert call("add", path, "--sha256", sha).startswith("added  teacher of Toy data")

@@ -63,3 +63,27 @@ def digits() -> Dataset:
     import ddbench
 
     return ddbench.load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def text_encoder(tmp_path_factory):
+    """A BERT of 16 numbers with random weights, whose words are letters and a few of the captions'."""
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    folder = tmp_path_factory.mktemp("encoder") / "tiny-bert"
+    folder.mkdir()
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *letters, *(f"##{letter}" for letter in letters)]
+    (folder / "vocab.txt").write_text("\n".join([*words, "red", "green", "blue", "dark", "bright", "left", "right"]))
+    tokenizer = transformers.BertTokenizerFast(str(folder / "vocab.txt"), model_max_length=128)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = transformers.BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+    )
+    transformers.BertModel(config).save_pretrained(folder)
+    return folder

@@ -32,8 +32,9 @@ LABEL_KINDS = ("probabilities", "centred", "free")
 #: What the IPC of a distilled set counts: exactly so many images of each class; or the numbers that so many images
 #: have, of which the set stores no more, in whatever images.
 COUNTED = ("images", "numbers")
-#: What students are trained on, as protocols state it; "real": a regression on centred labels, learned or one-hot.
-LABEL_TYPES = ("hard", "soft", "real")
+#: What students are trained on, as protocols state it; "real": a regression on centred labels, learned or one-hot;
+#: "texts": none, but a text beside each image.
+LABEL_TYPES = ("hard", "soft", "real", "texts")
 #: What every protocol states.
 SETTINGS = ("network", "label_type", "selection")
 

@@ -64,7 +64,7 @@ class EvaluatorSpec(Spec):
     """An evaluation protocol; its target is a :class:`ddbench.Evaluator`.
 
     Attributes:
-        label_type: ``hard``, ``soft`` or ``real``.
+        label_type: ``hard``, ``soft``, ``real`` or ``texts``.
     """
 
     kind: ClassVar[str] = "evaluator"

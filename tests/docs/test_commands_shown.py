@@ -45,6 +45,7 @@ PARSED = {
     r"ddbench (status|cancel)": "is about workers of a study, which the tests of executors start",
     r"ddbench models (build|pack|add)": "trains a model, or names a reader's; tests/sets/test_models.py has some",
     r"--space zca:": "whitens images of 3,072 numbers; tests/sets/test_whitening.py whitens smaller ones",
+    r"pairs:": "reads lists of Flickr30k; tests/datasets/test_pairs.py writes some",
     r"\bhf:": "needs the hub; tests/sets do it with one on this machine",
     r"hello-means": "is a package; tests/docs/test_example_package.py installs it",
 }

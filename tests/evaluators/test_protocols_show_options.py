@@ -34,11 +34,15 @@ NETWORKS = ["convnet-1-bn", "convnet-2-bn", "mlp"]
 TEXTS = {
     "teacher": st.sampled_from(NETWORKS),
     "severities": st.lists(st.integers(1, 5), unique=True, min_size=1).map(tuple),
+    "image_encoder": st.sampled_from(NETWORKS),
     "teachers": st.lists(st.sampled_from(NETWORKS), unique=True, min_size=1).map(tuple),
 }
 #: Options that a protocol may leave out, and why.
 EXCEPT = {
     "teacher_file": "where a file lies changes nothing: the protocol has the digest of its weights",
+    "image_file": "where a file lies changes nothing: the protocol has the digest of its weights",
+    ("retrieval", "text_encoder"): "the protocol has the digest of its weights",
+    ("retrieval", "captioner"): "the protocol has the digest of what it says of the test images",
     ("idc", "bound"): "changes the epochs of images above 64 pixels only, and the protocol shows the epochs",
 }
 #: Settings under which an option has its effect: (evaluator, option) → other options.
@@ -47,9 +51,13 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("rethinkdc-hard", "teacher"): {"labels": "online"},
     ("krr", "networks"): {"kernel": "random-features"},
     ("krr", "width"): {"kernel": "random-features"},
+    ("retrieval", "width"): {"trained": "head"},
 }
 #: Settings that make the networks which a protocol speaks of cheap.
-QUICK: dict[str, dict[str, Any]] = {"lrs": {"epochs": 1}}
+QUICK: dict[str, dict[str, Any]] = {
+    "lrs": {"epochs": 1},
+    "retrieval": {"image_encoder": "convnet-1", "trained": "encoder"},
+}
 
 EVALUATORS = load_plugins().entries["evaluator"]
 OPTIONS = [
@@ -61,10 +69,11 @@ OPTIONS = [
 
 
 @pytest.fixture(scope="module")
-def ctx(tmp_path_factory):
+def ctx(tmp_path_factory, text_encoder):
     """A context whose teachers are trained for one epoch and kept over all examples."""
     patch = pytest.MonkeyPatch()
     patch.setattr(recipes, "GENERIC", replace(recipes.GENERIC, epochs=1))
+    patch.setitem(QUICK["retrieval"], "text_encoder", str(text_encoder))
     store = Store(tmp_path_factory.mktemp("protocols"))
     yield Context(
         plugins=load_plugins(),

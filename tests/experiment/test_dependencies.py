@@ -145,7 +145,9 @@ def test_the_options_that_name_files_are_known():
         if PLUGINS.entries[kind][name].spec.load().Options.model_fields[option].annotation in (str, str | None)
     }
     likely = {
-        each for each in texts if any(word in each[2] for word in ("file", "path", "folder", "backbone", "stop_words"))
+        each
+        for each in texts
+        if any(word in each[2] for word in ("file", "path", "folder", "backbone", "stop_words", "text_encoder"))
     }
     assert likely == set(FILES)
     assert {name for _, name, option in FILES if option == "teacher_file"} == {
@@ -160,7 +162,7 @@ def test_the_content_behind_an_option_counts_and_not_its_place(run, kind, name, 
     keys = method_keys if kind == "method" else student_keys
 
     def key(path: Path | str, content: str) -> tuple[str, str]:
-        target = Path(path) / "config.json" if option == "backbone" else Path(path)
+        target = Path(path) / "config.json" if option in ("backbone", "text_encoder") else Path(path)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
         return keys(replace(run, explicit={kind: {option: str(path)}}), name)
@@ -307,7 +309,7 @@ def declared(call):
 def methods_with_steps():
     return (
         *("vlcp", "d4m", "dit", "minimax", "mgd3", "cao2", "d3hr", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa"),
-        *("delt", "it-gan", "ncfm", "herding", "k-center", "forgetting", "el2n", "grand", "ccs"),
+        *("delt", "it-gan", "ncfm", "herding", "k-center", "forgetting", "el2n", "grand", "ccs", "mvl", "lors"),
     )
 
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from ddbench import Captioner, DataError, Options, UsageError, digest_bytes
+from ddbench import Captioner, DataError, Options, UsageError, digest, digest_bytes
 from ddbench.files import check_file
 from ddbench_plugins.captioners.metadata import FILE, read_metadata
+from ddbench_plugins.datasets.captioned import read_pairs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -22,7 +23,10 @@ class FromFileOptions(Options):
     """Options of the captioner ``file``."""
 
     path: str = Field(
-        "", description="the metadata.jsonl with the captions, or the folder it is in", json_schema_extra={"file": True}
+        "",
+        description="the metadata.jsonl with the captions, or the folder it is in; or what pairs: reads (a list of"
+        " Karpathy, BLIP or COCO, a folder of splits), whose several captions of one image become lines",
+        json_schema_extra={"file": True},
     )
 
 
@@ -36,7 +40,10 @@ class FromFile(Captioner):
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return the digest of the file in place of its path."""
-        return {"path": digest_bytes(_file(ctx.options.path).read_bytes())}
+        path = _file(ctx.options.path)
+        if path.is_file() and path.suffix != ".json":
+            return {"path": digest_bytes(path.read_bytes())}
+        return {"path": digest([list(row) for row in read_pairs(path)])}
 
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> list[str]:
         """Return the caption of every image of the split.
@@ -45,7 +52,10 @@ class FromFile(Captioner):
             DataError: images without a caption; the first is named.
         """
         path = _file(ctx.options.path)
-        entries = read_metadata(path)
+        if path.suffix == ".json" or path.is_dir():
+            entries = [(row.name, "\n".join(row.captions)) for row in read_pairs(path)]
+        else:
+            entries = read_metadata(path)
         texts, ways = find(entries, split.ids)
         if missing := [image for image, text in zip(split.ids, texts, strict=True) if text is None]:
             example = f" (it has {entries[0][0]!r}, for example)" if entries else ""
@@ -89,6 +99,8 @@ def _file(path: str) -> Path:
     if not path:
         raise UsageError("The captioner 'file' needs a path.", hint="Give it with -o captioner.path=captions.jsonl.")
     file = Path(path).expanduser()
+    if file.is_dir() and (file / "train" / FILE).exists():
+        return file
     if file.is_dir():
         file = file / FILE
     if not file.exists():

@@ -65,6 +65,11 @@ def ddbench_datasets() -> list[ddbench.DatasetSpec]:
             summary="your images: folder:PATH with one folder per class, in PATH/train and PATH/test or in PATH alone",
         ),
         ddbench.DatasetSpec(
+            "pairs:",
+            f"{_HOME}.pairs:Pairs",
+            summary="your images with captions, no classes: pairs:LIST.json (Karpathy, BLIP, COCO) or pairs:FOLDER",
+        ),
+        ddbench.DatasetSpec(
             "npz:",
             f"{_HOME}.npz:Npz",
             summary="your arrays: npz:FILE.npz with train_images, train_labels, …, or NAME_train.npz and NAME_test",

@@ -270,7 +270,7 @@ def _walk(
             yield identity, entry.path, *facts(entry)
 
 
-def facts(entry: os.DirEntry[str]) -> tuple[int, int]:
+def facts(entry: os.DirEntry[str] | Path) -> tuple[int, int]:
     """Return size (or what is wrong, as in ``WRONG``) and state of a file: its time of change with its inode.
 
     Archives, ``rsync -t`` and container layers give equal times to files of other content.

@@ -162,4 +162,12 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             bibtex=bibtex("zhou2024beard"),
             label_type="hard",
         ),
+        EvaluatorSpec(
+            "retrieval",
+            f"{_HERE}.retrieval:Retrieval",
+            "recall between test images and captions by two branches trained on the set's pairs, SGD, ×0.1 once",
+            paper="Wu et al., Vision-Language Dataset Distillation, TMLR 2024",
+            bibtex=bibtex("wu2024vision"),
+            label_type="texts",
+        ),
     ]

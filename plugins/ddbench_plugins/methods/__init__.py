@@ -320,5 +320,19 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             " Networks, NeurIPS 2022",
             bibtex=bibtex("deng2022rtp"),
         ),
+        ddbench.MethodSpec(
+            "mvl",
+            f"{_HOME}.mvl.distiller:MVL",
+            summary="pairs of images and text vectors on which two branches follow the path of training on real pairs",
+            paper="Wu et al., Vision-Language Dataset Distillation, TMLR 2024",
+            bibtex=bibtex("wu2024vision"),
+        ),
+        ddbench.MethodSpec(
+            "lors",
+            f"{_HOME}.mvl.distiller:LoRS",
+            summary="mvl with a learned, low-rank similarity of all images and texts",
+            paper="Xu et al., Low-Rank Similarity Mining for Multimodal Dataset Distillation, ICML 2024",
+            bibtex=bibtex("xu2024lors"),
+        ),
         ddbench.MethodSpec("full", f"{_HOME}.full:Full", summary="the whole training set: the upper bound"),
     ]

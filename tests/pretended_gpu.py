@@ -172,7 +172,7 @@ class Rules(TorchFunctionMode):
             case "__format__" | "__repr__" if there:
                 return f"tensor on the pretended GPU {tuple(args[0].shape)}"
         wanted = None if kwargs.get("device") is None else torch.device(kwargs["device"])
-        if not there and (wanted is None or wanted.type == "cpu"):
+        if not there and (wanted is None or wanted.type != "cuda"):
             return func(*args, **kwargs)
         self.check(name, args, kwargs, tensors, wanted)
         kwargs.pop("device", None)

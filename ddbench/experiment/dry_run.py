@@ -16,7 +16,7 @@ from ddbench.errors import DataError, ModelError, TeacherError
 from ddbench.experiment import dependencies
 from ddbench.experiment.cells import Measurement, Planned
 from ddbench.experiment.jobs import Failure, Job
-from ddbench.experiment.pipeline import artifact, distil_effort, finished, student_effort
+from ddbench.experiment.pipeline import STUDENT, artifact, distil_effort, finished, student_effort
 from ddbench.keys import digest
 from ddbench.plugin.contracts import DistilledSet, Protocol
 from ddbench.plugin.manager import plugin_errors
@@ -31,7 +31,7 @@ from ddbench.sets.made import Distilled
 Result = TypeVar("Result")
 
 DONE, RESUMABLE, TO_DO = "done", "resumable", "to do"
-DISTILLED, STUDENT = "distilled", "student"
+DISTILLED = "distilled"
 
 
 @dataclass(frozen=True)

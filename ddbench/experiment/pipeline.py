@@ -41,10 +41,14 @@ from ddbench.runtime import environment
 from ddbench.runtime.contents import by_content
 from ddbench.runtime.context import Bound, Context, unfit_network
 from ddbench.runtime.estimates import Effort, effort
+from ddbench.runtime.machine import repeats_at_once
 from ddbench.runtime.steps import at_work, cached
 from ddbench.runtime.store import Done, Step, StepTaken
 from ddbench.sets import folder as disk
 from ddbench.sets.made import Distilled
+
+#: Step of a trained and tested network.
+STUDENT = "student"
 
 
 def load_dataset(ctx: Context, name: str) -> Dataset:
@@ -269,7 +273,10 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
     _, ctx, entry = bound
     plugin, protocol = plugin_part(ctx, entry), _protocol(bound, made)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
-    students = [train_student(bound, made, protocol, repeat, force) for repeat in range(repeats)]
+    groups = _groups(bound, made, protocol, repeats, force)
+    students = [
+        train_student(bound, made, protocol, repeat, force, groups.get(repeat, ())) for repeat in range(repeats)
+    ]
     inner = {used["key"]: used for student in students for used in student.info.get("steps", ())}
     own = [*(student.cost() for student in students), *(used for key, used in inner.items() if key not in shared)]
     record = _record(ctx, plugin, made, protocol, students, sum(step["seconds"] for step in own))
@@ -287,6 +294,8 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
 
 def train_ahead(bound: Bound[Evaluator], made: Distilled, repeats: int) -> bool:
     """Train the last network that is missing; return whether there was one that nobody else trains."""
+    if repeats_at_once(bound.ctx.machine.device) != 1:
+        return False  # whoever has the first may train all
     protocol, store = _protocol(bound, made), bound.ctx.store
     for repeat in reversed(range(repeats)):
         inputs = bound.ctx.depends(dependencies.student(*bound, made.content, made.digest, protocol, repeat))
@@ -336,36 +345,87 @@ def check_whitening(evaluator: Evaluator, ctx: Context, distilled: DistilledSet,
         raise UsageError(f"The set is whitened by {made}, not by {asked} as data.zca says.", hint="Leave data.zca out.")
 
 
-def train_student(
-    bound: Bound[Evaluator], made: Distilled, protocol: Protocol, repeat: int, force: bool = False
-) -> Done:
-    """Train and test one network, or reuse it where finished."""
+def _groups(
+    bound: Bound[Evaluator], made: Distilled, protocol: Protocol, repeats: int, force: bool
+) -> dict[int, Sequence[int]]:
+    """Return with which others each missing network is trained at once, if with any."""
     evaluator, ctx, entry = bound
-    name = entry.spec.name
-    inputs = dependencies.student(*bound, made.content, made.digest, protocol, repeat)
+    most, store = repeats_at_once(ctx.machine.device), ctx.store
+    if most == 1:
+        return {}
+    known = (store.get(STUDENT, _student(bound, made, protocol, repeat)) for repeat in range(repeats))
+    missing = [repeat for repeat, done in enumerate(known) if force or done is None]
+    if len(missing) < 2:
+        return {}
+    with plugin_errors(entry):
+        count = max(1, evaluator.at_once(at_work(bound, made.content, missing[0]), made.content, most))
+    return {
+        repeat: missing[first : first + count]
+        for first in range(0, len(missing), count)
+        for repeat in missing[first : first + count]
+    }
+
+
+def _student(bound: Bound[Evaluator], made: Distilled, protocol: Protocol, repeat: int) -> dict[str, Any]:
+    return bound.ctx.depends(dependencies.student(*bound, made.content, made.digest, protocol, repeat))
+
+
+def train_student(
+    bound: Bound[Evaluator],
+    made: Distilled,
+    protocol: Protocol,
+    repeat: int,
+    force: bool = False,
+    group: Sequence[int] = (),
+) -> Done:
+    """Train and test one network, or all of a group it belongs to at once, or reuse it where finished."""
+    _, ctx, entry = bound
 
     def build(step: Step) -> None:
         before = len(ctx.ledger)
-        with plugin_errors(entry), untouched(ctx.dataset, f"Evaluator {name} of {entry.owner}", made.content):
-            score = evaluator.evaluate(at_work(bound, made.content, repeat, checkpoint=step), made.content, repeat)
-            if not isinstance(score, Score):
-                raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
-            score.check(ctx.dataset, name)
-        step.info.update(
-            last=float(score.last),
-            best=None if score.best is None else float(score.best),
-            curve=[[int(epoch), float(value)] for epoch, value in score.curve],
-            metrics={key: float(value) for key, value in score.metrics.items()},
-            correct=pack_bits(np.asarray(score.correct, np.bool_)),
-            steps=ctx.ledger[before:],
-        )
+        if len(group) > 1:
+            together = {"students": [_student(bound, made, protocol, each) for each in group]}
+            again = force and repeat == group[0]
+            found = cached(ctx, "students", together, partial(_train, bound, made, group), force=again)
+            step.info.update(found.info["students"][group.index(repeat)], at_once=len(group))
+        else:
+            _train(bound, made, [repeat], step)
+            step.info.update(step.info.pop("students")[0])
+        step.info["steps"] = ctx.ledger[before:]
 
-    grows = student_effort(name, protocol, made.content, ctx.dataset)
-    done = cached(ctx, "student", ctx.depends(inputs), build, force=force, effort=grows)
+    inputs = _student(bound, made, protocol, repeat)
+    grows = None if len(group) > 1 else student_effort(entry.spec.name, protocol, made.content, ctx.dataset)
+    done = cached(ctx, STUDENT, inputs, build, force=force, effort=grows)
     # What it was made from belongs to the costs also when the student itself is reused.
     known = {entry["key"] for entry in ctx.ledger}
     ctx.ledger.extend(used for used in done.info.get("steps", ()) if used["key"] not in known)
     return done
+
+
+def _train(bound: Bound[Evaluator], made: Distilled, repeats: Sequence[int], step: Step) -> None:
+    """Train and test networks, and note of each what came out."""
+    evaluator, ctx, entry = bound
+    name, content = entry.spec.name, made.content
+    with plugin_errors(entry), untouched(ctx.dataset, f"Evaluator {name} of {entry.owner}", content):
+        mine = at_work(bound, content, repeats[0], checkpoint=step)
+        if len(repeats) == 1:
+            scores: Sequence[Any] = [evaluator.evaluate(mine, content, repeats[0])]
+        else:
+            scores = evaluator.evaluate_together(mine, content, repeats)
+        for score in scores:
+            if not isinstance(score, Score):
+                raise PluginError(f"Evaluator {name} returned {type(score).__name__}, not a ddbench.Score.")
+            score.check(ctx.dataset, name)
+    step.info["students"] = [
+        {
+            "last": float(score.last),
+            "best": None if score.best is None else float(score.best),
+            "curve": [[int(epoch), float(value)] for epoch, value in score.curve],
+            "metrics": {key: float(value) for key, value in score.metrics.items()},
+            "correct": pack_bits(np.asarray(score.correct, np.bool_)),
+        }
+        for score in scores
+    ]
 
 
 #: Settings of a protocol that change what a student costs in no other way than by the number of epochs, or not at all.
@@ -442,6 +502,7 @@ def _record(
         environment={
             **environment.describe(),
             **ctx.machine.numerics(),
+            **({"repeats_at_once": at_once} if (at_once := max(i.get("at_once", 1) for i in infos)) > 1 else {}),
             **({"origin": made.origin} if made.origin else {}),
         },
     )

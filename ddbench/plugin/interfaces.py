@@ -118,6 +118,14 @@ class Evaluator(Plugin, ABC):
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one network (number ``repeat``) and test it."""
 
+    def at_once(self, ctx: Context, distilled: DistilledSet, most: int | None) -> int:
+        """Return how many networks, at most ``most``, :meth:`evaluate_together` takes; None: as many as pay."""
+        return 1
+
+    def evaluate_together(self, ctx: Context, distilled: DistilledSet, repeats: Sequence[int]) -> Sequence[Score]:
+        """Train and test networks of several numbers at once, each as by :meth:`evaluate` but for rounding."""
+        return [self.evaluate(ctx, distilled, repeat) for repeat in repeats]
+
 
 class DatasetLoader(Plugin, ABC):
     """A data set plugin; its options, if it has any of its own, derive from :class:`ddbench.DatasetOptions`."""

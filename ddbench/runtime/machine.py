@@ -73,6 +73,24 @@ class Machine:
         return cls(device, precision, offline)
 
 
+def repeats_at_once(device: str) -> int | None:
+    """Return how many networks of a cell may be trained at once; None: as many as pay.
+
+    ``DDBENCH_REPEATS_AT_ONCE``: ``auto`` or a number; one after the other on CPUs where it is not set.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    asked = os.environ.get("DDBENCH_REPEATS_AT_ONCE", "")
+    if asked == "auto" or (not asked and device.startswith("cuda")):
+        return None
+    if asked and (not asked.isdecimal() or int(asked) < 1):
+        raise UsageError(
+            f"DDBENCH_REPEATS_AT_ONCE is {asked!r}, not auto or a number of networks.", hint="1: one after the other."
+        )
+    return int(asked or 1)
+
+
 def deterministic() -> bool:
     """Return whether ``DDBENCH_DETERMINISTIC`` asks GPUs for the same digits every time."""
     return os.environ.get("DDBENCH_DETERMINISTIC", "") not in ("", "0")

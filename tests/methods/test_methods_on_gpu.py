@@ -10,6 +10,7 @@ import pytest
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.runtime.machine import Machine
 from ddbench.runtime.store import Store
+from ddbench.testing.diffusion import tiny_pipeline
 from ddbench.testing.toy import toy_dataset
 
 pytest.importorskip("torch")
@@ -74,6 +75,17 @@ def test_methods_make_the_images_of_the_cpu(distilled, name):
     # Adam's steps are as long for the smallest gradients, of which rounding decides the sign.
     apart = 0.1 if name == "sre2l" else 1e-3
     assert np.linalg.norm(found - wanted) <= apart * np.linalg.norm(wanted - wanted.mean())
+
+
+def test_vlcp_makes_the_images_of_the_cpu_from_encoding_to_synthesis(distilled, tmp_path, monkeypatch):
+    model = tiny_pipeline(tmp_path / "model")
+    options = {"backbone": str(model), "acceptance": "never", "finetune_epochs": 1}
+    monkeypatch.setitem(METHODS, "vlcp", ("steps", options))
+    wanted = distilled("vlcp", 4, "cpu")
+    with pretended() as gpu:
+        found = distilled("vlcp", 4)
+    assert gpu.launches > 1000
+    assert np.abs(found - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -8,7 +8,11 @@ from ddbench import Context, DistilledSet, Evaluator, Protocol, Score, UsageErro
 from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
-    from ddbench import CachedStep, StepCall
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from ddbench import CachedStep, StepCall, Whitening
     from ddbench_plugins.training.recipe import Measure, StudentRecipe
 
 
@@ -51,11 +55,28 @@ class StudentEvaluator(Evaluator):
 
     def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student on a distilled set and test it."""
+        images, labels, whitening = self._tensors(ctx, distilled)
+        return self.recipe(ctx, distilled).train(ctx, images, labels, repeat, whitening, self.measure(ctx))
+
+    def at_once(self, ctx: Context, distilled: DistilledSet, most: int | None) -> int:
+        """Return how many students are trained at once: one, where a subclass has its own way of evaluating one."""
+        from ddbench_plugins.training.stacking import at_once
+
+        names = next(vars(kind).keys() for kind in type(self).__mro__ if {"evaluate", "score"} & vars(kind).keys())
+        if "evaluate_together" not in names or distilled.whole:
+            return 1
+        return at_once(ctx, self.recipe(ctx, distilled), *self._tensors(ctx, distilled)[:2], most)
+
+    def evaluate_together(self, ctx: Context, distilled: DistilledSet, repeats: Sequence[int]) -> list[Score]:
+        """Train students at once and test each."""
+        images, labels, whitening = self._tensors(ctx, distilled)
+        return self.recipe(ctx, distilled).train_together(ctx, images, labels, repeats, whitening, self.measure(ctx))
+
+    def _tensors(self, ctx: Context, distilled: DistilledSet) -> tuple[Tensor, Tensor, Whitening | None]:
         from ddbench_plugins.training.students import training_tensors
 
         whitening = whitening_of(ctx, distilled)
-        tensors = training_tensors(distilled, ctx.dataset, ctx.dataset.image_size, whitening)
-        return self.recipe(ctx, distilled).train(ctx, *tensors, repeat, whitening, self.measure(ctx))
+        return *training_tensors(distilled, ctx.dataset, ctx.dataset.image_size, whitening), whitening
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
         """Everything the numbers depend on."""

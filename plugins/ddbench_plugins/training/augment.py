@@ -63,7 +63,8 @@ def _chain(operations: Sequence[Operation]) -> Operation:
         return x
 
     sides = [operation.side for operation in operations if operation.side]
-    return Operation(draw, apply, side=sides[-1] if sides else None)
+    each = all(operation.per_image for operation in operations)
+    return Operation(draw, apply, side=sides[-1] if sides else None, per_image=each)
 
 
 def normalise(mean: Sequence[float], std: Sequence[float]) -> Operation:
@@ -74,7 +75,7 @@ def normalise(mean: Sequence[float], std: Sequence[float]) -> Operation:
     def apply(x: Tensor) -> Tensor:
         return torch.addcmul(per_channel(summands, x), x, per_channel(factors, x))
 
-    return Operation(lambda shape, generator: (), apply)
+    return Operation(lambda shape, generator: (), apply, per_image=True)
 
 
 def per_channel(values: tuple[float, ...], x: Tensor) -> Tensor:
@@ -110,7 +111,7 @@ def _draw_flip(shape: Shape, generator: Generator, p: float = 0.5) -> tuple[Tens
     return (torch.rand(shape[0], generator=generator) < p,)
 
 
-random_flip = Operation(_draw_flip, flip)
+random_flip = Operation(_draw_flip, flip, per_image=True)
 """Mirror each image left-right with probability ``p`` (0.5)."""
 
 
@@ -127,7 +128,7 @@ def _draw_crop(shape: Shape, generator: Generator, padding: int = 4) -> tuple[Te
     return tuple(torch.randint(-padding, padding + 1, (2, shape[0]), generator=generator))
 
 
-random_crop = Operation(_draw_crop, shift_with_zeros)
+random_crop = Operation(_draw_crop, shift_with_zeros, per_image=True)
 """Zero-pad by ``padding`` (4) and crop back to the size at a random place per image (torchvision RandomCrop)."""
 
 
@@ -144,7 +145,9 @@ def _shuffled_strips(batch: int, side: int, factor: int, generator: Generator) -
     return place[:, strip].argsort(dim=1, stable=True)
 
 
-patch_shuffle = Operation(_draw_shuffle, lambda x, *order: take_rows_and_columns(x, *order) if order else x)
+patch_shuffle = Operation(
+    _draw_shuffle, lambda x, *order: take_rows_and_columns(x, *order) if order else x, per_image=True
+)
 """Permute ``factor`` vertical strips, then ``factor`` horizontal strips of each image (RDED validation/utils.py).
 
 Strips are ⌊W/factor⌋ wide, the last takes the remainder. For factor 2 only 4 of the 24 layouts are reachable.
@@ -167,7 +170,7 @@ def _change_colours(x: Tensor, order: Tensor, amounts: Tensor) -> Tensor:
     return x
 
 
-jitter_colours = Operation(_draw_colours, _change_colours)
+jitter_colours = Operation(_draw_colours, _change_colours, per_image=True)
 """Brightness, contrast and saturation in random order per image, without clamping (IDC, MinimaxDiffusion).
 
 Each is x + a·(g − x) with its own a ~ U(−``strength``, ``strength``) (0.4); g is 0, the mean of the grey image, the
@@ -180,7 +183,7 @@ def _draw_lighting(shape: Shape, generator: Generator, std: float = 0.1) -> tupl
     return ((alpha * torch.tensor(_PCA_VALUES)) @ torch.tensor(_PCA_VECTORS).T,)
 
 
-pca_lighting = Operation(_draw_lighting, lambda x, shift: x + shift.to(x)[:, :, None, None])
+pca_lighting = Operation(_draw_lighting, lambda x, shift: x + shift.to(x)[:, :, None, None], per_image=True)
 """Add Σ_j V[i,j]·α_j·w_j to channel i, α ~ N(0, ``std``) (0.1) per image (AlexNet).
 
 Expects RGB in [0, 1]; no clamping.
@@ -216,7 +219,7 @@ def resized_crop(
     return torch.matmul(rows[:, None], wide)
 
 
-random_resized_crop = Operation(_draw_boxes, lambda x, *box: resized_crop(x, *box) if box else x)
+random_resized_crop = Operation(_draw_boxes, lambda x, *box: resized_crop(x, *box) if box else x, per_image=True)
 """torchvision's RandomResizedCrop with its own box per image; bilinear; ``[B, C, H, W] -> [B, C, size, size]``.
 
 Its options are ``size``, ``scale``, ``ratio`` and ``antialias``. Scale (1, 1) on square images always keeps the whole

@@ -98,7 +98,7 @@ def dsa(variant: Literal["dc", "idc"] = "dc", strategy: Sequence[Operator] = STR
     def draw(shape: Shape, generator: Generator) -> tuple[Drawn, ...]:
         return draw_variant(shape[0], shape[-1], generator, strategy)
 
-    return Operation(draw, lambda x, *drawn: apply(x, drawn))
+    return Operation(draw, lambda x, *drawn: apply(x, drawn), per_image=True)
 
 
 def _per_image(value: Tensor, x: Tensor) -> Tensor:

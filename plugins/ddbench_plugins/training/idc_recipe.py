@@ -76,6 +76,11 @@ class IdcRecipe(StudentRecipe):
         """0-based epochs with a test."""
         return test_epochs(self.epochs, self.selection, self.tests)
 
+    @property
+    def one_layout(self) -> bool:
+        """Whether every step draws as many random numbers as any other."""
+        return self.imagenet and self.cutmix in (0, 1)
+
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states."""
         mean, std = self.constants

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -12,12 +12,13 @@ import torch
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training.engine import Functions, Loop
 from ddbench_plugins.training.graphs import Graphs
-from ddbench_plugins.training.numbers import Operation, moved, moved_rows, unpacked
+from ddbench_plugins.training.numbers import Operation, joined, moved, moved_rows, unpacked
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.runtime import Compile, LossScaler, compile_if_worth_it
 from ddbench_plugins.training.schedules import constant
 from ddbench_plugins.training.seeding import make_generator, seeded
-from ddbench_plugins.training.steps import Batch, Batches, DrawnStep, Step, hard_label_step
+from ddbench_plugins.training.stacking import Stacked
+from ddbench_plugins.training.steps import Batch, Batches, DrawnStep, Step, answered, hard_label_step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -44,52 +45,71 @@ class TrainResult:
         return max((accuracy for _, accuracy in self.tests), default=None)
 
 
-def train(
-    network: nn.Module,
+def train(network: nn.Module, *, seed: int, batches: Batches | None = None, **how: Any) -> TrainResult:
+    """Train one network as :func:`train_together` does."""
+    return train_together([network], seeds=[seed], batches=[batches] if batches else None, **how)[0]
+
+
+def train_together(
+    networks: Sequence[nn.Module],
     *,
     images: Tensor,
     labels: Tensor,
     epochs: int,
     batch_size: int,
     optimiser: OptimiserFactory,
-    seed: int,
+    seeds: Sequence[int],
     schedule: Schedule | None = None,
     schedule_per_step: bool = False,
     restart_optimiser_at: Collection[int] = (),
     augment: Augment | None = None,
-    batches: Batches | None = None,
+    batches: Sequence[Batches] | None = None,
     step: Step | None = None,
     test: Callable[[nn.Module], float] | None = None,
     test_epochs: Collection[int] = (),
     compile: Compile = "auto",
     loop: Loop | None = None,
-) -> TrainResult:
-    """Train ``network`` in place and return the curve.
+) -> list[TrainResult]:
+    """Train networks in place, several as one (:mod:`stacking`), and return the curve of each.
 
     ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each
     epoch visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise
-    uint8 images. ``batches`` makes the batches of an epoch, augmented and labelled, in place of that; they too hold
-    every image once, ``batch_size`` at a time. ``schedule`` maps the epoch (the fractional epoch with
-    ``schedule_per_step``) to a factor of the optimiser's learning rate; ``restart_optimiser_at`` names epochs that
-    begin with a new optimiser. ``step`` defaults to cross-entropy. ``test`` is called after each of ``test_epochs``.
+    uint8 images. ``batches`` makes the batches of an epoch, augmented and labelled, in place of that, for each network
+    its own; they too hold every image once, ``batch_size`` at a time. ``schedule`` maps the epoch (the fractional
+    epoch with ``schedule_per_step``) to a factor of the optimiser's learning rate; ``restart_optimiser_at`` names
+    epochs that begin with a new optimiser. ``step`` defaults to cross-entropy. ``test`` is called after each of
+    ``test_epochs``.
 
-    All randomness derives from ``seed`` and the epoch, so a training resumed from the ``loop``'s checkpoint ends
-    bit-identically on the same machine. Raises ``ValueError`` for an empty set, for a checkpoint of another training,
-    and ``DivergedError`` if the loss stops being finite.
+    All randomness of a network derives from its seed and the epoch, so it gets the same numbers, within rounding, by
+    itself and among others, which takes an ``augment`` and a ``step`` of two parts each. A training resumed from the
+    ``loop``'s checkpoint ends bit-identically on the same machine. Raises ``ValueError`` for an empty set, for a
+    checkpoint of another training, and ``DivergedError`` if the loss stops being finite.
     """
     if len(images) == 0:
         raise ValueError("cannot train on an empty set")
-    loop = loop or Loop()
-    network.to(device=loop.device, memory_format=torch.channels_last).train()
+    loop, several = loop or Loop(), len(networks) > 1
+    for network in networks:
+        network.to(device=loop.device, memory_format=torch.channels_last).train()
+    network = Stacked(networks).train() if several else networks[0]
     images, labels = images.to(loop.device), labels.to(loop.device)
-    augmented, computed, factor = _augmentation(augment), _step(step or hard_label_step()), schedule or constant()
+    augmented, factor, step = _augmentation(augment), schedule or constant(), step or hard_label_step()
     current, scaler = optimiser(network), LossScaler(loop.precision, loop.device)
-    result = TrainResult()
-    signature = {"seed": seed, "epochs": epochs, "batch_size": batch_size, "images": len(images)}
+    results = [TrainResult() for _ in networks]
+    signature = {
+        "seed": list(seeds) if several else seeds[0],
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "images": len(images),
+    }
     size = min(batch_size, len(images))
     steps = math.ceil(len(images) / size)
     # What was written without its draws apart is done step by step.
-    ahead = images.is_cuda and isinstance(augment, Operation | None) and isinstance(step, DrawnStep | None)
+    apart = isinstance(augment, Operation | None) and isinstance(step, DrawnStep)
+    ahead = images.is_cuda and apart
+
+    if several and not apart:
+        raise ValueError("networks can be trained at once where random numbers are drawn apart from what uses them")
+    joins = several and batches is None and augmented.per_image
 
     def draw_batches(generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
         for chosen in torch.randperm(len(images), generator=generator).split(size):
@@ -99,35 +119,56 @@ def train(
         x = augmented.apply(as_float(images[chosen]), *drawn)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
 
-    make = batches.make if batches else make_batch
+    makes = [each.make for each in batches] if batches else [make_batch] * len(seeds)
+
+    def draw_numbers(place: int, epoch: int) -> Iterator[tuple[Any, Any]]:
+        generator = make_generator(seeds[place], epoch)
+        for number, given in enumerate(batches[place].draw(epoch) if batches else draw_batches(generator)):
+            shape = augmented.shape((min(size, len(images) - number * size), *images.shape[1:]))
+            yield given, step.draw(shape, generator) if isinstance(step, DrawnStep) else (generator,)
 
     def draw(epoch: int) -> Iterator[tuple[Any, ...]]:
-        """Yield what differs from step to step: the learning rate's factor, the batch, the numbers of the loss."""
-        generator = make_generator(seed, epoch)
-        for number, given in enumerate(batches.draw(epoch) if batches else draw_batches(generator)):
+        """Yield what differs from step to step: the learning rate's factor, batches, the numbers of each loss."""
+        each = (draw_numbers(place, epoch) for place in range(len(seeds)))
+        for number, numbers in enumerate(zip(*each, strict=True)):
             rate = factor(epoch + number / steps if schedule_per_step else epoch)
-            shape = augmented.shape((min(size, len(images) - number * size), *images.shape[1:]))
-            yield torch.tensor(rate) if ahead else rate, given, computed.draw(shape, generator)
+            given, drawn = zip(*numbers, strict=True)
+            one = joined(given) if joins else None
+            yield torch.tensor(rate) if ahead else rate, (one,) if one else given, drawn
+
+    def make_batches(given: Sequence[Any]) -> list[Batch]:
+        if len(given) == len(makes):
+            return [make(*numbers) for make, numbers in zip(makes, given, strict=True)]
+        parts = (tensor.chunk(len(makes)) for tensor in make_batch(*given[0]))  # joined
+        return [Batch(*part) for part in zip(*parts, strict=True)]
 
     example = make_batch(
-        *moved((torch.arange(size), augmented.draw((size, *images.shape[1:]), make_generator(seed))), loop.device)
+        *moved((torch.arange(size), augmented.draw((size, *images.shape[1:]), make_generator(seeds[0]))), loop.device)
     ).images
     # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
-    compiled = compile_if_worth_it(network, example, epochs * len(images), compile, loop.precision)
-    total = torch.zeros((), device=loop.device)
+    compiled = (
+        network if several else compile_if_worth_it(network, example, epochs * len(images), compile, loop.precision)
+    )
+    total = torch.zeros(len(seeds), device=loop.device)
 
     def take_step(rate: Any, given: Any, drawn: Any) -> None:
         _set_learning_rate(current, rate)
-        batch = make(*given)
-        count = len(batch.images)
+        each = make_batches(given)
+        count = len(each[0].images)
+        # A compiled graph is for one batch size; the short last batch runs as written.
+        student = compiled if count == size else network
         with loop.autocast(), kernels():
-            # A compiled graph is for one batch size; the short last batch runs as written.
-            loss = computed.loss(compiled if count == size else network, batch, *drawn)
+            if isinstance(step, DrawnStep):
+                asking = [step.asking(batch, *numbers) for batch, numbers in zip(each, drawn, strict=True)]
+                losses = answered(asking, student if several else lambda images: [student(images[0])])
+            else:
+                losses = [step(student, each[0], *drawn[0])]
+            loss = torch.stack(losses).sum() if several else losses[0]
         current.zero_grad()
         scaler.scale(loss).backward()
         scaler.step(current)
         scaler.update()
-        total.add_(loss.detach() * count)
+        total.add_((torch.stack(losses) if several else loss).detach() * count)
 
     graphs = Graphs(take_step, current) if ahead and compile == "auto" else None
 
@@ -137,18 +178,23 @@ def train(
             current = optimiser(network)
             graphs = graphs and Graphs(take_step, current)
         total.zero_()
-        with seeded(seed, epoch, _DROPOUT_STREAM):
+        with seeded(seeds[0], epoch, _DROPOUT_STREAM):  # several have no dropout
             if ahead:
                 for layout, row in moved_rows(draw(epoch), loop.device):
                     graphs(layout, row) if graphs else take_step(*unpacked(layout, row))
             else:
                 for numbers in draw(epoch):
                     take_step(*moved(numbers, loop.device))
-        result.losses.append(total.item() / len(images))
-        scaler.check(type(network).__name__)
+        for result, loss in zip(results, total.tolist(), strict=True):
+            result.losses.append(loss / len(images))
+        scaler.check(type(networks[0]).__name__)
+        last = epoch == epochs - 1
+        if isinstance(network, Stacked) and (epoch in test_epochs or last):
+            network.give_back(networks)
         if test is not None and epoch in test_epochs:
-            result.tests.append((epoch, test(network)))
-        return {"loss": result.losses[-1]}
+            for result, tested in zip(results, networks, strict=True):
+                result.tests.append((epoch, test(tested)))
+        return {"loss": sum(result.losses[-1] for result in results) / len(results)}
 
     def state() -> dict[str, Any]:
         return {
@@ -156,7 +202,7 @@ def train(
             "network": network.state_dict(),
             "optimiser": current.state_dict(),
             "scaler": scaler.state_dict(),
-            **asdict(result),
+            "results": [asdict(result) for result in results],
         }
 
     def restore(state: dict[str, Any]) -> None:
@@ -165,12 +211,13 @@ def train(
         network.load_state_dict(state["network"])
         current.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
-        result.losses = state["losses"]
-        result.tests = [(int(epoch), accuracy) for epoch, accuracy in state["tests"]]
+        for result, kept in zip(results, state.get("results", [state]), strict=True):  # of one, once, without the list
+            result.losses = kept["losses"]
+            result.tests = [(int(epoch), accuracy) for epoch, accuracy in kept["tests"]]
 
     hint = "Try a lower learning rate (-o eval.lr=… where the evaluator has it), another network"
-    loop.run(Functions(train_epoch, state, restore), epochs, name=type(network).__name__, hint=hint)
-    return result
+    loop.run(Functions(train_epoch, state, restore), epochs, name=type(networks[0]).__name__, hint=hint)
+    return results
 
 
 def _augmentation(augment: Augment | None) -> Operation:
@@ -178,10 +225,6 @@ def _augmentation(augment: Augment | None) -> Operation:
         return augment
     given = augment or (lambda x, generator: x)
     return Operation(lambda shape, generator: (generator,), given)
-
-
-def _step(step: Step) -> DrawnStep:
-    return step if isinstance(step, DrawnStep) else DrawnStep(lambda shape, generator: (generator,), step)
 
 
 def _set_learning_rate(optimiser: torch.optim.Optimizer, factor: float | Tensor) -> None:

@@ -6,8 +6,8 @@ copy, and a step whose numbers have the :class:`Layout` of another's can be repl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -33,11 +33,14 @@ class Operation:
         draw: ``(shape [B, C, H, W], generator, **options)`` → numbers.
         apply: ``(images, *numbers)`` → images, on the images' device.
         side: of the images that come out, where it is another.
+        per_image: every tensor of the numbers has an entry for each image [B, …], which changes no other one, so that
+            several batches can be worked on as one.
     """
 
     draw: Callable[..., tuple[Any, ...]]
     apply: Callable[..., Tensor]
     side: int | None = None
+    per_image: bool = False
 
     def __call__(self, x: Tensor, generator: Generator, *options: Any, **named: Any) -> Tensor:
         """Draw and apply."""
@@ -45,7 +48,7 @@ class Operation:
 
     def of(self, **options: Any) -> Operation:
         """Return the operation with these options; ``size`` is that of the images that come out."""
-        return Operation(partial(self.draw, **options), self.apply, options.get("size", self.side))
+        return replace(self, draw=partial(self.draw, **options), side=options.get("size", self.side))
 
     def shape(self, shape: Shape) -> Shape:
         """Return the shape of what comes out of images of a shape."""
@@ -99,6 +102,24 @@ def _copied(flat: list[tuple[Layout, list[Tensor]]], device: torch.device | str)
             _view(host[first:], place).copy_(tensor)
     there = host.to(device, non_blocking=True)
     return [(layout, there[a:b]) for (layout, _), (a, b) in zip(flat, pairwise(edges), strict=True)]
+
+
+def joined(numbers: Sequence[Any]) -> Any:
+    """Return the numbers of several batches as those of one, or None where they differ in more than their tensors."""
+    flat = [tree_flatten(each) for each in numbers]
+    (first, tree), columns = flat[0], list(zip(*(leaves for leaves, _ in flat), strict=False))
+    tensors = [isinstance(leaf, torch.Tensor) for leaf in first]
+    alike = all(
+        column.count(column[0]) == len(column)
+        for column, is_tensor in zip(columns, tensors, strict=True)
+        if not is_tensor
+    )
+    if not alike or any(other != tree for _, other in flat):
+        return None
+    return tree_unflatten(
+        [torch.cat(column) if is_tensor else column[0] for column, is_tensor in zip(columns, tensors, strict=True)],
+        tree,
+    )
 
 
 def unpacked(layout: Layout, row: Tensor) -> Any:

@@ -69,6 +69,11 @@ class StudentRecipe(ABC):
         """Side to which test images are resized before the centre crop."""
         return self.dataset.image_size
 
+    @property
+    def one_layout(self) -> bool:
+        """Whether every step draws as many random numbers as any other, so that there is one CUDA graph of it."""
+        return True
+
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states."""
         return {
@@ -105,26 +110,57 @@ class StudentRecipe(ABC):
         """
         from ddbench_plugins.training import students
 
-        images, labels = self.decoded(images, labels)
-        size = self.dataset.image_size
+        network, images, labels = self.network(ctx, repeat), *self.decoded(images, labels)
+        shared = self._shared(images, labels, whitening)
+        own = self.training(ctx, network, images, repeat)
+        score = students.train_student(ctx, network, seed=ctx.seed("student", repeat), **shared, **own)
+        return _measured(score, network, measure, shared)
+
+    def train_together(
+        self,
+        ctx: Context,
+        images: Tensor,
+        labels: Tensor,
+        repeats: Sequence[int],
+        whitening: Whitening | None = None,
+        measure: Measure | None = None,
+    ) -> list[Score]:
+        """Train the students of several repeats at once, each as :meth:`train` does."""
+        from ddbench_plugins.training import students
+
+        networks, (images, labels) = [self.network(ctx, repeat) for repeat in repeats], self.decoded(images, labels)
+        shared, pairs = self._shared(images, labels, whitening), zip(networks, repeats, strict=True)
+        own = [self.training(ctx, network, images, repeat) for network, repeat in pairs]
+        batches = [each.pop("batches") for each in own] if "batches" in own[0] else None
+        seeds = [ctx.seed("student", repeat) for repeat in repeats]
+        scores = students.train_students(ctx, networks, seeds=seeds, batches=batches, **shared, **own[0])
+        return [_measured(score, each, measure, shared) for score, each in zip(scores, networks, strict=True)]
+
+    def network(self, ctx: Context, repeat: int) -> nn.Module:
+        """Return the student of a repeat before its training."""
+        network: nn.Module = ctx.build_network(seed=ctx.seed("student", repeat))
+        return network
+
+    def _shared(self, images: Tensor, labels: Tensor, whitening: Whitening | None) -> dict[str, Any]:
+        from ddbench_plugins.training import students
+
+        size, (mean, std) = self.dataset.image_size, self.constants
         test_images, test_labels = students.test_tensors(self.dataset, size, self.test_resize, whitening)
-        (mean, std), seed = self.constants, ctx.seed("student", repeat)
-        network = ctx.build_network(seed=seed)
-        score = students.train_student(
-            ctx,
-            network,
-            images=images,
-            labels=labels,
-            test_images=test_images,
-            test_labels=test_labels,
-            mean=mean,
-            std=std,
-            epochs=self.epochs,
-            batch_size=self.batch_size,
-            test_epochs=self.test_epochs,
-            seed=seed,
-            **self.training(ctx, network, images, repeat),
-        )
-        if measure is None:
-            return score
-        return replace(score, metrics={**score.metrics, **measure(network, test_images, test_labels, (mean, std))})
+        return {
+            "images": images,
+            "labels": labels,
+            "test_images": test_images,
+            "test_labels": test_labels,
+            "mean": mean,
+            "std": std,
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "test_epochs": self.test_epochs,
+        }
+
+
+def _measured(score: Score, network: nn.Module, measure: Measure | None, shared: dict[str, Any]) -> Score:
+    if measure is None:
+        return score
+    more = measure(network, shared["test_images"], shared["test_labels"], (shared["mean"], shared["std"]))
+    return replace(score, metrics={**score.metrics, **more})

@@ -1,12 +1,12 @@
 """What one optimiser step computes: the loss of one batch, by label type.
 
 A step is ``step(forward, batch, generator) -> loss``; it mixes images, asks a teacher, calls the student once. Where it
-is a :class:`DrawnStep`, its random numbers can be drawn beforehand.
+is a :class:`DrawnStep`, its random numbers can be drawn beforehand, and those of several students can be taken at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -19,7 +19,7 @@ from ddbench_plugins.training.mixing import draw_cutmix, pasted
 from ddbench_plugins.training.numbers import moved
 
 if TYPE_CHECKING:
-    from torch import Generator, Tensor
+    from torch import Tensor
 
     from ddbench_plugins.training.numbers import Shape
 
@@ -59,25 +59,64 @@ class Batches:
 Step = Callable[[Forward, Batch, "torch.Generator"], "Tensor"]
 
 
+class Asked(NamedTuple):
+    """What a loss waits for: the outputs of the student, or of a teacher, for images."""
+
+    images: Tensor
+    teacher: nn.Module | None = None
+
+
+#: A loss on its way: yields what it asks for, is sent the outputs, and returns.
+Asking = Generator[Asked, "Tensor", "Tensor"]
+
+
 @dataclass(frozen=True)
 class DrawnStep:
     """A step in its two parts.
 
     Attributes:
         draw: ``(shape [B, C, H, W] of the batch, generator)`` → numbers (:mod:`ddbench_plugins.training.numbers`).
-        loss: ``(forward, batch, *numbers)`` → loss.
+        asking: ``(batch, *numbers)`` → loss, a generator: ``logits = yield Asked(images)``.
     """
 
-    draw: Callable[[Shape, Generator], tuple[Any, ...]]
-    loss: Callable[..., Tensor]
+    draw: Callable[[Shape, torch.Generator], tuple[Any, ...]]
+    asking: Callable[..., Asking]
 
-    def __call__(self, forward: Forward, batch: Batch, generator: Generator) -> Tensor:
+    def __call__(self, forward: Forward, batch: Batch, generator: torch.Generator) -> Tensor:
         """Draw, and return the loss."""
         images = batch.images
-        return self.loss(forward, batch, *moved(self.draw(tuple(images.shape), generator), images.device))
+        drawn = moved(self.draw(tuple(images.shape), generator), images.device)
+        return answered([self.asking(batch, *drawn)], lambda images: [forward(images[0])])[0]
 
 
-def draw_nothing(shape: Shape, generator: Generator) -> tuple[()]:
+def answered(asking: Sequence[Asking], forward: Callable[[list[Tensor]], Sequence[Tensor]]) -> list[Tensor]:
+    """Return the losses of students whose steps ask for the same in turn: of each network once, for all of them.
+
+    ``forward`` gives the outputs of every student for its own images.
+    """
+    answers: Sequence[Tensor | None] = [None] * len(asking)
+    while True:
+        asked, losses = list[Asked](), list[torch.Tensor]()
+        for one, answer in zip(asking, answers, strict=True):
+            try:
+                asked.append(one.send(answer))  # None begins
+            except StopIteration as end:
+                losses.append(end.value)
+        if losses:
+            return losses
+        images, teacher = [one.images for one in asked], asked[0].teacher
+        answers = forward(images) if teacher is None else _taught(teacher, images)
+
+
+def _taught(teacher: nn.Module, images: list[Tensor]) -> Sequence[Tensor]:
+    with torch.no_grad():
+        if teacher.training or len(images) == 1:  # which sees one batch at a time
+            return [teacher(part) for part in images]
+        outputs: Sequence[Tensor] = teacher(torch.cat(images)).chunk(len(images))
+        return outputs
+
+
+def draw_nothing(shape: Shape, generator: torch.Generator) -> tuple[()]:
     """Draw no numbers."""
     return ()
 
@@ -85,18 +124,20 @@ def draw_nothing(shape: Shape, generator: Generator) -> tuple[()]:
 def hard_label_step(*, cutmix_probability: float = 0.0, label_smoothing: float = 0.0) -> DrawnStep:
     """Cross-entropy; with CutMix, weighted by pasted area (IDC and MinimaxDiffusion train.py)."""
 
-    def draw(shape: Shape, generator: Generator) -> tuple[Any, ...]:
+    def draw(shape: Shape, generator: torch.Generator) -> tuple[Any, ...]:
         mixes = cutmix_probability > 0 and float(torch.rand((), generator=generator)) < cutmix_probability
         return draw_cutmix(shape, generator) if mixes else ()
 
-    def loss(forward: Forward, batch: Batch, *drawn: Any) -> Tensor:
+    def asking(batch: Batch, *drawn: Any) -> Asking:
         images, labels, _ = batch
         if drawn:
             mixed = pasted(images, *drawn)
-            return mixed_cross_entropy(forward(mixed.images), labels, labels[mixed.partners], mixed.ratio)
-        return F.cross_entropy(forward(images).float(), labels, label_smoothing=label_smoothing)
+            logits = yield Asked(mixed.images)
+            return mixed_cross_entropy(logits, labels, labels[mixed.partners], mixed.ratio)
+        logits = yield Asked(images)
+        return F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
 
-    return DrawnStep(draw, loss)
+    return DrawnStep(draw, asking)
 
 
 def soft_label_step(teacher: nn.Module, *, temperature: float) -> DrawnStep:
@@ -106,13 +147,13 @@ def soft_label_step(teacher: nn.Module, *, temperature: float) -> DrawnStep:
     :func:`update_batchnorm_twice` does, without the cost.
     """
 
-    def loss(forward: Forward, batch: Batch, *drawn: Any) -> Tensor:
+    def asking(batch: Batch, *drawn: Any) -> Asking:
         images = pasted(batch.images, *drawn).images
-        with torch.no_grad():
-            target = teacher(images)
-        return kl_soft_label(forward(images), target, temperature)
+        target = yield Asked(images, teacher)
+        logits = yield Asked(images)
+        return kl_soft_label(logits, target, temperature)
 
-    return DrawnStep(draw_cutmix, loss)
+    return DrawnStep(draw_cutmix, asking)
 
 
 def given_label_step(loss: Loss, *, part_size: int | None = None) -> DrawnStep:
@@ -122,10 +163,12 @@ def given_label_step(loss: Loss, *, part_size: int | None = None) -> DrawnStep:
     then sees one part at a time (SRe2L train_FKD.py).
     """
 
-    def mean(forward: Forward, batch: Batch) -> Tensor:
-        size = part_size or len(batch.images)
-        parts = zip(batch.images.split(size), batch.labels.split(size), strict=True)
-        return torch.stack([loss(forward(images), labels) for images, labels in parts]).mean()
+    def mean(batch: Batch) -> Asking:
+        size, losses = part_size or len(batch.images), []
+        for images, labels in zip(batch.images.split(size), batch.labels.split(size), strict=True):
+            logits = yield Asked(images)
+            losses.append(loss(logits, labels))
+        return torch.stack(losses).mean()
 
     return DrawnStep(draw_nothing, mean)
 

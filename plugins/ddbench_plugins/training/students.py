@@ -9,7 +9,7 @@ import torch
 
 from ddbench import DataError, Score
 from ddbench_plugins.training.engine import Loop
-from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.loop import train_together
 from ddbench_plugins.training.pixels import as_bytes
 from ddbench_plugins.training.predict import evaluate_on
 from ddbench_plugins.training.streaming import StreamedImages
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ddbench import Context, Dataset, DistilledSet, Whitening
     from ddbench_plugins.training.augment import Augment
+    from ddbench_plugins.training.predict import Evaluation
+    from ddbench_plugins.training.steps import Batches
 
 #: Test splits larger than this many bytes are decoded again at every test instead of being held in memory.
 KEEP_BYTES = 2**31
@@ -86,9 +88,14 @@ def test_tensors(
     return _tests[key]
 
 
-def train_student(
+def train_student(ctx: Context, network: nn.Module, *, seed: int, batches: Batches | None = None, **how: Any) -> Score:
+    """Train and test one student as :func:`train_students` does."""
+    return train_students(ctx, [network], seeds=[seed], batches=[batches] if batches else None, **how)[0]
+
+
+def train_students(
     ctx: Context,
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     *,
     images: Tensor,
     labels: Tensor,
@@ -98,39 +105,41 @@ def train_student(
     std: Sequence[float],
     epochs: int,
     test_epochs: Collection[int],
-    seed: int,
+    seeds: Sequence[int],
     augment: Augment,
     **recipe: Any,
-) -> Score:
-    """Train one student with checkpoints and progress, test it after ``test_epochs`` (0-based), return its score.
+) -> list[Score]:
+    """Train students at once, with checkpoints and progress, test each after ``test_epochs`` (0-based), return scores.
 
-    ``augment`` must normalise; ``recipe`` is passed to :func:`ddbench_plugins.training.loop.train`.
+    ``augment`` must normalise; ``recipe`` is passed to :func:`ddbench_plugins.training.loop.train_together`.
     """
-    correct = torch.empty(0)
+    last: dict[int, Evaluation] = {}
 
     def test(student: nn.Module) -> float:
-        nonlocal correct
-        tested = evaluate_on(ctx, student, test_images, test_labels, mean, std)
-        correct = tested.correct
-        return tested.accuracy
+        last[id(student)] = evaluate_on(ctx, student, test_images, test_labels, mean, std)
+        return last[id(student)].accuracy
 
-    with ctx.progress(f"{ctx.network} student", epochs) as advance:
-        result = train(
-            network,
+    many = f"{len(networks)} {ctx.network} students" if len(networks) > 1 else f"{ctx.network} student"
+    with ctx.progress(many, epochs) as advance:
+        results = train_together(
+            networks,
             images=images,
             labels=labels,
             epochs=epochs,
-            seed=seed,
+            seeds=seeds,
             augment=augment,
             test=test,
             test_epochs=test_epochs,
             loop=Loop.of(ctx, advance),
             **recipe,
         )
-    return Score(
-        last=float(correct.numpy().mean()),
-        best=result.best if len(result.tests) > 1 else None,
-        correct=correct.numpy(),
-        curve=[(epoch + 1, accuracy) for epoch, accuracy in result.tests],
-        metrics={"final_loss": result.losses[-1]},
-    )
+    return [
+        Score(
+            last=float(last[id(network)].correct.numpy().mean()),
+            best=result.best if len(result.tests) > 1 else None,
+            correct=last[id(network)].correct.numpy(),
+            curve=[(epoch + 1, accuracy) for epoch, accuracy in result.tests],
+            metrics={"final_loss": result.losses[-1]},
+        )
+        for network, result in zip(networks, results, strict=True)
+    ]

@@ -66,6 +66,11 @@ class DcRecipe(StudentRecipe):
     learned: bool
     reset_optimiser: bool
 
+    @property
+    def one_layout(self) -> bool:
+        """Whether every step draws as many random numbers as any other."""
+        return self.kind == "plain"
+
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states."""
         return super().settings() | {
@@ -116,7 +121,14 @@ class Dc(StudentEvaluator):
 
     def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Train one student and test it; a learned learning rate is among the figures."""
-        score, recipe = super().score(ctx, distilled, repeat), self.recipe(ctx, distilled)
+        return self._told(ctx, distilled, super().score(ctx, distilled, repeat))
+
+    def evaluate_together(self, ctx: Context, distilled: DistilledSet, repeats: Sequence[int]) -> list[Score]:
+        """Train students at once and test each; a learned learning rate is among the figures."""
+        return [self._told(ctx, distilled, score) for score in super().evaluate_together(ctx, distilled, repeats)]
+
+    def _told(self, ctx: Context, distilled: DistilledSet, score: Score) -> Score:
+        recipe = self.recipe(ctx, distilled)
         return replace(score, metrics={**score.metrics, "learning_rate": recipe.lr}) if recipe.learned else score
 
 

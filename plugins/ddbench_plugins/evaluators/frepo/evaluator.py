@@ -67,6 +67,11 @@ class FrepoRecipe(StudentRecipe):
 
         return OPERATIONS if self.dataset.flip else OPERATIONS[1:]
 
+    @property
+    def one_layout(self) -> bool:
+        """Whether every step draws as many random numbers as any other."""
+        return len(self.operations) == 1
+
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states."""
         stated = super().settings()

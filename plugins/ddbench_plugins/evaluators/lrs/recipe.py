@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from ddbench_plugins.training import augment, dsa, losses, mixing, optimisers, schedules
-from ddbench_plugins.training.steps import DrawnStep
+from ddbench_plugins.training.steps import Asked, DrawnStep
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from ddbench_plugins.training.numbers import Shape
     from ddbench_plugins.training.optimisers import OptimiserFactory
     from ddbench_plugins.training.schedules import Schedule
-    from ddbench_plugins.training.steps import Batch, Forward
+    from ddbench_plugins.training.steps import Asking, Batch
 
 Augmentation = Literal["none", "dsa", "cutmix", "mixup"]
 Loss = Literal["kl", "sce", "mse_gt"]
@@ -130,21 +130,22 @@ def label_step(recipe: TrialRecipe, labeller: Callable[[Tensor, Batch], Tensor] 
                 return mixing.draw_mixup(shape, generator, recipe.mixup_alpha)
         return ()
 
-    def loss(forward: Forward, batch: Batch, *drawn: Any) -> Tensor:
+    def asking(batch: Batch, *drawn: Any) -> Asking:
         mix = mixing.pasted if recipe.augmentation == "cutmix" else mixing.blended
         mixed = mix(batch.images, *drawn) if drawn else None
         images = batch.images if mixed is None else mixed.images
         if not recipe.soft:
-            logits = forward(images).float()
+            logits = (yield Asked(images)).float()
             if mixed is None or not recipe.mix_hard_labels:
                 return nn.functional.cross_entropy(logits, batch.labels)
             return losses.mixed_cross_entropy(logits, batch.labels, batch.labels[mixed.partners], mixed.ratio)
         assert labeller is not None
         with torch.no_grad():
             target = labeller(images, batch)
-        return soft_loss(recipe, forward(images), target, batch.labels)
+        logits = yield Asked(images)
+        return soft_loss(recipe, logits, target, batch.labels)
 
-    return DrawnStep(draw, loss)
+    return DrawnStep(draw, asking)
 
 
 def soft_loss(recipe: TrialRecipe, student: Tensor, target: Tensor, labels: Tensor) -> Tensor:

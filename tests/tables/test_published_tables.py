@@ -238,7 +238,7 @@ def test_accuracies_by_class_of_the_digits_average_to_the_committed_ones():
     weights = np.bincount(labels[1]) / len(labels[1])
     for row in made.tables[0].rows:
         cells = zip(made.tables[0].columns, row.cells, strict=True)
-        overall = {column.name: 100 * cell.mean for column, cell in cells if cell}
+        overall = {column.label: 100 * cell.mean for column, cell in cells if cell}
         begin, names = f"Accuracy by class: Digits, IPC {row.budget}, {row.name},", set()
         for grid in (grid for grid in made.grids if grid.title.startswith(begin)):  # wide ones are in parts
             for name, *column in zip(grid.heads()[1:], *[line[1:] for line in grid.cells()], strict=True):

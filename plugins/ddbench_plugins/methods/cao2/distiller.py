@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,6 +100,5 @@ class CaO2(DiT):
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` chosen images per class, and how many are recognised by what chose them."""
         found = super().distill(ctx)
-        chosen = [self.sampled(ctx, *part).info for part in self.parts(ctx)]
-        found.extra["selection"] = [dict(info) for info in chosen] if len(chosen) > 1 else dict(chosen[0])
-        return found
+        chosen = self.sampled(ctx, *self.parts(ctx)[0]).info
+        return replace(found, extra={**found.extra, "selection": dict(chosen)})

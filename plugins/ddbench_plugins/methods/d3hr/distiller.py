@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -110,8 +111,8 @@ class D3HR(DiT):
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` images per class, and how like their class the chosen groups are (lower is better)."""
         found = super().distill(ctx)
-        found.extra["groups"] = dict(self.sampled(ctx, *self.parts(ctx)[0]).info)
-        return found
+        groups = self.sampled(ctx, *self.parts(ctx)[0]).info
+        return replace(found, extra={**found.extra, "groups": dict(groups)})
 
 
 def _mean(values: list[list[float]], column: int) -> float:

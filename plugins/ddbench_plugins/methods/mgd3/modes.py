@@ -48,4 +48,5 @@ def modes_of(latents: NDArray[np.float32], count: int, *, nearest: bool = False)
     flat = latents.reshape(len(latents), -1)
     centres = KMeans(count, random_state=0, n_init="auto").fit(flat).cluster_centers_
     found = flat[pairwise_distances_argmin(centres, flat)] if nearest else centres
-    return found.astype(np.float32).reshape(count, *latents.shape[1:])
+    shaped: NDArray[np.float32] = found.astype(np.float32).reshape(count, *latents.shape[1:])
+    return shaped

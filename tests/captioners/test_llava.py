@@ -166,6 +166,24 @@ def test_the_damaged_file_of_a_folder_is_named(offline, tmp_path, model, pattern
         ask(offline, options(broken))
 
 
+def test_weights_in_8_bits_answer(model):
+    """On the CPU, which bitsandbytes can, too."""
+    pytest.importorskip("bitsandbytes")
+    torch, transformers = pytest.importorskip("torch"), pytest.importorskip("transformers")
+    config = llava.quantised("8-bit", torch.float16, "cuda")
+    kind = transformers.LlavaForConditionalGeneration
+    network = kind.from_pretrained(
+        model, dtype=torch.float32, quantization_config=config, device_map={"": "cpu"}
+    ).eval()
+    assert {weight.dtype for weight in network.parameters()} == {torch.int8, torch.float32}
+    processor = transformers.AutoProcessor.from_pretrained(model)
+    processor.tokenizer.padding_side = "left"
+    answers = llava.answer(
+        network, processor, np.zeros((2, 32, 32, 3), np.uint8), ["the dog?", "a cat?"], [0, 1], options(model)
+    )
+    assert len(answers) == 2 and all(isinstance(answer, str) and answer for answer in answers)
+
+
 def test_identity_follows_the_weights(offline, tmp_path, model):
     other = tiny_llava(tmp_path / model.name, seed=1)
     mine, theirs = (Llava().identity(replace(offline, resolved=Resolved(options(folder)))) for folder in (model, other))

@@ -83,7 +83,6 @@ if TYPE_CHECKING:  # the one list of public names: editors and type checkers rea
     from ddbench.results.schema import Record as Record
     from ddbench.runtime.cards import Demand as Demand
     from ddbench.runtime.context import Context as Context
-    from ddbench.runtime.distributed import Team as Team
     from ddbench.runtime.machine import Machine as Machine
     from ddbench.runtime.progress import Reporter as Reporter
     from ddbench.runtime.steps import CachedStep as CachedStep

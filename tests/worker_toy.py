@@ -38,6 +38,30 @@ class Shared(ToyMethod):
         return super().distill(ctx)
 
 
+def _shard(ctx, out, part):
+    note(f"shard {part}")
+    if os.environ.get("DDBENCH_TEST_FAIL") == str(part):
+        raise ZeroDivisionError("on purpose")
+    out.info["part"] = part
+
+
+@ddbench.step(needs=[base], shards=lambda ctx: range(4), shard=_shard)
+def parted(ctx, out):
+    note("parted")
+    assert [shard.info["part"] for shard in out.shards] == [0, 1, 2, 3]
+
+
+class Parted(ToyMethod):
+    Options = ToyOptions
+
+    def needs(self, ctx):
+        return [parted.of(ctx)]
+
+    def distill(self, ctx):
+        parted(ctx)
+        return super().distill(ctx)
+
+
 class Noted(NearestMean):
     def evaluate(self, ctx, distilled, repeat):
         note(f"student {repeat}")
@@ -46,7 +70,8 @@ class Noted(NearestMean):
 
 @ddbench.hookimpl
 def ddbench_methods():
-    return [ddbench.MethodSpec("shared", Shared, "toy"), ddbench.MethodSpec("shared-too", Shared, "toy")]
+    kinds = {"shared": Shared, "shared-too": Shared, "parted": Parted}
+    return [ddbench.MethodSpec(name, kind, "toy") for name, kind in kinds.items()]
 
 
 @ddbench.hookimpl

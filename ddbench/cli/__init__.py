@@ -6,7 +6,6 @@ import importlib
 import io
 import os
 import sys
-import time
 import warnings
 from collections.abc import Sequence
 from typing import NoReturn, cast
@@ -14,7 +13,7 @@ from typing import NoReturn, cast
 import click
 
 from ddbench import __version__
-from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, did_you_mean, not_installed
+from ddbench.errors import INTERRUPTED, DDBenchError, StorageError, UsageError, did_you_mean, not_installed
 from ddbench.escaping import Output, terminal
 from ddbench.files.writing import REASONS
 from ddbench.plugin.containment import LeftBehind
@@ -52,8 +51,6 @@ DEBUG_VARIABLE = "DDBENCH_DEBUG"
 TRACEBACK = "--traceback"
 #: Set by shells that ask for completions (docs/cli/index.md).
 COMPLETE = "_DDBENCH_COMPLETE"
-#: Seconds in which the first of several processes may say what went wrong before another one's end ends it.
-GRACE = 5.0
 _usual_warning = warnings.formatwarning
 
 
@@ -106,40 +103,8 @@ def group(traceback: bool) -> None:
         click.echo(context.get_help())
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run the command line and exit with the code of what happened (see ddbench.errors).
-
-    Of several processes that a launcher started, the first does so, and the others help it.
-    """
-    if "LOCAL_RANK" not in os.environ:  # set by accelerate and torchrun; the check costs no import
-        _command(args)
-    from ddbench.runtime import distributed as processes
-
-    if environment.launched() == 1:
-        _command(args)
-    if processes.join().leads:
-        try:
-            _command(args)
-        finally:
-            processes.dismiss()
-    sys.exit(_assist())
-
-
-def _assist() -> int:
-    """Help the first process; return an exit code."""
-    from ddbench.runtime import distributed as processes
-
-    try:
-        processes.assist()
-    except Exception as error:
-        # The first process has met the same error, or hears of this one by the launcher, which ends it.
-        time.sleep(GRACE)
-        return explain(error)
-    return 0
-
-
-def _command(args: Sequence[str] | None = None) -> NoReturn:
-    """Run the command line in this process and exit."""
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit with the code of what happened (see ddbench.errors)."""
     arguments = list(sys.argv[1:] if args is None else args)
     own = arguments[: arguments.index("--")] if "--" in arguments else arguments
     debug = TRACEBACK in own or os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
@@ -149,6 +114,11 @@ def _command(args: Sequence[str] | None = None) -> NoReturn:
         _open_streams()
     warnings.formatwarning = _warning
     try:
+        if (count := environment.launched()) > 1:
+            raise UsageError(
+                f"A launcher started this command {count} times, and all would do the same.",
+                hint="Start it once: --jobs N starts workers that share the work (docs/clusters/index.md).",
+            )
         code = group.main(arguments, prog_name="ddbench", standalone_mode=False, obj={"debug": debug})
     except Exception as error:
         if debug and not isinstance(error, (click.ClickException, click.Abort)):

@@ -121,10 +121,12 @@ class Needed:
     Attributes:
         path: where it is or will be.
         distils: whether it belongs to the distilled set rather than to the evaluator.
+        call: of the step; None of the set.
     """
 
     path: Path
     distils: bool
+    call: StepCall | None = None
 
 
 def steps(job: Job) -> list[Needed]:
@@ -134,7 +136,7 @@ def steps(job: Job) -> list[Needed]:
     for call, distils in calls_of(job):
         key = None if isinstance(call, AnyCall) else _tried(lambda call=call: call.key)[0]  # type: ignore[misc]
         if key:
-            needed.append(Needed(ctx.store.path(call.name, key), distils))
+            needed.append(Needed(ctx.store.path(call.name, key), distils, call))
     if inputs := _tried(lambda: artifact(bound))[0]:
         needed.append(Needed(ctx.store.path(DISTILLED, digest(inputs)), True))
     return needed
@@ -223,8 +225,20 @@ def _lines(calls: Iterable[StepCall], of: str, lacking: str, history: History) -
         inputs, reason = _tried(lambda call=call: call.inputs)  # type: ignore[misc]
         waits = next((f"after {need.name}" for need in call.needs if need.step.data and _unmade(need)), "")
         line = _line(call.ctx, call.name, inputs, of, waits or (reason and (lacking or reason)), call.effort, history)
+        if inputs and call.shards and line.state != DONE:
+            line = _in_shards(line, call)
         lines.setdefault(line.key or f"{call.name} {call.arguments}", line)
     return list(lines.values())
+
+
+def _in_shards(line: Line, call: StepCall) -> Line:
+    """Return the line of a step that is made in shards, with how many of them are there."""
+    there, count = sum(shard.path.exists() for shard in call.shards), len(call.shards)
+    if not there:
+        return replace(line, why=f"{line.why}; in {count} shards" if count > 1 else line.why)
+    left = line.estimate.seconds and line.estimate.seconds * (count - there) / count
+    estimate = replace(line.estimate, seconds=left)
+    return replace(line, state=RESUMABLE, why=f"{there} of {count} shards are there", estimate=estimate)
 
 
 def _inside(calls: Iterable[StepCall], of: str, name: str, history: History) -> list[Line]:

@@ -145,15 +145,27 @@ class Queue:
             finally:
                 note.unlink(missing_ok=True)
 
-    def share(self, number: int) -> None:
-        """Note that the set of a claimed cell is distilled, so that others may train its networks."""
+    def share(self, number: int, step: Path | None = None, shards: int = 0) -> None:
+        """Note what others may do for a claimed cell: the shards of a step, or its networks once its set is distilled.
+
+        Args:
+            number: of the cell.
+            step: the folder of the step; None where the set is distilled.
+            shards: how many of the step are missing.
+        """
         note = self._claim(number, "json")
-        note.write_text(json.dumps({**read(note), "shared": True}), "utf-8")
+        about = {"shards": [f"{step.parent.name}/{step.name}", shards]} if step else {"shared": True}
+        note.write_text(json.dumps({**read(note), **about}), "utf-8")
 
     def shared(self, number: int) -> bool:
         """Return whether others may train networks of a cell that somebody runs."""
         several = self.tasks[number - 1].arguments["repeats"] > 1
         return several and bool(read(self._claim(number, "json")).get("shared"))
+
+    def divided(self, number: int) -> str:
+        """Return the step, by its folder below the artifact folder, whose shards others may make, or ""."""
+        step, missing = read(self._claim(number, "json")).get("shards", ("", 0))
+        return str(step) if missing else ""
 
     def claimed(self, number: int) -> bool:
         """Return whether a cell seems to be held, without a look at whether its worker lives."""
@@ -246,7 +258,7 @@ class Queue:
             yield State(number, task.title, state, about, self.log(number))
 
     def startable(self) -> int:
-        """Return for how many workers there is work: of cells that wait for one step, one, else a network each."""
+        """Return for how many workers there is work: one of cells that wait for a step, or shards or networks."""
         ended, running = self.outcomes(), self.running()
         # What was there before the run is looked for once; what is made meanwhile, among the steps of running cells.
         looked = running if self._made else range(1, len(self.tasks) + 1)
@@ -261,7 +273,8 @@ class Queue:
                 continue
             needs = set(task.shares) - self._made
             if not needs & making:
-                count += task.arguments["repeats"] if number in distilled else 1
+                shards = running.get(number, {}).get("shards", ("", 0))[1]
+                count += task.arguments["repeats"] if number in distilled else max(1, shards)
                 making |= needs
         return count
 

@@ -10,6 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,6 +72,7 @@ class Worker:
         self._ended = 0
         self._spoilt = False
         self._needs: dict[int, list[Path]] = {}
+        self._unhelped: set[int] = set()
         self._loaded: dict[str, Any] = {}
 
     def run(self, cells: int | None) -> None:
@@ -113,6 +115,8 @@ class Worker:
             record = self._record(number)
         except StepTaken as taken:
             self.base.reporter.log(f"given back: {taken}")
+            if taken.path not in self._needs[number]:  # a shard
+                self._needs[number].append(taken.path)
             return False
         except Exception as error:  # whatever it is, the other cells go on
             traceback.print_exc()
@@ -134,10 +138,20 @@ class Worker:
             self._needs[number] = [step.path for step in steps(job)]
         if missing := next(filter(_in_the_making, self._needs[number]), None):
             raise StepTaken(missing.parent.name, missing, owner(missing.with_name(missing.name + ".partial")))
-        with environment.command_of(command_words(job.arguments, about)):
+        with environment.command_of(command_words(job.arguments, about)), self._dividing(number):
             made = distil(job.planned.method, force=about["force"])
             self.queue.share(number)
             return job.measurement.carry_out(made, Path(about["registry"]), force=about["force"])
+
+    @contextlib.contextmanager
+    def _dividing(self, number: int) -> Iterator[None]:
+        """Let others know of steps of a claimed cell that are made in shards."""
+        store = self.base.store
+        silent, store.divides = store.divides, partial(self.queue.share, number)
+        try:
+            yield
+        finally:
+            store.divides = silent
 
     def _job(self, number: int) -> Job:
         task = self.queue.tasks[number - 1]
@@ -156,17 +170,25 @@ class Worker:
         return job
 
     def _help(self, number: int) -> bool:
-        """Train the last network that is missing in a cell of another worker, whose set is distilled."""
-        if self.queue.about["force"] or not self.queue.shared(number):
+        """Make a shard that is missing in a cell of another worker, or the last network once its set is distilled."""
+        step = self.queue.divided(number)
+        if number in self._unhelped or not (step or (self.queue.shared(number) and not self.queue.about["force"])):
             return False
         with printing_to(self.queue.log(number)):
             try:
                 job = self._job(number)
+                needed = steps(job)
+                if step:
+                    root = self.base.store.root
+                    return any(one.call.help() for one in needed if one.call and one.path == root / step)
                 made = finished(job.planned.method, artifact(job.planned.method))
-                if made is None or any(_in_the_making(step.path) for step in steps(job)):
+                if made is None or any(_in_the_making(one.path) for one in needed):
                     return False
                 return train_ahead(job.measurement.evaluator, made, job.measurement.repeats)
-            except Exception:  # a step of another worker, or what the cell's own worker will meet
+            except StepTaken:
+                return False
+            except Exception:  # what the cell's own worker will meet, and tell
+                self._unhelped.add(number)
                 return False
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from ddbench.errors import PluginError, UsageError
 from ddbench.plugin.arguments import whole
-from ddbench.plugin.images import ImageSource, unchangeable
+from ddbench.plugin.images import ImageSource, PartOfImages, unchangeable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,6 +65,13 @@ class Split:
     def counts(self, num_classes: int) -> list[int]:
         """Return the number of images per class."""
         return [int(count) for count in np.bincount(self.labels, minlength=num_classes)]
+
+    def part(self, rows: range) -> Split:
+        """Return consecutive images, perhaps not of every class."""
+        if len(rows) == len(self):
+            return self
+        where = slice(rows.start, rows.stop)
+        return Split(PartOfImages(self.images, rows), self.labels[where], self.ids[where])
 
     def check(self, who: str, class_names: Sequence[str], channels: int) -> None:
         """Name the first contract violation of a split of a data set with these classes and channels.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import stat
 import zlib
@@ -9,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -89,6 +90,13 @@ class ArrayImages(ImageSource):
     def __len__(self) -> int:
         return len(self.array)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let another process map the file again, where the array is a whole one that is mapped."""
+        array = self.array
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+            return _mapped, (str(array.filename), array.offset, array.shape)
+        return ArrayImages, (array,)
+
     def checksum(self) -> int:
         """Return a checksum of the array; of one that is mapped from a file, which cannot be written to, none."""
         return 0 if isinstance(self.array, np.memmap) else zlib.crc32(np.ascontiguousarray(self.array).data)
@@ -106,6 +114,28 @@ class ArrayImages(ImageSource):
             chosen: NDArray[np.uint8] = self.array[np.asarray(indices, int)]
             return chosen
         return super().batch(indices, size)
+
+
+def _mapped(path: str, offset: int, shape: tuple[int, ...]) -> ArrayImages:
+    return ArrayImages(np.memmap(path, np.uint8, "r", offset, shape))
+
+
+class PartOfImages(ImageSource):
+    """Consecutive images of another source."""
+
+    def __init__(self, whole: ImageSource, rows: range) -> None:
+        self.whole, self.rows, self.channels = whole, rows, whole.channels
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def load(self, index: int, size: int) -> NDArray[np.uint8]:
+        """Return image ``index`` of the part."""
+        return self.whole.load(self.rows[index], size)
+
+    def batch(self, indices: Sequence[int], size: int) -> NDArray[np.uint8]:
+        """Return images of the part."""
+        return self.whole.batch([self.rows[index] for index in indices], size)
 
 
 class FileImages(ImageSource):

@@ -146,9 +146,12 @@ class Captioner(Plugin, ABC):
 
     Attributes:
         seeded: True for captions that depend on the distillation seed: they are made for every seed.
+        shard: how many images are captioned as one shard, which any worker may do and no interruption undoes; None for
+            all at once. Captions must then depend on nothing but their own image, class and id.
     """
 
     seeded: ClassVar[bool] = False
+    shard: ClassVar[int | None] = None
 
     def needs(self, ctx: Context) -> Sequence[CachedStep[Any] | StepCall] | None:
         """Return the cached steps that :meth:`caption` uses; as of a :class:`Distiller`."""
@@ -160,7 +163,10 @@ class Captioner(Plugin, ABC):
 
     @abstractmethod
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterable[str]:
-        """Return one caption per image of the split, in order; a generator need not hold them all in memory."""
+        """Return one caption per image of the split, in order; a generator need not hold them all in memory.
+
+        ``split`` is that of training, or a shard of it; a model is loaded by ``ctx.loaded(load)`` once for several.
+        """
 
 
 @dataclass(frozen=True)

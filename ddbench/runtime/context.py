@@ -71,6 +71,8 @@ class Context:
     dry_run: bool = False
     # The steps being built, each inside the one before; shared by every copy of this context.
     _building: list[Step] = field(default_factory=list)
+    # What the shards of one step have loaded, and of which; shared by every copy as well.
+    _loaded: dict[str, Any] = field(default_factory=dict)
     _dataset: Dataset | None = None
     _loading: str = ""
     # Where a method's snapshots go: set while its result is being built.
@@ -210,22 +212,12 @@ class Context:
 
             yield advance
 
-    def together(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Return ``function(*arguments, team)``, called by every process where a launcher started several.
-
-        Args:
-            function: of a module, not of another function or a class. It does what its ``team`` (:class:`ddbench.Team`)
-                says is its share; only the process that leads may write to the step's folder what others write, too.
-            arguments: must be picklable, as contexts, data sets and steps are; the devices of contexts are each
-                process's own.
-        """
-        from ddbench.runtime import distributed as processes
-
-        return processes.together(function, *arguments)
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out what belongs to the process that builds the steps."""
-        return {**self.__dict__, "_building": [], "_keep": None}
+    def loaded(self, load: Callable[[], P]) -> P:
+        """Return what ``load`` returns, such as a model: in a shard, what the shard before it has loaded."""
+        value: P = self._loaded["value"] if "value" in self._loaded else load()
+        if self._loaded.get("family"):
+            self._loaded["value"] = value
+        return value
 
     def log(self, message: str) -> None:
         """Tell the user about a step taken."""

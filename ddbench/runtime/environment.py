@@ -65,7 +65,6 @@ def software() -> dict[str, Any]:
         "threads": threads(),
         "kernels": "none" if compiler.obstacle() else "compiled",
         "compiler": compiler.described(),
-        **_processes(),
     }
 
 
@@ -100,12 +99,7 @@ def _driver() -> str:
 @cache
 def computer() -> dict[str, Any]:
     """Return what the speed of a step depends on besides device and precision."""
-    return {"processor": _processor(), "threads": threads(), **_processes()}
-
-
-def _processes() -> dict[str, int]:
-    """Return how many processes a launcher started, where it did."""
-    return {"processes": launched()} if launched() > 1 else {}
+    return {"processor": _processor(), "threads": threads()}
 
 
 def threads() -> int:

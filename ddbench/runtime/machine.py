@@ -1,4 +1,4 @@
-"""The machine: device, precision, the numerics that results depend on, memory, processes of a launch."""
+"""The machine: device, precision, the numerics that results depend on, memory."""
 
 from __future__ import annotations
 
@@ -50,11 +50,6 @@ class Machine:
         Raises:
             UsageError: a device that this machine does not have, or a precision that the device does not have.
         """
-        if ":" in device and "LOCAL_RANK" in os.environ:
-            raise UsageError(
-                f"Several processes cannot all use the device {device!r}.",
-                hint="Use --device cuda: the launcher gives each a GPU, of those in CUDA_VISIBLE_DEVICES.",
-            )
         if device == "auto":
             device = "cuda" if _has_gpu() else "cpu"
         elif device != "cpu":

@@ -28,10 +28,12 @@ from ddbench.runtime.contents import by_content, check_identity, told, used, use
 from ddbench.runtime.estimates import Effort, effort, marked
 from ddbench.runtime.machine import peak_memory
 from ddbench.runtime.scope import FACTS, PRIVATE, Scope, changed, free
-from ddbench.runtime.store import Done, NotMade, Step
+from ddbench.runtime.store import Done, NotMade, Step, StepTaken
 from ddbench.runtime.values import Keyed, place_of, plain_of, text_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from ddbench.runtime.cards import Demand
     from ddbench.runtime.context import Bound, Context
 
@@ -56,6 +58,8 @@ def step(
     disk: Callable[..., int | None] | None = None,
     demand: Callable[..., Demand | None] | None = None,
     model: str = "",
+    shards: Callable[..., Sequence[Any]] = lambda *_: (),
+    shard: Callable[..., None] | None = None,
 ) -> _Decorator:
     """Declare a cached step: the decorated function builds it, and calls of it return the finished step.
 
@@ -85,6 +89,11 @@ def step(
         demand: counts what it needs of a GPU (:class:`ddbench.Demand`), for ``ddbench plan --card``.
         model: what trained model it leaves, in a word or two ("teacher"), for ``ddbench models``; its files are
             safetensors, JSON, text and NumPy arrays.
+        shards: returns the parts that it is made in, each as plain data, such as its first and last image. How they
+            are cut must not depend on who makes them.
+        shard: builds one part, a finished step of its own that any worker may make: called with the context, the step
+            to fill, the part and the arguments, under this declaration. The decorated function puts ``out.shards``
+            together.
     """
     return _Decorator(
         {
@@ -102,6 +111,8 @@ def step(
             "disk": disk,
             "demand": demand,
             "model": model,
+            "shards": shards,
+            "shard": shard,
         }
     )
 
@@ -133,13 +144,14 @@ class CachedStep(Wrapper, Generic[Arguments]):
         facts: Sequence[str],
         version: int,
         data: bool,
+        shard: Callable[..., None] | None,
         **declared: Any,
     ) -> None:
         if not inspect.isfunction(function):
             raise PluginError(f"@step(…) declares a function or a method, not {function!r}.")
         self.function = function
         self.name = name or function.__name__.strip("_").replace("_", "-")
-        self.facts, self.version, self.data = tuple(facts), version, data
+        self.facts, self.version, self.data, self.shard = tuple(facts), version, data, shard
         self.declared = declared
         self.__doc__ = function.__doc__
         self._plugin: Any = None
@@ -182,18 +194,21 @@ class CachedStep(Wrapper, Generic[Arguments]):
         kinds: tuple[type, ...] = (
             () if self._plugin is None else type(self._plugin).__mro__
         )  # other methods may be another class's
-        texts = sorted({text for part in (self.function, *kinds) if (text := text_of(part))})
+        texts = sorted({text for part in (*self._functions(), *kinds) if (text := text_of(part))})
         return {
             "function": place_of(self.function),
             "version": self.version,
             **({"plugin": place_of(kinds[0])} if kinds else {}),
             **({"source": texts} if texts else {}),
+            **({"shard": place_of(self.shard)} if self.shard else {}),
         }
 
     def state(self, ctx: Context) -> dict[str, Any]:
         """Return what else it reads: closures, constants of its class, and simple globals of a plugin file."""
         state = {}
-        for name, value, needed in captured(self.function, () if self._plugin is None else type(self._plugin).__mro__):
+        kinds = () if self._plugin is None else type(self._plugin).__mro__
+        read = (one for function in self._functions() for one in captured(function, kinds))
+        for name, value, needed in read:
             try:
                 state[name] = plain_of(ctx, value, f"Step {self.name} reads {name}, which")
             except PluginError:  # a tool of the class
@@ -251,6 +266,9 @@ class CachedStep(Wrapper, Generic[Arguments]):
         """The plugin of a method."""
         return () if self._plugin is None else (self._plugin,)
 
+    def _functions(self) -> list[Any]:
+        return [self.function, *([self.shard] if self.shard else [])]
+
     def _parameters(self) -> list[inspect.Parameter]:
         return list(inspect.signature(self.function).parameters.values())[2 + len(self.mine) :]
 
@@ -283,8 +301,19 @@ class StepCall(Keyed):
         return tuple(self.step.calls(needed, self.ctx))
 
     @cached_property
+    def shards(self) -> tuple[Shard, ...]:
+        """The parts that it is made in; none of most steps."""
+        parts = self.step.ask("shards", self.ctx, self.arguments)
+        return tuple(Shard(self, part, number, len(parts)) for number, part in enumerate(parts, 1))
+
+    @cached_property
     def inputs(self) -> Mapping[str, Any]:
-        """Everything that the result depends on, as plain data.
+        """Everything that the result depends on, as plain data; of one in shards, also how it is cut."""
+        return {**self.stated, "shards": [shard.part for shard in self.shards]} if self.step.shard else self.stated
+
+    @cached_property
+    def stated(self) -> Mapping[str, Any]:
+        """Everything that is declared of it, as plain data.
 
         Raises:
             PluginError: an argument or the identity is no plain data, or an option does not exist.
@@ -314,6 +343,11 @@ class StepCall(Keyed):
     def key(self) -> str:
         """The digest of what it depends on."""
         return digest(self.inputs)
+
+    @property
+    def path(self) -> Path:
+        """Its folder in the store, where it is there."""
+        return self.ctx.store.path(self.name, self.key)
 
     @cached_property
     def effort(self) -> Effort | None:
@@ -350,14 +384,34 @@ class StepCall(Keyed):
                 call._account()
             elif not isinstance(call, AnyCall):
                 call.done()
+        if not there and self.step.shard:
+            self._make_shards()
         if not self.step.data:  # no cost of this run
             return self.ctx.store.build(self.name, self.inputs, self._build)
         return cached(self.ctx, self.name, self.inputs, self._build, effort=None if there else self.effort)
 
+    def help(self) -> bool:
+        """Make the first shard that is missing and that nobody makes; return whether there was one."""
+        return any(shard.made() for shard in self.shards if not shard.path.exists())
+
+    def _make_shards(self) -> None:
+        """Make what is missing: first what no other process is making."""
+        if left := [shard for shard in self.shards if not shard.found()]:
+            self.ctx.store.divides(self.path, len(left))
+            try:
+                for shard in [shard for shard in left if not shard.made()]:
+                    shard.done()
+            finally:
+                self.ctx.store.divides(self.path, 0)
+
     def _build(self, out: Step) -> None:
+        out.about.update({"model": self.step.model} if self.step.model else {})
+        out.shards = [shard.done() for shard in self.shards]
+        self._run(self.step.function, out)
+
+    def _run(self, function: Callable[..., None], out: Step, *more: Any) -> None:
         step, ctx = self.step, self.ctx
         step.check_instance()
-        out.about.update({"model": step.model} if step.model else {})
         needs, seeds = list(walk(self.needs)), self._roles()
         made = [call for call in (*needs, self) if not isinstance(call, AnyCall)]
         used = [name.partition("/") for call in made for name in call.inputs["uses"]]
@@ -372,7 +426,7 @@ class StepCall(Keyed):
             plugins=networks | set(step.ask("uses", ctx, self.arguments)),
             steps=frozenset(call.key for call in needs),
         )
-        step.function(*step.mine, changed(ctx, checkpoint=out, _scope=scope), out, **self.arguments)
+        function(*step.mine, changed(ctx, checkpoint=out, _scope=scope), out, *more, **self.arguments)
 
     def _account(self) -> None:
         """Add what this and all before it cost to the bill of a run that finds a later step finished."""
@@ -395,6 +449,51 @@ class StepCall(Keyed):
     def _roles(self) -> frozenset[str] | None:
         roles = self.step.ask("seeds", self.ctx, self.arguments)
         return None if roles is None else frozenset(roles)
+
+
+class Shard(StepCall):
+    """A part of a step: as that step, but for the part.
+
+    Attributes:
+        part: what it is called with besides the arguments.
+        title: which one, in words.
+    """
+
+    def __init__(self, whole: StepCall, part: Any, number: int, count: int) -> None:
+        self.step, self.ctx, self.arguments, self._asked_in = whole.step, whole.ctx, whole.arguments, None
+        self.whole, self.part, self.title = whole, part, f"{whole.name}, shard {number} of {count}"
+
+    @property
+    def name(self) -> str:
+        """The kind of step, beside the whole's."""
+        return f"{self.step.name}-shard"
+
+    @property
+    def needs(self) -> tuple[StepCall, ...]:
+        """Those of the whole, which are there."""
+        return self.whole.needs
+
+    @cached_property
+    def inputs(self) -> Mapping[str, Any]:
+        """What the whole is declared to depend on, and the part."""
+        return {**self.whole.stated, "shard": self.part}
+
+    def done(self, *, waits: bool | None = None) -> Done:
+        """Return it finished, built if needed; the whole has the bill."""
+        return self.found() or built(
+            self.ctx, self.name, self.inputs, self._build, title=self.title, family=self.whole.key, waits=waits
+        )
+
+    def made(self) -> bool:
+        """Make it unless another process does at the moment; return whether it is there."""
+        try:
+            return bool(self.done(waits=False))
+        except StepTaken:
+            return False
+
+    def _build(self, out: Step) -> None:
+        assert self.step.shard
+        self._run(self.step.shard, out, self.part)
 
 
 class AnyCall(StepCall):
@@ -515,8 +614,36 @@ def cached(
         return bill(ctx, done)
     again = " (resuming)" if ctx.store.started(name, inputs) else ""
     ctx.log(f"• {name}{again}")
+    return bill(ctx, built(ctx, name, inputs, builder, force=force, effort=effort))
+
+
+def built(
+    ctx: Context,
+    name: str,
+    inputs: Mapping[str, Any],
+    builder: Callable[[Step], None],
+    *,
+    force: bool = False,
+    effort: Effort | None = None,
+    title: str = "",
+    family: str = "",
+    waits: bool | None = None,
+) -> Done:
+    """Return a step that was not there, built with its costs measured; the arguments are those of :func:`cached`.
+
+    Args:
+        title: of a shard, which one.
+        family: of a shard, the key of the whole: what its shards load is kept from one to the next.
+        waits: whether to wait for another process that builds it; as the store does when None.
+    """
     start = time.perf_counter()
-    with peak_memory(ctx.machine.device) as memory, ctx.store.building(name, inputs, force=force) as build:
+    if ctx._loaded.get("family") != family:
+        ctx._loaded.clear()
+        ctx._loaded["family"] = family
+    with (
+        peak_memory(ctx.machine.device) as memory,
+        ctx.store.building(name, inputs, force=force, waits=waits) as build,
+    ):
         if step := build.step:
             step.about.update({"dataset": ctx.data_name} if ctx.data_name else {})
             if effort:
@@ -527,16 +654,24 @@ def cached(
                 builder(step)
             finally:
                 ctx._building.pop()
-            step.effort["modules"] = len(sys.modules) - known
-            step.costs.update(memory(), inside_seconds=round(step.inside, 3), threads=environment.threads())
-            if pace := metrics.seconds_per_step(step.journal.lines()):
-                step.costs["seconds_per_step"] = pace
+            _account_for(step, memory(), len(sys.modules) - known)
     done = build.done
     spent = time.perf_counter() - start
     if ctx._building:
         ctx._building[-1].inside += spent
-    ctx.log(f"✓ {name}: {spent:.1f} s ({done.key[:8]})")
-    return bill(ctx, done)
+    ctx.log(f"✓ {title or name}: {spent:.1f} s ({done.key[:8]})")
+    return done
+
+
+def _account_for(step: Step, peaks: Mapping[str, int], modules: int) -> None:
+    """Note what a step cost, with its shards, and how many modules were imported."""
+    costs = [shard.marker["costs"] for shard in step.shards]
+    step.costs.update({name: max(peak, *(cost.get(name, 0) for cost in costs), 0) for name, peak in peaks.items()})
+    apart = sum(shard.cost()["seconds"] for shard in step.shards)
+    step.costs.update(inside_seconds=round(step.inside - apart, 3), threads=environment.threads())
+    step.effort["modules"] = modules + sum(shard.marker["effort"]["modules"] for shard in step.shards)
+    if pace := metrics.seconds_per_step(step.journal.lines()):
+        step.costs["seconds_per_step"] = pace
 
 
 def bill(ctx: Context, done: Done) -> Done:

@@ -14,7 +14,7 @@ import os
 import platform
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -48,6 +48,10 @@ _METRICS = "ddbench: bytes of metrics"
 
 def _unchecked() -> None:
     """Stand for a check where nobody can take a step over."""
+
+
+def _unheard(step: Path, missing: int) -> None:
+    """Tell nobody of shards."""
 
 
 class NotMade(DataError):
@@ -99,6 +103,7 @@ class Step:
             :mod:`ddbench.runtime.estimates`.
         about: what a user may want to know of it, such as the ``dataset`` it belongs to.
         journal: what the step's loops say, by ``ctx.progress``.
+        shards: of a step that is made in shards, those, finished and in order.
         inside: seconds spent in steps that were built inside this one, so that no second is billed twice.
         warn: called for a damaged checkpoint.
         check: raises where another process has taken the step over.
@@ -112,6 +117,7 @@ class Step:
     effort: dict[str, Any] = field(default_factory=dict)
     about: dict[str, str] = field(default_factory=dict)
     journal: metrics.Journal = field(init=False, repr=False)
+    shards: Sequence[Done] = ()
     inside: float = field(default=0.0, init=False)
     warn: Callable[[str], None] = silent
     check: Callable[[], None] = _unchecked
@@ -219,15 +225,13 @@ class Store:
         root: the folder.
         warn: called for damaged checkpoints, and while a step waits for another process.
         waits: whether to wait for a step that another process is building; :class:`StepTaken` is raised otherwise.
+        divides: told of a step of which shards are made, by its folder, and how many were missing; 0 in the end.
     """
 
     def __init__(self, root: Path, warn: Callable[[str], None] = silent, *, waits: bool = True) -> None:
         self.root, self.warn, self.waits = root, warn, waits
+        self.divides: Callable[[Path, int], None] = _unheard
         self._checked: set[Path] = set()
-
-    def __getstate__(self) -> dict[str, Any]:
-        """Leave out whom this process tells."""
-        return {**self.__dict__, "warn": silent}
 
     def path(self, name: str, key: str) -> Path:
         """Return where a step's folder is or would be."""
@@ -266,13 +270,16 @@ class Store:
         return build.done
 
     @contextlib.contextmanager
-    def building(self, name: str, inputs: Mapping[str, Any], *, force: bool = False) -> Iterator[Build]:
+    def building(
+        self, name: str, inputs: Mapping[str, Any], *, force: bool = False, waits: bool | None = None
+    ) -> Iterator[Build]:
         """Build a step in the body of ``with``, unless it is finished or another process finishes it meanwhile.
 
         Args:
             name: the kind of step (a folder name).
             inputs: plain data that determines the result; its digest is the key.
             force: build again even if it is there (the old folder is kept until the new one is done).
+            waits: whether to wait for another process that builds it; as the store does when None.
 
         Raises:
             StorageError: the folder is full or read-only.
@@ -289,7 +296,7 @@ class Store:
             return
         with writing(final):
             pass
-        with explained(final.parent), self._lease(name, final) as lease:
+        with explained(final.parent), self._lease(name, final, self.waits if waits is None else waits) as lease:
             if not force and (done := self._finished(name, key, final, reused=True)):
                 build.done = done
                 yield build
@@ -310,9 +317,9 @@ class Store:
         build.done = done
 
     @contextlib.contextmanager
-    def _lease(self, name: str, final: Path) -> Iterator[SoftFileLease]:
+    def _lease(self, name: str, final: Path, waits: bool) -> Iterator[SoftFileLease]:
         partial = final.with_name(final.name + ".partial")
-        if self.waits:
+        if waits:
             with patiently(lease_of(final), lambda: f"step {name}: {owner(partial)}", self.warn) as lease:
                 yield lease
             return

@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 from ddbench_plugins.captioners import llava
 from ddbench_plugins.captioners.llava import OFFICIAL_PROMPT, Llava, LlavaOptions
-from ddbench_plugins.captioners.metadata import read_metadata
-from ddbench_plugins.captioners.pieces import NAMES, Pieces
 
 import ddbench
 from ddbench.plugin.options import Preset, Resolved, resolve
@@ -38,8 +36,8 @@ def split():
     return ddbench.Split(ddbench.ArrayImages(images), np.array([0, 0, 1, 1, 1]), tuple("abcde"))
 
 
-def ask(ctx, chosen, checkpoint=None):
-    mine = replace(ctx, resolved=Resolved(chosen), checkpoint=checkpoint)
+def ask(ctx, chosen):
+    mine = replace(ctx, resolved=Resolved(chosen))
     return list(Llava().caption(mine, split(), ["dog, domestic dog", "cat"], 32))
 
 
@@ -65,64 +63,13 @@ def test_greedy_answers_need_no_seed(offline, model):
     assert ask(offline, options(model, temperature=0)) == ask(offline, options(model, temperature=0, seed=1))
 
 
-@pytest.mark.parametrize("cut", [0, 7])
-def test_an_interrupted_run_goes_on_with_the_same_captions(offline, model, tmp_path, monkeypatch, cut):
-    whole = ask(offline, options(model))
-    step = ddbench.Step("captions", "key", tmp_path)
-    asked = []
-    answer = llava.answer
-
-    def interrupted(*arguments):
-        if len(asked) == 2:
-            raise KeyboardInterrupt
-        asked.append(arguments)
-        return answer(*arguments)
-
-    monkeypatch.setattr(llava, "answer", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        ask(offline, options(model), step)
-    (kept,) = tmp_path.glob(NAMES)
-    assert len(read_metadata(kept)) == 4
-    kept.write_text(kept.read_text("utf-8")[: -cut or None], "utf-8")  # a kill in the middle of a line
-    monkeypatch.setattr(llava, "answer", answer)
-    assert ask(offline, options(model), step) == whole
-    assert len(read_metadata(kept)) == (2 if cut else 4)  # whole batches are kept, the rest is in a file of its own
-    assert ask(offline, options(tmp_path / "no model"), step) == whole  # nothing is left to ask
-
-
-def test_what_one_of_two_processes_captioned_is_gone_on_with_by_another_number(offline, model, tmp_path, monkeypatch):
-    whole = ask(offline, options(model))
+def test_a_part_of_a_split_gets_the_captions_of_the_whole(offline, model):
     mine = replace(offline, resolved=Resolved(options(model)))
-    pieces = Pieces(tmp_path, split(), 2)
-    left = pieces.left()
-    assert left == [range(2), range(2, 4), range(4, 5)]
-    llava._caption(mine, split(), ["dog, domestic dog", "cat"], 32, pieces, left, ddbench.Team(1, 2))
-    assert pieces.left() == [range(2)]
-    with pytest.raises(ddbench.DataError, match="'a' is gone"):
-        list(pieces.texts())
-    assert ask(offline, options(model), ddbench.Step("captions", "key", tmp_path)) == whole
-
-
-def test_captions_of_other_images_are_not_gone_on_with(offline, model, tmp_path):
-    step = ddbench.Step("captions", "key", tmp_path)
-    whole = ask(offline, options(model), step)
-    other = replace(split(), ids=("a", "b", "c", "x", "e"))
-    assert len(Pieces(tmp_path, other, 2).left()) == 3
-    assert ask(offline, options(model), step) == whole
-
-
-def test_damaged_captions_are_made_again(offline, model, tmp_path):
-    step = ddbench.Step("captions", "key", tmp_path)
-    whole = ask(offline, options(model), step)
-    (kept,) = tmp_path.glob(NAMES)
-    lines = kept.read_bytes().splitlines(keepends=True)
-    lines[2] = lines[2].replace(b'"text": "', b'"text": "not ')
-    kept.write_bytes(b"".join(lines))
-    pieces = Pieces(tmp_path, split(), 2)
-    with pytest.raises(ddbench.DataError, match=r"metadata.partial-.* is damaged"):
-        list(pieces.texts())
-    assert pieces.left() == [range(2, 4), range(4, 5)]
-    assert ask(offline, options(model), step) == whole
+    names = ["dog, domestic dog", "cat"]
+    parts = [split().part(range(2)), split().part(range(2, 5))]
+    assert [part.ids for part in parts] == [("a", "b"), ("c", "d", "e")]
+    texts = [text for part in parts for text in Llava().caption(mine, part, names, 32)]
+    assert texts == ask(offline, options(model))
 
 
 def test_official_fidelity_asks_as_the_released_script():

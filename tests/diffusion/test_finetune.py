@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+import os
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,10 +10,13 @@ import torch
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline
 from ddbench_plugins.diffusion.posteriors import Encoder
+from ddbench_plugins.diffusion.replicas import Team, divided, processes
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ddbench import Team, UsageError
+from ddbench import UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -96,11 +100,7 @@ def test_gradient_checkpointing_is_on_during_the_training_only(
     assert seen == [True] and not pipeline.unet.is_gradient_checkpointing and not pipeline.unet.training
 
 
-def test_a_batch_must_be_divisible_and_the_model_predict_noise(
-    pipeline: Any, images: np.ndarray, tmp_path: Path
-) -> None:
-    with pytest.raises(UsageError, match="batch of 1 images cannot be divided over 2 processes"):
-        finetune(pipeline, images, CAPTIONS, tmp_path, replace(SETTINGS, batch_size=1), seed=0, team=Team(0, 2))
+def test_the_model_must_predict_noise(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
     pipeline.scheduler.register_to_config(prediction_type="v_prediction")
     with pytest.raises(ValueError, match="'v_prediction'"):
         finetune(pipeline, images, CAPTIONS, tmp_path, SETTINGS, seed=0)
@@ -147,6 +147,39 @@ def test_kept_posteriors_are_those_computed_anew_in_the_same_layout(
             torch.testing.assert_close(mine, theirs)
             # What they are added to has their layout, on which the last digits of a training depend.
             assert (mine + mine).stride() == (theirs + theirs).stride()
+
+
+@given(st.integers(0, 50), st.integers(1, 9))
+def test_shares_are_even_and_in_order(items: int, count: int) -> None:
+    shares = Team(0, count).shares(range(items))
+    assert [item for share in shares for item in share] == list(range(items))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert [Team(rank, count).share(range(items)) for rank in range(count)] == shares
+
+
+def test_the_number_of_processes_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert processes("cpu") == 1
+    monkeypatch.setenv("DDBENCH_FINETUNE_PROCESSES", "4")
+    assert processes("cpu") == 4
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(UsageError, match="DDBENCH_FINETUNE_PROCESSES=4, but this process sees 2 GPUs"):
+        processes("cuda")
+    monkeypatch.setenv("DDBENCH_FINETUNE_PROCESSES", "all")
+    with pytest.raises(UsageError, match="'all' is no number"):
+        processes("cpu")
+
+
+def failing(team: Team) -> None:
+    raise ZeroDivisionError(f"in process {team.rank}")
+
+
+def test_one_process_starts_no_other_and_the_end_of_another_is_told() -> None:
+    with divided(1, "cpu", failing) as team:
+        assert team == Team()
+        team.wait()
+    with pytest.raises(Exception, match="in process 1"), divided(2, "cpu", failing) as team:
+        assert team.count == 2 and team.leads
+    assert "RANK" not in os.environ
 
 
 def test_checkpointing_and_mixed_precision_run(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:

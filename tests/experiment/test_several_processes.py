@@ -1,4 +1,4 @@
-"""Commands that a launcher starts several times: one artifact folder, one record, and what one process would find."""
+"""A cell by several processes: two workers share captions and latents, two processes fine-tune; one finds the same."""
 
 from __future__ import annotations
 
@@ -16,15 +16,16 @@ from ddbench.testing.diffusion import tiny_pipeline
 from ddbench.testing.llava import tiny_llava
 
 PLUGIN = Path(__file__).parents[1] / "toy_plugin.py"
-LAUNCHER = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
 
 
-def ddbench(folder, *arguments, several=False):
-    """Run a command in its own artifact folder; two processes with ``several``."""
-    command = [sys.executable, *(LAUNCHER if several else ()), "-m", "ddbench", *arguments]
+def ddbench(folder, *arguments, **variables):
+    """Run a command in its own artifact folder."""
+    command = [sys.executable, "-m", "ddbench", *arguments]
     home = {"DDBENCH_HOME": str(folder / "home"), "OMP_NUM_THREADS": "1", "DDBENCH_PLUGIN_ERRORS": "raise"}
     folder.mkdir(exist_ok=True)
-    return subprocess.run(command, cwd=folder, env={**os.environ, **home}, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        command, cwd=folder, env={**os.environ, **home, **variables}, capture_output=True, text=True, check=False
+    )
 
 
 def files(folder, pattern):
@@ -52,11 +53,10 @@ def test_two_processes_find_what_one_finds(tmp_path):
     command = ("run", "-m", "vlcp", "-e", "nearest-mean", "-d", "toy", "--plugin", str(PLUGIN), "--ipc", "1")
     machine = ("--device", "cpu", "--precision", "fp32", "--offline")
     one = ddbench(tmp_path / "one", *command, *options, *machine)
-    two = ddbench(tmp_path / "two", *command, *options, *machine, several=True)
+    two = ddbench(tmp_path / "two", *command, *options, *machine, "--jobs", "2", DDBENCH_FINETUNE_PROCESSES="2")
     assert one.returncode == 0, one.stderr
     assert two.returncode == 0, two.stderr
     assert two.stdout.count("record  ") == one.stdout.count("record  ") == 1
-    assert two.stderr.count("• finetuned") == 1
 
     alone, shared = (tmp_path / name / "home" for name in ("one", "two"))
     for pattern, count in (("captions/*/metadata.jsonl", 1), ("latents/*/*.npy", 3)):
@@ -66,25 +66,24 @@ def test_two_processes_find_what_one_finds(tmp_path):
     (place,) = files(alone, "finetuned/*/model/unet/*.safetensors")
     before = load_file(tmp_path / "diffusion/unet" / place.name)
     mine, theirs = load_file(alone / place), load_file(shared / place)
-    assert max(np.abs(mine[name] - before[name]).max() for name in mine) > 1e-3
-    for name, weights in mine.items():
-        np.testing.assert_allclose(theirs[name], weights, rtol=1e-5, atol=2e-5, err_msg=name)
+    moved = np.concatenate([np.abs(mine[name] - before[name]).ravel() for name in mine])
+    apart = np.concatenate([np.abs(mine[name] - theirs[name]).ravel() for name in mine])
+    assert moved.max() > 1e-3 and apart.max() < 0.1 * moved.max() and apart.mean() < 1e-3 * moved.mean()
     figures = [json.loads(next(home.glob("finetuned/*/step.json")).read_text())["info"] for home in (alone, shared)]
     assert figures[1]["loss"] == pytest.approx(figures[0]["loss"], rel=1e-5)
-    assert not list(shared.glob("*/*/posteriors")) and not list(shared.glob("captions/*/*partial*"))
+    assert not list(shared.glob("*/*/posteriors"))
 
     (record,) = (tmp_path / "two/registry").rglob("ipc1-*.json")
-    assert json.loads(record.read_text())["environment"]["processes"] == 2
     (other,) = (tmp_path / "one/registry").rglob("ipc1-*.json")
-    assert other.name == record.name and "processes" not in json.loads(other.read_text())["environment"]
+    assert other.name == record.name
+    steps = [
+        {step["step"]: step for step in json.loads(path.read_text())["costs"]["steps"]} for path in (other, record)
+    ]
+    assert [each["finetuned"].get("processes") for each in steps] == [None, 2]
 
 
-@pytest.mark.slow
-def test_what_is_not_divided_is_done_once_and_errors_end_all(tmp_path):
-    command = ("run", "-m", "toy", "-e", "nearest-mean", "-d", "toy", "--plugin", str(PLUGIN), "--ipc", "1")
-    done = ddbench(tmp_path / "done", *command, "--device", "cpu", several=True)
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("record  ") == 1 and done.stderr.count("• distilled") == 1
-    failed = ddbench(tmp_path / "done", *command, "--device", "cpu:0", several=True)
-    assert failed.returncode
-    assert failed.stderr.count("Several processes cannot all use the device 'cpu:0'") == 1
+def test_a_launcher_is_refused(tmp_path):
+    place = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "4", "MASTER_ADDR": "localhost"}
+    refused = ddbench(tmp_path / "refused", "list", **place)
+    assert refused.returncode == 2 and len(refused.stderr.splitlines()) == 2
+    assert "A launcher started this command 4 times" in refused.stderr and "--jobs" in refused.stderr

@@ -19,6 +19,7 @@ from ddbench.cli import study as studies
 from ddbench.errors import DDBenchError, UsageError
 from ddbench.experiment import jobs, pipeline, queue, setup
 from ddbench.experiment.driver import tasks
+from ddbench.experiment.dry_run import steps
 from ddbench.experiment.pipeline import artifact
 from ddbench.experiment.queue import Queue
 from ddbench.experiment.study import of_command
@@ -179,6 +180,62 @@ def test_an_idle_worker_trains_the_networks_of_a_cell_that_another_one_holds():
     assert trained == ["3", "2", "1", "0"]
     worker.run(None)
     assert states(run) == {"done": 1} and noted()["student 3"] == 1
+
+
+SHARDS = {"base": 1, **{f"shard {part}": 1 for part in range(4)}, "parted": 1, "student 0": 1, "student 1": 1}
+
+
+def test_an_idle_worker_makes_shards_that_a_cell_of_another_one_lacks():
+    run, (job,) = made(method="parted", eval="noted", ipc=[1], seed=[0])
+    worker = Worker(Queue(run.folder), explain)
+    (step,) = [one.path for one in steps(job) if one.path.parent.name == "parted"]
+    with run.claim(1):
+        assert not worker._help(1) and run.startable() == 1
+        run.share(1, step, 4)
+        assert run.startable() == 4
+        assert all(worker._help(1) for _ in range(4)) and not worker._help(1)
+        run.share(1, step, 0)
+        assert run.startable() == 1 and not worker._help(1)
+    worker.run(None)
+    assert states(run) == {"done": 1} and noted() == SHARDS
+
+
+def test_what_a_killed_worker_made_of_a_step_is_kept_by_shards():
+    run, _ = made(method="parted", eval="noted", ipc=[1], seed=[0])
+    slow = start("worker", run.folder, env={**os.environ, "DDBENCH_TEST_SECONDS": "0.3"})
+    wait_for(lambda: noted()["shard 2"])
+    slow.kill()
+    slow.communicate()
+    assert Queue(run.folder).startable() >= 1
+    Worker(Queue(run.folder), explain).run(None)
+    assert states(run) == {"done": 1} and noted() in (SHARDS, {**SHARDS, "shard 2": 2})
+
+
+def test_a_shard_that_fails_is_told_once_and_not_tried_again_by_helpers(monkeypatch):
+    monkeypatch.setenv("DDBENCH_TEST_FAIL", "1")
+    run, (job,) = made(method="parted", eval="noted", ipc=[1], seed=[0])
+    helper = Worker(Queue(run.folder), explain)
+    with run.claim(1):
+        run.share(1, next(one.path for one in steps(job) if one.path.parent.name == "parted"), 4)
+        assert helper._help(1) and not helper._help(1) and not helper._help(1)
+        assert noted()["shard 1"] == 1
+    helper.run(None)
+    (state,) = Queue(run.folder).states()
+    assert state.state == "failed" and state.about["message"].endswith("ZeroDivisionError: on purpose")
+    assert noted()["shard 1"] == 2  # and once by the worker of the cell
+
+
+@pytest.mark.slow
+def test_workers_share_the_shards_of_one_cell():
+    run_ = shlex.split("run -m parted -e noted -d toy --ipc 1 --seed 0 --repeats 2")
+    for name, more in (("one", ()), ("two", ("--jobs", 2))):
+        env = {**os.environ, "DDBENCH_HOME": name, "DDBENCH_TEST_SECONDS": "5" if more else "0"}
+        ended = finish(start(*run_, "--plugin", PLUGIN, "--registry", name, *more, env=env))
+        assert ended[0] == 0, ended[2]
+    assert digests(Path("one")) == digests(Path("two")) != {}
+    assert noted() == {what: 2 * count for what, count in SHARDS.items()}
+    lines = [line.rsplit(" ", 1) for line in Path("notes").read_text().splitlines()]
+    assert len({process for what, process in lines if what.startswith("shard")}) == 3
 
 
 def test_the_cell_of_a_killed_worker_is_taken_over(monkeypatch):

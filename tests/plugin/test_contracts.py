@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from dataclasses import replace
@@ -321,3 +322,21 @@ def test_a_protocol_that_says_something_else_than_is_done_is_refused(settings, m
     Protocol(said).check("it", "convnet-3")
     with pytest.raises(PluginError, match=message):
         Protocol(said | settings).check("it", "convnet-3")
+
+
+def test_a_part_of_a_split_has_its_images_labels_and_ids(digits):
+    whole = digits.train
+    part = whole.part(range(3, 7))
+    assert part.ids == whole.ids[3:7] and part.labels.tolist() == whole.labels[3:7].tolist()
+    np.testing.assert_array_equal(part.images.batch([2, 0], 8), whole.images.batch([5, 3], 8))
+    np.testing.assert_array_equal(np.concatenate(list(part.images.batches(8, 3))), whole.images.batch(range(3, 7), 8))
+    assert whole.part(range(len(whole))) is whole
+
+
+def test_mapped_images_are_mapped_again_by_another_process_and_not_copied(tmp_path):
+    np.save(tmp_path / "images.npy", np.arange(1 << 20, dtype=np.uint8).reshape(1, 1024, 1024, 1))
+    images = ddbench.ArrayImages(np.load(tmp_path / "images.npy", mmap_mode="r"))
+    other, part = copy.copy(images), copy.copy(ddbench.ArrayImages(images.array[:, 5:9]))
+    assert isinstance(other.array, np.memmap) and str(other.array.filename) == str(images.array.filename)
+    np.testing.assert_array_equal(other.array, images.array)
+    np.testing.assert_array_equal(part.array, images.array[:, 5:9])

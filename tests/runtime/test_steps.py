@@ -14,9 +14,11 @@ import pytest
 
 import ddbench
 from ddbench.errors import PluginError
+from ddbench.files.locks import leased
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.options import Resolved
 from ddbench.runtime.steps import AnyCall, steps_of, walk
+from ddbench.runtime.store import StepTaken, lease_of
 from ddbench.testing.toy import toy_dataset
 
 VALUE = 1
@@ -344,19 +346,78 @@ def test_plugins_of_one_name_in_two_modules_have_steps_of_their_own(run):
     assert len({kind().mine.of(run).key for kind in kinds}) == 2
 
 
-def test_steps_can_be_sent_to_other_processes(run):
-    from ddbench.runtime import distributed
+def _squares(ctx, out, part, power=2):
+    start, stop = part
+    models.append(ctx.loaded(lambda: len(models)))
+    if broken == part:
+        raise KeyboardInterrupt
+    out.info["values"] = [row**power for row in range(start, stop)]
 
-    @ddbench.step(options=["length"])
-    def sent(ctx, out):
-        other = distributed._load(distributed._dump(ctx))
-        assert other.options.length == 3
-        with pytest.raises(PluginError, match="'rate'"):
-            _ = other.options.rate
-        with pytest.raises(PluginError, match=r"ctx\.ipc"):
-            _ = other.ipc
 
-    sent(run)
+@ddbench.step(
+    options=["length"],
+    needs=[first],
+    work=lambda ctx, power: ctx.options.length,
+    shards=lambda ctx, power: [
+        (start, min(start + 2, ctx.options.length)) for start in range(0, ctx.options.length, 2)
+    ],
+    shard=_squares,
+)
+def squares(ctx, out, power=2):
+    out.info["values"] = [value for shard in out.shards for value in shard.info["values"]]
+
+
+models: list[int] = []
+broken: tuple[int, int] | None = None
+
+
+@pytest.fixture
+def broken_at(monkeypatch):
+    models.clear()
+    return lambda part: monkeypatch.setattr("test_steps.broken", part)
+
+
+def test_a_step_in_shards_is_theirs_together_and_has_the_bill(run, broken_at):
+    mine = with_options(run, length=5)
+    done = squares(mine, power=3)
+    assert done.info["values"] == [0, 1, 8, 27, 64]
+    assert models == [0, 0, 0]  # loaded once
+    shards = [shard.found() for shard in squares.of(mine, power=3).shards]
+    assert [shard.info["values"] for shard in shards] == [[0, 1], [8, 27], [64]]
+    (before, entry) = mine.ledger
+    assert (before["step"], entry["step"]) == ("first", "squares")
+    assert entry["seconds"] >= sum(shard.seconds for shard in shards)
+    keys = {squares.of(other, power=3).key for other in (mine, replace(mine, ipc=9), with_options(run, length=6))}
+    assert len(keys) == 2 and squares.of(mine).key not in keys
+    assert len({shard.key for shard in (*shards, *squares.of(mine).shards)}) == 6
+
+
+def test_an_interrupted_step_goes_on_with_the_shard_that_is_missing(run, broken_at):
+    mine = with_options(run, length=5)
+    broken_at((2, 4))
+    with pytest.raises(KeyboardInterrupt):
+        squares(mine)
+    whole = squares.of(mine)
+    assert [shard.path.exists() for shard in whole.shards] == [True, False, False] and not whole.path.exists()
+    broken_at(None)
+    models.clear()
+    assert squares(mine).info["values"] == [0, 1, 4, 9, 16] and len(models) == 2
+
+
+def test_a_shard_that_another_process_makes_is_left_to_it_and_the_others_are_made(run, broken_at):
+    mine = with_options(run, length=5)
+    first(mine)
+    told = []
+    mine.store.waits, mine.store.divides = False, lambda step, missing: told.append((step, missing))
+    whole = squares.of(mine)
+    assert whole.help() and whole.shards[0].path.exists() and told == []
+    (mine.store.root / "squares-shard").mkdir(exist_ok=True)
+    with leased(lease_of(whole.shards[1].path)):
+        with pytest.raises(StepTaken, match="squares-shard is being built by another process"):
+            squares(mine)
+        assert [shard.path.exists() for shard in whole.shards] == [True, False, True] and not whole.help()
+        assert told == [(whole.path, 2), (whole.path, 0)]
+    assert squares(mine).info["values"] == [0, 1, 4, 9, 16]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,8 @@ class Attributes(Captioner):
     The same image always gets the same caption. Nothing but the class's name is said that was not measured.
     """
 
+    shard = BATCH
+
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterator[str]:
         """Yield one caption per image, measured at ``size`` pixels (64 at most)."""
         done = 0

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from contextlib import ExitStack
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -13,12 +11,11 @@ from pydantic import Field
 
 from ddbench import Captioner, Options, UsageError, derive_seed
 from ddbench_plugins.captioners.llava_files import find, is_folder, model_identity, on_hub, quiet
-from ddbench_plugins.captioners.pieces import Pieces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from ddbench import Context, Demand, Split, Team, Weights
+    from ddbench import Context, Demand, Split, Weights
 
 PROMPT = (
     "Describe the physical appearance of the {class_name} in the image."
@@ -52,14 +49,16 @@ class LlavaOptions(Options):
         description="weights of the language model's layers by bitsandbytes, on a GPU: half or a quarter of the memory,"
         " other captions",
     )
-    seed: int = Field(0, description="seed of the sampling; the image's number is mixed in")
+    seed: int = Field(0, description="seed of the sampling; the image's id is mixed in")
 
 
 class Llava(Captioner):
     """Asks LLaVA for the physical appearance of the class's object in every image.
 
-    Every image has its own random numbers and a fixed batch, so that an interrupted run goes on with the same captions.
+    Every image has its own random numbers, and a shard always the same batches.
     """
+
+    shard = 512
 
     Options = LlavaOptions
     presets = (
@@ -88,45 +87,30 @@ class Llava(Captioner):
         return demand(ctx.options, len(ctx.dataset.train))
 
     def caption(self, ctx: Context, split: Split, class_names: Sequence[str], size: int) -> Iterator[str]:
-        """Yield one answer per image, going on after those already kept in the running step's folder.
+        """Yield one answer per image.
 
         Raises:
             ModelError: the model is not there and cannot be fetched; the message says which files to put where.
         """
-        with ExitStack() as stack:
-            folder = ctx.checkpoint.dir if ctx.checkpoint else Path(stack.enter_context(TemporaryDirectory()))
-            pieces = Pieces(folder, split, ctx.options.batch_size)
-            if left := pieces.left():
-                ctx.together(_caption, ctx, split, class_names, size, pieces, left)
-            yield from pieces.texts()
+        options: LlavaOptions = ctx.options
 
+        def fetched() -> tuple[Any, Any]:
+            with ctx.progress(f"loading {Path(options.model).name}"):  # 14 GB
+                return load(options, ctx.machine.device, offline=ctx.machine.offline)
 
-def _caption(
-    ctx: Context, split: Split, class_names: Sequence[str], size: int, pieces: Pieces, left: list[range], team: Team
-) -> None:
-    """Caption this process's share of the batches that are left."""
-    options: LlavaOptions = ctx.options
-    if not (mine := team.share(left)):
-        return
-    with ctx.progress(f"loading {Path(options.model).name}"):  # 14 GB
-        model, processor = load(options, ctx.machine.device, offline=ctx.machine.offline)
-    # Small images are enlarged by the processor, as in the official script; photographs are read at its size.
-    side = size if size < 128 else crop_size(processor)
-    done = len(split) - sum(map(len, left))
-    total = done + sum(map(len, mine))
-    piece = end = -1
-    with ctx.progress("captions", total) as advance:
-        for rows in mine:
-            names = [named(class_names[split.labels[row]], options.class_name) for row in rows]
-            questions = [options.prompt.replace("{class_name}", name) for name in names]
-            seeds = [derive_seed(options.seed, "llava", row) for row in rows]
-            answers = answer(model, processor, split.images.batch(rows, side), questions, seeds, options)
-            if rows.start != end:
-                piece = rows.start
-            end = rows.stop
-            pieces.append(piece, rows, [clean(text) for text in answers])
-            done += len(rows)
-            advance(done, total)
+        model, processor = ctx.loaded(fetched)
+        # Small images are enlarged by the processor, as in the official script; photographs are read at its size.
+        side = size if size < 128 else crop_size(processor)
+        with ctx.progress("captions", len(split)) as advance:
+            for start in range(0, len(split), options.batch_size):
+                rows = range(len(split))[start : start + options.batch_size]
+                names = [named(class_names[split.labels[row]], options.class_name) for row in rows]
+                questions = [options.prompt.replace("{class_name}", name) for name in names]
+                seeds = [derive_seed(options.seed, "llava", split.ids[row]) for row in rows]
+                yield from map(
+                    clean, answer(model, processor, split.images.batch(rows, side), questions, seeds, options)
+                )
+                advance(rows.stop, len(split))
 
 
 def named(name: str, which: str) -> str:

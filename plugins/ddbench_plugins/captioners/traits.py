@@ -58,6 +58,7 @@ class Traits(Captioner):
     """
 
     Options = TraitsOptions
+    shard = BATCH
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return the digest of the phrases that are used, in place of the file they are in."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -42,3 +44,12 @@ def write_rows(path: Path, count: int, batches: Iterable[NDArray[Any]]) -> None:
             raise DataError(f"{path.name} would have {written} rows instead of {count}.")
 
     write_atomic(path, parts())
+
+
+def link(path: Path, other: Path) -> None:
+    """Let a file of a finished step be one of another step too, without a copy where the file system can do that."""
+    other.unlink(missing_ok=True)
+    try:
+        os.link(path, other)
+    except OSError:
+        shutil.copyfile(path, other)

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ddbench import PluginError, plugin_errors, step
+from ddbench import PluginError, plugin_errors, step, write_atomic
 from ddbench.files import is_text
 from ddbench_plugins.captioners.metadata import FILE, StoredTexts, write_metadata
-from ddbench_plugins.captioners.pieces import NAMES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ddbench import Context, Demand, Done, Step
 
@@ -41,12 +40,30 @@ def _demand(ctx: Context, captioner: str) -> Demand | None:
     return demand
 
 
+def _shards(ctx: Context, captioner: str) -> list[tuple[int, int]]:
+    """Return the images of every shard, from the first to before the last."""
+    plugin, count = ctx.use("captioner", captioner).plugin, len(ctx.dataset.train)
+    size = plugin.shard or count
+    return [(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def _caption(ctx: Context, out: Step, shard: tuple[int, int], captioner: str) -> None:
+    """Caption the images of a shard."""
+    plugin, mine, entry = ctx.use("captioner", captioner)
+    data, part = ctx.dataset, ctx.dataset.train.part(range(*shard))
+    with plugin_errors(entry):
+        texts = plugin.caption(mine, part, data.class_names, data.image_size)
+        write_metadata(out.dir / FILE, part.ids, _checked(texts, captioner, part.ids, out.info))
+
+
 @step(
     uses=lambda ctx, captioner: [("captioner", captioner)],
     needs=lambda ctx, captioner: ctx.use("captioner", captioner).steps(),
     seeds=lambda ctx, captioner: None if ctx.use("captioner", captioner).plugin.seeded else (),
     work=lambda ctx, captioner: len(ctx.dataset.train),
     demand=lambda ctx, captioner: _demand(ctx, captioner),
+    shards=_shards,
+    shard=_caption,
 )
 def captions(ctx: Context, out: Step, captioner: str) -> None:
     """Write the captions of the training split; they do not depend on IPC, and on the seed if the captioner says so.
@@ -55,13 +72,10 @@ def captions(ctx: Context, out: Step, captioner: str) -> None:
         UsageError: no such captioner.
         PluginError: it did not return one text per image.
     """
-    plugin, mine, entry = ctx.use("captioner", captioner)
-    data, split = ctx.dataset, ctx.dataset.train
-    with plugin_errors(entry):
-        texts = plugin.caption(mine, split, data.class_names, data.image_size)
-        write_metadata(out.dir / FILE, split.ids, _checked(texts, captioner, split.ids, ctx.warn))
-    for piece in out.dir.glob(NAMES):
-        piece.unlink()
+    write_atomic(out.dir / FILE, ((shard.dir / FILE).read_bytes() for shard in out.shards))
+    if empty := [image for shard in out.shards for image in shard.info["empty"]]:
+        of = f"{len(empty)} of {len(ctx.dataset.train)} images, the first of which is {empty[0]!r}"
+        ctx.warn(f"captioner {captioner} has nothing to say of {of}.")
 
 
 def caption_training_images(ctx: Context, captioner: str) -> Captions:
@@ -69,24 +83,23 @@ def caption_training_images(ctx: Context, captioner: str) -> Captions:
     return Captions(captions(ctx, captioner), captioner)
 
 
-def _checked(texts: Iterable[str], name: str, ids: Sequence[str], warn: Callable[[str], None]) -> Iterator[str]:
-    """Pass captions on, as long as they are texts and neither too few nor too many; tell of empty ones."""
-    count = empty = 0
-    first = ""
+def _checked(texts: Iterable[str], name: str, ids: Sequence[str], info: dict[str, Any]) -> Iterator[str]:
+    """Pass captions on, as long as they are texts and neither too few nor too many; note whose are empty."""
+    empty = info["empty"] = list[str]()
+    count = 0
     for text in texts:
         count += 1
+        where = f"of image {ids[count - 1]!r}" if count <= len(ids) else f"number {count}"
         if not isinstance(text, str):
-            raise PluginError(f"Captioner {name} returned {text!r} as the caption of image {count}.")
+            raise PluginError(f"Captioner {name} returned {text!r} as the caption {where}.")
         if not is_text(text):
             raise PluginError(
-                f"Captioner {name} returned half a character (a lone surrogate) in the caption of image {count}:"
+                f"Captioner {name} returned half a character (a lone surrogate) in the caption {where}:"
                 f" {ascii(text)[:80]}."
             )
         if count <= len(ids):
             if not text.strip():
-                empty, first = empty + 1, first or ids[count - 1]
+                empty.append(ids[count - 1])
             yield text
     if count != len(ids):
         raise PluginError(f"Captioner {name} returned {count} captions for {len(ids)} images.")
-    if empty:
-        warn(f"captioner {name} has nothing to say of {empty} of {count} images, the first of which is {first!r}.")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import derive_seed, step
-from ddbench_plugins.diffusion.arrays import write_rows
+from ddbench_plugins.diffusion.arrays import link, write_rows
 from ddbench_plugins.diffusion.backbone import BACKBONE, base_model, model_facts, side_of
 from ddbench_plugins.diffusion.clustering import WIDE
 from ddbench_plugins.diffusion.counting import encoding
@@ -19,9 +19,13 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from ddbench import Context, Done, Step, Team
+    from ddbench import Context, Done, Step
     from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
+
+
+#: Images that a shard has at least: whole classes, as the noise of a latent follows from its place in its class.
+SHARD = 512
 
 
 def _bytes(ctx: Context) -> int | None:
@@ -29,6 +33,44 @@ def _bytes(ctx: Context) -> int | None:
     if ctx.options.backbone == "small":
         return None
     return len(ctx.dataset.train) * 2 * 4 * (side_of(ctx) // 8) ** 2
+
+
+def _shards(ctx: Context) -> list[tuple[int, int]]:
+    """Return the classes of every shard, from the first to before the last."""
+    shards, first, count = [], 0, 0
+    for label, images in enumerate(ctx.dataset.train.counts(ctx.dataset.num_classes)):
+        count += images
+        if count >= SHARD or label == ctx.dataset.num_classes - 1:
+            shards.append((first, label + 1))
+            first, count = label + 1, 0
+    return shards
+
+
+def _encode(ctx: Context, out: Step, shard: tuple[int, int]) -> None:
+    """Encode the classes of a shard, each by itself."""
+    from ddbench_plugins.diffusion.latents import encoded_batches
+
+    options: DiffusionOptions = ctx.options
+    base, split = base_model(ctx), ctx.dataset.train
+    resolution, sample = options.resolution or base.resolution(), options.latent == "sample"
+    seed = ctx.seed("vlcp latents") if sample else 0
+    left = [label for label in range(*shard) if not _file(out.dir, label).exists()]  # a kill may have left some
+    counts = {label: len(split.of_class(label)) for label in left}
+    count, total = 0, sum(counts.values())
+    pipeline = ctx.loaded(lambda: base.load(base.compute_dtype))
+    with base.encoding(), ctx.progress("encoding", total) as advance:
+        for label, images in counts.items():
+            latents = encoded_batches(
+                pipeline,
+                Reading(split.images, resolution, split.of_class(label)),
+                resolution=resolution,
+                seed=derive_seed(seed, "class", label),
+                sample=sample,
+                batch_size=batch_size(options, resolution),
+                progress=lambda done, all, before=count: advance(before + done, total),
+            )
+            write_rows(_file(out.dir, label), images, (_stored(batch, base) for batch in latents))
+            count += images
 
 
 @step(
@@ -40,6 +82,8 @@ def _bytes(ctx: Context) -> int | None:
     work=lambda ctx: len(ctx.dataset.train),
     disk=_bytes,
     demand=lambda ctx: encoding(ctx, side_of(ctx), batch_size(ctx.options, side_of(ctx))),
+    shards=_shards,
+    shard=_encode,
 )
 def class_latents(ctx: Context, out: Step) -> None:
     """Write the latents of every class, ``<label>.npy`` [n, 4, h, w]; independent of IPC and captions.
@@ -48,49 +92,15 @@ def class_latents(ctx: Context, out: Step) -> None:
     step, and its random role, which is named after the first of them. Latents of Stable Diffusion's size are stored in
     half precision, as the released code computes them: 42 MB for 1,300 images.
     """
-    options: DiffusionOptions = ctx.options
-    base = base_model(ctx)
-    resolution = options.resolution or base.resolution()
-    seed = ctx.seed("vlcp latents") if options.latent == "sample" else 0
-    # Listed once: each of several processes writes the files of other classes.
-    left = [label for label in range(ctx.dataset.num_classes) if not _file(out.dir, label).exists()]
-    ctx.together(_encode, ctx, out, base, resolution, seed, left)
+    for shard in out.shards:
+        for label in range(*shard.marker["inputs"]["shard"]):
+            link(_file(shard.dir, label), _file(out.dir, label))
 
 
 def latents_of(done: Done, label: int) -> NDArray[np.floating]:
     """Return one class's latents [n, 4, h, w] as they are stored, mapped from the file and not in memory yet."""
     stored: NDArray[np.floating] = np.load(_file(done.dir, label), mmap_mode="r", allow_pickle=False)
     return stored
-
-
-def _encode(ctx: Context, out: Step, base: Backbone, resolution: int, seed: int, left: list[int], team: Team) -> None:
-    """Encode this process's share of the classes that are left."""
-    from ddbench_plugins.diffusion.latents import encoded_batches
-
-    options: DiffusionOptions = ctx.options
-    split = ctx.dataset.train
-    mine = team.share(left)
-    counts = split.counts(ctx.dataset.num_classes)
-    count = len(split) - sum(counts[label] for label in left)
-    total = count + sum(counts[label] for label in mine)
-    if not mine:
-        return
-    pipeline = base.load(base.compute_dtype)
-    with base.encoding(), ctx.progress("encoding", total) as advance:
-        advance(count)
-        for label in mine:
-            latents = encoded_batches(
-                pipeline,
-                Reading(split.images, resolution, split.of_class(label)),
-                resolution=resolution,
-                seed=derive_seed(seed, "class", label),
-                sample=options.latent == "sample",
-                batch_size=batch_size(options, resolution),
-                progress=lambda done, all, before=count: advance(before + done, total),
-            )
-            write_rows(_file(out.dir, label), counts[label], (_stored(batch, base) for batch in latents))
-            count += counts[label]
-            advance(count)
 
 
 def _stored(latents: NDArray[np.float32], base: Backbone) -> NDArray[np.floating]:

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
-from ddbench import Team, UsageError
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import Encoder
-from ddbench_plugins.diffusion.replicas import Replica
+from ddbench_plugins.diffusion.replicas import Replica, Team
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
@@ -81,11 +80,6 @@ def finetune(
         raise ValueError(f"{len(images)} images but {len(captions)} captions")
     if pipeline.unet.dtype != torch.float32:
         raise ValueError("load the pipeline in fp32 to fine-tune it; 'precision' chooses the mixed precision")
-    if settings.batch_size < team.count:
-        raise UsageError(
-            f"A batch of {settings.batch_size} images cannot be divided over {team.count} processes.",
-            hint="Start fewer processes, or take a larger batch and accumulate fewer.",
-        )
     unet = pipeline.unet.to(device).train().requires_grad_(True)
     pipeline.vae.to(device).eval().requires_grad_(False)
     pipeline.text_encoder.to(device).eval().requires_grad_(False)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
     from pathlib import Path
 
-    from ddbench import ImageSource, Team
+    from ddbench import ImageSource
+    from ddbench_plugins.diffusion.replicas import Team
 
 #: Images that are encoded at a time to be kept.
 BATCH = 64

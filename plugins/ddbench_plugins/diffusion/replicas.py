@@ -2,15 +2,155 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+import itertools
+import os
+import socket
+import sys
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from datetime import timedelta
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from ddbench import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     import torch
 
-    from ddbench import Team
+Item = TypeVar("Item")
+#: How many processes share a fine-tuning, each with a GPU of its own where there are GPUs.
+VARIABLE = "DDBENCH_FINETUNE_PROCESSES"
+#: How long a process may wait for the others to end their share.
+PATIENCE = timedelta(days=60)
+
+
+@dataclass(frozen=True)
+class Team:
+    """The processes that train a model together.
+
+    Attributes:
+        rank: number of this process, from 0.
+        count: how many there are.
+        group: by which they wait for each other.
+    """
+
+    rank: int = 0
+    count: int = 1
+    group: Any = field(default=None, compare=False)
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that writes and reports."""
+        return self.rank == 0
+
+    def shares(self, items: Sequence[Item]) -> list[Sequence[Item]]:
+        """Return every process's part: consecutive items, in numbers that differ by at most one."""
+        ends = [len(items) * rank // self.count for rank in range(self.count + 1)]
+        return [items[start:end] for start, end in itertools.pairwise(ends)]
+
+    def share(self, items: Sequence[Item]) -> Sequence[Item]:
+        """Return this process's part."""
+        return self.shares(items)[self.rank]
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.count > 1:
+            import torch.distributed
+
+            torch.distributed.barrier(self.group)
+
+
+def processes(device: str) -> int:
+    """Return how many processes are to share a training on a device.
+
+    Raises:
+        UsageError: :data:`VARIABLE` is no number, or there are fewer GPUs.
+    """
+    import torch
+
+    text = os.environ.get(VARIABLE, "1")
+    if not text.isdecimal() or text == "0":
+        raise UsageError(f"{VARIABLE}={text!r} is no number of processes.", hint="Use 1 or more, or unset it.")
+    gpus = torch.cuda.device_count() if device.startswith("cuda") else None
+    if gpus is not None and int(text) > max(gpus, 1):
+        raise UsageError(
+            f"{VARIABLE}={text}, but this process sees {gpus} GPUs.",
+            hint="Every process has one; ask for more, or for fewer processes.",
+        )
+    return int(text)
+
+
+@contextmanager
+def divided(count: int, device: str, work: Callable[..., object], *arguments: Any) -> Iterator[Team]:
+    """Yield the team of this process, which leads, while others call ``work(*arguments, team)`` for their shares.
+
+    Args:
+        count: of processes; nothing is started for one.
+        device: of this process; the others have the next ones, if it is a GPU.
+        work, arguments: a function of a module, and what can be pickled.
+    """
+    if count == 1:
+        yield Team()
+        return
+    from torch.multiprocessing import get_context, start_processes
+
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    ready = get_context("spawn").Semaphore(0)
+    about = (ready, count, port, device, work, arguments)
+    # Processes that are started anew read the main module again, which may be a script that runs all of this.
+    main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+    try:
+        others = start_processes(_other, about, nprocs=count - 1, join=False, start_method="spawn")
+    finally:
+        sys.modules["__main__"] = main
+    try:
+        for _ in others.processes:
+            while not ready.acquire(timeout=0.5):
+                others.join(timeout=0)  # raises what has ended one
+        with _joined(0, count, port, device) as team:
+            yield team
+        while not others.join():
+            pass
+    finally:
+        for process in others.processes:
+            process.terminate()
+
+
+def _other(
+    index: int, ready: Any, count: int, port: int, device: str, work: Callable[..., object], arguments: Any
+) -> None:
+    ready.release()
+    with _joined(index + 1, count, port, device) as team:
+        work(*arguments, team)
+
+
+@contextmanager
+def _joined(rank: int, count: int, port: int, device: str) -> Iterator[Team]:
+    """Be one of several processes, as ``accelerate`` knows them by their environment."""
+    import torch
+    import torch.distributed as dist
+    from accelerate.state import AcceleratorState
+
+    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": count, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    before = {name: os.environ.get(name) for name in place}
+    os.environ.update({name: str(value) for name, value in place.items()})
+    if gpu := device.startswith("cuda"):
+        torch.cuda.set_device(rank)
+    try:
+        dist.init_process_group("cpu:gloo,cuda:nccl" if gpu else "gloo")
+        # Gradients have limits of time of their own; a share of the work before may take hours.
+        yield Team(rank, count, dist.new_group(backend="gloo", timeout=PATIENCE))
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            os.environ.update({} if value is None else {name: value})
 
 
 class Replica:
@@ -45,7 +185,7 @@ def _accelerator(device: str) -> Any:
     accelerator = Accelerator(cpu=device == "cpu", device_placement=False, mixed_precision="no")
     if accelerator.distributed_type not in (DistributedType.MULTI_CPU, DistributedType.MULTI_GPU):
         raise UsageError(
-            f"The launcher is set to {accelerator.distributed_type}; each device has a whole model here.",
-            hint="Use torchrun, or accelerate launch with --multi_gpu and without DeepSpeed or FSDP.",
+            f"accelerate is set to {accelerator.distributed_type}; each device has a whole model here.",
+            hint="Unset what chooses DeepSpeed or FSDP: ACCELERATE_USE_DEEPSPEED, ACCELERATE_USE_FSDP.",
         )
     return accelerator

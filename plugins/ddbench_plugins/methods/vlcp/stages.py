@@ -25,9 +25,11 @@ from ddbench_plugins.methods.vlcp.text import TextRules, stop_words, text_protot
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ddbench import Context, Demand, Step, StepCall, Team
+    from ddbench import Context, Demand, Step, StepCall
     from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.finetune import FinetuneSettings
+    from ddbench_plugins.diffusion.replicas import Team
+    from ddbench_plugins.training.engine import Loop
 
 #: Options of fine-tuning, and of the text of prototypes.
 FINETUNING = (
@@ -103,7 +105,7 @@ def finetuned(ctx: Context, out: Step) -> None:
         cache_latents=_or(options.cache_latents, _latent_bytes(ctx, resolution) < 2 << 30),
     )
     texts = training_texts(ctx)
-    out.info.update(ctx.together(_finetune, ctx, out, base, texts, settings, ctx.seed("vlcp finetune")))
+    out.info.update(_finetune(ctx, out, base, texts, settings, ctx.seed("vlcp finetune")))
 
 
 def finetuned_model(ctx: Context) -> Backbone:
@@ -123,24 +125,35 @@ def _latent_bytes(ctx: Context, resolution: int) -> int:
 
 
 def _finetune(
-    ctx: Context, out: Step, base: Backbone, captions: Sequence[str], settings: FinetuneSettings, seed: int, team: Team
+    ctx: Context, out: Step, base: Backbone, captions: Sequence[str], settings: FinetuneSettings, seed: int
 ) -> dict[str, Any]:
     from ddbench_plugins.diffusion.finetune import finetune
+    from ddbench_plugins.diffusion.replicas import divided, processes
     from ddbench_plugins.training.engine import Loop
 
-    split = ctx.dataset.train
-    total = settings.steps(len(split))
-    with ctx.progress("fine-tuning", total) as advance:
-        return finetune(
-            base.load(),
-            Reading(split.images, settings.resolution),
-            captions,
-            out.dir / "model",
-            settings,
-            seed=seed,
-            loop=Loop.of(ctx, advance, out),
-            team=team,
-        )
+    split, device = ctx.dataset.train, ctx.machine.device
+    count = min(processes(device), settings.batch_size)
+    if count > 1:
+        out.costs["processes"] = count
+    what = (Reading(split.images, settings.resolution), captions, out.dir / "model", settings)
+    loop = Loop.of(ctx, checkpoint=out)
+    with (
+        ctx.progress("fine-tuning", settings.steps(len(split))) as advance,
+        divided(count, device, _help, base.source, base.revision, what, seed, loop) as team,
+    ):
+        return finetune(base.load(), *what, seed=seed, loop=replace(loop, progress=advance), team=team)
+
+
+def _help(source: str, revision: str | None, what: Any, seed: int, loop: Loop, team: Team) -> None:
+    """Fine-tune a share of every batch, in a process of its own."""
+    from ddbench import Machine
+    from ddbench_plugins.diffusion.finetune import finetune
+    from ddbench_plugins.diffusion.pipeline import load_pipeline
+
+    device = f"cuda:{team.rank}" if loop.device.startswith("cuda") else loop.device
+    Machine.choose(device, loop.precision)  # how products are computed
+    pipeline = load_pipeline(source, revision, device, offline=True)
+    finetune(pipeline, *what, seed=seed, loop=replace(loop, device=device), team=team)
 
 
 @step(

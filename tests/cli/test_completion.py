@@ -26,7 +26,7 @@ def test_names_of_plugins_are_offered_in_comma_lists():
     assert offered("run", "-m", "vl") == ["vlcp"]
     assert offered("run", "-m", "random,vl") == ["random,vlcp"]
     assert "random,random" not in offered("run", "-m", "random,")
-    assert offered("run", "-m", "random", "--eval", "rd") == ["rded"]
+    assert offered("run", "-m", "random", "--eval", "minim") == ["minimax"]
     assert offered("plan", "-d", "cifar1") == ["cifar10", "cifar100"]
     assert "convnet-3-bn" in offered("evaluate", "x", "-n", "convnet-3")
     assert offered("show", "evalu") == ["evalu"]  # a path

@@ -30,7 +30,7 @@ def test_names_of_plugins_are_offered_in_comma_lists():
     assert offered("plan", "-d", "cifar1") == ["cifar10", "cifar100"]
     assert "convnet-3-bn" in offered("evaluate", "x", "-n", "convnet-3")
     assert offered("show", "evalu") == ["evalu"]  # a path
-    assert offered("show", "rde") == ["rded"] * 2  # of two kinds
+    assert offered("show", "rde") == ["rded", "rded", "rded-robust"]  # of two kinds
     assert offered("data", "check", "digi") == ["digits"]
     assert offered("compare", "vlcp", "herd") == ["herding"]
 

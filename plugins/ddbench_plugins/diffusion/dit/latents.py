@@ -32,6 +32,10 @@ def dit_latents(ctx: Context, out: Step) -> None:
     with ctx.progress("encoding", len(data.train)) as advance:
         for label in range(data.num_classes):
             rows = data.train.of_class(label).tolist()
+
+            def heard(count: int, _: int, before: int = done) -> None:
+                advance(before + count, len(data.train))
+
             if not (path := out.dir / f"{label:05d}.npy").exists():
                 encoded = encode(
                     vae,
@@ -40,7 +44,7 @@ def dit_latents(ctx: Context, out: Step) -> None:
                     flip=False,
                     batch_size=batch_size(ctx.options, side),
                     rows=rows,
-                    progress=lambda count, _, before=done: advance(before + count, len(data.train)),
+                    progress=heard,
                 )
                 save_array(path, encoded.scaling * encoded.mean[0].numpy())
             done += len(rows)

@@ -56,7 +56,8 @@ class PublishedAutoencoder(DiffusionModel):
 
         try:
             if files := self._files():
-                return from_states(*map(read_state, files), preset)
+                encoder, decoder = map(read_state, files)
+                return from_states(encoder, decoder, preset)
             return from_diffusers(self.load(device="cpu"), preset)
         except ValueError as error:
             hint = "It must be diffusers' AutoencoderTiny, or the released files of TAESD's family."

@@ -96,6 +96,7 @@ class Worker:
             if self._ended > before or (going() and any(map(self._help, left))):
                 pause = PAUSE
             elif left and going():
+                self.base._loaded.clear()  # a model of shards that others make
                 time.sleep(pause * random.uniform(0.5, 1.5))
                 pause = min(2 * pause, LONGEST)
 
@@ -115,8 +116,8 @@ class Worker:
             record = self._record(number)
         except StepTaken as taken:
             self.base.reporter.log(f"given back: {taken}")
-            if taken.path not in self._needs[number]:  # a shard
-                self._needs[number].append(taken.path)
+            if (known := self._needs.get(number)) and taken.path not in known:  # a shard
+                known.append(taken.path)
             return False
         except Exception as error:  # whatever it is, the other cells go on
             traceback.print_exc()

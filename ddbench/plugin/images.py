@@ -90,12 +90,17 @@ class ArrayImages(ImageSource):
     def __len__(self) -> int:
         return len(self.array)
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __getstate__(self) -> dict[str, Any]:
         """Let another process map the file again, where the array is a whole one that is mapped."""
         array = self.array
-        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
-            return _mapped, (str(array.filename), array.offset, array.shape)
-        return ArrayImages, (array,)
+        if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap) and array.flags.c_contiguous:
+            return {**self.__dict__, "array": (str(array.filename), np.uint8, "r", array.offset, array.shape)}
+        return self.__dict__
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        array = state["array"]
+        mine = np.memmap(*array) if isinstance(array, tuple) else unchangeable(array)
+        self.__dict__.update(state, array=mine)
 
     def checksum(self) -> int:
         """Return a checksum of the array; of one that is mapped from a file, which cannot be written to, none."""
@@ -114,10 +119,6 @@ class ArrayImages(ImageSource):
             chosen: NDArray[np.uint8] = self.array[np.asarray(indices, int)]
             return chosen
         return super().batch(indices, size)
-
-
-def _mapped(path: str, offset: int, shape: tuple[int, ...]) -> ArrayImages:
-    return ArrayImages(np.memmap(path, np.uint8, "r", offset, shape))
 
 
 class PartOfImages(ImageSource):

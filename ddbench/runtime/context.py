@@ -213,10 +213,23 @@ class Context:
             yield advance
 
     def loaded(self, load: Callable[[], P]) -> P:
-        """Return what ``load`` returns, such as a model: in a shard, what the shard before it has loaded."""
-        value: P = self._loaded["value"] if "value" in self._loaded else load()
-        if self._loaded.get("family"):
-            self._loaded["value"] = value
+        """Return what ``load`` returns, such as a model: in a shard, what the shard before it has loaded.
+
+        Raises:
+            PluginError: a shard asks twice, and would get the same thing.
+        """
+        kept = self._loaded
+        if not kept.get("family"):
+            return load()
+        if kept["asked"]:
+            raise PluginError(
+                "A shard calls ctx.loaded twice, and would get the same thing both times.",
+                hint="Let one function load everything, and return a tuple.",
+            )
+        kept["asked"] = True
+        if "value" not in kept:
+            kept["value"] = load()
+        value: P = kept["value"]
         return value
 
     def log(self, message: str) -> None:

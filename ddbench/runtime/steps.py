@@ -58,7 +58,7 @@ def step(
     disk: Callable[..., int | None] | None = None,
     demand: Callable[..., Demand | None] | None = None,
     model: str = "",
-    shards: Callable[..., Sequence[Any]] = lambda *_: (),
+    shards: Callable[..., Sequence[Any]] | Sequence[Any] = (),
     shard: Callable[..., None] | None = None,
 ) -> _Decorator:
     """Declare a cached step: the decorated function builds it, and calls of it return the finished step.
@@ -153,6 +153,10 @@ class CachedStep(Wrapper, Generic[Arguments]):
         self.name = name or function.__name__.strip("_").replace("_", "-")
         self.facts, self.version, self.data, self.shard = tuple(facts), version, data, shard
         self.declared = declared
+        if bool(declared["shards"]) != bool(shard):
+            raise PluginError(
+                f"Step {self.name} declares only one of `shards`, its parts, and `shard`, which builds one."
+            )
         self.__doc__ = function.__doc__
         self._plugin: Any = None
         self._attribute = ""
@@ -304,6 +308,8 @@ class StepCall(Keyed):
     def shards(self) -> tuple[Shard, ...]:
         """The parts that it is made in; none of most steps."""
         parts = self.step.ask("shards", self.ctx, self.arguments)
+        if self.step.shard and not parts:
+            raise PluginError(f"Step {self.name} is made in shards, and names none.")
         return tuple(Shard(self, part, number, len(parts)) for number, part in enumerate(parts, 1))
 
     @cached_property
@@ -640,6 +646,7 @@ def built(
     if ctx._loaded.get("family") != family:
         ctx._loaded.clear()
         ctx._loaded["family"] = family
+    ctx._loaded["asked"] = False
     with (
         peak_memory(ctx.machine.device) as memory,
         ctx.store.building(name, inputs, force=force, waits=waits) as build,

@@ -25,6 +25,7 @@ from ddbench.experiment.queue import Queue
 from ddbench.experiment.study import of_command
 from ddbench.experiment.worker import Worker
 from ddbench.files import locks
+from ddbench.runtime.store import StepTaken
 
 PLUGIN = Path(__file__).parents[1] / "worker_toy.py"
 STUDY = {"method": "shared,shared-too", "eval": "noted,noted-too", "dataset": "toy", "ipc": [1, 2], "seed": [0, 1]}
@@ -223,6 +224,21 @@ def test_a_shard_that_fails_is_told_once_and_not_tried_again_by_helpers(monkeypa
     (state,) = Queue(run.folder).states()
     assert state.state == "failed" and state.about["message"].endswith("ZeroDivisionError: on purpose")
     assert noted()["shard 1"] == 2  # and once by the worker of the cell
+
+
+def test_a_cell_whose_data_another_worker_is_preparing_is_given_back(monkeypatch):
+    run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0])
+    worker, job = Worker(Queue(run.folder), explain), Worker._job
+    taken = StepTaken("images", Path.cwd() / "images" / "0", "another")
+
+    def busy(self, number):
+        monkeypatch.setattr(Worker, "_job", job)
+        raise taken
+
+    monkeypatch.setattr(Worker, "_job", busy)
+    assert not worker._take(1) and states(run) == {"waiting": 1}
+    worker.run(None)
+    assert states(run) == {"done": 1}
 
 
 @pytest.mark.slow

@@ -340,3 +340,18 @@ def test_mapped_images_are_mapped_again_by_another_process_and_not_copied(tmp_pa
     assert isinstance(other.array, np.memmap) and str(other.array.filename) == str(images.array.filename)
     np.testing.assert_array_equal(other.array, images.array)
     np.testing.assert_array_equal(part.array, images.array[:, 5:9])
+
+
+class Negative(ddbench.ArrayImages):
+    def load(self, index, size):
+        return 255 - super().load(index, size)
+
+
+def test_images_arrive_as_they_are_whatever_their_order_in_the_file_and_their_class(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), np.uint8)
+    np.save(tmp_path / "images.npy", np.asfortranarray(pixels))
+    for images in (pixels, np.load(tmp_path / "images.npy", mmap_mode="r")):
+        sent = copy.copy(Negative(images))
+        np.testing.assert_array_equal(sent.load(1, 8), 255 - pixels[1])
+        np.testing.assert_array_equal(sent.array, pixels)
+        assert not sent.array.flags.writeable

@@ -420,6 +420,39 @@ def test_a_shard_that_another_process_makes_is_left_to_it_and_the_others_are_mad
     assert squares(mine).info["values"] == [0, 1, 4, 9, 16]
 
 
+def test_a_shard_loads_once_as_it_would_get_the_same_thing_twice(run):
+    def both(ctx, out, part):
+        assert ctx.loaded(lambda: "a model") == "a model"
+        ctx.loaded(lambda: "another")
+
+    @ddbench.step(shards=range(2), shard=both)
+    def loading(ctx, out):
+        pass
+
+    @ddbench.step()
+    def whole(ctx, out):
+        out.info["loaded"] = [ctx.loaded(lambda: "a model"), ctx.loaded(lambda: "another")]
+
+    with pytest.raises(PluginError, match=r"calls ctx\.loaded twice"):
+        loading(run)
+    assert whole(run).info["loaded"] == ["a model", "another"]
+
+
+@pytest.mark.parametrize("half", [{"shards": range(2)}, {"shard": _squares}])
+def test_shards_and_what_builds_one_are_declared_together(half):
+    with pytest.raises(PluginError, match="only one of `shards`"):
+        ddbench.step(**half)(lambda ctx, out: None)
+
+
+def test_a_step_in_shards_has_some(run):
+    @ddbench.step(shards=lambda ctx: [], shard=_squares)
+    def empty(ctx, out):
+        pass
+
+    with pytest.raises(PluginError, match="empty is made in shards, and names none"):
+        empty(run)
+
+
 @pytest.mark.parametrize(
     ("body", "named"),
     [

@@ -647,25 +647,27 @@ def built(
         ctx._loaded.clear()
         ctx._loaded["family"] = family
     ctx._loaded["asked"] = False
-    with (
-        peak_memory(ctx.machine.device) as memory,
-        ctx.store.building(name, inputs, force=force, waits=waits) as build,
-    ):
-        if step := build.step:
-            step.about.update({"dataset": ctx.data_name} if ctx.data_name else {})
-            if effort:
-                step.effort.update(marked(effort, ctx.machine))
-            ctx._building.append(step)
-            known = len(sys.modules)
-            try:
-                builder(step)
-            finally:
-                ctx._building.pop()
-            _account_for(step, memory(), len(sys.modules) - known)
+    try:
+        with (
+            peak_memory(ctx.machine.device) as memory,
+            ctx.store.building(name, inputs, force=force, waits=waits) as build,
+        ):
+            if step := build.step:
+                step.about.update({"dataset": ctx.data_name} if ctx.data_name else {})
+                if effort:
+                    step.effort.update(marked(effort, ctx.machine))
+                ctx._building.append(step)
+                known = len(sys.modules)
+                try:
+                    builder(step)
+                finally:
+                    ctx._building.pop()
+                _account_for(step, memory(), len(sys.modules) - known)
+    finally:  # also of what is given up: a later sitting goes on with it
+        spent = time.perf_counter() - start
+        if ctx._building:
+            ctx._building[-1].inside += spent
     done = build.done
-    spent = time.perf_counter() - start
-    if ctx._building:
-        ctx._building[-1].inside += spent
     ctx.log(f"✓ {title or name}: {spent:.1f} s ({done.key[:8]})")
     return done
 

@@ -250,7 +250,7 @@ class Store:
     def spent(self, name: str, inputs: Mapping[str, Any]) -> float:
         """Return the seconds of work in an unfinished build, as far as it noted them."""
         path = self.path(name, digest(inputs))
-        return _seconds(path.with_name(path.name + ".partial"))
+        return _spent(path.with_name(path.name + ".partial"))
 
     def finished(self, name: str) -> Iterator[Done]:
         """Yield every finished step of a kind."""
@@ -335,7 +335,7 @@ class Store:
         self, name: str, key: str, inputs: Mapping[str, Any], partial: Path, check: Callable[[], None]
     ) -> Iterator[Step]:
         step = Step(name, key, partial, warn=self.warn, check=check)
-        spent = _seconds(partial)
+        spent, step.inside = _spent(partial), _spent(partial, "inside")
         me = {"pid": os.getpid(), "host": platform.node(), "since": time.strftime("%Y-%m-%d %H:%M:%S")}
         (partial / OWNER).write_text(json.dumps(me))
         start = time.perf_counter()
@@ -345,7 +345,7 @@ class Store:
             # Time spent before a kill -9 is lost from the bill, time before Ctrl-C or an error is not.
             spent += time.perf_counter() - start
             with contextlib.suppress(OSError):
-                (partial / "session.json").write_text(json.dumps({"seconds": spent}))
+                (partial / "session.json").write_text(json.dumps({"seconds": spent, "inside": step.inside}))
         check()
         for leftover in (*(path.name for _, _, path in step.checkpoints()), UNFINISHED, OWNER, *OLD, "session.json"):
             (partial / leftover).unlink(missing_ok=True)
@@ -427,9 +427,10 @@ def _check(folder: Path, files: Mapping[str, Any]) -> None:
             )
 
 
-def _seconds(partial: Path) -> float:
-    with contextlib.suppress(OSError, ValueError):  # a kill may have cut this note short
-        return float(json.loads((partial / "session.json").read_text("utf-8"))["seconds"])
+def _spent(partial: Path, on: str = "seconds") -> float:
+    """Return the seconds of former sittings: all of them, or those ``inside`` of other steps."""
+    with contextlib.suppress(OSError, ValueError, KeyError):  # a kill may have cut this note short
+        return float(json.loads((partial / "session.json").read_text("utf-8"))[on])
     return 0.0
 
 

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import enum
 import functools
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ddbench.errors import PluginError
 from ddbench.files.locks import leased
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.options import Resolved
-from ddbench.runtime.steps import AnyCall, steps_of, walk
+from ddbench.runtime.steps import AnyCall, cached, steps_of, walk
 from ddbench.runtime.store import StepTaken, lease_of
 from ddbench.testing.toy import toy_dataset
 
@@ -402,6 +403,33 @@ def test_an_interrupted_step_goes_on_with_the_shard_that_is_missing(run, broken_
     broken_at(None)
     models.clear()
     assert squares(mine).info["values"] == [0, 1, 4, 9, 16] and len(models) == 2
+
+
+def test_seconds_of_steps_inside_an_interrupted_one_are_not_billed_twice(run, broken_at):
+
+    @ddbench.step()
+    def inner(ctx, out):
+        time.sleep(0.1)
+        if not models:
+            models.append(1)
+            raise KeyboardInterrupt
+
+    @ddbench.step(needs=[inner])
+    def outer(ctx, out):
+        pass
+
+    def distilling(step):
+        outer(run)
+        if len(models) == 1:
+            models.append(2)
+            raise KeyboardInterrupt
+
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            cached(run, "set", {}, distilling)
+    done = cached(run, "set", {}, distilling)
+    assert done.marker["costs"]["inside_seconds"] >= 0.2 and inner(run).seconds >= 0.2
+    assert done.seconds - done.cost()["seconds"] >= 0.199
 
 
 def test_a_shard_that_another_process_makes_is_left_to_it_and_the_others_are_made(run, broken_at):

@@ -311,9 +311,9 @@ class Context:
         import torch
 
         name = name or self.network
+        entry = free(self).plugins.get("network", name)
         if self._scope:
             self._scope.check_plugin("network", name)
-        entry = free(self).plugins.get("network", name)
         build = entry.spec.load()
         fixed = dict(getattr(entry.spec, "settings", ()))
         if entry.argument:

@@ -104,3 +104,10 @@ def test_ncfm_on_tiny_imagenet(ctx, ipc, epochs):
     made, mine, _ = prepare_evaluator(replace(ctx, _dataset=data), "ncfm", None, ipc)
     assert mine.options.epochs == epochs and mine.network == "convnet-4"
     assert made.extension(mine) == ""
+
+
+def test_a_teacher_without_a_name_is_refused(ctx):
+    ctx = replace(ctx, _dataset=toy_dataset(), explicit={"evaluator": {"teacher": "convnet-1-bn,"}})
+    evaluator, mine, _ = prepare_evaluator(ctx, "g-vbsm", "convnet-1-bn", 1)
+    with pytest.raises(ddbench.UsageError, match="no network between two commas"):
+        evaluator.teachers(mine)

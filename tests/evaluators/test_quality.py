@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.linalg import sqrtm
 
-from ddbench import DistilledSet
+from ddbench import DistilledSet, UsageError
 from ddbench.experiment.pipeline import prepare_evaluator
 from ddbench.testing.toy import toy_dataset
 
@@ -74,14 +74,14 @@ def test_frechet_is_the_formula_with_the_root_of_the_product(sizes):
 TOY = toy_dataset(channels=3)
 
 
-def measured(ctx, images, labels, **options):
+def measured(ctx, images, labels, data=TOY, **options):
     chosen = {"teacher": "convnet-1-bn", "k": "2", **options}
-    ctx = replace(ctx, _dataset=TOY, explicit={"evaluator": chosen})
+    ctx = replace(ctx, _dataset=data, explicit={"evaluator": chosen})
     evaluator, mine, _ = prepare_evaluator(ctx, "quality", "", None)
     made = DistilledSet(images, labels)
     evaluator.protocol(mine, made).check("quality", "none")
     score = evaluator.evaluate(mine, made, 0)
-    score.check(TOY, "quality")
+    score.check(data, "quality")
     return score
 
 
@@ -105,3 +105,15 @@ def test_what_is_undefined_for_few_images_is_left_out(ctx):
     figures = measured(ctx, pixels[chosen], labels[chosen], k="5").metrics
     assert "recall" not in figures
     assert {"precision", "density", "coverage", "frechet", "recognised", "copies"} == {*figures}
+
+
+def test_equal_images_are_copies_where_test_images_are_so_too(ctx):
+    pixels, labels = TOY.arrays("train")
+    leaking = replace(TOY, test=TOY.train, fingerprint="leaking")
+    assert measured(ctx, pixels[:3], labels[:3], data=leaking).metrics["copies"] == 1
+
+
+def test_more_neighbours_than_test_images_are_refused(ctx):
+    pixels, labels = TOY.arrays("train")
+    with pytest.raises(UsageError, match="neighbours of each of"):
+        measured(ctx, pixels[:3], labels[:3], k=str(len(TOY.test)))

@@ -115,7 +115,7 @@ class _Ctx:
         ("fixed", None, 6, 1),
         ("online", None, 0, 5),
         ("stored", None, 30, 5),
-        ("stored", 2, 20, 5),
+        ("stored", 2, 50, 5),  # two float16 logits with their uint16 classes, and one logit for the others
     ],
 )
 def test_the_protocol_states_the_price_of_the_labels(labels, top_k, kept, asked):

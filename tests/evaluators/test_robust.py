@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from ddbench import DistilledSet
+from ddbench import DistilledSet, UsageError
 from ddbench.experiment.pipeline import prepare_evaluator
 from ddbench.testing.toy import toy_dataset
 
@@ -126,3 +126,10 @@ def test_attacks_lower_the_accuracy(ctx):
     assert score.metrics["pgd"] <= score.metrics["fgsm"] + 0.1
     assert score.metrics["pgd"] < score.metrics["clean"]
     assert 0 <= score.metrics["ece"] <= 1
+
+
+@pytest.mark.parametrize("severities", ["[0]", "[3, 6]", "[]"])
+def test_severities_are_one_to_five(ctx, severities):
+    ctx = replace(ctx, _dataset=TOY, explicit={"evaluator": {"severities": severities}})
+    with pytest.raises(UsageError, match="severities"):
+        prepare_evaluator(ctx, "dc-robust", "convnet-1-bn", 1)

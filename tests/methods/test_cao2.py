@@ -72,6 +72,11 @@ def test_an_image_depends_on_its_own_stream_only() -> None:
     together = refined(latents, [make_generator(place) for place in range(3)])
     alone = refined(latents[2:], [make_generator(2)])
     np.testing.assert_allclose(together[2], alone[0], rtol=1e-5)
+    heard: list[int] = []
+    streams = [make_generator(place) for place in range(3)]
+    parted = refined(latents, streams, batch_size=2, progress=heard.append)
+    np.testing.assert_allclose(parted, together, rtol=1e-5)
+    assert len(heard) == 2 * SETTINGS["steps"] and heard[-1] == 3
 
 
 @pytest.mark.parametrize(("raw", "expected"), [(False, {20, 41, 61}), (True, {1, 2, 3})])

@@ -97,9 +97,13 @@ def test_a_set_of_digits(ctx: Context, digits: Dataset, folder: Path) -> None:
     assert not np.array_equal(found.images, made(ctx, digits, folder, shared_draws="yes").images)
 
 
-def test_what_does_not_fit_is_refused(ctx: Context, digits: Dataset) -> None:
-    ctx = replace(ctx, _dataset=digits, explicit={"method": {"steps": "30"}})
-    with pytest.raises(ddbench.UsageError, match="inversion must be below steps"):
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"steps": "30"}, "inversion must be below steps"), ({"inverted": "1"}, "a single image has no deviation")],
+)
+def test_what_does_not_fit_is_refused(ctx: Context, digits: Dataset, options: dict[str, str], message: str) -> None:
+    ctx = replace(ctx, _dataset=digits, explicit={"method": options})
+    with pytest.raises(ddbench.UsageError, match=message):
         prepare_method(ctx, "d3hr", 1, 0)
 
 

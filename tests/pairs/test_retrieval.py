@@ -135,6 +135,11 @@ def test_learned_rates_and_the_similarity_are_used(ctx, text_encoder, tmp_path):
         "wbce",
     )
     assert recipe_of(RetrievalOptions(text_rate="image"), content).lr_text == 0.3
+    classifier = replace(_selected(), learning_rate=0.3)  # a trajectory method's, of other networks
+    assert (recipe_of(RetrievalOptions(), classifier).lr_image, recipe_of(RetrievalOptions(), content).lr_image) == (
+        0.1,
+        0.3,
+    )
     assert _evaluated(ctx, text_encoder, similar, tmp_path).digest != record.digest
 
 
@@ -143,3 +148,23 @@ def test_a_frozen_encoder_without_weights_and_missing_ones_are_refused(ctx, text
         _evaluated(ctx, text_encoder, _selected(), tmp_path, trained="head")
     with pytest.raises(ddbench.ModelError, match="Cannot load the text encoder"):
         _evaluated(replace(ctx, machine=replace(ctx.machine, offline=True)), "no/model", _selected(), tmp_path)
+
+
+def test_a_captioner_that_would_learn_from_test_images_is_refused(ctx, text_encoder, tmp_path):
+    with pytest.raises(ddbench.UsageError, match="traits would be trained on the test images"):
+        _evaluated(ctx, text_encoder, _selected(), tmp_path, captioner="traits")
+
+
+def test_a_file_of_captions_is_refused_where_names_do_not_tell_test_images_apart(ctx, text_encoder, tmp_path):
+    from ddbench_plugins.captioners.metadata import FILE, write_metadata
+
+    write_metadata(tmp_path / FILE, TOY.train.ids, ("a drawing" for _ in TOY.train.ids))
+    test = replace(TOY.test, ids=TOY.train.ids[: len(TOY.test)])
+    ctx = replace(
+        ctx,
+        _dataset=replace(TOY, test=test),
+        explicit={"evaluator": {"captioner": "file"}, "captioner": {"path": str(tmp_path / FILE)}},
+    )
+    evaluator, mine, _ = prepare_evaluator(ctx, "retrieval", "", 2)
+    with pytest.raises(ddbench.UsageError, match="are both named 'train-0'"):
+        evaluator.needs(mine, _selected(), 0)

@@ -161,8 +161,9 @@ def recipe_of(options: RetrievalOptions, distilled: DistilledSet) -> Recipe:
     """Return how branches are trained on a set."""
     from ddbench_plugins.pairs.branches import Recipe
 
-    image = options.lr or distilled.learning_rate or RATE
-    own = distilled.texts.learning_rate if distilled.texts else None
+    # A rate without texts is that of a classifier, which another method has learned.
+    image_rate, own = (distilled.learning_rate, distilled.texts.learning_rate) if distilled.texts else (None, None)
+    image = options.lr or image_rate or RATE
     return Recipe(
         epochs=options.epochs,
         batch_size=options.batch_size,

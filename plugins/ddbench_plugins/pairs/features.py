@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 import ddbench
+from ddbench_plugins.captioners.from_file import FromFile
 from ddbench_plugins.diffusion.captions import caption_training_images, captions
 from ddbench_plugins.pairs.encoders import (
     encode_texts,
@@ -47,12 +48,38 @@ class Captioned:
 
 
 def steps(ctx: Context, options: PairOptions, *, test: bool) -> list[ddbench.StepCall]:
-    """Return the steps of the training split, and of the test split if asked for."""
+    """Return the steps of the training split, and of the test split if asked for.
+
+    Raises:
+        UsageError: the captioner cannot describe test images.
+    """
+    if test:
+        _check_captioner(ctx, options.captioner)
     parts = ("train", "test") if test else ("train",)
     calls = [text_vectors_of(ctx, options, part) for part in parts]
     if options.trained == "head":
         calls += [image_features.of(ctx, *_images(options), part) for part in parts]
     return calls
+
+
+def _check_captioner(ctx: Context, name: str) -> None:
+    """Refuse a captioner that cannot describe test images.
+
+    Raises:
+        UsageError: it learns from the images that it describes, or goes by names that training images have, too.
+    """
+    used, data = ctx.use("captioner", name), ctx.dataset
+    hint = "Name one that goes by pixels and needs no training: -o eval.captioner=attributes."
+    if used.steps():
+        raise ddbench.UsageError(
+            f"The captioner {name} would be trained on the test images in order to describe them.", hint=hint
+        )
+    if isinstance(used.plugin, FromFile) and (both := set(data.train.ids) & set(data.test.ids)):
+        raise ddbench.UsageError(
+            f"A training and a test image of {data.name} are both named {min(both)!r}, so that a file of captions does"
+            " not tell them apart.",
+            hint=hint,
+        )
 
 
 def text_vectors_of(ctx: Context, options: PairOptions, part: str) -> ddbench.StepCall:

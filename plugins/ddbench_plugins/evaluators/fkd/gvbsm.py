@@ -126,6 +126,11 @@ class GVbsm(Fkd):
         """Return which teachers are asked."""
         options: GVbsmOptions = ctx.options
         names = [name.strip() for name in (options.teacher or ctx.network).split(",")]
+        if not all(names):
+            raise UsageError(
+                f"{options.teacher!r} has no network between two commas.",
+                hint="Say -o eval.teacher=NAME,NAME.",
+            )
         if options.teacher_file and len(names) > 1:
             raise UsageError("teacher_file holds one network.", hint="Name one teacher with it.")
         return [(name, options.normalisation, options.teacher_file) for name in names]

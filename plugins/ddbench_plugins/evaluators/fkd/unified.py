@@ -22,8 +22,8 @@ RD3_EXTENSION = (
     "RD³'s settings as third parties report them; temperature, weight decay and area of crops are not among them"
 )
 RETHINKDC_EXTENSION = "rethinkdc's setting for ImageNet-1K on a data set for which it has none"
-#: A stored logit is float16.
-LOGIT_BYTES = 2
+#: Of a stored logit (float16), and of the class of one that is kept by top_k (uint16).
+LOGIT_BYTES, CLASS_BYTES = 2, 2
 
 
 class UnifiedOptions(FkdOptions):
@@ -56,9 +56,9 @@ class UnifiedRecipe(FkdRecipe):
         """Return what the protocol states, the price of the labels of a distilled image included."""
         labels, views = self.options.labels, self.epochs
         asked = {"hard": 0, "fixed": 1}.get(labels, views)
-        kept = (
-            {"hard": 0, "online": 0}.get(labels, asked) * LOGIT_BYTES * (self.options.top_k or self.dataset.num_classes)
-        )
+        top_k = self.options.top_k  # beside which there is one more logit, of all other classes
+        label = LOGIT_BYTES * (top_k + 1) + CLASS_BYTES * top_k if top_k else LOGIT_BYTES * self.dataset.num_classes
+        kept = {"hard": 0, "online": 0}.get(labels, asked) * label
         return super().settings() | {"label_bytes_per_image": kept, "teacher_forwards_per_image": asked}
 
 

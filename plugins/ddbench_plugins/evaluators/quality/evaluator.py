@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from pydantic import Field
 
-from ddbench import Context, DistilledSet, Evaluator, Options, Protocol, Score, StepCall, step
+from ddbench import Context, DistilledSet, Evaluator, Options, Protocol, Score, StepCall, UsageError, step
 
 if TYPE_CHECKING:
     from ddbench import Step
@@ -43,7 +43,15 @@ class Quality(Evaluator):
         return [teacher_of(ctx, options.teacher), reference.of(ctx, options.teacher, options.k), nearness.of(ctx)]
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on."""
+        """Everything the numbers depend on.
+
+        Raises:
+            UsageError: there are not as many test images as neighbours are asked for.
+        """
+        if ctx.options.k >= (most := len(ctx.dataset.test)):
+            raise UsageError(
+                f"{ctx.options.k} neighbours of each of {most} test images.", hint=f"Choose eval.k below {most}."
+            )
         return Protocol(
             {
                 "network": ctx.network,
@@ -73,11 +81,13 @@ class Quality(Evaluator):
         found = neighbours(real, made, reach, options.k)
         pixels = images if images.dtype == np.uint8 else as_bytes(np.rint(images.clip(0, 1) * 255))
         distances = nearest_distances(pixels, data.arrays("train")[0])
+        nearest = nearness(ctx).info["nearest"]
         figures = {
             **found.figures,
             **({"frechet": frechet(real, made)} if len(made) > 1 else {}),
             "recognised": float((teacher.predict(images) == distilled.labels).mean()),
-            "copies": float((distances < nearness(ctx).info["nearest"]).mean()),
+            # Equal images are copies even where test images are in the training set, too.
+            "copies": float(((distances < nearest) | (distances == 0)).mean()),
         }
         correct = distilled.labels[found.nearest] == data.test.labels
         return Score(float(correct.mean()), correct, metrics=figures)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
@@ -30,7 +30,9 @@ class RobustOptions(Options):
     epsilon: float = Field(8 / 255, ge=0, le=1, description="largest change of a pixel in [0, 1] by FGSM and PGD")
     attack_step: float = Field(2 / 255, ge=0, description="change of a pixel in one step of PGD")
     attack_steps: int = Field(10, ge=1, description="steps of PGD")
-    severities: tuple[int, ...] = Field((3,), description="of each corruption, 1 to 5")
+    severities: tuple[Annotated[int, Field(ge=1, le=5)], ...] = Field(
+        (3,), min_length=1, description="of each corruption, 1 to 5"
+    )
     measured: int | None = Field(
         1000, ge=1, description="test images under corruptions and attacks, evenly from all; every one when none"
     )

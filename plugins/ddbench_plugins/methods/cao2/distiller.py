@@ -59,6 +59,7 @@ class CaO2(DiT):
     def sampled(self, ctx: Context, out: Step, start: int, stop: int) -> None:
         """Choose among the samples of some classes and refine what was chosen."""
         from ddbench_plugins.diffusion.acceptance import as_data
+        from ddbench_plugins.diffusion.class_latents import batch_size
         from ddbench_plugins.diffusion.dit.images import decode, loaded, read_latents
         from ddbench_plugins.diffusion.dit.pipeline import null_label
         from ddbench_plugins.diffusion.synthesis import read_images
@@ -81,7 +82,7 @@ class CaO2(DiT):
         if options.refine_label == "none":
             own = np.full(len(own), null_label(pipeline.transformer))
         ranks, seed = np.arange(len(places)) % ipc_of(ctx), ctx.seed("cao2 refinement")
-        with ctx.progress("refining", options.refine_steps) as advance:
+        with ctx.progress("refining", len(places)) as advance:
             latents = refine(
                 pipeline,
                 latents,
@@ -93,6 +94,7 @@ class CaO2(DiT):
                 times=options.refine_times,
                 largest=options.largest,
                 raw_times=options.raw_times,
+                batch_size=batch_size(options, model.resolution()),
                 progress=advance,
             )
         decode(ctx, out, pipeline, latents)

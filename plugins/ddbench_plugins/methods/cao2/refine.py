@@ -11,7 +11,6 @@ from torch import Tensor
 
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.sample import respaced
-from ddbench_plugins.training.engine import silent
 from ddbench_plugins.training.pixels import finite
 
 
@@ -45,7 +44,8 @@ def refine(
     times: float,
     largest: float,
     raw_times: bool = False,
-    progress: Callable[..., None] = silent,
+    batch_size: int = 64,
+    progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """Return latents [n, 4, h, w] whose noise the transformer tells better; image i draws from stream i alone.
 
@@ -61,8 +61,34 @@ def refine(
         sampling_steps, times: how many sampling steps there are, and the share of them, the last, that are chosen from.
         largest: weight of the greatest error.
         raw_times: whether the transformer is told a sampling step's index in place of its time.
-        progress: hears how many steps are done.
+        batch_size: images whose activations are held at once.
+        progress: hears how many images the work done amounts to.
     """
+    moved = []
+    for start in range(0, len(latents), batch_size):
+        rows = slice(start, start + batch_size)
+
+        def heard(done: int, before: int = start, count: int = len(latents[rows])) -> None:
+            progress(before + count * done // steps)
+
+        settings = (steps, rate, sampling_steps, times, largest, raw_times)
+        moved.append(_batch(pipeline, latents[rows], labels[rows], streams[rows], *settings, heard))
+    return finite(np.concatenate(moved), "refined latents")
+
+
+def _batch(
+    pipeline: Any,
+    latents: np.ndarray,
+    labels: Sequence[int],
+    streams: Sequence[torch.Generator],
+    steps: int,
+    rate: float,
+    sampling_steps: int,
+    times: float,
+    largest: float,
+    raw_times: bool,
+    progress: Callable[[int], None],
+) -> np.ndarray:
     transformer, device = pipeline.transformer, pipeline.transformer.device
     noise = Noise(pipeline.scheduler.betas.to(device))
     spaced = torch.tensor(respaced(noise.steps, sampling_steps)[::-1])
@@ -79,8 +105,9 @@ def refine(
         output = transformer(noisy, timestep=told, class_labels=classes, return_dict=False)[0]
         (moving.grad,) = torch.autograd.grad(_loss(output.float()[:, : added.shape[1]] - added, largest), moving)
         optimizer.step()
-        progress(step + 1, steps)
-    return finite(moving.detach().cpu().numpy(), "refined latents")
+        progress(step + 1)
+    refined: np.ndarray = moving.detach().cpu().numpy()
+    return refined
 
 
 def _loss(error: Tensor, largest: float) -> Tensor:

@@ -27,4 +27,6 @@ class D3HROptions(DiTOptions):
     def _fits(self) -> D3HROptions:
         if self.inversion + self.misaligned >= self.steps:
             raise ValueError(f"inversion must be below steps ({self.steps}), not {self.inversion}")
+        if self.inverted == 1:
+            raise ValueError("inverted must be 0 or at least 2: a single image has no deviation")
         return self

@@ -55,8 +55,6 @@ class IDM(DM):
         from ddbench_plugins.methods.dm.tiled import TiledImages, initial_tiles
 
         options, ipc = ctx.options, ipc_of(ctx)
-        if options.init == "real":
-            ddbench.check_ipc(ctx.dataset, ipc * options.factor**2)
         begun = initial_tiles(real, ipc, options.factor, options.init, ctx.seed("dm init"))
         return TiledImages(begun, ipc, options.lr_img, options.factor)
 

@@ -88,8 +88,6 @@ class NCFM(DM):
 
         options, ipc = ctx.options, ipc_of(ctx)
         refuse_whitening(ctx, "NCFM")
-        if options.init == "real":
-            ddbench.check_ipc(ctx.dataset, ipc * options.factor**2)
         begun = initial_tiles(real, ipc, options.factor, options.init, ctx.seed("dm init"))
         if options.unit:
             images: TiledImages = UnitTiles(begun, ipc, options.lr_img, options.factor, real)

@@ -52,7 +52,7 @@ PARSED = {
 #: What stands for something of the reader's.
 MEANT = {
     r"curves RECORD RECORD": "curves registry/results/cifar10/rded/*-rded-*.json",
-    r"RECORD RECORD": "registry/results/digits/{random,herding}/ipc10-*-rded-*.json",
+    r"RECORD RECORD": "registry/results/digits/{random,herding}/ipc10-*-rded-convnet-*.json",
     r"\bFOLDER\b": "distilled/a",
     r"--device cuda": "--device cpu",
     r"--out distilled": "--out others",

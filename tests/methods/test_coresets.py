@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ddbench import UsageError
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.testing.toy import toy_dataset
@@ -169,3 +170,8 @@ def test_paper_scale_is_the_papers(ctx):
     options = prepared(ctx, "el2n", preset="paper").ctx.options
     assert (options.network, options.epochs, options.runs, options.keep) == ("modified-resnet-18", 200, 10, "hardest")
     assert recipe_of(replace(ctx, _dataset=TOY), "convnet-1", 7).epochs == 7
+
+
+def test_a_training_that_ends_before_its_early_network_is_refused(ctx):
+    with pytest.raises(UsageError, match="after epoch 4, but its training has 3"):
+        distil(prepared(ctx, "el2n", early="4", **QUICK))

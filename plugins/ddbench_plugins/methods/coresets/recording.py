@@ -38,8 +38,17 @@ def recipe_of(ctx: ddbench.Context, network: str, epochs: int | None) -> Teacher
 
 
 def early_epoch(recipe: TeacherRecipe, epoch: int | None) -> int:
-    """Return after how many epochs a network counts as an early one: a tenth of all, if not told."""
-    return min(epoch or max(1, recipe.epochs // 10), recipe.epochs)
+    """Return after how many epochs a network counts as an early one: a tenth of all, if not told.
+
+    Raises:
+        UsageError: the training is shorter.
+    """
+    if epoch and epoch > recipe.epochs:
+        raise ddbench.UsageError(
+            f"The early network is that after epoch {epoch}, but its training has {recipe.epochs}.",
+            hint="Lower method.early, or raise method.epochs.",
+        )
+    return epoch or max(1, recipe.epochs // 10)
 
 
 def _identity(ctx: ddbench.Context, network: str, epochs: int | None, early: int | None, run: int) -> dict[str, Any]:

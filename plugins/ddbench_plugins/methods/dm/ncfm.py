@@ -39,7 +39,10 @@ class NcfmOptions(DmOptions):
     pretrain_batch: int = Field(256, ge=1, description="images per step")
     pretrain_lr: float = Field(0.01, gt=0, description="their learning rate (SGD, momentum 0.9, decay 5e-4)")
     calibration: float = Field(
-        1.0, ge=0, description="weight of the cross-entropy of the images in the trained network, in a step of its own"
+        1.0,
+        ge=0,
+        description="weight of the cross-entropy of the images in the trained network, in a step of its own; without"
+        " effect on random networks, of which none is trained",
     )
     optimiser: Literal["adamw", "sgd"] = Field("adamw", description="of the pixels: AdamW, or SGD with momentum 0.5")
     weight_decay: float = Field(5e-4, ge=0, description="of AdamW")

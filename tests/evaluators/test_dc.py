@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from ddbench_plugins.evaluators.dc import augment as dc_augment
 from ddbench_plugins.evaluators.dc import evaluator as dc
+from ddbench_plugins.training.recipe import learned_rate
 from ddbench_plugins.training.schedules import dc_restart_epoch, dc_step
 
 import ddbench
@@ -72,6 +73,12 @@ def test_a_learned_rate_travels_with_the_set(ctx):
     one, other = (_protocol(ctx, learning_rate=rate) for rate in (0.03, 0.05))
     assert one.settings["lr"] == "learned with the set" and one.digest == other.digest
     assert _protocol(ctx, learning_rate=0.03, lr="0.02").settings["lr"] == 0.02
+
+
+def test_the_rate_of_a_set_of_pairs_is_not_a_classifiers():
+    texts = ddbench.Texts(np.zeros((1, 2), np.float32), "encoder", "digest", "cls", 0.2)
+    plain = ddbench.DistilledSet(np.zeros((1, 1, 1, 3), np.uint8), np.zeros(1, int), learning_rate=0.3)
+    assert (learned_rate(plain), learned_rate(replace(plain, texts=texts))) == (0.3, None)
 
 
 @pytest.mark.parametrize("names", [["crop"], ["scale"], ["rotate"], ["noise"], ["crop", "scale", "rotate"]])

@@ -12,7 +12,7 @@ from ddbench_plugins.training.normalisation import constants
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-    from ddbench import Context, Dataset, Options, Score, Whitening
+    from ddbench import Context, Dataset, DistilledSet, Options, Score, Whitening
     from ddbench_plugins.training.streaming import StreamedImages
 
 
@@ -27,6 +27,11 @@ def from_options(kind: type[T], options: Options, /, **resolved: Any) -> T:
     """Return a dataclass with the options of the same names as its fields, but for those ``resolved`` otherwise."""
     names = {field.name for field in fields(kind)} - resolved.keys()  # type: ignore[arg-type]
     return kind(**{name: value for name, value in options if name in names}, **resolved)
+
+
+def learned_rate(distilled: DistilledSet) -> float | None:
+    """Return the learning rate of classifiers that a set has learned; that of a set with texts is a branch's."""
+    return None if distilled.texts else distilled.learning_rate
 
 
 @dataclass(frozen=True, kw_only=True)

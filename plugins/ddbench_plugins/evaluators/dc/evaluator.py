@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Options, Protocol, Score
 from ddbench_plugins.evaluators.base import StudentEvaluator
-from ddbench_plugins.training.recipe import StudentRecipe
+from ddbench_plugins.training.recipe import StudentRecipe, learned_rate
 from ddbench_plugins.training.whitening import normalisation_of
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ class Dc(StudentEvaluator):
             kind=kind,
             counted=counted,
             epochs=counted + options.extra_epoch,
-            lr=options.lr or distilled.learning_rate or 0.01,
-            learned=not options.lr and bool(distilled.learning_rate),
+            lr=options.lr or learned_rate(distilled) or 0.01,
+            learned=not options.lr and bool(learned_rate(distilled)),
             normalisation=normalisation_of(ctx, distilled),
         )
 

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Options, Score, UsageError
 from ddbench_plugins.evaluators.base import StudentEvaluator
+from ddbench_plugins.training.recipe import learned_rate
 
 if TYPE_CHECKING:
     from ddbench import CachedStep, StepCall
@@ -145,7 +146,7 @@ class Lrs(StudentEvaluator):
         synthetic = trials.distilled_set(ctx, distilled, stored_labels=stored)
         counts = synthetic.labels.bincount(minlength=ctx.dataset.num_classes).tolist()
         random = trials.random_set(ctx, counts, repeat, bench.labels_of if stored else None)
-        run = _Run(bench, options, distilled.learning_rate if options.learned_lr else None)
+        run = _Run(bench, options, learned_rate(distilled) if options.learned_lr else None)
         own, reference = run.own_rates, run.reference_rates
         recipe = _recipe(options)
 

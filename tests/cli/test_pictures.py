@@ -108,7 +108,12 @@ def test_pictures_and_pages_say_why_they_cannot_be_written(registry):
 def test_tsne_of_latents_before_and_after_outlier_removal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     invoke("tsne", "vlcp", "--ipc", "3", "--class", "three", "-o", "method.contamination=0.1", "--out", "t.png", "-q")
-    assert {path.name for path in home().iterdir()} == {"latents", "model-facts", ".in-use"}  # nothing else was needed
+    assert {path.name for path in home().iterdir()} == {
+        "latents",
+        "latents-shard",
+        "model-facts",
+        ".in-use",
+    }  # nothing else was needed
     with Image.open("t.png") as two:
         assert two.width > 1400
 

@@ -242,7 +242,9 @@ DIGITS = [
     command
     for command in OURS
     if re.match(r"ddbench (run|distill|gallery|tsne) ", command)
-    and not re.search(r"cifar10|image|\blrs\b|/|--registry|--keep|--dry-run|hello|\.toml|--jobs|--executor", command)
+    and not re.search(
+        r"cifar10|image|\blrs\b|/|--registry|--keep|--dry-run|hello|pairs:|\.toml|--jobs|--executor", command
+    )
 ]
 SMALLEST = (
     "-o method/vlcp.small_vae_steps=2 -o method/vlcp.small_unet_steps=2 -o method/vlcp.finetune=false"
@@ -257,7 +259,9 @@ def test_what_is_planned_above_is_run_on_digits(follow):
         small = command.partition(" > ")[0].replace("0,1,2", "0").replace("1,10", "10").replace("--repeats 3", "")
         small += f" {SMALLEST}" * ("vlcp" in command)
         small += " --repeats 1 --registry mine" * command.startswith("ddbench run")
-        small += " -o eval.epochs=1" * (command.startswith("ddbench run") and " replay" not in command)
+        small += " -o eval.epochs=1" * (
+            command.startswith("ddbench run") and not re.search(r" (replay|quality)\b", command)
+        )
         output, code = follow(small)
         assert code == 0, output
 

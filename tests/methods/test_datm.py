@@ -195,15 +195,15 @@ def test_its_own_protocol_trains_with_its_labels(ctx, monkeypatch):
     made = distil(_prepared(ctx, **QUICK, init="real")).content
     assert made.soft_labels.shape == (6, 3)
     asked = {}
-    train = training.train
+    train = training.train_together
 
-    def spy(network, **how):
+    def spy(networks, **how):
         asked.update(how)
-        return train(network, **how)
+        return train(networks, **how)
 
     from ddbench_plugins.training import students
 
-    monkeypatch.setattr(students, "train", spy)
+    monkeypatch.setattr(students, "train_together", spy)
     mine = replace(ctx, _dataset=toy_dataset(channels=3), explicit={"evaluator": {"epochs": 2}})
     evaluator, mine, _ = prepare_evaluator(mine, "datm", "convnet-1", 2)
     told = evaluator.protocol(mine, made).settings

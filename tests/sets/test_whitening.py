@@ -302,7 +302,7 @@ def test_a_plain_set_is_not_taken_for_one_that_was_distilled_from_whitened_image
 
 
 def test_methods_that_cannot_whiten_say_so():
-    with pytest.raises(UsageError, match=r"IDC and IDC-I normalise their inputs.*data\.zca=frepo"):
+    with pytest.raises(UsageError, match=r"IDC, IDC-I and DREAM normalise their inputs.*data\.zca=frepo"):
         _distil("idc-1", iterations=1)
     with pytest.raises(UsageError, match="compared on images that are not whitened"):
         _distil("mtt", iterations=1, experts=1, keep="best_test")

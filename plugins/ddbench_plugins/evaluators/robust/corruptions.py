@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from ddbench_plugins.training.pixels import as_bytes
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -60,7 +62,7 @@ def corrupted(images: Tensor, name: str, severity: int, generator: Generator) ->
         case "contrast":
             means = x.mean((2, 3), keepdim=True)
             x = (x - means) * value + means
-    return (x.clamp(0, 1) * 255).to(torch.uint8)
+    return as_bytes(x * 255)
 
 
 def _blurred(x: Tensor, sigma: float) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ from ddbench_plugins.training.seeding import batch_indices, make_generator, stre
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbench import UsageError
+from ddbench import DDBenchError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -173,11 +174,23 @@ def failing(team: Team) -> None:
     raise ZeroDivisionError(f"in process {team.rank}")
 
 
+def killed(team: Team) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_why_another_process_ended_is_told_rather_than_that_its_connection_is_closed() -> None:
+    with pytest.raises(DDBenchError, match=r"Process 2 .* ended by SIGKILL"), divided(2, "cpu", killed) as team:
+        team.wait()
+
+
 def test_one_process_starts_no_other_and_the_end_of_another_is_told() -> None:
     with divided(1, "cpu", failing) as team:
         assert team == Team()
         team.wait()
-    with pytest.raises(Exception, match="in process 1"), divided(2, "cpu", failing) as team:
+    with (
+        pytest.raises(DDBenchError, match=r"failed: ZeroDivisionError: in process 1$"),
+        divided(2, "cpu", failing) as team,
+    ):
         assert team.count == 2 and team.leads
     assert "RANK" not in os.environ
 

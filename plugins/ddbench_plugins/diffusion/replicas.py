@@ -12,7 +12,7 @@ from datetime import timedelta
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from ddbench import UsageError
+from ddbench import DDBenchError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +24,8 @@ Item = TypeVar("Item")
 VARIABLE = "DDBENCH_FINETUNE_PROCESSES"
 #: How long a process may wait for the others to end their share.
 PATIENCE = timedelta(days=60)
+#: Seconds in which a process that has failed is asked why.
+GRACE = 5.0
 
 
 @dataclass(frozen=True)
@@ -110,14 +112,38 @@ def divided(count: int, device: str, work: Callable[..., object], *arguments: An
     try:
         for _ in others.processes:
             while not ready.acquire(timeout=0.5):
-                others.join(timeout=0)  # raises what has ended one
+                _ended(others, 0)
         with _joined(0, count, port, device) as team:
-            yield team
-        while not others.join():
+            try:
+                yield team
+            except RuntimeError:  # perhaps of a connection that the end of another process has closed
+                _ended(others, GRACE)
+                raise
+        while not _ended(others, None):
             pass
     finally:
         for process in others.processes:
             process.terminate()
+
+
+def _ended(others: Any, timeout: float | None) -> bool:
+    """Return whether all other processes have ended well within some seconds.
+
+    Raises:
+        DDBenchError: one has not; why.
+    """
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException
+
+    try:
+        return bool(others.join(timeout))
+    except ProcessRaisedException as error:
+        number, reason = error.error_index, str(error).strip().splitlines()[-1]
+    except ProcessExitedException as error:
+        number, reason = error.error_index, f"it was ended by {error.signal_name or f'exit code {error.exit_code}'}"
+    raise DDBenchError(
+        f"Process {number + 2} of those that share the fine-tuning failed: {reason}",
+        hint="Run the same command again to go on from the last checkpoint; with SIGKILL, see that memory suffices.",
+    )
 
 
 def _other(

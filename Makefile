@@ -25,7 +25,7 @@ demo: $(READY) ## the main job on embedded data: four methods under one protocol
 	$(BIN)/ddbench run --method random,herding,vlcp,full --eval rded --ipc 10 --registry demo/registry
 	$(BIN)/ddbench gallery --method random,herding,vlcp --registry demo/registry --out demo/gallery.png
 
-test: $(READY) ## all tests (about twelve minutes on two cores)
+test: $(READY) ## all tests (about a quarter of an hour on two cores)
 	$(BIN)/python -m pytest -n auto --dist worksteal
 
 test-fast: $(READY) ## the tests that train nothing

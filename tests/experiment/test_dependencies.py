@@ -29,6 +29,8 @@ PLUGINS = load_plugins()
 
 def other_value(annotation: Any, value: Any, limits: tuple[Any, ...]) -> Any:
     """Return another valid value of an option."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return other_value(typing.get_args(annotation)[0], value, tuple(annotation.__metadata__[0].metadata))
     if typing.get_origin(annotation) is Literal:
         return next(word for word in typing.get_args(annotation) if word != value)
     if typing.get_origin(annotation) in (typing.Union, UnionType):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from ddbench_plugins.diffusion.dit import pipeline
-from ddbench_plugins.methods.cao2.refine import chosen, refine
+from ddbench_plugins.methods.cao2.refine import Refinement, chosen, refine
 from ddbench_plugins.training.seeding import make_generator
 
 from ddbench.experiment.pipeline import distil, prepare_method
@@ -55,7 +55,8 @@ def refined(latents: np.ndarray, streams: list[Any], **changes: Any) -> np.ndarr
     from ddbench_plugins.diffusion.dit.small import build_scheduler
 
     found = SimpleNamespace(transformer=Straight(), scheduler=build_scheduler())
-    return refine(found, latents, [0] * len(latents), streams, **{**SETTINGS, **changes})
+    parting = {name: changes.pop(name) for name in ("batch_size", "progress") if name in changes}
+    return refine(found, latents, [0] * len(latents), streams, Refinement(**{**SETTINGS, **changes}), **parting)
 
 
 def test_a_latent_goes_where_its_noise_is_told_better() -> None:
@@ -92,7 +93,8 @@ def test_times_are_those_of_the_last_sampling_steps(raw: bool, expected: set[int
 
     found = SimpleNamespace(transformer=Hearing(), scheduler=build_scheduler())
     settings = {**SETTINGS, "times": 0.06, "raw_times": raw}
-    refine(found, np.zeros((4, 4, 2, 2), np.float32), [0] * 4, [make_generator(i) for i in range(4)], **settings)
+    streams = [make_generator(place) for place in range(4)]
+    refine(found, np.zeros((4, 4, 2, 2), np.float32), [0] * 4, streams, Refinement(**settings))
     assert heard == expected
 
 

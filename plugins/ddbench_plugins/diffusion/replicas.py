@@ -103,7 +103,7 @@ def divided(count: int, device: str, work: Callable[..., object], *arguments: An
         port = free.getsockname()[1]
     ready = get_context("spawn").Semaphore(0)
     about = (ready, count, port, device, work, arguments)
-    # Processes that are started anew read the main module again, which may be a script that runs all of this.
+    # Spawned processes read the main module again, which may be a script that runs all of this.
     main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
     try:
         others = start_processes(_other, about, nprocs=count - 1, join=False, start_method="spawn")

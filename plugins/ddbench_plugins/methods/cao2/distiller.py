@@ -63,7 +63,7 @@ class CaO2(DiT):
         from ddbench_plugins.diffusion.dit.images import decode, loaded, read_latents
         from ddbench_plugins.diffusion.dit.pipeline import null_label
         from ddbench_plugins.diffusion.synthesis import read_images
-        from ddbench_plugins.methods.cao2.refine import chosen, refine
+        from ddbench_plugins.methods.cao2.refine import Refinement, chosen, refine
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.seeding import make_generator
 
@@ -88,12 +88,14 @@ class CaO2(DiT):
                 latents,
                 own.tolist(),
                 [make_generator(seed, *map(int, pair)) for pair in zip(labels[places], ranks, strict=True)],
-                steps=options.refine_steps,
-                rate=options.refine_rate,
-                sampling_steps=options.steps,
-                times=options.refine_times,
-                largest=options.largest,
-                raw_times=options.raw_times,
+                Refinement(
+                    steps=options.refine_steps,
+                    rate=options.refine_rate,
+                    sampling_steps=options.steps,
+                    times=options.refine_times,
+                    largest=options.largest,
+                    raw_times=options.raw_times,
+                ),
                 batch_size=batch_size(options, model.resolution()),
                 progress=advance,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -32,35 +33,46 @@ def chosen(probabilities: np.ndarray, labels: np.ndarray, ipc: int, *, least: bo
     return places
 
 
+@dataclass(frozen=True)
+class Refinement:
+    """How latents are refined.
+
+    Attributes:
+        steps, rate: of Adam.
+        sampling_steps, times: how many sampling steps there are, and the share of them, the last, that are chosen from.
+        largest: weight of the greatest error.
+        raw_times: whether the transformer is told a sampling step's index in place of its time.
+    """
+
+    steps: int
+    rate: float
+    sampling_steps: int
+    times: float
+    largest: float
+    raw_times: bool = False
+
+
 def refine(
     pipeline: Any,
     latents: np.ndarray,
     labels: Sequence[int],
     streams: Sequence[torch.Generator],
+    how: Refinement,
     *,
-    steps: int,
-    rate: float,
-    sampling_steps: int,
-    times: float,
-    largest: float,
-    raw_times: bool = False,
     batch_size: int = 64,
     progress: Callable[[int], None] = lambda done: None,
 ) -> np.ndarray:
     """Return latents [n, 4, h, w] whose noise the transformer tells better; image i draws from stream i alone.
 
     Every image has one noise; each step adds as much of it as a sampling step chosen among the last ones does, and
-    lowers the mean square plus ``largest`` times the greatest error of what the transformer predicts.
+    lowers the mean square plus ``how.largest`` times the greatest error of what the transformer predicts.
 
     Args:
         pipeline: transformer and scheduler.
         latents: scaled.
         labels: the transformer's.
         streams: one per image.
-        steps, rate: of Adam.
-        sampling_steps, times: how many sampling steps there are, and the share of them, the last, that are chosen from.
-        largest: weight of the greatest error.
-        raw_times: whether the transformer is told a sampling step's index in place of its time.
+        how: settings.
         batch_size: images whose activations are held at once.
         progress: hears how many images the work done amounts to.
     """
@@ -69,10 +81,9 @@ def refine(
         rows = slice(start, start + batch_size)
 
         def heard(done: int, before: int = start, count: int = len(latents[rows])) -> None:
-            progress(before + count * done // steps)
+            progress(before + count * done // how.steps)
 
-        settings = (steps, rate, sampling_steps, times, largest, raw_times)
-        moved.append(_batch(pipeline, latents[rows], labels[rows], streams[rows], *settings, heard))
+        moved.append(_batch(pipeline, latents[rows], labels[rows], streams[rows], how, heard))
     return finite(np.concatenate(moved), "refined latents")
 
 
@@ -81,29 +92,24 @@ def _batch(
     latents: np.ndarray,
     labels: Sequence[int],
     streams: Sequence[torch.Generator],
-    steps: int,
-    rate: float,
-    sampling_steps: int,
-    times: float,
-    largest: float,
-    raw_times: bool,
+    how: Refinement,
     progress: Callable[[int], None],
 ) -> np.ndarray:
     transformer, device = pipeline.transformer, pipeline.transformer.device
     noise = Noise(pipeline.scheduler.betas.to(device))
-    spaced = torch.tensor(respaced(noise.steps, sampling_steps)[::-1])
+    spaced = torch.tensor(respaced(noise.steps, how.sampling_steps)[::-1])
     added = torch.stack([torch.randn(latents.shape[1:], generator=stream) for stream in streams]).to(device)
-    last = max(2, 1 + round(times * sampling_steps))
-    drawn = torch.stack([torch.randint(1, last, (steps,), generator=stream) for stream in streams], 1)
+    last = max(2, 1 + round(how.times * how.sampling_steps))
+    drawn = torch.stack([torch.randint(1, last, (how.steps,), generator=stream) for stream in streams], 1)
     moving = torch.from_numpy(latents.copy()).to(device).requires_grad_()
     classes = torch.as_tensor(list(labels), device=device)
-    optimizer = torch.optim.Adam([moving], lr=rate)
+    optimizer = torch.optim.Adam([moving], lr=how.rate)
     for step, index in enumerate(drawn):
         at = spaced[index].to(device)
-        told = index.to(device) if raw_times else at
+        told = index.to(device) if how.raw_times else at
         noisy = noise.noisy(moving, added, at).to(transformer.dtype)
         output = transformer(noisy, timestep=told, class_labels=classes, return_dict=False)[0]
-        (moving.grad,) = torch.autograd.grad(_loss(output.float()[:, : added.shape[1]] - added, largest), moving)
+        (moving.grad,) = torch.autograd.grad(_loss(output.float()[:, : added.shape[1]] - added, how.largest), moving)
         optimizer.step()
         progress(step + 1)
     refined: np.ndarray = moving.detach().cpu().numpy()

@@ -13,6 +13,7 @@ from ddbench_plugins.diffusion.synthesis import resized
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
 
     from numpy.typing import NDArray
 
@@ -40,14 +41,12 @@ def sample(
     ``guide`` returns what is added to the steps of some of the images.
     """
     from ddbench_plugins.diffusion.dit.sample import sample_latents
-    from ddbench_plugins.diffusion.latents import decode_latents
     from ddbench_plugins.training.seeding import make_generator
 
     options: DiTOptions = ctx.options
     own = np.asarray(model.labels())[labels].tolist()
     ranks = np.arange(len(labels)) - np.searchsorted(labels, labels)  # class-major: places within their class
-    size, seed = options.size or ctx.dataset.image_size, ctx.seed("dit sampling")
-    batch = batch_size(options, model.resolution())
+    seed, batch = ctx.seed("dit sampling"), batch_size(options, model.resolution())
     pipeline = loaded(ctx, model)
     (out.dir / "latents").mkdir(exist_ok=True)
     with ctx.progress("sampling", len(own)) as advance:
@@ -67,8 +66,7 @@ def sample(
                 adjust=guide and guide(rows),
                 progress=lambda done, before=start: advance(before + done, len(own)),
             )
-            save_array(out.dir / "latents" / path.name, latents)
-            save_array(path, resized(decode_latents(pipeline, latents, batch_size=batch), size))
+            _keep(ctx, path, pipeline, latents, batch)
 
 
 def loaded(ctx: Context, model: DiTBackbone) -> Any:
@@ -81,16 +79,21 @@ def loaded(ctx: Context, model: DiTBackbone) -> Any:
 
 def decode(ctx: Context, out: Step, pipeline: Any, latents: NDArray[np.float32]) -> None:
     """Write latents [n, 4, h, w], and their images, as :func:`sample` does."""
-    from ddbench_plugins.diffusion.latents import decode_latents
     from ddbench_plugins.diffusion.pipeline import resolution
 
-    side = resolution(pipeline, "transformer")
+    batch = batch_size(ctx.options, resolution(pipeline, "transformer"))
     (out.dir / "latents").mkdir(exist_ok=True)
     for start in range(0, len(latents), CHUNK):
-        rows, name = latents[start : start + CHUNK], f"{start:07d}.npy"
-        images = decode_latents(pipeline, rows, batch_size=batch_size(ctx.options, side))
-        save_array(out.dir / "latents" / name, rows)
-        save_array(out.dir / name, resized(images, ctx.options.size or ctx.dataset.image_size))
+        _keep(ctx, out.dir / f"{start:07d}.npy", pipeline, latents[start : start + CHUNK], batch)
+
+
+def _keep(ctx: Context, path: Path, pipeline: Any, latents: NDArray[np.float32], batch: int) -> None:
+    """Write latents and, once they are there, their images."""
+    from ddbench_plugins.diffusion.latents import decode_latents
+
+    save_array(path.parent / "latents" / path.name, latents)
+    images = decode_latents(pipeline, latents, batch_size=batch)
+    save_array(path, resized(images, ctx.options.size or ctx.dataset.image_size))
 
 
 def read_latents(done: Done) -> NDArray[np.float32]:

@@ -15,7 +15,7 @@ from ddbench.results.claims import Aliases, Claim, Published
 from ddbench.results.registry import Problem, load, select
 from ddbench.results.runs import experiment
 from ddbench.results.schema import Record, slug
-from ddbench.tables import classes, notes, paper, reproduced, variants, views
+from ddbench.tables import classes, families, notes, paper, reproduced, variants, views
 from ddbench.tables.board import Board, Grid, Heading, Table, Value
 from ddbench.tables.declared import FILE, Declared, Page, declared
 from ddbench.tables.formats import csv_json, html, latex, markdown
@@ -190,6 +190,11 @@ def _board(page: Page, records: Sequence[Record], content: Declared, claims: Pub
     if page.style == "variants":
         grids = tuple(variants.grid(records, own, page.title, page.reference) for own in layouts)
         return Board(page.name, page.title, tuple(table for own in layouts for table in build(records, own)), grids)
+    if page.style == "families":
+        found = [table for own in layouts for table in build(records, own)]
+        usual = views.usual_runs(found)
+        by_family = families.grids(found, content.families, usual, content.names)
+        return Board(page.name, page.title, tuple(found), tuple(by_family), families.lead(usual))
     if page.style == "reproduced":
         pairs = reproduced.pairs(records, _claimed(page, claims, claims.aliases), claims.aliases)
         return Board(page.name, page.title, (), (reproduced.grid(pairs, page.title, layout, claims.citations),))

@@ -45,16 +45,17 @@ class Mark(Part):
 class Page(Part):
     """A page declared in boards.toml; empty filters include everything.
 
-    ``style`` is ``paper`` (methods × settings), ``reproduced`` (a verdict on every claim that was measured) or
-    ``variants`` (one line per variant, with its difference from ``reference``). Where ``source`` or ``kind`` names
-    published claims, a ``paper`` board shows them as blocks with ours beside; ``front`` puts it on the page that lists
-    the others. The order of ``method`` and ``network`` is that of lines and blocks. Every ``metric`` makes tables of
+    ``style`` is ``paper`` (methods × settings), ``families`` (methods by family, evaluators as lines), ``reproduced``
+    (a verdict on every claim that was measured) or ``variants`` (one line per variant, with its difference from
+    ``reference``). Where ``source`` or ``kind`` names published claims, a ``paper`` board shows them as blocks with
+    ours beside; ``front`` puts it on the page that lists the others. The order of ``method`` and ``network`` is that
+    of lines and blocks. Every ``metric`` makes tables of
     its own; ``lower_is_better`` names those whose smallest value is the best.
     """
 
     name: str
     title: str
-    style: Literal["paper", "reproduced", "variants"] = "paper"
+    style: Literal["paper", "families", "reproduced", "variants"] = "paper"
     front: bool = False
     dataset: tuple[str, ...] = ()
     evaluator: tuple[str, ...] = ()
@@ -78,12 +79,13 @@ class Page(Part):
 
 
 class Declared(Part):
-    """The content of boards.toml; ``names`` as publications call things, ``venues`` of methods."""
+    """The content of boards.toml: ``names`` as publications call things, ``venues`` and ``families`` of methods."""
 
     columns: Columns = Columns()
     claims: Claims = Claims()
     names: dict[str, str] = Field(default={})
     venues: dict[str, str] = Field(default={})
+    families: dict[str, tuple[str, ...]] = Field(default={})
     mark: tuple[Mark, ...] = ()
     board: tuple[Page, ...] = ()
 

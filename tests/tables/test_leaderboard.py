@@ -225,6 +225,30 @@ def test_signs_are_declared_as_data():
     assert "|vlcp|50.0<sup>a†</sup>|" in markdown.board(board) and "- †: small model." in markdown.board(board)
 
 
+def test_families_have_tables_of_their_own_with_evaluators_as_lines():
+    values = {"random": (0.2, 0.2), "dm": (0.4, 0.4), "kip": (0.6, 0.6), "mine": (0.3, 0.3)}
+    records = [make(method, value, ipc=ipc) for method, value in values.items() for ipc in (1, 10)]
+    records += [make("random", (0.1, 0.1), evaluator="dc"), make("full", (0.9,), ipc=None)]
+    families = {"selection": ("random",), "matching": ("dm", "dc"), "kernel": ("kip",)}
+    content = Declared(
+        families=families, names={"digits": "Digits"}, board=(Page(name="f", title="F", style="families"),)
+    )
+    board = boards(records, content)[-1]
+    assert [grid.title for grid in board.grids] == [
+        "Digits: selection", "Digits: matching", "Digits: kernel", "Digits: others"
+    ]  # fmt: skip
+    selection, matching, kernel, others = map(markdown.grid_table, board.grids)
+    assert selection.splitlines() == [
+        "|Evaluator|Network|Method|IPC 1|IPC 10|",
+        "|---|---|---|---:|---:|",
+        "|dc|convnet-3|random||10.0±0.0|",
+        "|rded|convnet-3|random|20.0±0.0|20.0±0.0|",
+    ]
+    # the best and the second are those of all families
+    assert "|rded|convnet-3|dm|<u>40.0±0.0</u>|<u>40.0±0.0</u>|" in matching
+    assert "|rded|convnet-3|kip|**60.0±0.0**|**60.0±0.0**|" in kernel and "|mine|30.0±0.0|" in others
+
+
 def test_one_protocol_and_network_is_shown_as_methods_by_budget():
     records = [make(method, (0.5,), ipc=ipc) for method in ("random", "vlcp") for ipc in (1, 10)]
     assert shown(records)[0] == "|Method|IPC 1|IPC 10|"

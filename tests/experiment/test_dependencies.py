@@ -154,7 +154,7 @@ def test_the_options_that_name_files_are_known():
     assert likely == set(FILES)
     assert {name for _, name, option in FILES if option == "teacher_file"} == {
         *("rded", "rded-robust", "sre2l", "cda", "dwa", "delt", "fkd", "lrs"),
-        *("rd3", "rethinkdc-hard", "rethinkdc-soft", "g-vbsm"),
+        *("rd3", "rethinkdc-hard", "rethinkdc-soft", "g-vbsm", "edc"),
     }
 
 
@@ -316,7 +316,8 @@ def declared(call):
 def methods_with_steps():
     return (
         *("vlcp", "d4m", "dit", "minimax", "mgd3", "cao2", "d3hr", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa"),
-        *("delt", "it-gan", "ncfm", "herding", "k-center", "forgetting", "el2n", "grand", "ccs", "mvl", "lors"),
+        *("delt", "g-vbsm", "edc"),
+        *("it-gan", "ncfm", "herding", "k-center", "forgetting", "el2n", "grand", "ccs", "mvl", "lors"),
     )
 
 

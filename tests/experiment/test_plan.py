@@ -200,6 +200,8 @@ PLANNED = (
     "cda",
     "dwa",
     "delt",
+    "g-vbsm",
+    "edc",
     "dm",
     "dsa",
     "dcc",

@@ -114,7 +114,7 @@ def test_the_reported_area_of_crops_falls_from_the_whole_to_054():
     areas = []
     settings = replace(SETTINGS, iterations=50, crop=True, milestone=1.0)
     loop = Loop(progress=lambda done, total, figures=None: areas.append((figures or {}).get("crop")))
-    sre2l.recover(_teacher(), [sre2l.Batch(LABELS)], settings, seed=1, loop=loop)
+    sre2l.recover([_teacher()], [sre2l.Batch(LABELS)], settings, seed=1, loop=loop)
     reported = [area for area in areas if area is not None]
     assert len(reported) == 5
     assert reported[0] == pytest.approx(0.96, abs=0.01) and reported[-1] == pytest.approx(0.54, abs=0.01)
@@ -159,7 +159,7 @@ def _weights_at_work(batches, **settings):
     network, seen = _teacher(), []
     network.register_forward_hook(lambda *_: seen.append(network[0].weight.clone()))
     settings = replace(SETTINGS, iterations=2, adjustments=1, radius=0.1, **settings)
-    found = sre2l.recover(network, batches, settings, seed=1)
+    found = sre2l.recover([network], batches, settings, seed=1)
     steps = [weights for number, weights in enumerate(seen) if number % 3]  # after one pass of adjustment each
     return steps, network[0].weight, found.images
 
@@ -198,7 +198,7 @@ def test_the_variance_weight_counts_variances_only():
     network, x = _teacher(), torch.randn(16, 3, 8, 8)
     losses = []
     for weight in (0.0, 1.0, 11.0):
-        statistics = sre2l.Statistics(network, 1.0, weight)
+        statistics = sre2l.Statistics(network, sre2l.Matching(first_bn=1.0, variance_weight=weight))
         network(x)
         losses.append(float(statistics.loss()))
         statistics.remove()
@@ -244,8 +244,8 @@ def test_rounds_without_images_are_left_out():
     starts = torch.tensor([2, 2, 4, 4])
     batch = sre2l.Batch(LABELS, IMAGES, starts)
     assert batch.iterations(6) == 4 and batch.groups() == ([2, 2], [0, 2])
-    shorter = sre2l.recover(_teacher(), [replace(batch, starts=starts - 2)], replace(SETTINGS, iterations=4), seed=1)
-    assert torch.equal(sre2l.recover(_teacher(), [batch], SETTINGS, seed=1).images, shorter.images)
+    shorter = sre2l.recover([_teacher()], [replace(batch, starts=starts - 2)], replace(SETTINGS, iterations=4), seed=1)
+    assert torch.equal(sre2l.recover([_teacher()], [batch], SETTINGS, seed=1).images, shorter.images)
 
 
 class _Kept:
@@ -267,7 +267,7 @@ class _Kept:
 def _states(settings, starts):
     kept = _Kept()
     batch = sre2l.Batch(LABELS, IMAGES, torch.tensor(starts))
-    sre2l.recover(_teacher(), [batch], settings, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
+    sre2l.recover([_teacher()], [batch], settings, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
     return [state["chunk"]["images"] for state in kept.states]
 
 
@@ -281,7 +281,7 @@ def test_waiting_images_do_not_move_and_the_batch_is_that_of_the_active_ones(sha
     # Until the others begin, it is as if they were not there.
     alone = sre2l.Batch(LABELS[:2], IMAGES[:2])
     kept = _Kept()
-    sre2l.recover(_teacher(), [alone], SETTINGS, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
+    sre2l.recover([_teacher()], [alone], SETTINGS, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
     assert torch.equal(kept.states[2]["chunk"]["images"], states[2][:2])
 
 
@@ -359,12 +359,12 @@ def test_a_killed_recovery_ends_with_the_same_images(name, kill_after):
     settings = replace(SETTINGS, **RICH[name])
     starts = torch.tensor([0, 0, 2, 3]) if name == "delt" else None
     batches = [sre2l.Batch(LABELS, IMAGES, starts), sre2l.Batch(LABELS, IMAGES.flip(0), starts)]
-    undisturbed = sre2l.recover(_teacher(), batches, settings, seed=1)
+    undisturbed = sre2l.recover([_teacher()], batches, settings, seed=1)
     kept = _Kept(kill_after)
     with pytest.raises(KeyboardInterrupt):
-        sre2l.recover(_teacher(), batches, settings, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
+        sre2l.recover([_teacher()], batches, settings, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
     kept.kill_after = 0
-    found = sre2l.recover(_teacher(), batches, settings, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
+    found = sre2l.recover([_teacher()], batches, settings, seed=1, loop=Loop(checkpoint=kept, checkpoint_seconds=0))
     assert torch.equal(found.images, undisturbed.images)
     assert found.losses == undisturbed.losses
 

@@ -47,13 +47,13 @@ def test_the_distance_of_the_networks_own_statistics_is_zero():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.running_var, layer.running_mean = torch.var_mean(inputs, dim=(0, 2, 3), correction=0)
             inputs = layer(inputs)
-    statistics = sre2l.Statistics(network, 10.0)
+    statistics = sre2l.Statistics(network, sre2l.Matching())
     network(x)
     assert float(statistics.loss()) == pytest.approx(0, abs=1e-4)
     network(2 * x)
     assert float(statistics.loss()) > 1
     statistics.remove()
-    assert not any(norm._forward_pre_hooks for norm in sre2l.batch_norms(network))
+    assert not any(norm._forward_pre_hooks for norm in network.modules())
 
 
 def test_the_first_batch_norm_counts_ten_times_and_norms_are_not_squared():
@@ -62,14 +62,14 @@ def test_the_first_batch_norm_counts_ten_times_and_norms_are_not_squared():
     first = (inputs.var((0, 2, 3), unbiased=False) - 1).norm() + inputs.mean((0, 2, 3)).norm()
     second = network[3](network[2](network[1](inputs)))
     second = (second.var((0, 2, 3), unbiased=False) - 1).norm() + second.mean((0, 2, 3)).norm()
-    statistics = sre2l.Statistics(network, 10.0)
+    statistics = sre2l.Statistics(network, sre2l.Matching())
     network(x)
     assert float(statistics.loss()) == pytest.approx(float(10 * first + second), rel=1e-5)
     statistics.remove()
 
 
 def test_pixels_stay_valid_and_every_chunk_reports_its_loss():
-    found = sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1)
+    found = sre2l.recover([_teacher()], CHUNKS, SETTINGS, seed=1)
     assert found.images.shape == (5, 3, 8, 8)
     assert found.images.min() >= -1e-6
     assert found.images.max() <= 1 + 1e-6
@@ -79,7 +79,7 @@ def test_pixels_stay_valid_and_every_chunk_reports_its_loss():
 def test_images_become_what_the_labels_ask_for():
     settings = replace(SETTINGS, iterations=150, crop=False, flip=False, jitter=(0, 0), bn_weight=0.0)
     network = _teacher()
-    found = sre2l.recover(network, CHUNKS[:1], settings, seed=1)
+    found = sre2l.recover([network], CHUNKS[:1], settings, seed=1)
     scale = torch.tensor(SETTINGS.std).view(1, 3, 1, 1), torch.tensor(SETTINGS.mean).view(1, 3, 1, 1)
     assert network((found.images - scale[1]) / scale[0]).argmax(1).tolist() == [0, 1, 2]
 
@@ -102,11 +102,11 @@ class _Memory:
 
 @pytest.mark.parametrize("kill_after", [1, 6, 7, 9])
 def test_a_killed_recovery_ends_with_the_same_images(kill_after):
-    undisturbed = sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1)
+    undisturbed = sre2l.recover([_teacher()], CHUNKS, SETTINGS, seed=1)
     memory = _Memory(kill_after)
     with pytest.raises(KeyboardInterrupt):
-        sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1, loop=Loop(checkpoint=memory, checkpoint_seconds=0))
-    found = sre2l.recover(_teacher(), CHUNKS, SETTINGS, seed=1, loop=Loop(checkpoint=memory, checkpoint_seconds=0))
+        sre2l.recover([_teacher()], CHUNKS, SETTINGS, seed=1, loop=Loop(checkpoint=memory, checkpoint_seconds=0))
+    found = sre2l.recover([_teacher()], CHUNKS, SETTINGS, seed=1, loop=Loop(checkpoint=memory, checkpoint_seconds=0))
     assert torch.equal(found.images, undisturbed.images)
     assert found.losses == undisturbed.losses
 

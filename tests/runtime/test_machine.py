@@ -50,6 +50,8 @@ def test_an_unknown_precision_is_refused():
         "cda",
         "dwa",
         "delt",
+        "g-vbsm",
+        "edc",
     ],
 )
 def test_methods_that_optimise_pixels_refuse_fp16(method, ctx, digits):

@@ -108,6 +108,14 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="soft",
         ),
         EvaluatorSpec(
+            "edc",
+            f"{_HERE}.fkd.edc:Edc",
+            "g-vbsm with labels online, RandAugment, batches of 10 and averaged weights",
+            paper="Shao et al., Elucidating the Design Space of Dataset Condensation, NeurIPS 2024",
+            bibtex=bibtex("shao2024edc"),
+            label_type="soft",
+        ),
+        EvaluatorSpec(
             "krr",
             f"{_HERE}.krr:Krr",
             "kernel ridge regression on the set in float64, the kernel of an infinitely wide network; trains none",

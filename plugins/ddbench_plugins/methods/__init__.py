@@ -129,6 +129,21 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("shen2025delt"),
         ),
         ddbench.MethodSpec(
+            "g-vbsm",
+            f"{_HOME}.sre2l.gvbsm:GVBSM",
+            summary="sre2l by several teachers in turn and the statistics of all their layers",
+            paper="Shao et al., Generalized Large-Scale Data Condensation via Various Backbone and Statistical"
+            " Matching, CVPR 2024",
+            bibtex=bibtex("shao2024gvbsm"),
+        ),
+        ddbench.MethodSpec(
+            "edc",
+            f"{_HOME}.sre2l.edc:EDC",
+            summary="g-vbsm from real images, to the statistics of their classes as well",
+            paper="Shao et al., Elucidating the Design Space of Dataset Condensation, NeurIPS 2024",
+            bibtex=bibtex("shao2024edc"),
+        ),
+        ddbench.MethodSpec(
             "dm",
             f"{_HOME}.dm.distiller:DM",
             summary="images whose mean features in random networks are those of their class",

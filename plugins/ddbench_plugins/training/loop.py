@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.training.averaging import AveragedWeights
 from ddbench_plugins.training.engine import Functions, Loop
 from ddbench_plugins.training.graphs import Graphs
 from ddbench_plugins.training.numbers import Operation, joined, moved, moved_rows, unpacked
@@ -65,6 +67,7 @@ def train_together(
     augment: Augment | None = None,
     batches: Sequence[Batches] | None = None,
     step: Step | None = None,
+    average: float = 0.0,
     test: Callable[[nn.Module], float] | None = None,
     test_epochs: Collection[int] = (),
     compile: Compile = "auto",
@@ -78,7 +81,7 @@ def train_together(
     its own; they too hold every image once, ``batch_size`` at a time. ``schedule`` maps the epoch (the fractional
     epoch with ``schedule_per_step``) to a factor of the optimiser's learning rate; ``restart_optimiser_at`` names
     epochs that begin with a new optimiser. ``step`` defaults to cross-entropy. ``test`` is called after each of
-    ``test_epochs``.
+    ``test_epochs``, of networks with a moving average of their weights where its decay ``average`` is not 0.
 
     All randomness of a network derives from its seed and the epoch, so it gets the same numbers, within rounding, by
     itself and among others, which takes an ``augment`` and a ``step`` of two parts each. A training resumed from the
@@ -94,6 +97,7 @@ def train_together(
     images, labels = images.to(loop.device), labels.to(loop.device)
     augmented, factor, step = _augmentation(augment), schedule or constant(), step or hard_label_step()
     current, scaler = optimiser(network), LossScaler(loop.precision, loop.device)
+    averaged = AveragedWeights(network, average) if average else None
     results = [TrainResult() for _ in networks]
     signature = {
         "seed": list(seeds) if several else seeds[0],
@@ -168,6 +172,8 @@ def train_together(
         scaler.scale(loss).backward()
         scaler.step(current)
         scaler.update()
+        if averaged:
+            averaged.update()
         total.add_((torch.stack(losses) if several else loss).detach() * count)
 
     graphs = Graphs(take_step, current) if ahead and compile == "auto" else None
@@ -188,12 +194,14 @@ def train_together(
         for result, loss in zip(results, total.tolist(), strict=True):
             result.losses.append(loss / len(images))
         scaler.check(type(networks[0]).__name__)
-        last = epoch == epochs - 1
-        if isinstance(network, Stacked) and (epoch in test_epochs or last):
-            network.give_back(networks)
         if test is not None and epoch in test_epochs:
-            for result, tested in zip(results, networks, strict=True):
-                result.tests.append((epoch, test(tested)))
+            with averaged.swapped() if averaged else nullcontext():
+                if isinstance(network, Stacked):
+                    network.give_back(networks)
+                for result, tested in zip(results, networks, strict=True):
+                    result.tests.append((epoch, test(tested)))
+        if isinstance(network, Stacked) and epoch == epochs - 1:
+            network.give_back(networks)
         return {"loss": sum(result.losses[-1] for result in results) / len(results)}
 
     def state() -> dict[str, Any]:
@@ -203,6 +211,7 @@ def train_together(
             "optimiser": current.state_dict(),
             "scaler": scaler.state_dict(),
             "results": [asdict(result) for result in results],
+            **({"averages": averaged.averages} if averaged else {}),
         }
 
     def restore(state: dict[str, Any]) -> None:
@@ -211,6 +220,8 @@ def train_together(
         network.load_state_dict(state["network"])
         current.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
+        if averaged:
+            averaged.restore(state["averages"])
         for result, kept in zip(results, state.get("results", [state]), strict=True):  # of one, once, without the list
             result.losses = kept["losses"]
             result.tests = [(int(epoch), accuracy) for epoch, accuracy in kept["tests"]]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ddbench import Dataset
 
-#: Mean and std that released code uses on other data sets too: RDED ImageNet's on all, SRe2L CIFAR-10's on CIFAR-100;
-#: those of zeyuanyin/tiny-imagenet; those of many published weights.
+#: Mean and std that released code uses on other data sets too: RDED ImageNet's on all, SRe2L CIFAR-10's on CIFAR-100,
+#: G-VBSM and EDC CIFAR-100's on CIFAR-10; those of zeyuanyin/tiny-imagenet; those of many published weights.
 CONSTANTS = {
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
+    "cifar100": ((0.5071, 0.4867, 0.4408), (0.2675, 0.2565, 0.2761)),
     "tiny-imagenet": ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
     "inception": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }

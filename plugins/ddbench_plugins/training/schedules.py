@@ -40,6 +40,17 @@ def half_cosine(epochs: int) -> Schedule:
     return lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / (2 * epochs)))
 
 
+def half_cosine_drop(epochs: int) -> Schedule:
+    """EDC's "cos2": half cosine up to 5/6 of the run, then its value there times 1 − e/E (a drop to a sixth, to 0)."""
+    half, turn = half_cosine(epochs), 5 * epochs / 6
+    return lambda epoch: half(epoch) if epoch <= turn else half(turn) * (1 - epoch / epochs)
+
+
+def three_halves(epochs: int) -> Schedule:
+    """EDC's steps: ×0.5 at 800, 900 and 950 of 1000 epochs, and at these shares of others."""
+    return multi_step([epochs * share // 100 for share in (80, 90, 95)], 0.5)
+
+
 def cosine(epochs: int) -> Schedule:
     """Full cosine annealing to zero: ½(1+cos(π·e/E))."""
     return lambda epoch: 0.5 * (1 + math.cos(math.pi * epoch / epochs))
@@ -85,6 +96,8 @@ def one_cycle(epochs: int, peak: float = 0.25, start: float = 0.1) -> Schedule:
 SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "cosine": cosine,
     "half_cosine": half_cosine,
+    "half_cosine_drop": half_cosine_drop,
+    "three_halves": three_halves,
     "linear": linear,
     "warmup_cosine": warmup_cosine,
 }

@@ -138,4 +138,6 @@ class GVbsm(Fkd):
     def _teacher(self, ctx: Context) -> Any:
         from ddbench_plugins.teachers.observers import get_teacher
 
-        return Ensemble([get_teacher(ctx, *asked) for asked in self.teachers(ctx)])
+        asked = self.teachers(ctx)
+        # Those of several may be as weak as the papers', which train each for five epochs.
+        return Ensemble([get_teacher(ctx, *each, floor=len(asked) == 1) for each in asked])

@@ -39,6 +39,8 @@ class View(NamedTuple):
     """λ, float64: share of the image itself (after clipping the box, for CutMix)."""
     box: Tensor | None
     """CutMix: int64 ``[4]``, (top, bottom, left, right), half-open, of the part that comes from the partner."""
+    pixels: Tensor | None = None
+    """uint8 ``[B, C, S, S]``: the images themselves where they were changed before all that; not stored."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ class ViewRecipe:
 
     def render(self, images: Tensor, view: View) -> Tensor:
         """Return the batch float ``[B, C, S, S]`` that a view shows of ``images`` ``[N, C, S, S]`` (uint8 or float)."""
-        x = as_float(images[view.indices.to(images.device)])
+        x = as_float(images[view.indices.to(images.device)] if view.pixels is None else view.pixels)
         if view.crops is not None:
             top, left, height, width = view.crops.unbind(1)
             if self.crop == "padded":

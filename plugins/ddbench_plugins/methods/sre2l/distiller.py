@@ -48,6 +48,11 @@ class Sre2lOptions(ddbench.Options):
     )
     jpeg: bool = Field(False, description="cut to whole values and compress as the released code does (JPEG)")
 
+    @property
+    def flips(self) -> bool:
+        """Whether images are mirrored, where the data set allows it."""
+        return self.crop
+
 
 class SRe2L(ddbench.Distiller):
     """Images from noise: cross-entropy plus the distance to a teacher's batch-norm statistics."""
@@ -66,8 +71,16 @@ class SRe2L(ddbench.Distiller):
         """Return the teacher."""
         from ddbench_plugins.teachers.observers import teacher_of
 
+        return [teacher_of(ctx, *asked) for asked in self.asked(ctx)]
+
+    def asked(self, ctx: ddbench.Context) -> list[tuple[str, str, str]]:
+        """Return the teachers, which take turns: network, normalisation, file of each."""
         options: Sre2lOptions = ctx.options
-        return [teacher_of(ctx, options.network, options.normalisation, options.teacher_file)]
+        return [(options.network, options.normalisation, options.teacher_file)]
+
+    def real(self, ctx: ddbench.Context) -> list[dict[str, Tensor]]:
+        """Return for each teacher the statistics of real images in its layers, where they are compared."""
+        return []
 
     def work(self, ctx: ddbench.Context) -> float:
         """Images × iterations."""
@@ -84,31 +97,40 @@ class SRe2L(ddbench.Distiller):
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` recovered images per class."""
         from ddbench_plugins.methods.sre2l import recover
+        from ddbench_plugins.methods.sre2l.statistics import layers
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
 
         options: Sre2lOptions = ctx.options
-        if options.bn_weight > 0 and not recover.batch_norms(ctx.build_network(options.network, seed=0)):
-            raise ddbench.UsageError(
-                f"{type(self).__name__} recovers images from batch-norm statistics, and {options.network} has none.",
-                hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
-            )
+        settings = self._settings(ctx)
+        for name, *_ in self.asked(ctx):
+            if settings.bn_weight > 0 and not layers(ctx.build_network(name, seed=0), settings.convolutions):
+                raise ddbench.UsageError(
+                    f"{type(self).__name__} recovers images from batch-norm statistics, and {name} has none.",
+                    hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
+                )
         order, batches = self._batches(ctx)
-        teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
+        # The others of several may be as weak as their papers', which train each for five epochs.
+        teachers = [get_teacher(ctx, *asked, floor=not number) for number, asked in enumerate(self.asked(ctx))]
         with ctx.progress("recovering", sum(batch.iterations(options.iterations) for batch in batches)) as advance:
             recovered = recover.recover(
-                teacher.module(),
+                [teacher.module() for teacher in teachers],
                 batches,
-                self._settings(ctx, teacher.mean, teacher.std),
+                settings,
                 seed=ctx.seed("sre2l"),
+                real=self.real(ctx),
                 loop=Loop.of(ctx, advance),
             )
         images = to_bytes(recovered.images[order.argsort()], truncate=options.jpeg)
         return ddbench.DistilledSet(
             images=through_jpeg(images) if options.jpeg else images,
             labels=np.arange(ctx.dataset.num_classes).repeat(ipc_of(ctx)),
-            extra={"teacher": teacher.describe(), "losses": recovered.losses},
+            extra={
+                "teacher": teachers[0].describe(),
+                **({"ring": [teacher.describe() for teacher in teachers[1:]]} if teachers[1:] else {}),
+                "losses": recovered.losses,
+            },
         )
 
     def _batches(self, ctx: ddbench.Context) -> tuple[Tensor, list[Batch]]:
@@ -134,16 +156,18 @@ class SRe2L(ddbench.Distiller):
         return torch.cat(order), batches
 
     @staticmethod
-    def _settings(ctx: ddbench.Context, mean: Sequence[float], std: Sequence[float]) -> Recovery:
+    def _settings(ctx: ddbench.Context) -> Recovery:
         from ddbench_plugins.methods.sre2l.recover import Recovery
+        from ddbench_plugins.training.normalisation import constants
         from ddbench_plugins.training.recipe import from_options
 
         options: Sre2lOptions = ctx.options
+        mean, std = constants(ctx.dataset, options.normalisation)
         return from_options(
             Recovery,
             options,
             jitter=(-options.jitter if options.jitter_centred else 0, options.jitter),
-            flip=options.crop and ctx.dataset.flip,
+            flip=options.flips and ctx.dataset.flip,
             size=ctx.dataset.image_size,
             channels=ctx.dataset.channels,
             mean=tuple(mean),

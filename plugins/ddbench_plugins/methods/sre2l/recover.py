@@ -15,8 +15,9 @@ import torch.nn.functional as F
 from torch import nn
 
 from ddbench_plugins.methods.sre2l.adjust import AdjustedWeights
-from ddbench_plugins.methods.sre2l.crops import Curriculum, smallest_area
-from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop
+from ddbench_plugins.methods.sre2l.crops import SMALLEST, Curriculum, smallest_area
+from ddbench_plugins.methods.sre2l.statistics import Matching, Statistics, densification
+from ddbench_plugins.training.augment import draw_resized_crops, normalise, resized_crop, shift_with_zeros
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.predict import as_float
 from ddbench_plugins.training.seeding import make_generator
@@ -29,14 +30,13 @@ if TYPE_CHECKING:
 BETAS = (0.5, 0.9)
 
 
-@dataclass(frozen=True)
-class Recovery:
+@dataclass(frozen=True, kw_only=True)
+class Recovery(Matching):
     """How images are recovered; see the options of the methods. The defaults are what SRe2L does."""
 
     iterations: int
     lr: float
     bn_weight: float
-    first_bn: float
     jitter: tuple[int, int]
     crop: bool
     flip: bool
@@ -48,7 +48,10 @@ class Recovery:
     std: tuple[float, ...]
     curriculum: Curriculum = "cosine"
     milestone: float = 0.0
-    variance_weight: float = 1.0
+    smallest_crop: float = SMALLEST
+    padding: int = 0
+    density_weight: float = 0.0
+    density_temperature: float = 4.0
     adjustments: int = 0
     radius: float = 0.0
     add_adjustments: bool = False
@@ -92,64 +95,41 @@ class Recovered:
     losses: list[dict[str, float]] = field(default_factory=list)
 
 
-class Statistics:
-    """The statistics of every batch norm's input in a forward pass, compared with its running ones."""
-
-    def __init__(self, network: nn.Module, first_weight: float, variance_weight: float = 1.0) -> None:
-        self.norms, self.variance_weight = batch_norms(network), variance_weight
-        self.weights = [first_weight, *[1.0] * (len(self.norms) - 1)]
-        self.distances: list[Tensor] = []
-        self.hooks = [norm.register_forward_pre_hook(self._compare) for norm in self.norms]
-
-    def _compare(self, norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].float()
-        variance, mean = torch.var_mean(x, dim=(0, 2, 3), correction=0)
-        # Plain norms over the channels, not squared.
-        variances, means = (norm.running_var - variance).norm(2), (norm.running_mean - mean).norm(2)
-        self.distances.append(self.variance_weight * variances + means)
-
-    def loss(self) -> Tensor:
-        """Return the weighted sum over the layers of the last forward pass."""
-        total = sum(w * d for w, d in zip(self.weights, self.distances, strict=True))
-        self.distances = []
-        return total if isinstance(total, torch.Tensor) else torch.zeros(())
-
-    def remove(self) -> None:
-        """Leave the network as it was."""
-        for hook in self.hooks:
-            hook.remove()
-
-
-def batch_norms(network: nn.Module) -> list[nn.Module]:
-    """Return the network's two-dimensional batch norms in order."""
-    return [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-
-
 def recover(
-    network: nn.Module, batches: Sequence[Batch], settings: Recovery, *, seed: int, loop: Loop | None = None
+    networks: Sequence[nn.Module],
+    batches: Sequence[Batch],
+    settings: Recovery,
+    *,
+    seed: int,
+    real: Sequence[dict[str, Tensor]] = (),
+    loop: Loop | None = None,
 ) -> Recovered:
     """Recover one image for each label, batch by batch; a resumed run ends with the same images.
 
     Args:
-        network: the teacher, in evaluation mode and frozen; its weights may be adjusted, and are put back.
+        networks: the teachers, one after the other in each iteration, in evaluation mode and frozen; the weights of
+            the first may be adjusted, and are put back.
         batches: what is recovered together.
         settings: the loss and its optimisation.
         seed: of the noise the images start from, and of jitter and crops.
+        real: for each teacher the statistics of real images in its layers, where they are compared.
         loop: how it is run.
 
     Raises:
         DivergedError: the loss is not finite.
     """
     loop = loop or Loop()
-    statistics = Statistics(network, settings.first_bn, settings.variance_weight)
-    adjusted = AdjustedWeights(network, settings.adjustments, settings.radius) if settings.adjustments else None
-    work = _Recovering(network, batches, settings, seed, statistics, adjusted, loop)
+    each = zip(networks, real or [{}] * len(networks), strict=True)
+    statistics = [Statistics(network, settings, known) for network, known in each]
+    adjusted = AdjustedWeights(networks[0], settings.adjustments, settings.radius) if settings.adjustments else None
+    work = _Recovering(networks, batches, settings, seed, statistics, adjusted, loop)
     try:
         hint = "Lower the learning rate (-o method.lr=…)"
         steps = sum(batch.iterations(settings.iterations) for batch in batches)
         loop.run(work, steps, name="the recovery", hint=hint)
     finally:
-        statistics.remove()
+        for hooked in statistics:
+            hooked.remove()
         if adjusted:
             adjusted.reset()
     return work.recovered
@@ -160,15 +140,15 @@ class _Recovering:
 
     def __init__(
         self,
-        network: nn.Module,
+        networks: Sequence[nn.Module],
         batches: Sequence[Batch],
         settings: Recovery,
         seed: int,
-        statistics: Statistics,
+        statistics: Sequence[Statistics],
         adjusted: AdjustedWeights | None,
         loop: Loop,
     ) -> None:
-        self.network, self.batches, self.settings, self.seed = network, batches, settings, seed
+        self.networks, self.batches, self.settings, self.seed = networks, batches, settings, seed
         self.statistics, self.adjusted, self.loop = statistics, adjusted, loop
         self.recovered = Recovered(torch.empty(0, settings.channels, settings.size, settings.size))
         self.chunk: _Chunk | None = None
@@ -191,7 +171,10 @@ class _Recovering:
         return terms
 
     def _loss(self, view: Tensor, labels: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        return _loss(self.network, self.statistics, view, labels, self.settings, self.loop)
+        assert self.chunk
+        turn = self.chunk.iteration % len(self.networks)
+        self.statistics[turn].begin(labels, self.chunk.generator("hooks"))
+        return _loss(self.networks[turn], self.statistics[turn], view, labels, self.settings, self.loop)
 
     def _adjust(self, chunk: _Chunk, adjusted: AdjustedWeights) -> None:
         """Adjust the teacher to the images with which a batch begins."""
@@ -209,12 +192,15 @@ class _Recovering:
 
     def _begun(self) -> _Chunk:
         place = len(self.recovered.losses)
+        for each in self.statistics:
+            each.forget()
         return _Chunk(self.batches[place], self.settings, self.seed, place, self.loop.device)
 
     def state(self) -> dict[str, Any]:
         """Return the finished images, the state of the batch that is not, and weights that were adjusted."""
-        weights = self.adjusted and self.adjusted.state()
-        return {**vars(self.recovered), "chunk": self.chunk and self.chunk.state(), "weights": weights}
+        weights, averages = self.adjusted and self.adjusted.state(), [each.averages for each in self.statistics]
+        chunk = self.chunk and self.chunk.state()
+        return {**vars(self.recovered), "chunk": chunk, "weights": weights, "averages": averages}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
@@ -224,6 +210,8 @@ class _Recovering:
         if state["chunk"]:
             self.chunk = self._begun()
             self.chunk.restore(state["chunk"])
+        for each, averages in zip(self.statistics, state.get("averages", ()), strict=False):
+            each.averages = {name: average.to(self.loop.device) for name, average in averages.items()}
 
 
 class _Chunk:
@@ -250,12 +238,17 @@ class _Chunk:
 
     def view(self) -> tuple[Tensor, Tensor]:
         """Return the active images as the teacher sees them in this iteration, and their labels."""
-        x, generator = torch.cat(self.active()), make_generator(*self.seed, self.iteration + 1)
-        return _view(x, self.settings, self.smallest_crop(), generator), self.labels[: len(x)]
+        x = torch.cat(self.active())
+        return _view(x, self.settings, self.smallest_crop(), self.generator()), self.labels[: len(x)]
+
+    def generator(self, *use: str) -> Generator:
+        """Return the random numbers of this iteration, for one use."""
+        return make_generator(*self.seed, self.iteration + 1, *use)
 
     def smallest_crop(self) -> float:
         """Return the smallest area of a crop in this iteration."""
-        return smallest_area(self.settings.curriculum, self.iteration / self.iterations, self.settings.milestone)
+        settings, done = self.settings, self.iteration / self.iterations
+        return smallest_area(settings.curriculum, done, settings.milestone, settings.smallest_crop)
 
     def step(self, loss_of: Callable[[Tensor, Tensor], tuple[Tensor, dict[str, Tensor]]]) -> dict[str, Tensor]:
         """Make one step of Adam and return the terms of the loss."""
@@ -316,6 +309,9 @@ def _loss(
     if settings.l2_weight:
         parts["l2"] = view.flatten(1).norm(dim=1).mean()
         loss = loss + settings.l2_weight * parts["l2"]
+    if settings.density_weight:
+        parts["density"] = densification(view, labels, settings.density_temperature)
+        loss = loss + settings.density_weight * parts["density"]
     return loss, parts
 
 
@@ -325,6 +321,9 @@ def _view(x: Tensor, settings: Recovery, smallest: float, generator: Generator) 
         box = draw_resized_crops(1, x.shape[2], x.shape[3], generator, (smallest, 1.0), (3 / 4, 4 / 3))
         top, left, height, width = (side.expand(len(x)) for side in box)
         x = resized_crop(x, top, left, height, width, settings.size)
+    if settings.padding:
+        rows, columns = torch.randint(-settings.padding, settings.padding + 1, (2, 1), generator=generator)
+        x = shift_with_zeros(x, rows, columns)
     if settings.flip and float(torch.rand((), generator=generator)) < 0.5:
         x = x.flip(3)
     low, high = settings.jitter

@@ -1,0 +1,105 @@
+"""EDC's protocol: G-VBSM's with RandAugment, small batches, and tests of averaged weights.
+
+Shao et al., *Elucidating the Design Space of Dataset Condensation*, NeurIPS 2024 (Branch_*/train/direct_train.py,
+train.sh).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from ddbench_plugins.evaluators.fkd.gvbsm import GVbsm, GVbsmOptions, GVbsmRecipe
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from torch import Tensor, nn
+
+    from ddbench import Context
+    from ddbench_plugins.evaluators.fkd.views import View
+    from ddbench_plugins.training.steps import Batches
+
+EXTENSION = "other teachers than the released code's, which takes three to eight networks of its own"
+
+
+class EdcOptions(GVbsmOptions):
+    """Options of the protocol; the defaults are those of the released code for CIFAR-10."""
+
+    normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(  # type: ignore[assignment]
+        "dataset", description=GVbsmOptions.model_fields["normalisation"].description
+    )
+    labels: Literal["online"] = Field("online", description="the teachers are asked in every step")  # type: ignore[assignment]
+    ce_weight: float = Field(0.025, ge=0, description=GVbsmOptions.model_fields["ce_weight"].description)
+    batch_size: int = Field(10, ge=1, description="images per step, at most the set")
+    weight_decay: float = Field(0.01, ge=0, description="of the parameters that decay")
+    schedule: Literal[  # type: ignore[assignment]
+        "cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "warmup_cosine"
+    ] = Field(
+        "three_halves",
+        description="halved at .8, .9 and .95 of the epochs; cosine to one half; the same until 5/6 of the epochs, then"
+        " a line from a sixth of it to 0; cosine or linear to 0; 5 epochs of linear warm-up, then cosine to 0",
+    )
+    randaugment: bool = Field(True, description="two random operations on each image before the crop (RandAugment)")
+    average: float = Field(
+        0.99, ge=0, lt=1, description="decay of the moving average of the weights that are tested; 0: the last weights"
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdcRecipe(GVbsmRecipe):
+    """G-VBSM's recipe with changed images and averaged weights."""
+
+    @property
+    def test_epochs(self) -> list[int]:
+        """0-based epochs with a test: the last; under ``best_test`` also every tenth after 0.8 of them."""
+        options = self.options
+        tested = range(0, self.epochs, options.test_every) if options.selection == "best_test" else ()
+        return sorted({*(epoch for epoch in tested if epoch > 0.8 * self.epochs), self.epochs - 1})
+
+    def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
+        """Return G-VBSM's, and the decay of the average."""
+        average = self.options.average  # type: ignore[attr-defined]
+        return {**super().training(ctx, network, images, repeat), "average": average}
+
+    def _batches(self, ctx: Context, images: Tensor, repeat: int) -> Batches:
+        from ddbench_plugins.training.pixels import as_bytes
+        from ddbench_plugins.training.steps import Batches
+
+        labelled = super()._batches(ctx, images, repeat)
+        if not self.options.randaugment:  # type: ignore[attr-defined]
+            return labelled
+        still, seed = images.cpu(), ctx.seed("views", repeat)
+        still = as_bytes((still * 255).round()) if still.is_floating_point() else still
+
+        def draw(epoch: int) -> Iterator[tuple[View]]:
+            for number, (view,) in enumerate(labelled.draw(epoch)):
+                yield (view._replace(pixels=randaugmented(still[view.indices], seed, epoch, number)),)
+
+        return Batches(draw, labelled.make)
+
+
+class Edc(GVbsm):
+    """Soft labels of several teachers online, squared error and cross-entropy, averaged weights."""
+
+    Options = EdcOptions
+    Recipe = EdcRecipe
+    presets = ("gvbsm.toml", "edc.toml")  # type: ignore[assignment]
+
+    def extension(self, ctx: Context) -> str:
+        """Say that the teachers are others."""
+        return EXTENSION
+
+
+def randaugmented(images: Tensor, *place: int) -> Tensor:
+    """Return uint8 images [B, C, S, S] on the CPU, each after two operations of strength 9 of 30, of its own."""
+    import torch
+    from torchvision.transforms import RandAugment
+
+    from ddbench_plugins.training.seeding import seeded
+
+    change = RandAugment()
+    with seeded(*place, "RandAugment"):
+        return torch.stack([change(image) for image in images])

@@ -1,0 +1,102 @@
+"""The cached statistics of real images in the layers of a teacher."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+import ddbench
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FILE = "statistics.safetensors"
+#: Images at a time, of which means and variances are averaged (G-VBSM recover/data_synthesis…py).
+BATCH = 64
+Views = Literal["padded", "resized", "none"]
+
+
+def statistics_of(
+    ctx: ddbench.Context, network: str, normalisation: str, file: str, images: int, views: Views
+) -> ddbench.StepCall:
+    """Return the step with the statistics of a teacher's layers."""
+    return layer_statistics.of(ctx, network, normalisation, Path(file).expanduser() if file else None, images, views)
+
+
+def read(done: ddbench.Done, device: str) -> dict[str, Tensor]:
+    """Return what the step has found: ``layer/statistic``, and by class ``layer/classes/statistic`` [K, …]."""
+    from safetensors.torch import load_file
+
+    return {name: value.to(device) for name, value in load_file(done.dir / FILE).items()}
+
+
+def _teacher(ctx: ddbench.Context, network: str, normalisation: str, file: Path | None) -> ddbench.StepCall:
+    from ddbench_plugins.teachers.observers import teacher_of
+
+    return teacher_of(ctx, network, normalisation, str(file or ""))
+
+
+def _count(ctx: ddbench.Context, images: int) -> int:
+    """Return how many images are looked at, of each class alike."""
+    train, classes = ctx.dataset.train, ctx.dataset.num_classes
+    share = -(-images // classes) if images else len(train)
+    return sum(min(share, len(train.of_class(label))) for label in range(classes))
+
+
+@ddbench.step(
+    needs=lambda ctx, network, normalisation, file, images, views: [_teacher(ctx, network, normalisation, file)],
+    work=lambda ctx, network, normalisation, file, images, views: _count(ctx, images),
+)
+def layer_statistics(
+    ctx: ddbench.Context,
+    out: ddbench.Step,
+    network: str,
+    normalisation: str,
+    file: Path | None,
+    images: int,
+    views: Views,
+) -> None:
+    """Average the statistics of training images in the layers of a teacher.
+
+    Args:
+        network: of the teacher.
+        normalisation: constants of its inputs.
+        file: with its weights, if they are in one.
+        images: how many, of each class alike; 0: all.
+        views: random crops of padded images, random resized crops, or the images as they are; mirrored, but for these.
+    """
+    import torch
+    from safetensors.torch import save_file
+
+    from ddbench_plugins.methods.sre2l.statistics import Gathering
+    from ddbench_plugins.teachers.observers import get_teacher
+    from ddbench_plugins.training import augment
+    from ddbench_plugins.training.engine import Loop
+    from ddbench_plugins.training.predict import as_float
+    from ddbench_plugins.training.seeding import make_generator
+
+    data, device = ctx.dataset, ctx.machine.device
+    size, order = data.image_size, np.random.default_rng(0)
+    share = -(-images // data.num_classes) if images else len(data.train)
+    members = [order.permutation(data.train.of_class(label))[:share] for label in range(data.num_classes)]
+    chosen = order.permutation(np.concatenate(members))
+    teacher = get_teacher(ctx, network, normalisation, str(file or ""), floor=False)
+    padded, resized = augment.random_crop.of(padding=size // 8), augment.random_resized_crop.of(size=size)
+    varied = [] if views == "none" else [padded if views == "padded" else resized]
+    flips = [augment.random_flip] if data.flip and varied else []
+    seen = augment.compose(augment.normalise(teacher.mean, teacher.std), *varied, *flips)
+
+    def batch_of(number: int) -> tuple[Tensor, Tensor]:
+        part = chosen[number * BATCH : (number + 1) * BATCH]
+        pixels = np.ascontiguousarray(data.train.images.batch(part.tolist(), size).transpose(0, 3, 1, 2))
+        x = seen(as_float(torch.from_numpy(pixels).to(device)), make_generator(0, "statistics", number))
+        labels = torch.from_numpy(np.asarray(data.train.labels)[part]).long().to(device)
+        return x.contiguous(memory_format=torch.channels_last), labels
+
+    batches = -(-len(chosen) // BATCH)
+    work = Gathering(teacher.module(), batch_of, data.num_classes)
+    with ctx.progress(f"statistics of {network}", batches) as advance:
+        Loop.of(ctx, advance, out).run(work, batches, name="the statistics")
+    save_file({name: value.contiguous() for name, value in work.means().items()}, out.dir / FILE)

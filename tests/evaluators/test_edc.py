@@ -180,6 +180,20 @@ def test_one_weak_teacher_is_refused_and_several_are_told(ctx, monkeypatch):
     assert [each.floor for each in _recipe(ctx, monkeypatch, teacher="mlp")[1].teacher.members] == [True]
 
 
+def test_a_file_is_of_the_first_teacher(ctx):
+    options = {"teacher": "mlp,lenet", "teacher_file": "weights.safetensors"}
+    mine = replace(ctx, _dataset=toy_dataset(), explicit={"evaluator": options})
+    made, mine, _ = prepare_evaluator(mine, "edc", "convnet-1", 2)
+    assert [asked[2] for asked in made.teachers(mine)] == ["weights.safetensors", ""]
+
+
+def test_changed_images_are_not_stored(ctx):
+    with pytest.raises(ddbench.UsageError, match="set randaugment=false"):
+        prepare_evaluator(
+            replace(ctx, _dataset=toy_dataset(), explicit={"evaluator": {"labels": "stored"}}), "edc", "convnet-1", 2
+        )
+
+
 def test_it_is_tested_last_or_every_tenth_epoch_after_the_800th(ctx, monkeypatch):
     recipe = _recipe(ctx, monkeypatch, epochs=1000)[1]
     assert recipe.test_epochs == [999]
@@ -204,7 +218,8 @@ def test_values_of_the_released_code(ctx, name, size, expected):
     made, mine, _ = prepare_evaluator(official, "edc", "modified-resnet-18", 1)
     found = mine.options
     assert {option: getattr(found, option) for option in expected} == expected
-    assert (found.labels, found.ce_weight, found.average, found.mix) == ("online", 0.025, 0.99, "cutmix")
+    assert found.labels == ("stored" if name == "imagenet-1k" else "online")
+    assert (found.ce_weight, found.average, found.mix) == (0.025, 0.99, "cutmix")
     assert found.selection == "best_test" and len(made.teachers(mine)) >= 2 and "teachers" in made.extension(mine)
     sane = prepare_evaluator(replace(official, preset=Preset.parse("paper")), "edc", "modified-resnet-18", 1)[1].options
     assert sane.selection == "last"

@@ -49,6 +49,7 @@ EXCEPT = {
 WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("lrs", "teachers"): {"labels": "soft"},
     ("rethinkdc-hard", "teacher"): {"labels": "online"},
+    ("edc", "labels"): {"randaugment": "false"},
     ("krr", "networks"): {"kernel": "random-features"},
     ("krr", "width"): {"kernel": "random-features"},
     ("retrieval", "width"): {"trained": "head"},

@@ -7,9 +7,9 @@ train.sh).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ddbench_plugins.evaluators.fkd.gvbsm import GVbsm, GVbsmOptions, GVbsmRecipe
 
@@ -31,13 +31,13 @@ class EdcOptions(GVbsmOptions):
     normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(  # type: ignore[assignment]
         "dataset", description=GVbsmOptions.model_fields["normalisation"].description
     )
-    labels: Literal["online"] = Field("online", description="the teachers are asked in every step")  # type: ignore[assignment]
+    labels: Literal["stored", "online"] = Field(
+        "online", description="ask the teachers in every step, or label once and replay, which needs randaugment=false"
+    )
     ce_weight: float = Field(0.025, ge=0, description=GVbsmOptions.model_fields["ce_weight"].description)
     batch_size: int = Field(10, ge=1, description="images per step, at most the set")
     weight_decay: float = Field(0.01, ge=0, description="of the parameters that decay")
-    schedule: Literal[  # type: ignore[assignment]
-        "cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "warmup_cosine"
-    ] = Field(
+    schedule: Literal["cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "warmup_cosine"] = Field(  # type: ignore[assignment]  # two more
         "three_halves",
         description="halved at .8, .9 and .95 of the epochs; cosine to one half; the same until 5/6 of the epochs, then"
         " a line from a sixth of it to 0; cosine or linear to 0; 5 epochs of linear warm-up, then cosine to 0",
@@ -46,6 +46,12 @@ class EdcOptions(GVbsmOptions):
     average: float = Field(
         0.99, ge=0, lt=1, description="decay of the moving average of the weights that are tested; 0: the last weights"
     )
+
+    @model_validator(mode="after")
+    def _views_can_be_stored(self) -> Self:
+        if self.labels == "stored" and self.randaugment:
+            raise ValueError("labels=stored keeps no changed images: set randaugment=false with it")
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +90,7 @@ class EdcRecipe(GVbsmRecipe):
 class Edc(GVbsm):
     """Soft labels of several teachers online, squared error and cross-entropy, averaged weights."""
 
-    Options = EdcOptions
+    Options = EdcOptions  # type: ignore[assignment]  # not every kind of label
     Recipe = EdcRecipe
     presets = ("gvbsm.toml", "edc.toml")  # type: ignore[assignment]
 

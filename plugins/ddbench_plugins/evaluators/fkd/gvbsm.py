@@ -32,6 +32,11 @@ class GVbsmOptions(FkdOptions):
         "stored", description="label once and replay to every student, or ask the teachers in every step"
     )
     teacher: str = Field("", description="networks of the teachers, separated by commas; the student's when empty")
+    teacher_file: str = Field(
+        "",
+        description="safetensors file of the first teacher instead of training it",
+        json_schema_extra={"file": True},
+    )
     ce_weight: float = Field(0.15, ge=0, description="of the cross-entropy with each image's own class, mixed or not")
     epochs: int = Field(1000, ge=1, description="passes over the distilled set")
     batch_size: int = Field(100, ge=1, description="images per step, at most the set")
@@ -131,9 +136,8 @@ class GVbsm(Fkd):
                 f"{options.teacher!r} has no network between two commas.",
                 hint="Say -o eval.teacher=NAME,NAME.",
             )
-        if options.teacher_file and len(names) > 1:
-            raise UsageError("teacher_file holds one network.", hint="Name one teacher with it.")
-        return [(name, options.normalisation, options.teacher_file) for name in names]
+        files = [options.teacher_file, *[""] * (len(names) - 1)]
+        return [(name, options.normalisation, file) for name, file in zip(names, files, strict=True)]
 
     def _teacher(self, ctx: Context) -> Any:
         from ddbench_plugins.teachers.observers import get_teacher

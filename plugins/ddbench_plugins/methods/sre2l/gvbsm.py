@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -12,6 +12,8 @@ from ddbench_plugins.methods.sre2l.layers import Views
 from ddbench_plugins.methods.sre2l.start import INIT, FromImages, Init
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import Tensor
 
 
@@ -20,7 +22,7 @@ class GVbsmOptions(Sre2lOptions):
 
     network: str = Field("convnet-3-bn", description="network of the first teacher")
     ring: tuple[str, ...] = Field((), description="networks of further teachers, which take turns with the first")
-    normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(
+    normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(  # type: ignore[assignment]
         "dataset", description="constants of the teachers' inputs; the released code uses CIFAR-100's on CIFAR-10"
     )
     init: Init = Field("noise", description=INIT)
@@ -75,8 +77,8 @@ class GVbsmOptions(Sre2lOptions):
 class GVBSM(FromImages):
     """Various backbones and statistics."""
 
-    Options = GVbsmOptions
-    presets = ("presets.toml", "gvbsm.toml")
+    Options: ClassVar[type[Sre2lOptions]] = GVbsmOptions
+    presets: ClassVar[str | Sequence[str]] = ("presets.toml", "gvbsm.toml")
 
     def asked(self, ctx: ddbench.Context) -> list[tuple[str, str, str]]:
         """Return the teachers, which take turns."""

@@ -78,7 +78,7 @@ def layer_statistics(
     from ddbench_plugins.training.seeding import make_generator
 
     data, device = ctx.dataset, ctx.machine.device
-    size, order = data.image_size, np.random.default_rng(0)
+    size, order = data.image_size, np.random.default_rng(0)  # the same for all seeds, as the teacher
     share = -(-images // data.num_classes) if images else len(data.train)
     members = [order.permutation(data.train.of_class(label))[:share] for label in range(data.num_classes)]
     chosen = order.permutation(np.concatenate(members))

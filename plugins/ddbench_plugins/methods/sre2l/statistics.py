@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -197,19 +197,19 @@ class Gathering:
             for name, total in self.sums.items()
         }
 
-    def state(self) -> dict[str, object]:
+    def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""
         return {"sums": {name: total.cpu() for name, total in self.sums.items()}, "counts": self.counts}
 
-    def restore(self, state: dict[str, object]) -> None:
+    def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         device = next(self.network.parameters()).device
-        self.sums = {name: total.to(device) for name, total in state["sums"].items()}  # type: ignore[attr-defined]
-        self.counts = state["counts"]  # type: ignore[assignment]
+        self.sums = {name: total.to(device) for name, total in state["sums"].items()}
+        self.counts = state["counts"]
 
 
 def densification(images: Tensor, labels: Tensor, temperature: float) -> Tensor:
-    """Return how unlike each other the images of a class are (data densification, Shao et al. 2024, Sec. 3.1).
+    """Return how unlike each other the images of a class are (data densification, G-VBSM).
 
     The sum over the classes of KL(softmax(l/T) ‖ softmax(l)), where l are the eigenvalues of the products of its images
     [n, C, S, S], and the first distribution is held fixed; above 32 pixels of smaller ones.

@@ -22,7 +22,7 @@ from ddbench.testing.toy import toy_dataset
 class Teacher:
     """Says the same of every image."""
 
-    def __init__(self, ctx=None, network="a", *asked, logits=(1.0, 2.0, 3.0)):
+    def __init__(self, ctx=None, network="a", *asked, floor=True, logits=(1.0, 2.0, 3.0)):
         self.digest, self.network, self.logits = network, network, logits
 
     def describe(self):

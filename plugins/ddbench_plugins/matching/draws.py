@@ -14,7 +14,7 @@ from torch import nn
 
 from ddbench_plugins.training.dsa import STRATEGY, STRATEGY_WITHOUT_FLIP, apply, draw_dc, draw_idc
 from ddbench_plugins.training.numbers import moved
-from ddbench_plugins.training.transfer import network_moved
+from ddbench_plugins.training.transfer import network_moved, take_over
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Generator, Tensor
 
     from ddbench import Context, Dataset
-    from ddbench_plugins.training.dsa import Operator
+    from ddbench_plugins.training.dsa import Drawn, Operator
 
 
 View = Callable[["Tensor"], "Tensor"]
@@ -41,10 +41,17 @@ def draw_view(
     An empty strategy draws nothing and changes nothing. What "dc" and "idc" compose is described in
     :mod:`ddbench_plugins.training.dsa`.
     """
+    drawn = draw_shared(size, generator, strategy, variant)
+    return partial(apply, drawn=moved(drawn, device)) if strategy else unchanged
+
+
+def draw_shared(
+    size: int, generator: Generator, strategy: Sequence[Operator] = STRATEGY, variant: Literal["dc", "idc"] = "dc"
+) -> tuple[Drawn, ...]:
+    """Draw the numbers of :func:`draw_view`, for :func:`ddbench_plugins.training.dsa.apply`."""
     if not strategy:
-        return unchanged
-    draw = draw_dc if variant == "dc" else draw_idc
-    return partial(apply, drawn=moved(draw(1, size, generator, strategy), device))
+        return ()
+    return (draw_dc if variant == "dc" else draw_idc)(1, size, generator, strategy)
 
 
 def unchanged(x: Tensor) -> Tensor:
@@ -57,15 +64,25 @@ def strategy_for(dataset: Dataset) -> tuple[Operator, ...]:
     return STRATEGY if dataset.flip else STRATEGY_WITHOUT_FLIP
 
 
-def fresh_networks(ctx: Context, name: str) -> Callable[[int], nn.Module]:
+def fresh_networks(ctx: Context, name: str, *, one_by_one: bool = False) -> Callable[[int], nn.Module]:
     """Return a function that gives the randomly initialised network of an iteration, in training mode.
 
-    Its weights depend on the seed of the run and the iteration alone.
+    Its weights depend on the seed of the run and the iteration alone. ``one_by_one``, for those who are done with a
+    network when they ask for the next: on a GPU that is the same one with new weights, so that its graphs are kept.
     """
+    device = torch.device(ctx.machine.device)
+    kept: list[nn.Module] = []
 
     def make(iteration: int) -> nn.Module:
         network: nn.Module = ctx.build_network(name, seed=ctx.seed("matching network", iteration))
-        return network_moved(network.to(memory_format=torch.channels_last), ctx.machine.device).train()
+        network.to(memory_format=torch.channels_last)
+        if kept:
+            take_over(kept[0], network)
+            return kept[0].train()
+        network = network_moved(network, device).train()
+        if one_by_one and device.type == "cuda":
+            kept.append(network)
+        return network
 
     return make
 

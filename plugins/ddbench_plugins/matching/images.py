@@ -91,14 +91,19 @@ class RealImages:
 
     def draw_each(self, labels: Sequence[int], count: int, generators: Sequence[Generator]) -> list[Tensor]:
         """Draw ``count`` images of each of several classes, each by its own generator, and fetch them at once."""
-        chosen = [
-            members[torch.randperm(len(members), generator=generator)[:count]]
-            for members, generator in zip((self._members[label] for label in labels), generators, strict=True)
-        ]
-        positions, counts = moved(torch.cat(chosen), self.device), [*map(len, chosen)]
+        pairs = zip(labels, generators, strict=True)
+        return self.each_at([self.choose(label, count, generator) for label, generator in pairs])
+
+    def choose(self, label: int, count: int, generator: Generator) -> Tensor:
+        """Draw positions in the training split, as :meth:`draw` does."""
+        members = self._members[label]
+        return members[torch.randperm(len(members), generator=generator)[:count]]
+
+    def each_at(self, positions: Sequence[Tensor]) -> list[Tensor]:
+        """Return the images at each of several lists of positions."""
         if self.device.type == "cpu":  # a class at a time stays in its caches
-            return [self.at(part) for part in positions.split(counts)]
-        return list(self.at(positions).split(counts))
+            return [self.at(part) for part in positions]
+        return list(self.at(torch.cat([*positions])).split([*map(len, positions)]))
 
 
 def initial_images(real: RealImages, ipc: int, init: Init, seed: int) -> Tensor:
@@ -122,9 +127,15 @@ class SyntheticImages:
         """Number of classes."""
         return len(self.images) // self.ipc
 
-    def of_class(self, label: int) -> Tensor:
-        """Return the images [ipc, C, S, S] of a class; gradients flow back into the whole."""
+    def of_class(self, label: int | Tensor) -> Tensor:
+        """Return the images [ipc, C, S, S] of a class, which may be a tensor; gradients flow back into the whole."""
+        if isinstance(label, torch.Tensor):
+            return self.images.unflatten(0, (-1, self.ipc)).index_select(0, label.reshape(1)).squeeze(0)
         return self.images[label * self.ipc : (label + 1) * self.ipc]
+
+    def zero_grad(self) -> None:
+        """Forget the gradient; on a GPU its memory stays, so that graphs can add to it."""
+        self.optimiser.zero_grad(set_to_none=not self.images.is_cuda)
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ddbench_plugins.training.numbers import unpacked
+from ddbench_plugins.training.numbers import moved_rows, unpacked
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 #: Steps of a layout that run as they are written: they make the optimiser's state, and libraries choose kernels.
 WARM_UP = 2
+#: Layouts that are looked out for; where more come, the others hardly come again.
+MOST_LAYOUTS = 96
 
 
 class Graphs:
@@ -28,7 +30,7 @@ class Graphs:
     before it. Where a capture fails, steps run as they are written.
     """
 
-    def __init__(self, step: Callable[..., None], optimiser: torch.optim.Optimizer) -> None:
+    def __init__(self, step: Callable[..., None], optimiser: torch.optim.Optimizer | None = None) -> None:
         self.step, self.optimiser = step, optimiser
         self._seen: Counter[Layout] = Counter()
         self._captured: dict[Layout, tuple[Any, Tensor]] = {}
@@ -38,7 +40,8 @@ class Graphs:
 
     def __call__(self, layout: Layout, row: Tensor) -> None:
         """Do one step by the numbers in a row."""
-        self._seen[layout] += 1
+        if layout in self._seen or len(self._seen) < MOST_LAYOUTS:
+            self._seen[layout] += 1
         if layout not in self._captured and self._seen[layout] > WARM_UP and not self._fails:
             self._capture(layout, row)
         if layout in self._captured:
@@ -66,14 +69,45 @@ class Graphs:
         self._captured[layout] = graph, given
 
 
+class Steps:
+    """Does ``step(*numbers)`` for one numbers of the host after the other: as graphs on a GPU, else as it is written.
+
+    What :class:`Graphs` says of a step holds; ``captured`` off, it is run as it is written on a GPU as well.
+    """
+
+    def __init__(
+        self,
+        step: Callable[..., None],
+        device: torch.device | str,
+        optimiser: torch.optim.Optimizer | None = None,
+        *,
+        captured: bool = True,
+    ) -> None:
+        self.step, self.device = step, torch.device(device)
+        on_gpu = self.device.type == "cuda"
+        self._run: Callable[[Layout, Tensor], None] | None = None
+        if on_gpu:
+            self._run = Graphs(step, optimiser) if captured else lambda layout, row: step(*unpacked(layout, row))
+
+    def __call__(self, numbers: Iterable[tuple[Any, ...]]) -> None:
+        """Do the steps."""
+        if self._run is None:
+            for each in numbers:
+                self.step(*each)
+            return
+        for layout, row in moved_rows(numbers, self.device):
+            self._run(layout, row)
+
+
 @contextmanager
-def _capturable(optimiser: torch.optim.Optimizer) -> Iterator[None]:
+def _capturable(optimiser: torch.optim.Optimizer | None) -> Iterator[None]:
     """Tell optimisers that ask for it that their step is captured; fused ones keep all of their state on the device."""
-    before = [group.get("capturable") for group in optimiser.param_groups]
-    for group, flag in zip(optimiser.param_groups, before, strict=True):
+    groups = optimiser.param_groups if optimiser else []
+    before = [group.get("capturable") for group in groups]
+    for group, flag in zip(groups, before, strict=True):
         group.update({} if flag is None else {"capturable": True})
     try:
         yield
     finally:
-        for group, flag in zip(optimiser.param_groups, before, strict=True):
+        for group, flag in zip(groups, before, strict=True):
             group.update({} if flag is None else {"capturable": flag})

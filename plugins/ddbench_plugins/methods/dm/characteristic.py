@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -53,6 +53,8 @@ class Characteristic:
 
 class CharacteristicMatching(DistributionMatching):
     """DM's step on characteristic functions, in networks between random and trained, then a calibration."""
+
+    graphs: ClassVar[bool] = False
 
     def __init__(self, *parts: Any) -> None:
         *parents, self.own, self.pairs = parts

@@ -85,7 +85,8 @@ class DM(ddbench.Distiller):
         from ddbench_plugins.matching.draws import fresh_networks
         from ddbench_plugins.methods.dm.matching import DistributionMatching
 
-        return DistributionMatching(images, real, fresh_networks(ctx, ctx.options.network), self.settings(ctx))
+        networks = fresh_networks(ctx, ctx.options.network, one_by_one=True)
+        return DistributionMatching(images, real, networks, self.settings(ctx))
 
     @staticmethod
     def settings(ctx: ddbench.Context) -> Matching:

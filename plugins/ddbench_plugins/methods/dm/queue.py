@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -132,6 +132,8 @@ class NetworkQueue:
 
 class QueueMatching(DistributionMatching):
     """DM's step in a network of the queue, which also names the synthetic images; then some are trained."""
+
+    graphs: ClassVar[bool] = False
 
     def __init__(self, *parts: Any) -> None:
         *parents, self.queue, self.ce_weight = parts

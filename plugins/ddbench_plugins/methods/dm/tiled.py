@@ -23,7 +23,7 @@ class TiledImages(SyntheticImages):
         super().__init__(images, ipc, lr)
         self.factor = factor
 
-    def of_class(self, label: int) -> Tensor:
+    def of_class(self, label: int | Tensor) -> Tensor:
         """Return what the images of a class are decoded to; gradients flow back into the whole."""
         return tiles(super().of_class(label), self.factor)
 
@@ -61,7 +61,7 @@ class UnitTiles(TiledImages):
         self.mean, self.std = (torch.tensor(v, device=images.device).view(1, -1, 1, 1) for v in (real.mean, real.std))
         super().__init__((images * self.std + self.mean).clamp(0, 1), ipc, lr, factor)
 
-    def of_class(self, label: int) -> Tensor:
+    def of_class(self, label: int | Tensor) -> Tensor:
         """Return what the images of a class are decoded to, normalised; gradients flow back into the whole."""
         return (super().of_class(label) - self.mean) / self.std
 

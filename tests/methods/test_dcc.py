@@ -79,7 +79,7 @@ def test_of_one_class_it_is_dcs_loss():
 def test_the_signal_by_network_and_step(number, contrastive):
     warm, plain = _contrastive(iterations=2, outer=2), _work(GradientMatching)
     for work in (warm, plain):
-        work.network = _network(0)
+        work.use(_network(0))
     assert (warm.step(number) != plain.step(number)) == contrastive
 
 

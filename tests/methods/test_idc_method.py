@@ -132,7 +132,7 @@ def _work(ctx, real, images=None, factor=2, lr=1.0, **settings):
 
 def test_only_gradients_of_convolutions_are_matched_unless_told_otherwise(ctx, real):
     work = _work(ctx, real)
-    network, _ = work._current(0)
+    network, _ = work._fresh(0)
     assert {p.ndim for p in work._matched(network)} == {4}
     everything = _work(ctx, real, biases=True, classifier=True)
     assert len(everything._matched(network)) == len(list(network.parameters()))
@@ -151,17 +151,17 @@ def test_the_same_images_on_both_sides_have_no_distance(ctx, real, match):
     images = torch.cat([real.at(real.members(label)[:5]) for label in range(3)])
     column = [torch.tensor(values).view(1, -1, 1, 1) for values in (real.std, real.mean)]
     work = _work(ctx, real, images * column[0] + column[1], factor=1, match=match)
-    work.real_batch = lambda label, number: work.scaled(work.images.of_class(label).detach(), None)
-    network, _ = work._current(0)
+    work._begin(0)
     for label in range(3):
-        assert float(work._class_loss(network, label, 0).detach()) < 1e-9
-    work.real_batch = lambda label, number: work.scaled(work.images.of_class((label + 1) % 3).detach(), None)
-    assert float(work._class_loss(network, 0, 0).detach()) > 1e-6
+        name, _, *drawn = work._draw(label, 0)
+        mine, others = (real.members(each)[:5] for each in (label, (label + 1) % 3))
+        assert float(work._class_loss(name, mine, *drawn).detach()) < 1e-9
+        assert float(work._class_loss(name, others, *drawn).detach()) > 1e-6
 
 
 def test_a_step_after_one_class_moves_the_others_by_their_momentum(ctx, real):
     work = _work(ctx, real)
-    network, _ = work._current(0)
+    work._begin(0)
     moved = []
     step = work.images.optimiser.step
 
@@ -171,23 +171,20 @@ def test_a_step_after_one_class_moves_the_others_by_their_momentum(ctx, real):
         moved.append((work.images.images.detach() - before).abs().amax((1, 2, 3)).view(3, 2).amax(1) > 0)
 
     work.images.optimiser.step = spy
-    work._match(network, 0)
+    work._match(0)
     assert [each.tolist() for each in moved] == [[True, False, False], [True, True, False], [True, True, True]]
     moved.clear()
     once = _work(ctx, real, step_per_class=False)
-    network, _ = once._current(0)
+    once._begin(0)
     step, once.images.optimiser.step, work = once.images.optimiser.step, spy, once
-    once._match(network, 0)
+    once._match(0)
     assert [each.tolist() for each in moved] == [[True, True, True]]
 
 
 def test_real_batches_pass_through_the_class_before_any_image_comes_again(ctx, real):
     work = _work(ctx, real)
-    asked = []
-    work.real = type("Spy", (), {"members": real.members, "at": lambda self, places: asked.append(places.tolist())})()
     count = len(real.members(1)) // 5
-    for number in range(3 * count):
-        work.real_batch(1, number)
+    asked = [work.real_batch(1, number).tolist() for number in range(3 * count)]
     for turn in range(3):
         seen = [place for batch in asked[turn * count : (turn + 1) * count] for place in batch]
         assert len(set(seen)) == len(seen) == 5 * count
@@ -208,8 +205,8 @@ def test_the_network_is_trained_on_real_images_and_replaced(ctx, real):
     idle.step(0)
     assert torch.equal(idle.network.classifier.weight, idle.networks(0).classifier.weight)
     ahead = _work(ctx, real, early_epochs=1)
-    network, _ = ahead._current(0)
-    assert not torch.equal(network.classifier.weight, ahead.networks(0).classifier.weight)
+    ahead._begin(0)
+    assert not torch.equal(ahead.network.classifier.weight, ahead.networks(0).classifier.weight)
 
 
 def test_training_stops_after_the_batch_that_fills_the_count(ctx, real):
@@ -225,7 +222,7 @@ def test_pixels_are_clamped_when_a_network_begins_and_at_the_end_if_asked_for(ct
     assert float(work.images.images.detach().max()) == 1.5  # what is being optimised stays as it is
     work.images.clamp_final = False
     assert work.images.distilled().images.max() == 1.5
-    work._current(0)
+    work._begin(0)
     assert float(work.images.images.detach().max()) == 1
 
 

@@ -52,7 +52,12 @@ def train(network: nn.Module, *, seed: int, batches: Batches | None = None, **ho
     return train_together([network], seeds=[seed], batches=[batches] if batches else None, **how)[0]
 
 
-def train_together(
+def train_together(networks: Sequence[nn.Module], *, seeds: Sequence[int], **how: Any) -> list[TrainResult]:
+    """Train networks in place as :func:`trainer` says, once."""
+    return trainer(networks, **how)(seeds)
+
+
+def trainer(
     networks: Sequence[nn.Module],
     *,
     images: Tensor,
@@ -60,7 +65,6 @@ def train_together(
     epochs: int,
     batch_size: int,
     optimiser: OptimiserFactory,
-    seeds: Sequence[int],
     schedule: Schedule | None = None,
     schedule_per_step: bool = False,
     restart_optimiser_at: Collection[int] = (),
@@ -72,8 +76,11 @@ def train_together(
     test_epochs: Collection[int] = (),
     compile: Compile = "auto",
     loop: Loop | None = None,
-) -> list[TrainResult]:
-    """Train networks in place, several as one (:mod:`stacking`), and return the curve of each.
+    losses: bool = True,
+) -> Callable[[Sequence[int]], list[TrainResult]]:
+    """Return a function that trains networks in place, several as one (:mod:`stacking`), and returns the curve of each.
+
+    It gets a seed for each of them. Called again, it trains them further by the same graphs, with a new optimiser.
 
     ``images`` ``[N, C, H, W]`` uint8 (scaled to [0, 1] per batch) or float; ``labels`` ``[N]`` or ``[N, K]``. Each
     epoch visits every image once; the last short batch is kept. ``augment`` gets float batches and must also normalise
@@ -82,6 +89,8 @@ def train_together(
     epoch with ``schedule_per_step``) to a factor of the optimiser's learning rate; ``restart_optimiser_at`` names
     epochs that begin with a new optimiser. ``step`` defaults to cross-entropy. ``test`` is called after each of
     ``test_epochs``, of networks with a moving average of their weights where its decay ``average`` is not 0.
+
+    On a GPU the host waits for each loss; with ``losses`` off it does not, and there are none.
 
     All randomness of a network derives from its seed and the epoch, so it gets the same numbers, within rounding, by
     itself and among others, which takes an ``augment`` and a ``step`` of two parts each. A training resumed from the
@@ -92,24 +101,18 @@ def train_together(
         raise ValueError("cannot train on an empty set")
     loop, several = loop or Loop(), len(networks) > 1
     for network in networks:
-        network.to(device=loop.device, memory_format=torch.channels_last).train()
-    network = Stacked(networks).train() if several else networks[0]
+        network.to(device=loop.device, memory_format=torch.channels_last)
+    network = Stacked(networks) if several else networks[0]
     images, labels = images.to(loop.device), labels.to(loop.device)
     augmented, factor, step = _augmentation(augment), schedule or constant(), step or hard_label_step()
     current, scaler = optimiser(network), LossScaler(loop.precision, loop.device)
     averaged = AveragedWeights(network, average) if average else None
-    results = [TrainResult() for _ in networks]
-    signature = {
-        "seed": list(seeds) if several else seeds[0],
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "images": len(images),
-    }
     size = min(batch_size, len(images))
     steps = math.ceil(len(images) / size)
     # What was written without its draws apart is done step by step.
     apart = isinstance(augment, Operation | None) and isinstance(step, DrawnStep)
     ahead = images.is_cuda and apart
+    reads = losses or not images.is_cuda
 
     if several and not apart:
         raise ValueError("networks can be trained at once where random numbers are drawn apart from what uses them")
@@ -123,7 +126,7 @@ def train_together(
         x = augmented.apply(as_float(images[chosen]), *drawn)
         return Batch(x.contiguous(memory_format=torch.channels_last), labels[chosen], chosen)
 
-    makes = [each.make for each in batches] if batches else [make_batch] * len(seeds)
+    makes = [each.make for each in batches] if batches else [make_batch] * len(networks)
 
     def draw_numbers(place: int, epoch: int) -> Iterator[tuple[Any, Any]]:
         generator = make_generator(seeds[place], epoch)
@@ -133,7 +136,7 @@ def train_together(
 
     def draw(epoch: int) -> Iterator[tuple[Any, ...]]:
         """Yield what differs from step to step: the learning rate's factor, batches, the numbers of each loss."""
-        each = (draw_numbers(place, epoch) for place in range(len(seeds)))
+        each = (draw_numbers(place, epoch) for place in range(len(networks)))
         for number, numbers in enumerate(zip(*each, strict=True)):
             rate = factor(epoch + number / steps if schedule_per_step else epoch)
             given, drawn = zip(*numbers, strict=True)
@@ -146,14 +149,14 @@ def train_together(
         parts = (tensor.chunk(len(makes)) for tensor in make_batch(*given[0]))  # joined
         return [Batch(*part) for part in zip(*parts, strict=True)]
 
-    example = make_batch(
-        *moved((torch.arange(size), augmented.draw((size, *images.shape[1:]), make_generator(seeds[0]))), loop.device)
-    ).images
-    # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
-    compiled = (
-        network if several else compile_if_worth_it(network, example, epochs * len(images), compile, loop.precision)
-    )
-    total = torch.zeros(len(seeds), device=loop.device)
+    total = torch.zeros(len(networks), device=loop.device)
+    compiled: Any = None
+
+    def compile_network() -> Any:
+        drawn = augmented.draw((size, *images.shape[1:]), make_generator(seeds[0]))
+        example = make_batch(*moved((torch.arange(size), drawn), loop.device)).images
+        # Of the whole training, also when resumed: compiled and plain arithmetic differ in the last digits.
+        return compile_if_worth_it(network, example, epochs * len(images), compile, loop.precision)
 
     def take_step(rate: Any, given: Any, drawn: Any) -> None:
         _set_learning_rate(current, rate)
@@ -176,7 +179,7 @@ def train_together(
             averaged.update()
         total.add_((torch.stack(losses) if several else loss).detach() * count)
 
-    graphs = Graphs(take_step, current) if ahead and compile == "auto" else None
+    graphs = Graphs(take_step, current) if ahead else None
 
     def train_epoch(epoch: int) -> dict[str, float]:
         nonlocal current, graphs
@@ -191,7 +194,7 @@ def train_together(
             else:
                 for numbers in draw(epoch):
                     take_step(*moved(numbers, loop.device))
-        for result, loss in zip(results, total.tolist(), strict=True):
+        for result, loss in zip(results, total.tolist() if reads else (), strict=reads):
             result.losses.append(loss / len(images))
         scaler.check(type(networks[0]).__name__)
         if test is not None and epoch in test_epochs:
@@ -202,11 +205,19 @@ def train_together(
                     result.tests.append((epoch, test(tested)))
         if isinstance(network, Stacked) and epoch == epochs - 1:
             network.give_back(networks)
-        return {"loss": sum(result.losses[-1] for result in results) / len(results)}
+        return {"loss": sum(result.losses[-1] for result in results) / len(results)} if reads else {}
+
+    def signature() -> dict[str, Any]:
+        return {
+            "seed": list(seeds) if several else seeds[0],
+            "epochs": epochs,
+            "batch_size": batch_size,
+            "images": len(images),
+        }
 
     def state() -> dict[str, Any]:
         return {
-            "signature": signature,
+            "signature": signature(),
             "network": network.state_dict(),
             "optimiser": current.state_dict(),
             "scaler": scaler.state_dict(),
@@ -215,8 +226,8 @@ def train_together(
         }
 
     def restore(state: dict[str, Any]) -> None:
-        if state["signature"] != signature:
-            raise ValueError(f"the checkpoint belongs to another training: {state['signature']}, not {signature}")
+        if state["signature"] != signature():
+            raise ValueError(f"the checkpoint belongs to another training: {state['signature']}, not {signature()}")
         network.load_state_dict(state["network"])
         current.load_state_dict(state["optimiser"])
         scaler.load_state_dict(state["scaler"])
@@ -227,8 +238,24 @@ def train_together(
             result.tests = [(int(epoch), accuracy) for epoch, accuracy in kept["tests"]]
 
     hint = "Try a lower learning rate (-o eval.lr=… where the evaluator has it), another network"
-    loop.run(Functions(train_epoch, state, restore), epochs, name=type(networks[0]).__name__, hint=hint)
-    return results
+    work = Functions(train_epoch, state, restore)
+    seeds: Sequence[int] = ()
+    results: list[TrainResult] = []
+
+    def run(given: Sequence[int]) -> list[TrainResult]:
+        nonlocal seeds, results, compiled, current, scaler, averaged, graphs
+        seeds, results = given, [TrainResult() for _ in networks]
+        network.train()
+        if compiled is None:
+            compiled = network if several or compile == "never" else compile_network()
+        elif current.state or scaler.is_enabled() or averaged:
+            current, scaler = optimiser(network), LossScaler(loop.precision, loop.device)
+            averaged = averaged and AveragedWeights(network, average)
+            graphs = graphs and Graphs(take_step, current)
+        loop.run(work, epochs, name=type(networks[0]).__name__, hint=hint)
+        return results
+
+    return run
 
 
 def _augmentation(augment: Augment | None) -> Operation:

@@ -83,7 +83,7 @@ class DC(ddbench.Distiller):
         ipc = ipc_of(ctx)
         real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("dc init")), ipc, options.lr_img)
-        work = self.matching(ctx, images, real, fresh_networks(ctx, options.network))
+        work = self.matching(ctx, images, real, fresh_networks(ctx, options.network, one_by_one=True))
         return optimise(
             ctx,
             "matching gradients",

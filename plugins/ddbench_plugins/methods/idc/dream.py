@@ -70,5 +70,5 @@ class DREAM(IDC):
         if options.batches == "random":
             return super().matching(ctx, images, real)
         find = Representatives(real, options.candidates, ctx.machine.precision, ctx.seed("dream batches"))
-        networks = fresh_networks(ctx, options.network)
+        networks = fresh_networks(ctx, options.network, one_by_one=True)
         return RepresentativeMatching(images, real, networks, self.settings(ctx), find, options.cluster_every)

@@ -9,7 +9,6 @@ import torch
 
 from ddbench_plugins.matching.images import SyntheticImages
 from ddbench_plugins.training.formation import decode_class, stitch
-from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import make_generator
 
 if TYPE_CHECKING:
@@ -34,18 +33,23 @@ class FormedImages(SyntheticImages):
     ) -> None:
         super().__init__(images, ipc, lr)
         self.factor, self.formation, self.clamp_final = factor, formation, clamp_final
+        self.decoded_count = len(decode_class(self.images[:ipc].detach(), factor, formation, MOST_DECODED))
 
     def clamp(self) -> None:
         """Bring all pixels back into [0, 1]."""
         with torch.no_grad():
             self.images.clamp_(0, 1)
 
-    def decoded(self, label: int, generator: Generator) -> Tensor:
-        """Return what the images of a class decode to, at random :data:`MOST_DECODED` of them if there are more."""
+    def draw_decoded(self, generator: Generator) -> tuple[Tensor, ...]:
+        """Draw which of the images that those of a class decode to are seen: all but where that are too many."""
+        if self.decoded_count <= MOST_DECODED:
+            return ()
+        return (torch.randperm(self.decoded_count, generator=generator)[:MOST_DECODED],)
+
+    def decoded(self, label: int | Tensor, *chosen: Tensor) -> Tensor:
+        """Return what the images of a class decode to, or what was drawn of that."""
         images = decode_class(self.of_class(label), self.factor, self.formation, MOST_DECODED)
-        if len(images) > MOST_DECODED:
-            images = images[moved(torch.randperm(len(images), generator=generator)[:MOST_DECODED], images.device)]
-        return images
+        return images[chosen] if chosen else images
 
     def distilled(self, space: str = "unit", **fields: Any) -> DistilledSet:
         """Return the images with their factor, which evaluators decode by."""

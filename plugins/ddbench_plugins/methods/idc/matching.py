@@ -10,25 +10,25 @@ import torch.nn.functional as F
 
 import ddbench
 from ddbench_plugins.matching.distances import distance
-from ddbench_plugins.matching.draws import draw_view
+from ddbench_plugins.matching.draws import draw_shared
 from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import normalise
-from ddbench_plugins.training.dsa import dsa
-from ddbench_plugins.training.numbers import moved
+from ddbench_plugins.training.dsa import apply, dsa
+from ddbench_plugins.training.graphs import Steps
 from ddbench_plugins.training.runtime import Precision, autocast
 from ddbench_plugins.training.seeding import make_generator, seeded
-from ddbench_plugins.training.steps import Batch, hard_label_step
+from ddbench_plugins.training.steps import Batch, answered, hard_label_step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
     from torch import Tensor, nn
 
     from ddbench_plugins.matching.distances import Metric
     from ddbench_plugins.matching.images import RealImages
     from ddbench_plugins.methods.idc.images import FormedImages
-    from ddbench_plugins.training.dsa import Operator
+    from ddbench_plugins.training.dsa import Drawn, Operator
 
 _CLASS, _VIEW, _TRAIN, _EARLY, _DROPOUT = 1, 2, 3, 4, 5
 
@@ -64,16 +64,19 @@ class ClassMatching:
         self.images, self.real, self.networks, self.settings = images, real, networks, settings
         self.everything = torch.cat([real.members(label) for label in range(real.classes)])
         self.labels = torch.cat([torch.full((len(real.members(c)),), c) for c in range(real.classes)])
-        self.scaled = normalise(real.mean, real.std)
+        self.scaled, self._unused = normalise(real.mean, real.std), torch.Generator()
+        self.augment = dsa("idc", settings.train_strategy)
+        self.loss = hard_label_step(cutmix_probability=settings.cutmix)
+        self.total = torch.zeros((), dtype=torch.float64, device=images.images.device)
         self.number = 0
         self.network: nn.Module | None = None
         self.optimiser: torch.optim.Optimizer | None = None
 
     def step(self, number: int) -> Tensor:
         """Do inner step ``number`` and return the mean loss of a class."""
-        network, optimiser = self._current(number)
-        loss = self._match(network, number)
-        self._train(network, optimiser, number, _TRAIN, self.settings.train_images)
+        self._begin(number)
+        loss = self._match(number)
+        self._train(number, _TRAIN, self.settings.train_images)
         self.number = number + 1
         return loss
 
@@ -87,56 +90,72 @@ class ClassMatching:
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         self.images.restore(state)
-        self.number = state["number"]
+        self.number, self.network = state["number"], None
         if "network" in state:
             network, optimiser = self._fresh(self.number // self.settings.inner)
             network.load_state_dict(state["network"])
             optimiser.load_state_dict(state["sgd"])
 
-    def _current(self, number: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-        """Return the network of a step; where a new one begins, pixels are clamped and it may be trained ahead."""
+    def _begin(self, number: int) -> None:
+        """Have the network of a step; where a new one begins, pixels are clamped and it may be trained ahead."""
         iteration, turn = divmod(number, self.settings.inner)
-        if turn and self.network is not None and self.optimiser is not None:
-            return self.network, self.optimiser
-        network, optimiser = self._fresh(iteration)
+        if turn and self.network is not None:
+            return
+        self._fresh(iteration)
         self.images.clamp()
         for epoch in range(self.settings.early_epochs):
-            self._train(network, optimiser, iteration * self.settings.early_epochs + epoch, _EARLY, len(self.labels))
-        return network, optimiser
+            self._train(iteration * self.settings.early_epochs + epoch, _EARLY, len(self.labels))
 
     def _fresh(self, iteration: int) -> tuple[nn.Module, torch.optim.Optimizer]:
-        settings = self.settings
-        self.network = self.networks(iteration)
-        self.optimiser = optimisers.sgd(settings.lr_net, weight_decay=settings.weight_decay)(self.network)
-        return self.network, self.optimiser
+        settings, network = self.settings, self.networks(iteration)
+        if network is self.network and self.optimiser is not None:  # with other weights; its graphs remain
+            for state in self.optimiser.state.values():
+                state["momentum_buffer"].zero_()
+            return network, self.optimiser
+        self.network = network
+        self.optimiser = optimisers.sgd(settings.lr_net, weight_decay=settings.weight_decay)(network)
+        self._classes = Steps(self._match_class, self.real.device)
+        self._batch = Steps(self._train_batch, self.real.device, self.optimiser)
+        return network, self.optimiser
 
     # Matching -----------------------------------------------------------------------------------------------------
 
-    def _match(self, network: nn.Module, number: int) -> Tensor:
+    def _match(self, number: int) -> Tensor:
         images = self.images
-        total = torch.zeros((), dtype=torch.float64, device=images.images.device)
-        images.optimiser.zero_grad()
-        for label in range(images.classes):
-            loss = self._class_loss(network, label, number)
-            loss.backward(inputs=[images.images])
-            total += loss.detach()
-            if self.settings.step_per_class:
-                # Of the whole tensor: momentum moves the other classes too.
-                images.optimiser.step()
-                images.optimiser.zero_grad()
+        self.total.zero_()
+        images.zero_grad()
+        self._classes(self._draw(label, number) for label in range(images.classes))
         if not self.settings.step_per_class:
             images.optimiser.step()
-        return total / images.classes
+        return self.total / images.classes
 
-    def _class_loss(self, network: nn.Module, label: int, number: int) -> Tensor:
+    def _draw(self, label: int, number: int) -> tuple[Any, ...]:
+        """Draw the real images of a class, which decoded ones are seen, and the augmentation of both."""
         settings, generator = self.settings, make_generator(self.settings.seed, _VIEW, number + 1, label + 1)
-        real = self.real_batch(label, number)
-        synthetic = self.scaled(self.images.decoded(label, generator), generator)
-        view = draw_view(real.shape[-1], generator, settings.strategy, "idc", real.device)
-        target = [layer.detach() for layer in self._seen(network, view(real), label)]
-        return distance(settings.metric, target, self._seen(network, view(synthetic), label, differentiable=True))
+        real, chosen = self.real_batch(label, number), self.images.draw_decoded(generator)
+        drawn = draw_shared(self.real.shape[-1], generator, settings.strategy, "idc")
+        return torch.tensor(label), real, chosen, drawn
 
-    def _seen(self, network: nn.Module, x: Tensor, label: int, differentiable: bool = False) -> tuple[Tensor, ...]:
+    def _match_class(self, label: Tensor, *drawn: Any) -> None:
+        images = self.images
+        loss = self._class_loss(label, *drawn)
+        loss.backward(inputs=[images.images])
+        self.total += loss.detach()
+        if self.settings.step_per_class:
+            # Of the whole tensor: momentum moves the other classes too.
+            images.optimiser.step()
+            images.zero_grad()
+
+    def _class_loss(
+        self, label: Tensor, positions: Tensor, chosen: Sequence[Tensor], drawn: Sequence[Drawn]
+    ) -> Tensor:
+        assert self.network is not None  # which the step began with
+        synthetic = self.scaled(self.images.decoded(label, *chosen), self._unused)
+        shown = [apply(x, drawn) for x in (self.real.at(positions), synthetic)]
+        target = [layer.detach() for layer in self._seen(self.network, shown[0], label)]
+        return distance(self.settings.metric, target, self._seen(self.network, shown[1], label, differentiable=True))
+
+    def _seen(self, network: nn.Module, x: Tensor, label: Tensor, differentiable: bool = False) -> tuple[Tensor, ...]:
         """Return what is matched: gradients of the chosen parameters, or the mean feature."""
         x = x.contiguous(memory_format=torch.channels_last)
         if self.settings.match == "features":
@@ -144,7 +163,7 @@ class ClassMatching:
                 return (network.embed(x).float().mean(0),)
         with autocast(self.settings.precision, x.device), kernels():
             logits = network(x).float()
-        loss = F.cross_entropy(logits, torch.full((len(x),), label, device=x.device))
+        loss = F.cross_entropy(logits, label.expand(len(x)))
         return tuple(torch.autograd.grad(loss, self._matched(network), create_graph=differentiable))
 
     def _matched(self, network: nn.Module) -> list[nn.Parameter]:
@@ -157,38 +176,40 @@ class ClassMatching:
         )
 
     def real_batch(self, label: int, number: int) -> Tensor:
-        """Return the batch of a class in inner step ``number``: the next of a shuffled pass, short ones left out."""
+        """Return the positions of a class's batch in inner step ``number``: the next of a shuffled pass, none short."""
         members = self.real.members(label)
         size = min(self.settings.batch_real, len(members))
         turn, place = divmod(number, len(members) // size)
         order = torch.randperm(len(members), generator=make_generator(self.settings.seed, _CLASS, label + 1, turn + 1))
-        return self.real.at(members[order[place * size : (place + 1) * size]])
+        return members[order[place * size : (place + 1) * size]]
 
     # Training of the network --------------------------------------------------------------------------------------
 
-    def _train(
-        self, network: nn.Module, optimiser: torch.optim.Optimizer, number: int, stream: int, count: int
-    ) -> None:
+    def _train(self, number: int, stream: int, count: int) -> None:
         """Train on ``count`` real images (up to whole batches) in random order, with CutMix."""
-        settings = self.settings
-        generator = make_generator(settings.seed, stream, number + 1)
-        step = hard_label_step(cutmix_probability=settings.cutmix)
-        augment = dsa("idc", settings.train_strategy)
-        with seeded(settings.seed, stream, number + 1, _DROPOUT):
-            for positions, labels, chosen in self._batches(count, generator):
-                x = augment(self.real.at(positions), generator)
-                batch = Batch(x.contiguous(memory_format=torch.channels_last), labels, chosen)
-                with autocast(settings.precision, x.device), kernels():
-                    loss = step(network, batch, generator)
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
+        seed = self.settings.seed
+        with seeded(seed, stream, number + 1, _DROPOUT):
+            self._batch(self._batches(count, make_generator(seed, stream, number + 1)))
 
-    def _batches(self, count: int, generator: torch.Generator) -> Iterator[tuple[Tensor, ...]]:
-        """Yield positions in the training split, labels, and places among all images; copied to the device at once."""
+    def _batches(self, count: int, generator: torch.Generator) -> Iterator[tuple[Any, ...]]:
+        """Draw batches: augmentation and mixing, positions in the training split, labels, places among all images."""
         if not count:
             return
         size = self.settings.batch_real
-        order = torch.randperm(len(self.labels), generator=generator)[: -(-count // size) * size]
-        whole = moved((self.everything[order], self.labels[order], order), self.real.device)
-        yield from zip(*(part.split(size) for part in whole), strict=True)
+        for chosen in torch.randperm(len(self.labels), generator=generator)[: -(-count // size) * size].split(size):
+            shape = (len(chosen), *self.real.shape)
+            drawn, mixed = self.augment.draw(shape, generator), self.loss.draw(shape, generator)
+            yield drawn, mixed, self.everything[chosen], self.labels[chosen], chosen
+
+    def _train_batch(
+        self, drawn: tuple[Any, ...], mixed: tuple[Any, ...], positions: Tensor, labels: Tensor, chosen: Tensor
+    ) -> None:
+        network, optimiser = self.network, self.optimiser
+        assert network is not None and optimiser is not None
+        x = self.augment.apply(self.real.at(positions), *drawn)
+        batch = Batch(x.contiguous(memory_format=torch.channels_last), labels, chosen)
+        with autocast(self.settings.precision, x.device), kernels():
+            (loss,) = answered([self.loss.asking(batch, *mixed)], lambda images: [network(images[0])])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()

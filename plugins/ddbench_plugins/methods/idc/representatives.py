@@ -54,10 +54,10 @@ class RepresentativeMatching(ClassMatching):
         self.chosen: dict[int, Tensor] = {}
 
     def real_batch(self, label: int, number: int) -> Tensor:
-        """Return the representatives of a class, all of them in every step."""
+        """Return the positions of the representatives of a class, all of them in every step."""
         if number % self.settings.inner % self.every == 0:
             self.chosen[label] = self.find(self.network, label, self.settings.batch_real, number)
-        return self.real.at(self.chosen[label])
+        return self.chosen[label]
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs."""

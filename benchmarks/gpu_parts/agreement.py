@@ -92,7 +92,8 @@ def work(device: str, precision: str, setting: Setting) -> Iterator[Row]:
     entries = load_plugins().entries["method"]
     for method in ("random", "dm") if setting.tiny else sorted(entries):
         if method not in settings.METHODS:
-            yield Row(PART, f"method {method} {device} {precision}", note="not run: settings.py has no short settings")
+            why = settings.LEFT_OUT.get(method, "has no short settings (settings.py)")
+            yield Row(PART, f"method {method} {device} {precision}", note=f"not run: {why}")
             continue
         try:
             options = {"method": settings.filled(settings.METHODS[method], shared)}

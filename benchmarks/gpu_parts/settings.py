@@ -63,6 +63,12 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "frepo": {"iterations": 8, "batch_real": 64, "pool": 2, "updates": 4},
 }
 
+#: Methods and evaluators that are left out, and why.
+LEFT_OUT: Mapping[str, str] = {
+    **dict.fromkeys(("mvl", "lors", "retrieval"), "is of pairs of images and texts, which the digits are not"),
+    "replay": "evaluates sets of DD and SLDD only",
+}
+
 _TAUGHT = {"epochs": 10, "teacher_file": TEACHER}
 
 #: Evaluator and options by label.
@@ -78,6 +84,11 @@ EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "fkd": ("fkd", {**_TAUGHT, "teacher": TEACHER_NETWORK}),
     "fkd, labels online": ("fkd", {**_TAUGHT, "teacher": TEACHER_NETWORK, "labels": "online", "top_k": 3}),
     "edc": ("edc", {"epochs": 10, "teacher": TEACHER_NETWORK, "teacher_file": TEACHER}),
+    "g-vbsm": ("g-vbsm", {**_TAUGHT, "teacher": TEACHER_NETWORK}),
+    "rd3": ("rd3", {**_TAUGHT, "teacher": TEACHER_NETWORK}),
+    "rethinkdc-soft": ("rethinkdc-soft", {**_TAUGHT, "teacher": TEACHER_NETWORK}),
+    "rethinkdc-hard": ("rethinkdc-hard", {"epochs": 10}),
+    "ncfm": ("ncfm", {"epochs": 10}),
     "lrs": ("lrs", {"epochs": 10, "lr": 0.01}),
     "lrs, soft labels": ("lrs", {**_TAUGHT, "lr": 0.01, "labels": "soft", "teachers": [TEACHER_NETWORK]}),
     "krr, random features": ("krr", {"kernel": "random-features", "width": 32}),

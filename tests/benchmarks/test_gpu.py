@@ -108,10 +108,13 @@ def test_devices_are_held_against_the_cpu(bench, setting):
     assert [row.ok for row in agreement.compared(other)] == [False]
 
 
-def test_settings_name_methods_evaluators_and_options_that_are_there(bench):
+def test_every_method_and_evaluator_has_settings_of_options_that_are_there_or_a_reason(bench):
     from ddbench.plugin.manager import load_plugin, load_plugins
 
-    entries = load_plugins().entries
+    entries, settings = load_plugins().entries, bench["settings"]
+    run = {"method": {*settings.METHODS}, "evaluator": {name for name, _ in settings.EVALUATORS.values()}}
+    left = {name for kind, names in run.items() for name in entries[kind].keys() - names}
+    assert left == settings.LEFT_OUT.keys()
     for method, options in bench["settings"].METHODS.items():
         assert method in entries["method"]
         assert not options or options.keys() <= load_plugin(entries["method"][method]).Options.model_fields.keys(), (

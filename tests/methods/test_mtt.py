@@ -186,7 +186,7 @@ def test_every_expert_comes_once_before_any_comes_again():
 
 
 def test_chunks_of_a_permutation_hold_every_image_before_it_is_drawn_anew():
-    chosen = [loss.keywords["chosen"].tolist() for loss in _work().inner_losses(0)]
+    chosen = [rows.tolist() for rows, _ in _work()._draw_steps(0)]
     assert [len(chunk) for chunk in chosen] == [2, 4, 2, 4, 2]
     assert sorted(chosen[0] + chosen[1]) == sorted(chosen[2] + chosen[3]) == [*range(6)]
 
@@ -250,15 +250,20 @@ def test_experts_are_shared_by_budgets_and_seeds_and_survive_a_kill(ctx, monkeyp
     # Killed after the first epoch of the second expert.
     again = replace(ctx, store=type(ctx.store)(ctx.store.root / "again"))
     calls = []
-    train = mtt_experts.train
+    trainer = mtt_experts.trainer
 
     def killed(*args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4:
-            raise KeyboardInterrupt
-        return train(*args, **kwargs)
+        train = trainer(*args, **kwargs)
 
-    monkeypatch.setattr(mtt_experts, "train", killed)
+        def epoch(seeds):
+            calls.append(1)
+            if len(calls) == 4:
+                raise KeyboardInterrupt
+            return train(seeds)
+
+        return epoch
+
+    monkeypatch.setattr(mtt_experts, "trainer", killed)
     with pytest.raises(KeyboardInterrupt):
         distil(_prepared(again, data, **QUICK))
     assert distil(_prepared(again, data, **QUICK)).digest == made.digest

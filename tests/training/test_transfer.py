@@ -30,6 +30,22 @@ def test_a_network_goes_in_one_copy_and_keeps_its_layout():
         assert all(parameter.grad is not None for parameter in network.parameters())
 
 
+def test_a_network_takes_over_the_weights_of_another_in_one_copy_and_stays_where_it_is():
+    one, other = (
+        convnet.build(in_channels=3, image_size=8, num_classes=4, width=6, depth=2, norm="batch") for _ in range(2)
+    )
+    one, other = (network.to(memory_format=torch.channels_last) for network in (one, other))
+    other(torch.rand(2, 3, 8, 8))  # statistics of batch norms too
+    with pretended() as gpu:
+        transfer.network_moved(one, "cuda")
+        places, copies = {name: id(value) for name, value in one.named_parameters()}, gpu.kernels["copy"]
+        transfer.take_over(one, other)
+        assert gpu.kernels["copy"] == copies + 1 and not gpu.waits
+        assert places == {name: id(value) for name, value in one.named_parameters()}
+        for name, value in other.state_dict().items():
+            assert torch.equal(one.state_dict()[name].cpu(), value)
+
+
 def test_several_tensors_are_fetched_while_waiting_once():
     given = [torch.rand(2), torch.arange(3)]
     with pretended() as gpu:

@@ -20,7 +20,7 @@ from ddbench_plugins.training.runtime import Compile, LossScaler, compile_if_wor
 from ddbench_plugins.training.schedules import constant
 from ddbench_plugins.training.seeding import make_generator, seeded
 from ddbench_plugins.training.stacking import Stacked
-from ddbench_plugins.training.steps import Batch, Batches, DrawnStep, Step, answered, hard_label_step
+from ddbench_plugins.training.steps import Batch, Batches, DrawnStep, Step, answered, draw_nothing, hard_label_step
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -259,10 +259,9 @@ def trainer(
 
 
 def _augmentation(augment: Augment | None) -> Operation:
-    if isinstance(augment, Operation):
-        return augment
-    given = augment or (lambda x, generator: x)
-    return Operation(lambda shape, generator: (generator,), given)
+    if augment is None:
+        return Operation(draw_nothing, lambda x: x)
+    return augment if isinstance(augment, Operation) else Operation(lambda shape, generator: (generator,), augment)
 
 
 def _set_learning_rate(optimiser: torch.optim.Optimizer, factor: float | Tensor) -> None:

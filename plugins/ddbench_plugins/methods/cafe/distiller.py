@@ -91,7 +91,7 @@ class CAFE(ddbench.Distiller):
 
         options: CafeOptions = ctx.options
         ipc = ipc_of(ctx)
-        networks = fresh_networks(ctx, options.network)
+        networks = fresh_networks(ctx, options.network, one_by_one=True)
         check_levels(networks(0), options.network, len(options.weights))
         real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("cafe init")), ipc, options.lr_img)

@@ -16,7 +16,7 @@ from ddbench_plugins.networks.native import kernels
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.engine import Loop
-from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.loop import trainer
 from ddbench_plugins.training.runtime import Precision, autocast
 from ddbench_plugins.training.seeding import make_generator, stream_seed
 
@@ -82,11 +82,13 @@ class FeatureAlignment:
     ) -> None:
         self.images, self.real, self.networks, self.settings = images, real, networks, settings
         self.accuracy = 0.0
+        self.network: nn.Module | None = None
         self.loops = Counter({"matchings": 0, "epochs": 0, "matchings_capped": 0, "epochs_capped": 0})
 
     def step(self, number: int) -> float:
         """Do an iteration and return the mean loss of its matchings."""
         settings, network, watcher = self.settings, self.networks(number), Watcher(self.settings.window)
+        self._use(network)
         for group in self.images.optimiser.param_groups:
             group["lr"] = settings.lr_img * 0.5 ** sum(number >= milestone for milestone in settings.lr_milestones)
         losses = []
@@ -149,22 +151,29 @@ class FeatureAlignment:
 
     # The network --------------------------------------------------------------------------------------------------
 
+    def _use(self, network: nn.Module) -> None:
+        """Begin with a network, which may be the one before with other weights; its graphs then remain."""
+        if network is self.network:
+            return
+        self.network, settings = network, self.settings
+        self._trainer = trainer(
+            [network],
+            images=self.images.images.detach(),
+            labels=self.images.labels,
+            epochs=1,
+            batch_size=settings.batch_train,
+            optimiser=optimisers.sgd(settings.lr_net, momentum=0.0, weight_decay=0.0),
+            augment=dsa("dc", settings.strategy) if settings.strategy else None,
+            compile="never",
+            loop=Loop(str(self.images.images.device), settings.precision),
+            losses=False,
+        )
+
     def _train(self, network: nn.Module, number: int, turn: int) -> None:
         """Train epoch by epoch on the synthetic images until the accuracy on real ones moves."""
         settings, watcher = self.settings, Watcher(self.settings.window)
         for epoch in itertools.count():
-            train(
-                network,
-                images=self.images.images.detach(),
-                labels=self.images.labels,
-                epochs=1,
-                batch_size=settings.batch_train,
-                optimiser=optimisers.sgd(settings.lr_net, momentum=0.0, weight_decay=0.0),
-                seed=stream_seed(settings.seed, _TRAINING, number + 1, turn + 1, epoch + 1),
-                augment=dsa("dc", settings.strategy) if settings.strategy else None,
-                compile="never",
-                loop=Loop(str(self.images.images.device), settings.precision),
-            )
+            self._trainer([stream_seed(settings.seed, _TRAINING, number + 1, turn + 1, epoch + 1)])
             self.loops["epochs"] += 1
             span = watcher.span(self._query(network, number, turn, epoch + 1))
             if span is not None and span > settings.inner_span:

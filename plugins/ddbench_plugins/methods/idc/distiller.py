@@ -141,7 +141,9 @@ class IDCOne(ddbench.Distiller):
         from ddbench_plugins.matching.draws import fresh_networks
         from ddbench_plugins.methods.idc.matching import ClassMatching
 
-        return ClassMatching(images, real, fresh_networks(ctx, ctx.options.network, one_by_one=True), self.settings(ctx))
+        return ClassMatching(
+            images, real, fresh_networks(ctx, ctx.options.network, one_by_one=True), self.settings(ctx)
+        )
 
     def initial(self, ctx: ddbench.Context, real: RealImages) -> Tensor:
         """Return the pixels [K·ipc, C, S, S] in [0, 1], class by class, that images begin as."""

@@ -146,9 +146,7 @@ class ClassMatching:
             images.optimiser.step()
             images.zero_grad()
 
-    def _class_loss(
-        self, label: Tensor, positions: Tensor, chosen: Sequence[Tensor], drawn: Sequence[Drawn]
-    ) -> Tensor:
+    def _class_loss(self, label: Tensor, positions: Tensor, chosen: Sequence[Tensor], drawn: Sequence[Drawn]) -> Tensor:
         assert self.network is not None  # which the step began with
         synthetic = self.scaled(self.images.decoded(label, *chosen), self._unused)
         shown = [apply(x, drawn) for x in (self.real.at(positions), synthetic)]

@@ -21,7 +21,7 @@ from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import compose, normalise
 from ddbench_plugins.training.dsa import dsa
 from ddbench_plugins.training.engine import Loop
-from ddbench_plugins.training.loop import train
+from ddbench_plugins.training.loop import trainer
 from ddbench_plugins.training.normalisation import ZCA, constants
 from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import stream_seed
@@ -99,21 +99,21 @@ def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number
     normalisation = recipe.normalisation
     if whitening := whitening_of(ctx):
         images, normalisation = whitened(images, whitening), ZCA
+    train = trainer(
+        [network],
+        images=images,
+        labels=torch.tensor(labels),
+        epochs=1,
+        batch_size=recipe.batch_size,
+        optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
+        augment=augmentation(data, recipe.augment, normalisation),
+        step=flat_step(recipe.rho, recipe.alpha, recipe.adaptive) if recipe.flattened else None,
+        compile="never",
+        loop=Loop(ctx.machine.device, ctx.machine.precision),
+    )
     with ctx.progress(f"expert {number + 1} of {recipe.count}", recipe.epochs) as advance:
         for epoch in range(first, recipe.epochs):
-            result = train(
-                network,
-                images=images,
-                labels=torch.tensor(labels),
-                epochs=1,
-                batch_size=recipe.batch_size,
-                optimiser=optimisers.sgd(recipe.lr, momentum=0.0, weight_decay=0.0),
-                seed=stream_seed(seed, epoch + 1),
-                augment=augmentation(data, recipe.augment, normalisation),
-                step=flat_step(recipe.rho, recipe.alpha, recipe.adaptive) if recipe.flattened else None,
-                compile="never",
-                loop=Loop(ctx.machine.device, ctx.machine.precision),
-            )
+            (result,) = train([stream_seed(seed, epoch + 1)])
             _save(out.dir, epoch + 1, flat(network))
             advance(epoch + 1, recipe.epochs, {"loss": result.losses[-1]})
 

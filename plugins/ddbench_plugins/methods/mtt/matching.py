@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 import ddbench
 from ddbench_plugins.matching.images import MOMENTUM, SyntheticImages
+from ddbench_plugins.methods.mtt.replayed import ReplayedMatching
 from ddbench_plugins.methods.mtt.trajectories import match
 from ddbench_plugins.training.dsa import apply, draw_dc
 from ddbench_plugins.training.numbers import moved
@@ -158,18 +158,18 @@ class TrajectoryMatching:
 
     def __init__(self, images: ImagesWithRate, experts: Experts, network: FlatNetwork, settings: Matching) -> None:
         self.images, self.experts, self.network, self.settings = images, experts, network, settings
+        rate, learned = images.rate.detach(), images.learned()
+        self._replayed = ReplayedMatching(self._loss, learned, rate, settings.gradient) if rate.is_cuda else None
 
     def step(self, number: int) -> Tensor:
         """Match the segment of step ``number`` and return the loss; where that is too large, nothing changes."""
         expert, epoch = self.segment(number)
-        matched = match(
-            self.inner_losses(number),
-            self.experts.at(expert, epoch),
-            self.experts.at(expert, epoch + self.settings.expert_epochs),
-            self.images.learned(),
-            self.images.rate.detach(),
-            gradient=self.settings.gradient,
-        )
+        ends = (self.experts.at(expert, each) for each in (epoch, epoch + self.settings.expert_epochs))
+        if self._replayed:
+            matched = self._replayed(self._draw_steps(number), *ends)
+        else:
+            learned, rate = self.images.learned(), self.images.rate.detach()
+            matched = match(self.inner_losses(number), *ends, learned, rate, gradient=self.settings.gradient)
         threshold = self.settings.threshold
         # A loss that is not finite is not larger, so that it is told.
         if math.isinf(threshold) or not matched.loss > threshold:
@@ -187,23 +187,25 @@ class TrajectoryMatching:
 
     def inner_losses(self, number: int) -> list[InnerLoss]:
         """Draw the batches and augmentations of all inner steps."""
+        steps = moved(self._draw_steps(number), self.images.images.device)
+        return [lambda *learned, drawn=drawn: self._loss(*learned, *drawn) for drawn in steps]
+
+    def _draw_steps(self, number: int) -> list[tuple[Tensor, Sequence[Drawn]]]:
         settings, images = self.settings, self.images.images
         generator = make_generator(settings.seed, _STEPS, number + 1)
         chunks: list[Tensor] = []
-        places: list[Tensor] = []
-        drawn: list[Sequence[Drawn]] = []
+        steps: list[tuple[Tensor, Sequence[Drawn]]] = []
         for _ in range(settings.syn_steps):
             if not chunks:
                 chunks = list(torch.randperm(len(images), generator=generator).split(settings.batch_syn))
-            places.append(chunks.pop())
-            size = len(places[-1])
-            drawn.append(draw_dc(size, images.shape[-1], generator, settings.strategy) if settings.strategy else ())
-        steps = moved(list(zip(places, drawn, strict=True)), images.device)
-        return [partial(self._loss, chosen=rows, drawn=view) for rows, view in steps]
+            chosen = chunks.pop()
+            draws = bool(settings.strategy)
+            drawn = draw_dc(len(chosen), images.shape[-1], generator, settings.strategy) if draws else ()
+            steps.append((chosen, drawn))
+        return steps
 
-    def _loss(
-        self, parameters: Tensor, images: Tensor, *others: Tensor, chosen: Tensor, drawn: Sequence[Drawn]
-    ) -> Tensor:
+    def _loss(self, parameters: Tensor, images: Tensor, *others: Any) -> Tensor:
+        *others, chosen, drawn = others
         return self.network.loss(parameters, apply(images[chosen], drawn), self.images.targets(chosen, *others))
 
     def state(self) -> dict[str, Any]:

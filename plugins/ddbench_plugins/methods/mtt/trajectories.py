@@ -109,7 +109,7 @@ def match(
     back = 2 * missing / scale  # the gradient of the loss by the parameters, carried back step by step
     by_learned, by_lr = tuple(map(torch.zeros_like, learned)), torch.zeros_like(lr)
     for place in reversed(range(len(losses))):
-        step = kept.pop() if place < len(kept) else _step(losses[place], path[place], learned)
+        step = kept.pop() if place < len(kept) else differentiable_step(losses[place], path[place], learned)
         along = torch.dot(step.gradient, back)
         earlier = (step.parameters,) if gradient == "unrolled" else ()  # by which TESLA does not differentiate
         second = torch.autograd.grad(along, (*step.learned, *earlier))
@@ -129,7 +129,8 @@ class _Step(NamedTuple):
     gradient: Tensor
 
 
-def _step(loss: InnerLoss, before: Tensor, learned: Sequence[Tensor]) -> _Step:
+def differentiable_step(loss: InnerLoss, before: Tensor, learned: Sequence[Tensor]) -> _Step:
+    """Return a step's gradient from parameters ``before`` [P]."""
     parameters, *inputs = (tensor.detach().requires_grad_() for tensor in (before, *learned))
     with kernels():
         (gradient,) = torch.autograd.grad(loss(parameters, *inputs), parameters, create_graph=True)
@@ -145,7 +146,7 @@ def _measured(loss: InnerLoss, before: Tensor, learned: Sequence[Tensor]) -> tup
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        return _step(loss, before, learned), max(sum(sizes), 1)
+        return differentiable_step(loss, before, learned), max(sum(sizes), 1)
 
 
 def follow(losses: Sequence[InnerLoss], start: Tensor, learned: Sequence[Tensor], lr: Tensor) -> list[Tensor]:

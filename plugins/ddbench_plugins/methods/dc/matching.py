@@ -140,7 +140,7 @@ class GradientMatching:
 
     def _draw(
         self, number: int, stream: int, count: int, strategy: Sequence[Operator]
-    ) -> tuple[list[Tensor], list[Tensor], list[Sequence[Drawn]]]:
+    ) -> tuple[list[Tensor], list[Tensor], list[tuple[Drawn, ...]]]:
         """Draw for each class the positions of its real images and the augmentation of a step."""
         labels = range(self.images.classes)
         generators = [make_generator(self.settings.seed, stream, number + 1, label + 1) for label in labels]

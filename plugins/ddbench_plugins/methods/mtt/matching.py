@@ -164,12 +164,12 @@ class TrajectoryMatching:
     def step(self, number: int) -> Tensor:
         """Match the segment of step ``number`` and return the loss; where that is too large, nothing changes."""
         expert, epoch = self.segment(number)
-        ends = (self.experts.at(expert, each) for each in (epoch, epoch + self.settings.expert_epochs))
+        start, end = (self.experts.at(expert, each) for each in (epoch, epoch + self.settings.expert_epochs))
         if self._replayed:
-            matched = self._replayed(self._draw_steps(number), *ends)
+            matched = self._replayed(self._draw_steps(number), start, end)
         else:
             learned, rate = self.images.learned(), self.images.rate.detach()
-            matched = match(self.inner_losses(number), *ends, learned, rate, gradient=self.settings.gradient)
+            matched = match(self.inner_losses(number), start, end, learned, rate, gradient=self.settings.gradient)
         threshold = self.settings.threshold
         # A loss that is not finite is not larger, so that it is told.
         if math.isinf(threshold) or not matched.loss > threshold:
@@ -204,8 +204,8 @@ class TrajectoryMatching:
             steps.append((chosen, drawn))
         return steps
 
-    def _loss(self, parameters: Tensor, images: Tensor, *others: Any) -> Tensor:
-        *others, chosen, drawn = others
+    def _loss(self, parameters: Tensor, images: Tensor, *given: Any) -> Tensor:
+        *others, chosen, drawn = given
         return self.network.loss(parameters, apply(images[chosen], drawn), self.images.targets(chosen, *others))
 
     def state(self) -> dict[str, Any]:

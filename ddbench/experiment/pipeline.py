@@ -270,7 +270,12 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
 
     Every repeat is a cached step of its own, so that more repeats extend a record.
     """
-    _, ctx, entry = bound
+    evaluator, ctx, entry = bound
+    if (factor := made.content.factor) > 1 and not evaluator.decodes(ctx):
+        ctx.reporter.warn(
+            f"Each image of {made.plugin.name} holds {factor} × {factor} others, and {entry.spec.name} trains on it as"
+            " it is stored: idc, ncfm, and dc with eval.decode=true decode it."
+        )
     plugin, protocol = plugin_part(ctx, entry), _protocol(bound, made)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names
     groups = _groups(bound, made, protocol, repeats, force)

@@ -101,6 +101,11 @@ class DistilledSet:
         return {name: content for name in CONTENTS if (content := getattr(self, name)) is not None}
 
     @property
+    def factor(self) -> int:
+        """How many images stand in a row of each one, which evaluators that decode cut apart."""
+        return int(self.extra.get("factor") or 1)
+
+    @property
     def numbers(self) -> int:
         """The numbers that the budget counts: those of the images as they are stored, and of texts with them."""
         images = self.images.size if self.bases is None else self.bases.bases.size + self.bases.coefficients.size

@@ -99,6 +99,13 @@ class Evaluator(Plugin, ABC):
     label_kinds: ClassVar[Collection[str]] = ("probabilities",)
     whitens: ClassVar[bool] = False
 
+    def decodes(self, ctx: Context) -> bool:
+        """Return whether it cuts images that hold several (``factor`` of a set's ``extra``) apart.
+
+        Whoever has such a set evaluated otherwise is told so.
+        """
+        return False
+
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """Return the network used on a data set when the user names none."""
         return self.default_network

@@ -55,6 +55,35 @@ def test_a_thousand_epochs_with_dsa_as_for_dsa_dm_and_mtt(ctx):
     assert _protocol(ctx, _data(flip=False), augment="dsa").settings["augmentation"] == ["dsa"]
 
 
+def _formed(learned=False, **options):
+    labels = np.array([0, 0, 1])
+    images = np.arange(3 * 32 * 32 * 3, dtype=np.float32).reshape(3, 32, 32, 3) / 9216
+    soft = np.eye(10, dtype=np.float32)[labels] * np.array([[1], [2], [3]], np.float32) if learned else None
+    return ddbench.DistilledSet(images, labels, "unit", soft_labels=soft, extra={"factor": 2}, **options)
+
+
+@pytest.mark.parametrize("name", ["dc", "datm"])
+def test_images_that_hold_several_are_decoded_where_that_is_asked_for(ctx, name):
+    torch = pytest.importorskip("torch")
+    made, protocols = _formed(learned=name == "datm"), {}
+    for decode in (None, True):
+        mine = replace(ctx, plugins=load_plugins(), _dataset=_data(), explicit={"evaluator": {"decode": decode}})
+        evaluator, mine, _ = prepare_evaluator(mine, name, "convnet-3", 1)
+        assert evaluator.decodes(mine) == bool(decode)
+        protocols[decode] = evaluator.protocol(mine, made).settings
+        images, labels = evaluator.recipe(mine, made).decoded(*evaluator._tensors(mine, made)[:2])
+    assert protocols[True] == protocols[None] | {"formation": "2 × 2 tiles, bilinear"}
+    assert images.shape == (12, 3, 32, 32)
+    first = torch.nn.functional.interpolate(
+        torch.tensor(made.images).permute(0, 3, 1, 2)[:2, :, :16, :16], scale_factor=2, mode="bilinear"
+    )
+    torch.testing.assert_close(images[:2], first)
+    if name == "dc":
+        assert labels.tolist() == [0] * 8 + [1] * 4
+    else:
+        assert labels.sum(1).tolist() == [1, 2] * 4 + [3] * 4
+
+
 def test_official_runs_one_epoch_more_and_forgets_the_momentum(ctx):
     sane, official = _protocol(ctx), _protocol(ctx, preset="official")
     assert official.settings["epochs"] == sane.settings["epochs"] + 1 == 301

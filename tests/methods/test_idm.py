@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 import ddbench
-from ddbench.experiment.pipeline import distil, prepare_method
+from ddbench.experiment.pipeline import distil, evaluate, prepare_evaluator, prepare_method
 from ddbench.plugin.options import Preset
+from ddbench.runtime.progress import Reporter
 from ddbench.testing.conformance import check_method
 from ddbench.testing.toy import toy_dataset
 
@@ -113,6 +114,22 @@ def test_with_its_differences_off_it_is_dm_bit_for_bit(ctx):
     for difference in ({"factor": 2, "queue": 0}, {"factor": 1, **TRAINING}):
         other = distil(_prepared(ctx, **QUICK, lr_img=1.0, **difference)).content.images
         assert not np.array_equal(other, plain)
+
+
+def test_whoever_does_not_decode_its_images_is_told_so(ctx):
+    class Heard(Reporter):
+        def warn(self, message):
+            heard.append(message)
+
+    heard = []
+    made = distil(_prepared(ctx, **QUICK, **TRAINING))
+    data = toy_dataset(per_class=8, channels=3)
+    for name, options, warnings in (("dc", {}, 1), ("dc", {"decode": "true"}, 0), ("idc", {}, 0)):
+        heard.clear()
+        mine = replace(ctx, _dataset=data, reporter=Heard(), explicit={"evaluator": {"epochs": "1", **options}})
+        record = evaluate(prepare_evaluator(mine, name, "convnet-1", 1), made, repeats=1)
+        assert len(heard) == warnings and all("holds 2 × 2 others, and dc trains" in line for line in heard)
+        assert ("formation" in record.protocol.settings) == (not warnings)
 
 
 def test_a_class_too_small_for_its_tiles_is_refused(ctx):

@@ -60,12 +60,16 @@ class Idc(StudentEvaluator):
         """Return the data set's own constants, whatever the students have."""
         return "dataset"
 
+    def decodes(self, ctx: Context) -> bool:
+        """By the factor of the set."""
+        return True
+
     def recipe(self, ctx: Context, distilled: DistilledSet) -> IdcRecipe:
         """Return the options with the protocol's own values filled in for one data set and IPC."""
         options: IdcOptions = ctx.options
         data = ctx.dataset
         small = is_small(data)
-        factor = options.factor or int(distilled.extra.get("factor", 1))
+        factor = options.factor or distilled.factor
         # The two exceptions of test.py.
         bare = data.name == "svhn" and ctx.ipc == 1 and factor == 1
         return IdcRecipe.by_rule(

@@ -87,5 +87,5 @@ class Ncfm(Idc):
     def recipe(self, ctx: Context, distilled: DistilledSet) -> NcfmRecipe:
         """Return the options with the factor of the set."""
         options: NcfmOptions = ctx.options
-        factor = options.factor or int(distilled.extra.get("factor", 1))
+        factor = options.factor or distilled.factor
         return NcfmRecipe.of(ctx, options, factor=factor, imagenet=False, tests=0)

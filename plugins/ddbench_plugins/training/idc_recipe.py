@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ddbench_plugins.training.recipe import StudentRecipe
+from ddbench_plugins.training.recipe import StudentRecipe, formation
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -89,7 +89,7 @@ class IdcRecipe(StudentRecipe):
             "optimiser": "SGD, momentum 0.9",
             "schedule": "×0.2 at 2/3 and 5/6",
             "augmentation": self.operations,
-            **({"formation": f"{self.factor} × {self.factor} tiles, bilinear"} if self.factor > 1 else {}),
+            **formation(self.factor),
             "normalisation": "dataset" if mean == self.dataset.mean else [list(mean), list(std)],
         }
 

@@ -34,6 +34,11 @@ def learned_rate(distilled: DistilledSet) -> float | None:
     return None if distilled.texts else distilled.learning_rate
 
 
+def formation(factor: int) -> dict[str, str]:
+    """Return what a protocol states of images that hold factor × factor others; nothing of those that hold one."""
+    return {"formation": f"{factor} × {factor} tiles, bilinear"} if factor > 1 else {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class StudentRecipe(ABC):
     """All that the training of one student depends on; torch is needed to train by it only, not to state it.

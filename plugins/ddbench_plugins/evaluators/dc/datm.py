@@ -40,7 +40,11 @@ class DatmRecipe(DcRecipe):
         """Return the images with the labels to train on."""
         import torch
 
-        return images, labels if self.soft_labels is None else torch.tensor(self.soft_labels)
+        tiles, hard = super().decoded(images, labels)
+        if self.soft_labels is None:
+            return tiles, hard
+        own = [(labels == label).nonzero().flatten().repeat(self.factor**2) for label in labels.unique()]
+        return tiles, torch.tensor(self.soft_labels)[torch.cat(own)]
 
 
 class Datm(Dc):

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Options, Protocol, Score
 from ddbench_plugins.evaluators.base import StudentEvaluator
-from ddbench_plugins.training.recipe import StudentRecipe, learned_rate
+from ddbench_plugins.training.recipe import StudentRecipe, formation, learned_rate
 from ddbench_plugins.training.whitening import normalisation_of
 
 if TYPE_CHECKING:
@@ -48,6 +48,12 @@ class DcOptions(Options):
     reset_optimiser: bool = Field(
         False, description="forget the momentum where the learning rate drops, as the released code does"
     )
+    decode: bool | None = Field(
+        None,
+        description="cut stored images that hold several (IDM, NCFM, IDC) apart, each enlarged to the full size; else"
+        " they are images as they are",
+        json_schema_extra={"later": True},
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,12 +65,14 @@ class DcRecipe(StudentRecipe):
         counted: epochs as the papers count them; those of the released code are one more.
         learned: whether the learning rate is the one that travels with the set.
         reset_optimiser: forget the momentum where the learning rate drops.
+        factor: every image is cut into factor × factor tiles, each enlarged to the full size.
     """
 
     kind: str
     counted: int
     learned: bool
     reset_optimiser: bool
+    factor: int
 
     @property
     def one_layout(self) -> bool:
@@ -80,7 +88,14 @@ class DcRecipe(StudentRecipe):
             "lr": Protocol.LEARNED if self.learned else self.lr,
             "schedule": f"×0.1 after {self.counted // 2 + 2} epochs",
             "augmentation": [self.kind, *(["flip"] if self.kind == "dsa" and self.dataset.flip else [])],
+            **formation(self.factor),
         }
+
+    def decoded(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the tiles of the distilled images."""
+        from ddbench_plugins.training.formation import decode
+
+        return decode(images, labels, self.factor)
 
     def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
         """Return augmentation, optimiser and schedule."""
@@ -103,6 +118,10 @@ class Dc(StudentEvaluator):
     default_repeats = 5
     whitens = True
 
+    def decodes(self, ctx: Context) -> bool:
+        """Where it is asked for."""
+        return bool(ctx.options.decode)
+
     def recipe(self, ctx: Context, distilled: DistilledSet) -> DcRecipe:
         """Return the options with the released code's rules filled in."""
         options: DcOptions = ctx.options
@@ -117,6 +136,7 @@ class Dc(StudentEvaluator):
             lr=options.lr or learned_rate(distilled) or 0.01,
             learned=not options.lr and bool(learned_rate(distilled)),
             normalisation=normalisation_of(ctx, distilled),
+            factor=distilled.factor if options.decode else 1,
         )
 
     def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:

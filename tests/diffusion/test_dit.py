@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from ddbench_plugins.diffusion import ancestral
 from ddbench_plugins.diffusion.dit import backbone as base
 from ddbench_plugins.diffusion.dit import images, noise, pipeline, sample, small, train
 from ddbench_plugins.diffusion.pipeline import BackboneUnavailableError, resolution
@@ -294,8 +295,9 @@ def test_an_image_depends_on_its_own_stream_only(folder: Path) -> None:
     found = pipeline.load_dit(folder)
     streams = [make_generator(0, label) for label in range(3)]
     heard: list[int] = []
-    together = sample.sample_latents(found, [0, 1, 2], streams, steps=4, batch_size=2, progress=heard.append)
-    alone = sample.sample_latents(found, [2], [make_generator(0, 2)], steps=4)
+    both, one = (sample.LabelledDenoiser(found, labels, 4, 4.0) for labels in ([0, 1, 2], [2]))
+    together = ancestral.sample_latents(both, streams, batch_size=2, progress=heard.append)
+    alone = ancestral.sample_latents(one, [make_generator(0, 2)])
     np.testing.assert_allclose(together[2], alone[0], rtol=1e-4, atol=1e-4)
     assert heard == [0, 1, 1, 2, 2, 2, 2, 3]
 
@@ -306,7 +308,7 @@ def test_a_transformer_or_autoencoder_that_gives_nan_ends_with_its_own_error(dig
         next(found.transformer.parameters()).fill_(torch.nan)
         next(found.vae.encoder.parameters()).fill_(torch.nan)
     with pytest.raises(DivergedError, match="sampled latents"):
-        sample.sample_latents(found, [0], [make_generator(0, 0)], steps=2)
+        ancestral.sample_latents(sample.LabelledDenoiser(found, [0], 2, 4.0), [make_generator(0, 0)])
     with pytest.raises(DivergedError, match="posteriors of the autoencoder"):
         encode(found.vae, digits.train.images, 16, flip=False, rows=[0])
 
@@ -340,7 +342,7 @@ def test_interrupted_sampling_goes_on(
 
     monkeypatch.setattr(images, "CHUNK", 8)
     stopped = replace(ctx, store=Store(tmp_path / "other"))
-    plain, calls = sample.sample_latents, []
+    plain, calls = ancestral.sample_latents, []
 
     def interrupted(*args: Any, **more: Any) -> Any:
         calls.append(len(args[1]))
@@ -348,7 +350,7 @@ def test_interrupted_sampling_goes_on(
             raise KeyboardInterrupt
         return plain(*args, **more)
 
-    monkeypatch.setattr(sample, "sample_latents", interrupted)
+    monkeypatch.setattr(ancestral, "sample_latents", interrupted)
     with pytest.raises(KeyboardInterrupt):
         distil(_on(stopped, digits, **options))
     resumed = distil(_on(stopped, digits, **options)).content

@@ -9,14 +9,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
-from ddbench_plugins.diffusion.dit import pipeline, sample
-from ddbench_plugins.methods.mgd3.distiller import towards
-from ddbench_plugins.methods.mgd3.modes import modes_of
+from ddbench_plugins.diffusion.ancestral import Guide, Moment, sample_latents
+from ddbench_plugins.diffusion.dit import pipeline
+from ddbench_plugins.diffusion.dit.sample import LabelledDenoiser
+from ddbench_plugins.diffusion.pipeline import load_pipeline
+from ddbench_plugins.diffusion.text_to_image import PromptedDenoiser
+from ddbench_plugins.methods.mgd3.guide import Towards
+from ddbench_plugins.methods.mgd3.modes import modes, modes_of
 from ddbench_plugins.training.seeding import make_generator
 
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
-from ddbench.testing.diffusion import tiny_dit
+from ddbench.testing.diffusion import tiny_dit, tiny_pipeline
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,6 +43,18 @@ def latents(ctx: Context, data: Dataset, folder: Path, method: str, **options: A
     return images, np.concatenate([np.load(path) for path in sorted((done.dir / "latents").glob("*.npy"))])
 
 
+@pytest.fixture(scope="module")
+def prompted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_pipeline(tmp_path_factory.mktemp("prompted"))
+
+
+def _modes(ctx: Context, data: Dataset, folder: Path, **options: Any) -> np.ndarray:
+    explicit = {"backbone": str(folder), "acceptance": "never", **options}
+    bound = prepare_method(replace(ctx, _dataset=data, explicit={"method": explicit}), "mgd3", 2, 0)
+    found: np.ndarray = np.load(modes(bound.ctx).dir / "modes.npy")
+    return found
+
+
 def test_the_modes_of_a_class_with_ipc_images_are_its_images() -> None:
     points = np.random.default_rng(0).normal(size=(3, 4, 2, 2)).astype(np.float32)
     for nearest in (False, True):
@@ -54,25 +70,26 @@ def test_a_mode_is_a_centre_or_the_image_nearest_to_it() -> None:
 
 def test_the_way_to_the_mode_ends_with_the_guidance() -> None:
     targets, clean = np.full((3, 1, 2, 2), 5, np.float32), torch.ones(2, 1, 2, 2)
-    adjust = towards(targets, 0.1, 3)
-    deviation = torch.full_like(clean, 0.5)
-    torch.testing.assert_close(adjust(4, clean, deviation, slice(1, 3)), torch.full_like(clean, 0.1 * 0.5 * 4))
-    assert not adjust(3, clean, deviation, slice(1, 3)).any()
+    guide = Towards(targets, 0.1, 3)
+    moment = Moment(4, clean, clean, clean, torch.full_like(clean, 0.5), torch.tensor(0.5))
+    torch.testing.assert_close(guide.added(moment, slice(1, 3)), torch.full_like(clean, 0.1 * 0.5 * 4))
+    assert guide.acts(4) and not guide.acts(3)
 
 
 def test_what_is_added_is_added_to_the_mean_of_every_step(folder: Path) -> None:
     found, heard = pipeline.load_dit(folder), []
 
-    def latents(adjust: Any) -> np.ndarray:
+    def latents(guide: Guide | None) -> np.ndarray:
         streams = [make_generator(0, place) for place in range(3)]
-        return sample.sample_latents(found, [1, 2, 3], streams, steps=3, batch_size=2, adjust=adjust)
+        return sample_latents(LabelledDenoiser(found, [1, 2, 3], 3, 4.0), streams, batch_size=2, guide=guide)
 
-    def adjust(index: int, clean: torch.Tensor, deviation: torch.Tensor, rows: slice) -> torch.Tensor:
-        heard.append((index, rows.start))
-        assert clean.shape == deviation.shape and bool((deviation > 0).all())
-        return clean * 0 + (100 if index == 0 else 0)
+    class Last(Guide):
+        def added(self, moment: Moment, rows: slice) -> torch.Tensor:
+            heard.append((moment.left, rows.start))
+            assert moment.clean.shape == moment.deviation.shape and bool((moment.deviation > 0).all())
+            return moment.clean * 0 + (100 if moment.left == 0 else 0)
 
-    np.testing.assert_allclose(latents(adjust), latents(None) + 100, rtol=1e-5)
+    np.testing.assert_allclose(latents(Last()), latents(None) + 100, rtol=1e-5)
     assert heard == [(2, 0), (1, 0), (0, 0), (2, 2), (1, 2), (0, 2)]
 
 
@@ -80,6 +97,46 @@ def test_without_guidance_the_samples_are_dits(ctx: Context, digits: Dataset, fo
     plain, _ = latents(ctx, digits, folder, "dit")
     for options in ({"mode_guidance": "0"}, {"stop": "1"}):
         np.testing.assert_array_equal(latents(ctx, digits, folder, "mgd3", **options)[0], plain)
+
+
+def test_under_prompts_it_samples_as_the_stock_pipeline(prompted: Path) -> None:
+    from diffusers import DDPMScheduler, StableDiffusionPipeline
+
+    found = load_pipeline(prompted)
+    found.scheduler = DDPMScheduler.from_config(found.scheduler.config, clip_sample=False)
+    stock = StableDiffusionPipeline(**found.components, requires_safety_checker=False)
+    stock.set_progress_bar_config(disable=True)
+    stock.scheduler.init_noise_sigma = 1.0
+    streams = lambda: [make_generator(0, place) for place in range(2)]  # noqa: E731
+    expected = stock(
+        ["a cat", "nothing"],
+        num_inference_steps=5,
+        guidance_scale=3.0,
+        generator=streams(),
+        height=16,
+        width=16,
+        output_type="latent",
+    ).images
+    made = sample_latents(PromptedDenoiser(found, ["a cat", "nothing"], 5, 3.0), streams())
+    np.testing.assert_allclose(made, expected.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_under_prompts_without_guidance_the_samples_are_plain(ctx: Context, digits: Dataset, prompted: Path) -> None:
+    text = {"conditioning": "text", "steps": "4"}
+    without = {"mode_guidance": "0"}, {"stop": "1"}
+    plain, off = (latents(ctx, digits, prompted, "mgd3", **text, **given)[1] for given in without)
+    assert plain.shape == (20, 4, 8, 8)
+    np.testing.assert_array_equal(off, plain)
+    modes = _modes(ctx, digits, prompted, **text)
+    led = latents(ctx, digits, prompted, "mgd3", **text, mode_guidance="1", stop="0")[1]
+    assert np.square(led - modes).mean() < np.square(plain - modes).mean()
+
+
+def test_the_files_of_the_model_go_by_what_it_is_conditioned_on(ctx: Context, digits: Dataset) -> None:
+    for conditioning, network in (("class", "transformer"), ("text", "unet")):
+        explicit = {"method": {"conditioning": conditioning, "backbone": "owner/name"}}
+        bound = prepare_method(replace(ctx, _dataset=digits, explicit=explicit), "mgd3", 1, 0)
+        assert any(name.startswith(network) for name in bound.plugin.files(bound.ctx))
 
 
 def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:

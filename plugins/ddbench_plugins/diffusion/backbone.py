@@ -14,7 +14,11 @@ from ddbench_plugins.diffusion.small.step import shipped_model, small_diffusion
 from ddbench_plugins.diffusion.source import DiffusionModel
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from ddbench import Context, Done, Step
+    from ddbench_plugins.diffusion.ancestral import Denoiser
     from ddbench_plugins.diffusion.options import BackboneOptions, DiffusionOptions
 
 #: Side of Stable Diffusion v1's images, for what is estimated before the model is there.
@@ -49,6 +53,13 @@ class Backbone(DiffusionModel):
         sparing = decodes and device.startswith("cuda")
         where = self.source, self.revision, device, dtype
         return self._loaded(partial(load_pipeline, *where, sparing=sparing, safety_checker=safety_checker))
+
+    def denoiser(self, pipeline: Any, labels: NDArray[np.int64]) -> Denoiser:
+        """Return what samples images of the data set's labels [n], each under its class's name."""
+        from ddbench_plugins.diffusion.text_to_image import PromptedDenoiser
+
+        options, names = self.ctx.options, self.ctx.dataset.class_names
+        return PromptedDenoiser(pipeline, [names[label] for label in labels], options.steps, options.guidance_scale)
 
 
 @step(

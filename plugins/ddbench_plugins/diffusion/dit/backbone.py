@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
+
 from ddbench import UsageError, derive_seed, step
 from ddbench_plugins.diffusion.backbone import (
     BACKBONE,
@@ -20,7 +22,10 @@ from ddbench_plugins.diffusion.small.preset import small_preset
 from ddbench_plugins.diffusion.source import DiffusionModel, unavailable_explained
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from ddbench import Context, Step
+    from ddbench_plugins.diffusion.ancestral import Denoiser
     from ddbench_plugins.diffusion.dit.options import DiTOptions
     from ddbench_plugins.diffusion.dit.small import DiTPreset
 
@@ -67,6 +72,14 @@ class DiTBackbone(DiffusionModel):
                 " trained on the data set.",
             )
         return [places[name] for name in data.class_ids]
+
+    def denoiser(self, pipeline: Any, labels: NDArray[np.int64]) -> Denoiser:
+        """Return what samples images of the data set's labels [n]."""
+        from ddbench_plugins.diffusion.dit.sample import LabelledDenoiser
+
+        options: DiTOptions = self.ctx.options
+        own = np.asarray(self.labels())[labels].tolist()
+        return LabelledDenoiser(pipeline, own, options.steps, options.guidance_scale, options.cfg_channels)
 
     def class_ids(self) -> list[str]:
         """Return the class ids of the transformer's own labels."""

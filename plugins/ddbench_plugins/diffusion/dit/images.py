@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddbench import Context, Done, Step
+    from ddbench_plugins.diffusion.ancestral import Guide
+    from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
-    from ddbench_plugins.diffusion.dit.options import DiTOptions
-    from ddbench_plugins.diffusion.dit.sample import Adjust
 
 #: Images between two places where an interrupted run resumes.
 CHUNK = 64
@@ -31,45 +31,39 @@ MOST_REAL = 500
 def sample(
     ctx: Context,
     out: Step,
-    model: DiTBackbone,
+    model: DiTBackbone | Backbone,
     labels: NDArray[np.int64],
-    guide: Callable[[range], Adjust] | None = None,
+    guide: Callable[[range], Guide] | None = None,
 ) -> None:
     """Write images uint8 [n, size, size, 3] of the data set's ``labels`` [n], and their latents.
 
     Labels are sorted. Image i of a class has its own noise whatever IPC is: fewer images are the first ones of more.
     ``guide`` returns what is added to the steps of some of the images.
     """
-    from ddbench_plugins.diffusion.dit.sample import sample_latents
+    from ddbench_plugins.diffusion.ancestral import sample_latents
     from ddbench_plugins.training.seeding import make_generator
 
-    options: DiTOptions = ctx.options
-    own = np.asarray(model.labels())[labels].tolist()
     ranks = np.arange(len(labels)) - np.searchsorted(labels, labels)  # class-major: places within their class
-    seed, batch = ctx.seed("dit sampling"), batch_size(options, model.resolution())
+    seed, batch = ctx.seed("dit sampling"), batch_size(ctx.options, model.resolution())
     pipeline = loaded(ctx, model)
     (out.dir / "latents").mkdir(exist_ok=True)
-    with ctx.progress("sampling", len(own)) as advance:
-        for start in range(0, len(own), CHUNK):
+    with ctx.progress("sampling", len(labels)) as advance:
+        for start in range(0, len(labels), CHUNK):
             path = out.dir / f"{start:07d}.npy"
             if path.exists():
                 continue
-            rows = range(start, min(start + CHUNK, len(own)))
+            rows = range(start, min(start + CHUNK, len(labels)))
             latents = sample_latents(
-                pipeline,
-                [own[row] for row in rows],
+                model.denoiser(pipeline, labels[rows.start : rows.stop]),
                 [make_generator(seed, int(labels[row]), int(ranks[row])) for row in rows],
-                steps=options.steps,
-                guidance=options.guidance_scale,
-                channels=options.cfg_channels,
                 batch_size=batch,
-                adjust=guide and guide(rows),
-                progress=lambda done, before=start: advance(before + done, len(own)),
+                guide=guide and guide(rows),
+                progress=lambda done, before=start: advance(before + done, len(labels)),
             )
             _keep(ctx, path, pipeline, latents, batch)
 
 
-def loaded(ctx: Context, model: DiTBackbone) -> Any:
+def loaded(ctx: Context, model: DiTBackbone | Backbone) -> Any:
     """Return the pipeline, with the autoencoder that decodes."""
     pipeline, decoder = model.load(model.compute_dtype), ctx.options.decoder
     if decoder:
@@ -102,7 +96,7 @@ def read_latents(done: Done) -> NDArray[np.float32]:
 
 
 def latent_figures(
-    ctx: Context, model: DiTBackbone, labels: NDArray[np.int64], done: Done
+    ctx: Context, model: DiTBackbone | Backbone, labels: NDArray[np.int64], done: Done
 ) -> Mapping[str, list[float]]:
     """Return, per class, how well the sampled latents cover the real ones, and how similar they are.
 

@@ -1,4 +1,4 @@
-"""The training images of each class as latents of the transformer's autoencoder, a cached step."""
+"""The training images of each class as latents of a model's autoencoder, a cached step."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from ddbench import step
 from ddbench_plugins.diffusion.arrays import save_array
+from ddbench_plugins.diffusion.backbone import BACKBONE, base_model, model_facts
 from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddbench import Context, Done, Step
+    from ddbench_plugins.diffusion.source import DiffusionModel
 
 
 @step(
@@ -25,10 +27,24 @@ if TYPE_CHECKING:
 )
 def dit_latents(ctx: Context, out: Step) -> None:
     """Write the scaled latents (posterior modes) of every class, ``<label>.npy`` [n, 4, h, w]."""
+    _write(ctx, out, base_dit(ctx))
+
+
+@step(
+    options=BACKBONE,
+    ignore=["batch_size"],
+    needs=[model_facts],
+    work=lambda ctx: len(ctx.dataset.train),
+)
+def text_latents(ctx: Context, out: Step) -> None:
+    """Write those of a text-guided model's autoencoder."""
+    _write(ctx, out, base_model(ctx))
+
+
+def _write(ctx: Context, out: Step, model: DiffusionModel) -> None:
     from ddbench_plugins.diffusion.posteriors import encode
 
-    data, model = ctx.dataset, base_dit(ctx)
-    side, vae, done = model.resolution(), model.load(model.compute_dtype).vae, 0
+    data, side, vae, done = ctx.dataset, model.resolution(), model.load(model.compute_dtype).vae, 0
     with ctx.progress("encoding", len(data.train)) as advance:
         for label in range(data.num_classes):
             rows = data.train.of_class(label).tolist()

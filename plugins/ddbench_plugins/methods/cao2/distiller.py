@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import DistilledSet, step
-from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, dit_facts
+from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
 from ddbench_plugins.methods.cao2.options import CaO2Options
 from ddbench_plugins.methods.dit.distiller import SAMPLED, DiT, decoder_identity, sampling_work
 from ddbench_plugins.methods.selection import ipc_of
@@ -45,7 +45,7 @@ class CaO2(DiT):
         from ddbench_plugins.diffusion.dit.images import sample
 
         labels = np.repeat(np.arange(start, stop), ipc_of(ctx) * ctx.options.candidates)
-        sample(ctx, out, self.model(ctx, start, stop), labels)
+        sample(ctx, out, base_dit(ctx), labels)
 
     @step(
         options=(*TRANSFORMER, *SAMPLED, "candidates", "selector", "order", *REFINED),
@@ -68,7 +68,7 @@ class CaO2(DiT):
         from ddbench_plugins.training.seeding import make_generator
 
         options: CaO2Options = ctx.options
-        drawn, model = self.drawn(ctx, start, stop), self.model(ctx, start, stop)
+        drawn, model = self.drawn(ctx, start, stop), base_dit(ctx)
         labels = np.repeat(np.arange(start, stop), ipc_of(ctx) * options.candidates)
         selector = get_teacher(ctx, options.selector, floor=False)
         sure = selector.probabilities(as_data(read_images(drawn), ctx.dataset.channels))

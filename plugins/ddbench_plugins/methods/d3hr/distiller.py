@@ -87,7 +87,7 @@ class D3HR(DiT):
         from ddbench_plugins.training.seeding import make_generator
 
         options: D3HROptions = ctx.options
-        model, ipc, seed = self.model(ctx, start, stop), ipc_of(ctx), ctx.seed("d3hr groups")
+        model, ipc, seed = base_dit(ctx), ipc_of(ctx), ctx.seed("d3hr groups")
         pipeline, batch = loaded(ctx, model), batch_size(options, model.resolution())
         path = Path(pipeline, options.steps, options.guidance_scale, options.cfg_channels)
         shape = (-1, pipeline.transformer.config.in_channels, *[pipeline.transformer.config.sample_size] * 2)

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from ddbench import Context, Step, StepCall, Weights
+    from ddbench_plugins.diffusion.backbone import Backbone
     from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
 
 #: What the images depend on besides the transformer.
@@ -44,13 +45,18 @@ class DiT(Distiller):
     def identity(self, ctx: Context) -> dict[str, Any]:
         """Return which weights the backbone and a published decoder have."""
         known = published(ctx.options.decoder, DECODER)
-        return {**backbone_identity(ctx, DIT), **({"decoder": known.revision} if known and known.here else {})}
+        decoder = {"decoder": known.revision} if known and known.here else {}
+        return {**backbone_identity(ctx, self.files(ctx)), **decoder}
 
     def weights(self, ctx: Context) -> list[Weights]:
         """Return the published transformer and decoder; none for small models and folders."""
         options: DiTOptions = ctx.options
-        models = published(options.backbone, DIT, options.revision), published(options.decoder, DECODER)
+        models = published(options.backbone, self.files(ctx), options.revision), published(options.decoder, DECODER)
         return [model for model in models if model]
+
+    def files(self, ctx: Context) -> tuple[str, ...]:
+        """Return which files are read of a model on the hub."""
+        return DIT
 
     def parts(self, ctx: Context) -> list[tuple[int, int]]:
         """Return the classes, from and to, that are sampled from one model."""
@@ -60,7 +66,7 @@ class DiT(Distiller):
         """Return the step of the model that some classes are sampled from."""
         return dit_facts.of(ctx)
 
-    def model(self, ctx: Context, start: int, stop: int) -> DiTBackbone:
+    def model(self, ctx: Context, start: int, stop: int) -> DiTBackbone | Backbone:
         """Return the model that some classes are sampled from."""
         return base_dit(ctx)
 
@@ -90,7 +96,7 @@ class DiT(Distiller):
 
     @step(
         options=TRANSFORMER,
-        ignore=["batch_size"],
+        ignore=["batch_size", "conditioning"],
         facts=["ipc"],
         needs=lambda self, ctx, start, stop: [self.sampled.of(ctx, start, stop)],
         version=3,

@@ -1,4 +1,4 @@
-"""MGD3: a diffusion transformer whose samples are led to the modes of their class (Chan-Santiago et al., ICML 2025)."""
+"""MGD3: a diffusion model whose samples are led to the modes of their class (Chan-Santiago et al., ICML 2025)."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ddbench import step
-from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, dit_facts
+from ddbench_plugins.diffusion.backbone import base_model, model_facts
+from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER
+from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION
 from ddbench_plugins.methods.dit.distiller import SAMPLED, DiT, decoder_identity, sampling_work
 from ddbench_plugins.methods.mgd3.modes import modes
 from ddbench_plugins.methods.mgd3.options import MGD3Options
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-    from torch import Tensor
-
-    from ddbench import Context, Step
-    from ddbench_plugins.diffusion.dit.sample import Adjust
+    from ddbench import Context, Step, StepCall
+    from ddbench_plugins.diffusion.backbone import Backbone
+    from ddbench_plugins.diffusion.dit.backbone import DiTBackbone
 
 
 class MGD3(DiT):
@@ -27,18 +27,31 @@ class MGD3(DiT):
     Options = MGD3Options
     presets = "presets.toml"
 
+    def files(self, ctx: Context) -> tuple[str, ...]:
+        """Return which files are read of a model on the hub."""
+        return STABLE_DIFFUSION if ctx.options.conditioning == "text" else super().files(ctx)
+
+    def sampled_from(self, ctx: Context, start: int, stop: int) -> StepCall:
+        """Return the step of the model."""
+        return model_facts.of(ctx) if ctx.options.conditioning == "text" else super().sampled_from(ctx, start, stop)
+
+    def model(self, ctx: Context, start: int, stop: int) -> DiTBackbone | Backbone:
+        """Return the model."""
+        return base_model(ctx) if ctx.options.conditioning == "text" else super().model(ctx, start, stop)
+
     @step(
         options=(*TRANSFORMER, *SAMPLED, "mode_guidance", "stop"),
-        ignore=["batch_size"],
+        ignore=["batch_size", "conditioning"],
         facts=["ipc"],
         seeds=["dit sampling"],
-        needs=lambda self, ctx, start, stop: [dit_facts.of(ctx), modes.of(ctx)],
+        needs=lambda self, ctx, start, stop: [self.sampled_from(ctx, start, stop), modes.of(ctx)],
         identity=decoder_identity,
         work=sampling_work,
     )
     def sampled(self, ctx: Context, out: Step, start: int, stop: int) -> None:
         """Sample the images of some classes, the first steps guided."""
         from ddbench_plugins.diffusion.dit.images import sample
+        from ddbench_plugins.methods.mgd3.guide import Towards
 
         options: MGD3Options = ctx.options
         targets = np.load(modes(ctx).dir / "modes.npy", allow_pickle=False)[start * ipc_of(ctx) : stop * ipc_of(ctx)]
@@ -48,20 +61,5 @@ class MGD3(DiT):
             out,
             self.model(ctx, start, stop),
             self.labels(ctx, start, stop),
-            lambda rows: towards(targets[rows.start : rows.stop], options.mode_guidance, last),
+            lambda rows: Towards(targets[rows.start : rows.stop], options.mode_guidance, last),
         )
-
-
-def towards(targets: NDArray[np.float32], weight: float, last: int) -> Adjust:
-    """Return what leads images to ``targets`` [n, 4, h, w]: λ·σ·(m − x̂₀) in the steps of an index above ``last``.
-
-    That is the paper's Algorithm 1; its equation 6, taken literally, leads away from the mode.
-    """
-    import torch
-
-    def adjust(index: int, clean: Tensor, deviation: Tensor, rows: slice) -> Tensor:
-        if index <= last:
-            return torch.zeros_like(clean)
-        return weight * deviation * (torch.from_numpy(targets[rows]).to(clean) - clean)
-
-    return adjust

@@ -12,6 +12,18 @@ from ddbench_plugins.diffusion.dit.options import DiTOptions
 class MGD3Options(DiTOptions):
     """Options of the method ``mgd3``."""
 
+    backbone: str = Field(
+        "small",
+        description="diffusion model: 'small' (trained on the data set), a hub id, or a folder of a DiTPipeline, with"
+        " conditioning=text, of a StableDiffusionPipeline",
+        json_schema_extra={"file": ["small"]},
+    )
+    conditioning: Literal["class", "text"] | None = Field(
+        None,
+        description="class (also when none): a diffusion transformer under the class's label; text: Stable Diffusion,"
+        " or the small model of its kind, under the class's name",
+        json_schema_extra={"later": True},
+    )
     mode_guidance: float = Field(0.1, ge=0, description="weight of the way to the mode (λ); 0 leaves plain samples")
     stop: float = Field(
         0.5, ge=0, le=1, description="share of the steps, the last ones, that are not guided (25 of 50 steps: 0.5)"

@@ -55,6 +55,7 @@ METHODS: Mapping[str, Mapping[str, Any]] = {
     "mgd3": _DIT,
     "cao2": {**_DIT, "selector": TEACHER_NETWORK, "candidates": 2, "refine_steps": 3},
     "d3hr": {**_DIT, "inverted": 4, "groups": 20},
+    "igd": {**_DIT, "surrogate": "convnet-3", "surrogate_epochs": 1, "gradient_images": 4},
     "kip": {"iterations": 20, "targets": 500},
     "dd": {"iterations": 4, "batch_real": 64},
     "sldd": {"iterations": 4, "batch_real": 64},

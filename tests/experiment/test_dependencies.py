@@ -315,7 +315,23 @@ def declared(call):
 
 def methods_with_steps():
     return (
-        *("vlcp", "d4m", "dit", "minimax", "mgd3", "cao2", "d3hr", "mtt", "ftd", "datm", "rded", "sre2l", "cda", "dwa"),
+        *(
+            "vlcp",
+            "d4m",
+            "dit",
+            "minimax",
+            "mgd3",
+            "cao2",
+            "d3hr",
+            "igd",
+            "mtt",
+            "ftd",
+            "datm",
+            "rded",
+            "sre2l",
+            "cda",
+            "dwa",
+        ),
         *("delt", "g-vbsm", "edc"),
         *("it-gan", "ncfm", "herding", "k-center", "forgetting", "el2n", "grand", "ccs", "mvl", "lors"),
     )

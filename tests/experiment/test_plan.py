@@ -195,6 +195,7 @@ PLANNED = (
     "mgd3",
     "cao2",
     "d3hr",
+    "igd",
     "rded",
     "sre2l",
     "cda",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -59,7 +59,7 @@ class Guide:
         differentiates: whether it needs the gradient of ``clean`` by ``noisy``, through the network.
     """
 
-    differentiates: ClassVar[bool] = False
+    differentiates: bool = False
 
     def acts(self, index: int) -> bool:
         """Return whether it adds anything to a step."""

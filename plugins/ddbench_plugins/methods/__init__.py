@@ -243,6 +243,13 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             bibtex=bibtex("zhao2025d3hr"),
         ),
         ddbench.MethodSpec(
+            "igd",
+            f"{_HOME}.igd.distiller:IGD",
+            summary="samples of a diffusion transformer, led by a classifier's gradients and apart from each other",
+            paper="Chen et al., Influence-Guided Diffusion for Dataset Distillation, ICLR 2025",
+            bibtex=bibtex("chen2025igd"),
+        ),
+        ddbench.MethodSpec(
             "mtt",
             f"{_HOME}.mtt.distiller:MTT",
             summary="images on which training follows the path of training on real ones, with a learned learning rate",

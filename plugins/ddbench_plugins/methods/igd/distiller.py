@@ -101,7 +101,8 @@ class IGD(DiT):
         low, high = (round(share * options.steps) for share in (options.window_low, options.window_high))
         model, ipc, seed = base_dit(ctx), ipc_of(ctx), ctx.seed("dit sampling")
         if low >= options.steps or not (options.influence or options.deviation):
-            return sample(ctx, out, model, self.labels(ctx, start, stop))
+            sample(ctx, out, model, self.labels(ctx, start, stop))
+            return
         pipeline, batch = loaded(ctx, model), batch_size(options, model.resolution())
         for part in (pipeline.transformer, pipeline.vae):
             part.requires_grad_(False)

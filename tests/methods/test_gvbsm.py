@@ -378,6 +378,7 @@ def test_paper_settings(ctx, digits, method, data, ipc, values):
 
 def test_quirks_are_those_of_official(ctx, digits):
     data = replace(digits, name="cifar10")
+    assert [_prepared(ctx, data, name)[1].options.lr for name in ("g-vbsm", "edc")] == [0.25, 0.05]
     for method, quirks in {"g-vbsm": {"jpeg": False}, "edc": {"jpeg": True, "exchanged_patches": True}}.items():
         sane, official = (_prepared(ctx, data, method, preset)[1].options for preset in ("", "official"))
         expected = {**quirks, "memory_from_zero": True, "normalisation": "cifar100", "together": "class"}

@@ -153,12 +153,11 @@ def _block(parts: Sequence[Mapping[str, Any]], where: str) -> Block:
         block = Block.model_validate(content)
     except ValidationError as error:
         raise UsageError(f"{where}: {first_flaw(error)}", hint="See docs/cli/studies.md.") from error
-    for key in ("method", *(() if block.preset else ("eval",))):  # a preset may name its evaluator
-        if not getattr(block, key):
-            raise UsageError(
-                f"{where} names no {key}.",
-                hint=f'Give --{key} NAME; in a study file {key} = ["NAME"]. `ddbench list` shows what there is.',
-            )
+    if not block.method:  # an evaluator may be the one that the method's preset names
+        raise UsageError(
+            f"{where} names no method.",
+            hint='Give --method NAME; in a study file method = ["NAME"]. `ddbench list` shows what there is.',
+        )
     empty = [key for key in ("dataset", "ipc") if not getattr(block, key)]  # an empty axis makes no cell at all
     empty += [
         f"sweep.{scope}.{key}" for scope, keys in block.sweep.items() for key, values in keys.items() if not values

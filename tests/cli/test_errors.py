@@ -78,7 +78,8 @@ def test_out_of_memory_gets_advice(capsys, failing, error):
     [
         (["lst"], "Did you mean 'list'?"),
         (["run", "--methd", "x"], "No such option"),
-        (["run", "-m", "random"], "names no eval"),
+        (["run", "-e", "rded"], "names no method"),
+        (["run", "-m", "random", "-d", "digits"], "No evaluator is named"),
         (["run", "-m", "random", "-e", "rded", "--ipc", "ten"], "'ten' is not a list of whole numbers"),
         (["list", "metods"], "Did you mean 'method'?"),
         (["list", "DC"], "`ddbench show dc` shows what is called dc."),

@@ -150,9 +150,9 @@ def test_a_study_and_boards_may_begin_with_a_byte_order_mark(write, tmp_path):
     assert declared(tmp_path).columns.first == ("random",)
 
 
-def test_a_study_needs_a_method_and_an_evaluator(write, tmp_path):
-    with pytest.raises(UsageError, match="names no eval"):
-        study.read(write("method = 'toy'", shared=""))
+def test_a_study_needs_a_method(write, tmp_path):
+    with pytest.raises(UsageError, match="names no method"):
+        study.read(write("eval = 'toy'", shared=""))
     with pytest.raises(UsageError, match="cannot be read"):
         study.read(tmp_path / "absent.toml")
 

@@ -274,7 +274,7 @@ def evaluate(bound: Bound[Evaluator], made: Distilled, *, repeats: int, force: b
     if (factor := made.content.factor) > 1 and not evaluator.decodes(ctx):
         ctx.reporter.warn(
             f"Each image of {made.plugin.name} holds {factor} × {factor} others, and {entry.spec.name} trains on it as"
-            " it is stored: idc, ncfm, and dc with eval.decode=true decode it."
+            " it is stored; docs/methods/idc.md names the evaluators that decode it."
         )
     plugin, protocol = plugin_part(ctx, entry), _protocol(bound, made)
     shared = {used["key"] for used in (*made.steps, *ctx.ledger)}  # distillation, teachers that the protocol names

@@ -75,6 +75,11 @@ def test_values_of_gvbsm(ctx, size, classes, name, expected):
     found = prepare_evaluator(mine, "g-vbsm", "modified-resnet-18", 10)[1].options
     assert {option: getattr(found, option) for option in expected} == expected
     assert (found.schedule, found.mix, found.crop, found.crop_scale) == ("cosine", "cutmix", "resized", 0.08)
+    official = replace(mine, preset=Preset.parse("paper+official"))
+    for evaluator in ("g-vbsm", "edc"):
+        own = prepare_evaluator(official, evaluator, "modified-resnet-18", 10)[1].options
+        assert own.normalisation == ("cifar100" if name == "cifar10" else "dataset")
+    assert found.normalisation == "dataset"
     assert found.teacher == "modified-resnet-18,convnet-3" and GVbsm.Options is GVbsmOptions
 
 
@@ -108,6 +113,5 @@ def test_ncfm_on_tiny_imagenet(ctx, ipc, epochs):
 
 def test_a_teacher_without_a_name_is_refused(ctx):
     ctx = replace(ctx, _dataset=toy_dataset(), explicit={"evaluator": {"teacher": "convnet-1-bn,"}})
-    evaluator, mine, _ = prepare_evaluator(ctx, "g-vbsm", "convnet-1-bn", 1)
     with pytest.raises(ddbench.UsageError, match="no network between two commas"):
-        evaluator.teachers(mine)
+        prepare_evaluator(ctx, "g-vbsm", "convnet-1-bn", 1)

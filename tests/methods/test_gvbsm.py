@@ -226,6 +226,12 @@ def test_switched_off_it_is_the_parents_recovery():
     assert not torch.equal(_recover(off, batches=[sre2l.Batch(LABELS)]).images, plain)
 
 
+def test_without_their_weight_nothing_of_real_images_is_needed():
+    off = replace(SETTINGS, bn_weight=0.0)
+    free = sre2l.recover([_teacher()], [sre2l.Batch(LABELS)], off, seed=1)
+    assert torch.equal(_recover(off, [_teacher()], batches=[sre2l.Batch(LABELS)]).images, free.images)
+
+
 class _Kept:
     def __init__(self, kill_after):
         self.state, self.saves, self.kill_after = None, 0, kill_after

@@ -18,6 +18,7 @@ from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat
 import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
+from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_dit
 
 if TYPE_CHECKING:
@@ -124,6 +125,27 @@ def test_an_image_is_kept_apart_from_the_last_ones_of_its_class(
     _, made = latents(ctx, digits, folder, "igd", 4, influence="0", memory="2")
     assert [memory.shape[1] for memory in memories] == [0, 1, 2, 2]
     np.testing.assert_array_equal(memories[3], made.reshape(10, 4, *made.shape[1:])[:, 1:3])
+
+
+def test_what_is_resumed_in_other_batches_ends_alike(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = []
+
+    class Killed(guide.Influence):
+        def __init__(self, *parts: Any) -> None:
+            begun.append(0)
+            if len(begun) == 3:
+                raise KeyboardInterrupt
+            super().__init__(*parts)
+
+    _, wanted = latents(ctx, digits, folder, "igd", 4, influence="0")
+    ctx = replace(ctx, store=Store(tmp_path))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(guide, "Influence", Killed)
+        latents(ctx, digits, folder, "igd", 4, influence="0")
+    _, found = latents(ctx, digits, folder, "igd", 4, influence="0", batch_size="3")
+    np.testing.assert_allclose(found, wanted, atol=1e-3)
 
 
 def test_what_cannot_be_done_is_refused(ctx: Context, digits: Dataset, folder: Path) -> None:

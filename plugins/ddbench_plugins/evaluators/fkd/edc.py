@@ -28,9 +28,6 @@ EXTENSION = "other teachers than the released code's, which takes three to eight
 class EdcOptions(GVbsmOptions):
     """Options of the protocol; the defaults are those of the released code for CIFAR-10."""
 
-    normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(  # type: ignore[assignment]
-        "dataset", description=GVbsmOptions.model_fields["normalisation"].description
-    )
     labels: Literal["stored", "online"] = Field(
         "online", description="ask the teachers in every step, or label once and replay, which needs randaugment=false"
     )

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from ddbench import Context, UsageError, digest
+from ddbench import Context, digest
 from ddbench_plugins.evaluators.fkd.evaluator import Fkd, FkdOptions, FkdRecipe
 
 if TYPE_CHECKING:
@@ -37,6 +37,9 @@ class GVbsmOptions(FkdOptions):
         description="safetensors file of the first teacher instead of training it",
         json_schema_extra={"file": True},
     )
+    normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(  # type: ignore[assignment]  # one more
+        "dataset", description=FkdOptions.model_fields["normalisation"].description
+    )
     ce_weight: float = Field(0.15, ge=0, description="of the cross-entropy with each image's own class, mixed or not")
     epochs: int = Field(1000, ge=1, description="passes over the distilled set")
     batch_size: int = Field(100, ge=1, description="images per step, at most the set")
@@ -50,6 +53,13 @@ class GVbsmOptions(FkdOptions):
         "resized", description="random resized crop, or random crop of the padded image"
     )
     test_every: int = Field(10, ge=1, description="epochs between tests under best_test")
+
+    @field_validator("teacher")
+    @classmethod
+    def _all_named(cls, teacher: str) -> str:
+        if teacher and not all(name.strip() for name in teacher.split(",")):
+            raise ValueError("there is no network between two commas: say NAME,NAME")
+        return teacher
 
 
 @dataclass(frozen=True)
@@ -131,11 +141,6 @@ class GVbsm(Fkd):
         """Return which teachers are asked."""
         options: GVbsmOptions = ctx.options
         names = [name.strip() for name in (options.teacher or ctx.network).split(",")]
-        if not all(names):
-            raise UsageError(
-                f"{options.teacher!r} has no network between two commas.",
-                hint="Say -o eval.teacher=NAME,NAME.",
-            )
         files = [options.teacher_file, *[""] * (len(names) - 1)]
         return [(name, options.normalisation, file) for name, file in zip(names, files, strict=True)]
 

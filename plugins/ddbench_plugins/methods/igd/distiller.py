@@ -107,28 +107,27 @@ class IGD(DiT):
         for part in (pipeline.transformer, pipeline.vae):
             part.requires_grad_(False)
         shape = pipeline.transformer.config.in_channels, *[pipeline.transformer.config.sample_size] * 2
-        state = out.load() or {"latents": torch.zeros(stop - start, ipc, *shape), "made": 0}
-        latents, count = state["latents"], (stop - start) * ipc
-        with ctx.progress("sampling", count) as advance:
+        nothing = torch.zeros(stop - start, ipc, *shape)
+        state = out.load() or {"latents": nothing, "made": torch.zeros(stop - start, dtype=torch.int)}
+        latents, made = state["latents"], state["made"]  # how many of each class, whatever the batches were
+        with ctx.progress("sampling", made.numel() * ipc) as advance:
             for first in range(start, stop, batch):
                 classes = np.arange(first, min(first + batch, stop))
                 rows = slice(first - start, first - start + len(classes))
-                before = rows.start * ipc
-                if state["made"] >= before + len(classes) * ipc:
+                if (begun := int(made[rows].min())) == ipc:
                     continue
                 loss = _loss(ctx, pipeline, classes) if options.influence else _nothing
-                for rank in range((state["made"] - before) // len(classes), ipc):
+                for rank in range(begun, ipc):
                     memory = latents[rows, max(0, rank - options.memory) : rank]
-                    made = sample_latents(
+                    found = sample_latents(
                         model.denoiser(pipeline, classes),
                         [make_generator(seed, int(label), rank) for label in classes],
                         batch_size=batch,
                         guide=Influence(loss, memory, options.influence, options.deviation, low, high),
                     )
-                    latents[rows, rank] = torch.from_numpy(made)
-                    state["made"] = before + (rank + 1) * len(classes)
+                    latents[rows, rank], made[rows] = torch.from_numpy(found), rank + 1
                     out.save(state)
-                    advance(state["made"])
+                    advance(int(made.sum()))
         decode(ctx, out, pipeline, latents.flatten(0, 1).numpy())
 
 

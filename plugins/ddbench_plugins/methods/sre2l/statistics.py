@@ -73,7 +73,7 @@ class Statistics:
     Args:
         network: its layers are hooked.
         settings: what is compared.
-        real: statistics of real images, of :class:`Gathering`; without them only batch norms can be compared.
+        real: statistics of real images, of :class:`Gathering`; without them only batch norms are compared.
     """
 
     def __init__(self, network: nn.Module, settings: Matching, real: Values | None = None) -> None:
@@ -85,7 +85,7 @@ class Statistics:
         self.averages: Values = {}
         self.labels, self.generator = torch.empty(0, dtype=torch.long), torch.Generator()
         self.distances: list[Tensor] = []
-        hooked, weight = layers(network, settings.convolutions), settings.first_bn
+        hooked, weight = layers(network, settings.convolutions and bool(real)), settings.first_bn
         self.hooks = []
         for name, layer in hooked.items():
             self.hooks.append(layer.register_forward_pre_hook(partial(self._compare, name, weight)))
@@ -110,7 +110,7 @@ class Statistics:
             goal = {"variance": layer.running_var, "mean": layer.running_mean}
         found = measured(inputs[0].float(), layer)
         now = {key: self._remembered(f"{name}/{key}", value) for key, value in found.items()}
-        distance, share = self._distance(now, goal), settings.class_share
+        distance, share = self._distance(now, goal), settings.class_share if self.real else 0.0
         if share:
             distance = (1 - share) * distance + share * self._distance(now, self._of_classes(name))
         self.distances.append(weight * distance)

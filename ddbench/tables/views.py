@@ -10,7 +10,7 @@ from itertools import zip_longest
 from ddbench.tables.board import TIED, Entry, Grid, Heading, Row, Shown, Table, Value
 
 #: Settings beside each other at most, so that a grid fits the column of a page.
-MOST = 7
+MOST = 6
 RUNS = "mean ± population standard deviation in percent over all runs (distilled sets × networks trained on each)"
 LEGEND = (
     f"Bold: best of a column; underlined: second; never a single run. {TIED} not distinguishable from the best by"

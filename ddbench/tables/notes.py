@@ -74,7 +74,7 @@ def change_text(name: str, paper: Any, used: Any) -> str:
     # Zero of something that is counted seldom means none of it: often as many as needed.
     if type(used) is type(paper) is int and 0 < used < paper and name.endswith("s"):
         return f"{used} of {paper} {name}"
-    return f"{name} {value_text(used)} instead of {value_text(paper)}"
+    return f"{name} {value_text(used) or '(empty)'} instead of {value_text(paper) or '(empty)'}"
 
 
 def evaluator(record: Record, implied: Mapping[str, Any]) -> str:

@@ -68,6 +68,7 @@ def test_what_was_scaled_down_is_named_and_what_only_names_the_protocol_is_not()
     [
         (("method.iterations", 1000, 400), "400 of 1000 iterations"),
         (("method.batch_size", 64, 8), "batch_size 8 instead of 64"),  # no number of things
+        (("evaluator.teacher", "resnet-18", ""), "teacher (empty) instead of resnet-18"),
         (("method.epochs", 50, 0), "epochs 0 instead of 50"),  # often: as many as needed
         (("method.weights", 50, True), "weights yes instead of 50"),
         (("method.size", 256, None), "no fixed size instead of 256"),

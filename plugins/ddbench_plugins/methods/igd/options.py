@@ -29,6 +29,8 @@ class IGDOptions(DiTOptions):
     surrogate_batch: int = Field(64, ge=1, description="images per step of its training")
     similarity: float = Field(
         0.7,
+        ge=-1,
+        le=1,
         description="a checkpoint is used if its class gradients have a lower mean cosine with those of the last one"
         " that is used; the first is the untrained network",
     )

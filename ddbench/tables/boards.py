@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 #: Fingerprint of a data set, and int [test images].
 Labels = tuple[str, "NDArray[np.int64]"]
+#: Columns of acceptance figures beside each other at most.
+MOST_SETS = 10
 #: Name of the page that lists the others.
 INDEX = "README.md"
 #: The folder of pages where none is named; its boards.toml counts where another folder has none.
@@ -241,7 +243,7 @@ def measured(
     for table in next(iter(tables.values())):
         grids.append(Grid("Protocols", notes=notes.protocols(table.rows), folded=True))
         if table.figures:
-            grids.append(_acceptance(table))
+            grids += _acceptance(table)
         used = {sign for row in table.rows for cell in row.cells if cell for sign in cell.signs}
         if remarks := (*table.notes, *(meaning for sign, meaning in (signs or {}).items() if sign in used)):
             grids.append(Grid("Notes", notes=remarks, folded=True))
@@ -249,16 +251,23 @@ def measured(
     return Board(name, title, everything, tuple(grids), views.lead(usual) if everything else "")
 
 
-def _acceptance(table: Table) -> Grid:
+def _acceptance(table: Table) -> list[Grid]:
     """Return acceptance figures, one per line; methods whose sets have the same ones share a column."""
     same: dict[tuple[tuple[str, str], ...], list[str]] = defaultdict(list)
     names = {column.label: column.name for column in table.columns}
     for label, figures in table.figures.items():
         same[tuple(figures.items())].append(names.get(label, label))
-    lines = dict.fromkeys(figure for figures in same for figure, _ in figures)
-    rows: list[tuple[Value, ...]] = [(line, *(dict(figures).get(line, "") for figures in same)) for line in lines]
-    headings = (Heading("Figure"), *(Heading(", ".join(dict.fromkeys(methods))) for methods in same.values()))
-    return Grid("Acceptance figures", headings, tuple(rows), folded=True)
+    sets = list(same.items())
+    grids = []
+    for start in range(0, len(sets), MOST_SETS):
+        part = sets[start : start + MOST_SETS]
+        lines = dict.fromkeys(figure for figures, _ in part for figure, _ in figures)
+        rows: list[tuple[Value, ...]] = [
+            (line, *(dict(figures).get(line, "") for figures, _ in part)) for line in lines
+        ]
+        headings = (Heading("Figure"), *(Heading(", ".join(dict.fromkeys(methods))) for _, methods in part))
+        grids.append(Grid("Acceptance figures", headings, tuple(rows), folded=True))
+    return grids
 
 
 def _claimed(page: Page, claims: Published, aliases: Aliases | None = None) -> list[Claim]:

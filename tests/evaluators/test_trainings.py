@@ -369,11 +369,11 @@ BOUNDS: dict[str, dict[str, tuple[list[float], list[float]]]] = {
 DEFAULTS: dict[str, dict[str, Any]] = {
     "dc": {
         **{"epochs": None, "batch_size": 256, "lr": None, "weight_decay": 5e-4},
-        **{"extra_epoch": False, "reset_optimiser": False},
+        **{"extra_epoch": False, "reset_optimiser": False, "decode": None},
     },
     "datm": {
         **{"epochs": None, "batch_size": 128, "lr": None, "weight_decay": 5e-4},
-        **{"extra_epoch": False, "reset_optimiser": False},
+        **{"extra_epoch": False, "reset_optimiser": False, "decode": None},
     },
     "idc": {
         **{"epochs": None, "batch_size": None, "lr": None, "weight_decay": None, "cutmix": None, "cutout": None},

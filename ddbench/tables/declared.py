@@ -49,8 +49,8 @@ class Page(Part):
     (a verdict on every claim that was measured) or ``variants`` (one line per variant, with its difference from
     ``reference``). Where ``source`` or ``kind`` names published claims, a ``paper`` board shows them as blocks with
     ours beside; ``front`` puts it on the page that lists the others. The order of ``method`` and ``network`` is that
-    of lines and blocks. Every ``metric`` makes tables of
-    its own; ``lower_is_better`` names those whose smallest value is the best.
+    of lines and blocks. Every ``metric`` makes tables of its own; ``lower_is_better`` names those whose smallest value
+    is the best.
     """
 
     name: str

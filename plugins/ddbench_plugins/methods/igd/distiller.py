@@ -197,8 +197,6 @@ def _real(ctx: Context, label: int) -> Tensor:
 
 
 def _normalised(ctx: Context, images: Tensor) -> Tensor:
-    import torch
+    from ddbench_plugins.training.augment import normalise
 
-    constants = ctx.dataset.mean, ctx.dataset.std
-    mean, std = (torch.tensor(values, device=images.device).view(1, -1, 1, 1) for values in constants)
-    return (images - mean) / std
+    return normalise(ctx.dataset.mean, ctx.dataset.std).apply(images)

@@ -21,7 +21,7 @@ class MGD3Options(DiTOptions):
     conditioning: Literal["class", "text"] | None = Field(
         None,
         description="class (also when none): a diffusion transformer under the class's label; text: Stable Diffusion,"
-        " or the small model of its kind, under the class's name",
+        " or the small model of its kind, under the class's name, without cfg_channels and small_dit_steps",
         json_schema_extra={"later": True},
     )
     mode_guidance: float = Field(0.1, ge=0, description="weight of the way to the mode (λ); 0 leaves plain samples")

@@ -28,6 +28,9 @@ FILE = "file"
 #: Key of ``Field(None, json_schema_extra={LATER: True})``: an option that a plugin got after it had been run. Where it
 #: is None it is left out of keys and records, which stay what they were.
 LATER = "later"
+#: Key of ``Field(json_schema_extra={NAMES: "network"})``: an option that names a plugin of that kind, or several (a
+#: tuple, or a text with commas). A name that is not known is refused as soon as options are resolved.
+NAMES = "names"
 
 
 class Options(BaseModel):
@@ -161,6 +164,16 @@ def marker(model: type[Options], name: str, key: str) -> Any:
     known = model.model_fields.get(name)
     extra = known.json_schema_extra if known else None
     return extra.get(key) if isinstance(extra, dict) else None
+
+
+def named(values: Options | None) -> list[tuple[str, str, str]]:
+    """Return which plugins options name: option, kind and name of each."""
+    found = []
+    for option, value in values or ():
+        if kind := marker(type(values), option, NAMES):  # type: ignore[arg-type]
+            names = value if isinstance(value, tuple) else (value or "").split(",")
+            found += [(option, kind, name.strip()) for name in names if name.strip()]
+    return found
 
 
 def parse_value(text: str) -> Any:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,9 +14,9 @@ from ddbench.errors import PluginError, UsageError
 from ddbench.files.writing import explained, home
 from ddbench.keys import derive_seed
 from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
-from ddbench.plugin.options import Preset, Resolved, resolve
+from ddbench.plugin.options import Preset, Resolved, named, resolve
 from ddbench.runtime import metrics
-from ddbench.runtime.machine import Machine
+from ddbench.runtime.machine import Machine, checkpoint_seconds
 from ddbench.runtime.scope import Scope, changed, free
 from ddbench.runtime.store import NotMade, Step, Store
 
@@ -122,7 +121,7 @@ class Context:
     @property
     def checkpoint_seconds(self) -> float:
         """Seconds of work that a kill may cost: ``DDBENCH_CHECKPOINT_SECONDS``, 20 by default."""
-        return float(os.environ.get("DDBENCH_CHECKPOINT_SECONDS", "20"))
+        return checkpoint_seconds()
 
     # Randomness ---------------------------------------------------------------------------------------------------
 
@@ -273,7 +272,13 @@ class Context:
         chosen: dict[str, Any] = {}
         for scope in (kind, f"{kind}/{name}"):
             chosen |= whole.explicit.get(scope, {})
-        resolved = resolve(type(plugin), f"{kind}/{name}", whole.match_context() | facts, whole.preset, chosen)
+        who = f"{kind}/{name}"
+        resolved = resolve(type(plugin), who, whole.match_context() | facts, whole.preset, chosen)
+        for option, of_kind, one in named(resolved.values):
+            try:
+                whole.plugins.get(of_kind, one)
+            except UsageError as error:
+                raise UsageError(f"{who}: {option}: {error}", hint=error.hint) from None
         allowed = self._scope and replace(self._scope, options=None, plugin=f"{kind.capitalize()} {entry.name}")
         return changed(self, resolved=resolved, _scope=allowed)
 

@@ -65,6 +65,7 @@ class Machine:
             precision = ("bf16" if _native_bf16() else "fp32") if device == "cpu" else "bf16"
         if device.startswith("cuda"):
             _set_up(precision)
+        repeats_at_once(device), checkpoint_seconds()  # mistakes in them are said before anything is distilled
         return cls(device, precision, offline)
 
 
@@ -84,6 +85,20 @@ def repeats_at_once(device: str) -> int | None:
             f"DDBENCH_REPEATS_AT_ONCE is {asked!r}, not auto or a number of networks.", hint="1: one after the other."
         )
     return int(asked or 1)
+
+
+def checkpoint_seconds() -> float:
+    """Return how many seconds of work a kill may cost: ``DDBENCH_CHECKPOINT_SECONDS``, 20 where it is not set.
+
+    Raises:
+        UsageError: it is no number.
+    """
+    asked = os.environ.get("DDBENCH_CHECKPOINT_SECONDS", "20")
+    try:
+        return float(asked)
+    except ValueError:
+        hint = "20 is the default."
+        raise UsageError(f"DDBENCH_CHECKPOINT_SECONDS is {asked!r}, no number of seconds.", hint=hint) from None
 
 
 def deterministic() -> bool:

@@ -107,3 +107,31 @@ def test_every_command_has_help_with_examples(capsys):
         assert "Examples:" in out and f"ddbench {name}" in out
     code, out, _ = run(capsys, "--help")
     assert code == 0 and all(name in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [
+        (["-m", "random", "-e", "edc", "-o", "eval.teacher=convnet-3-bn,convnet-4x"], "evaluator/edc: teacher"),
+        (["-m", "random", "-e", "lrs", "-o", 'eval.teachers=["convnet-4x"]'], "evaluator/lrs: teachers"),
+        (["-m", "g-vbsm", "-e", "rded", "-o", 'method.ring=["convnet-4x"]'], "method/g-vbsm: ring"),
+        (["-m", "vlcp", "-e", "rded", "-o", "method.acceptance_network=convnet-4x"], "method/vlcp: acceptance_network"),
+        (["-m", "herding", "-e", "rded", "-o", "method.network=convnet-4x"], "method/herding: network"),
+    ],
+)
+def test_a_mistyped_name_in_an_option_is_refused_before_anything_runs(capsys, arguments, option):
+    code, _, err = run(capsys, "plan", *arguments)
+    assert code == 2
+    assert err.startswith(f"error: {option}: Unknown network 'convnet-4x'. Did you mean 'convnet-4")
+
+
+@pytest.mark.parametrize(
+    "variable", ["DDBENCH_FINETUNE_PROCESSES", "DDBENCH_REPEATS_AT_ONCE", "DDBENCH_CHECKPOINT_SECONDS"]
+)
+def test_a_bad_variable_is_refused_at_once(capsys, monkeypatch, variable, tmp_path):
+    monkeypatch.setenv("DDBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv(variable, "some")
+    code, _, err = run(capsys, "run", "-m", "vlcp", "-e", "rded", "--registry", str(tmp_path / "registry"))
+    assert code == 2
+    assert f"{variable}" in err and "'some'" in err
+    assert not list((tmp_path / "home").glob("captions*/*"))

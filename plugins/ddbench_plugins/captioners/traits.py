@@ -42,7 +42,11 @@ LITTLE, FEW = 0.1, 2
 class TraitsOptions(Options):
     """Options of the captioner ``traits``."""
 
-    network: str = Field("convnet-3-bn", description="network, trained on the training images, that looks at the image")
+    network: str = Field(
+        "convnet-3-bn",
+        description="network, trained on the training images, that looks at the image",
+        json_schema_extra={"names": "network"},
+    )
     temperature: float = Field(2.0, gt=0, description="its outputs are divided by this: higher, less sure of one class")
     phrases: str = Field(
         "",

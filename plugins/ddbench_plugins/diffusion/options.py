@@ -47,7 +47,11 @@ class BackboneOptions(Options):
     acceptance: Literal["small", "always", "never"] = Field(
         "small", description="when the distilled images are checked: for small models only, always, or never"
     )
-    acceptance_network: str = Field("convnet-3-bn", description="network, trained on real images, that recognises them")
+    acceptance_network: str = Field(
+        "convnet-3-bn",
+        description="network, trained on real images, that recognises them",
+        json_schema_extra={"names": "network"},
+    )
 
     @property
     def checks_images(self) -> bool:

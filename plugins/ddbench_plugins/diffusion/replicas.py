@@ -70,18 +70,18 @@ def processes(device: str) -> int:
     Raises:
         UsageError: :data:`VARIABLE` is no number, or there are fewer GPUs.
     """
-    import torch
-
     text = os.environ.get(VARIABLE, "1")
     if not text.isdecimal() or text == "0":
         raise UsageError(f"{VARIABLE}={text!r} is no number of processes.", hint="Use 1 or more, or unset it.")
-    gpus = torch.cuda.device_count() if device.startswith("cuda") else None
-    if gpus is not None and int(text) > max(gpus, 1):
-        raise UsageError(
-            f"{VARIABLE}={text}, but this process sees {gpus} GPUs.",
-            hint="Every process has one; ask for more, or for fewer processes.",
-        )
-    return int(text)
+    if (count := int(text)) > 1 and device.startswith("cuda"):
+        import torch
+
+        if count > (gpus := max(torch.cuda.device_count(), 1)):
+            raise UsageError(
+                f"{VARIABLE}={text}, but this process sees {gpus} GPUs.",
+                hint="Every process has one; ask for more, or for fewer processes.",
+            )
+    return count
 
 
 @contextmanager

@@ -41,7 +41,9 @@ class RdedOptions(Options):
         "dataset", description="constants of student and teacher inputs"
     )
     teacher: str = Field(
-        "", description="network of the teacher, or published weights (timm:resnet18.tv_in1k); the student's when empty"
+        "",
+        description="network of the teacher, or published weights (timm:resnet18.tv_in1k); the student's when empty",
+        json_schema_extra={"names": "network"},
     )
     teacher_file: str = Field(
         "", description=".safetensors or .pth file with the teacher's weights", json_schema_extra={"file": True}

@@ -54,7 +54,9 @@ class FeatureSelection(ddbench.Distiller):
         """Options of selection by features."""
 
         network: str = Field(
-            "convnet-3-bn", description="Network whose features are used; trained on all training images."
+            "convnet-3-bn",
+            description="Network whose features are used; trained on all training images.",
+            json_schema_extra={"names": "network"},
         )
 
     presets = FEATURE_PRESETS

@@ -15,7 +15,11 @@ LITE, MINILM = "efficientnet-lite0", "minilm"
 class PairOptions(ddbench.Options):
     """Which captions images have, what encodes both, and which part of that is trained."""
 
-    captioner: str = Field("attributes", description="captioner of training and test images; lines are captions apart")
+    captioner: str = Field(
+        "attributes",
+        description="captioner of training and test images; lines are captions apart",
+        json_schema_extra={"names": "captioner"},
+    )
     words: int | None = Field(
         None, ge=1, description="captions are cleaned and cut after so many words; left as they are when none"
     )

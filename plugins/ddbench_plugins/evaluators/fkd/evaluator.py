@@ -45,7 +45,9 @@ class FkdOptions(Options):
     top_k: int | None = Field(
         None, ge=1, description="keep the largest logits only, the other classes sharing the rest; all when none"
     )
-    teacher: str = Field("", description="network of the teacher; the student's when empty")
+    teacher: str = Field(
+        "", description="network of the teacher; the student's when empty", json_schema_extra={"names": "network"}
+    )
     teacher_file: str = Field(
         "",
         description="safetensors file of a trained teacher instead of training one",

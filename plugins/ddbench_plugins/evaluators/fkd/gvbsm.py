@@ -31,7 +31,11 @@ class GVbsmOptions(FkdOptions):
     labels: Literal["stored", "online"] = Field(
         "stored", description="label once and replay to every student, or ask the teachers in every step"
     )
-    teacher: str = Field("", description="networks of the teachers, separated by commas; the student's when empty")
+    teacher: str = Field(
+        "",
+        description="networks of the teachers, separated by commas; the student's when empty",
+        json_schema_extra={"names": "network"},
+    )
     teacher_file: str = Field(
         "",
         description="safetensors file of the first teacher instead of training it",

@@ -35,7 +35,11 @@ class UnifiedOptions(FkdOptions):
         " of the image as it is; hard: the class, no teacher",
     )
     epochs: int = Field(100, ge=1, description="passes over the distilled set")
-    teacher: str = Field("convnet-3-bn", description="network of the teacher, one for all students")
+    teacher: str = Field(
+        "convnet-3-bn",
+        description="network of the teacher, one for all students",
+        json_schema_extra={"names": "network"},
+    )
     batch_size: int = Field(50, ge=1, description="images per step, at most the set")
     optimiser: Literal["adamw", "adam", "sgd"] = Field(
         "adam", description="AdamW or Adam with betas 0.9, 0.999, or SGD"

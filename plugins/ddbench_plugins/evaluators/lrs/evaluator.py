@@ -41,7 +41,9 @@ class LrsOptions(Options):
     mse_weight: float = Field(1.0, ge=0, description="of the MSE in mse_gt")
     ce_weight: float = Field(0.025, ge=0, description="of the hard cross-entropy in mse_gt")
     teachers: tuple[str, ...] = Field(
-        (), description="networks whose mean logits are the soft labels; the student's own when empty"
+        (),
+        description="networks whose mean logits are the soft labels; the student's own when empty",
+        json_schema_extra={"names": "network"},
     )
     teacher_file: str = Field(
         "", description="safetensors file of the one teacher instead of training it", json_schema_extra={"file": True}

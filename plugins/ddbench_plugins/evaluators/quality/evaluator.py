@@ -20,7 +20,11 @@ HELD_OUT, NEAREST = 1000, 0.01
 class QualityOptions(Options):
     """Options of the figures."""
 
-    teacher: str = Field("convnet-3-bn", description="network, trained on the whole training set, whose features count")
+    teacher: str = Field(
+        "convnet-3-bn",
+        description="network, trained on the whole training set, whose features count",
+        json_schema_extra={"names": "network"},
+    )
     k: int = Field(5, ge=1, description="nearest neighbours that a ball around an image reaches to")
 
 

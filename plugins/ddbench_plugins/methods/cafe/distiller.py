@@ -15,7 +15,11 @@ from ddbench_plugins.training.whitening import whitening_steps
 class CafeOptions(PixelOptions):
     """Options of CAFE; the defaults are those of the released code."""
 
-    network: str = Field("convnet-3", description="network whose features are matched; one with pooling layers")
+    network: str = Field(
+        "convnet-3",
+        description="network whose features are matched; one with pooling layers",
+        json_schema_extra={"names": "network"},
+    )
     iterations: int = Field(2000, ge=1, description="networks that are begun and trained, one after the other")
     batch_real: int = Field(256, ge=1, description="real images per class and step; all where a class has fewer")
     lr_img: float = Field(0.1, gt=0, description="learning rate of the pixels")

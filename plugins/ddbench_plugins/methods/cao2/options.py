@@ -14,7 +14,11 @@ class CaO2Options(DiTOptions):
 
     guidance_scale: float = Field(2.7, ge=1, description="classifier-free guidance; 1 is none")
     candidates: int = Field(4, ge=1, description="samples from which each image is chosen (q)")
-    selector: str = Field("convnet-3", description="network, trained on real images, that chooses among the samples")
+    selector: str = Field(
+        "convnet-3",
+        description="network, trained on real images, that chooses among the samples",
+        json_schema_extra={"names": "network"},
+    )
     order: Literal["surest", "least sure"] = Field(
         "surest", description="which of the samples that are recognised as their class come first"
     )

@@ -21,7 +21,11 @@ if TYPE_CHECKING:
 class CoresetOptions(ddbench.Options):
     """Options of all coresets."""
 
-    network: str = Field("convnet-3-bn", description="network whose training on all images is recorded")
+    network: str = Field(
+        "convnet-3-bn",
+        description="network whose training on all images is recorded",
+        json_schema_extra={"names": "network"},
+    )
     epochs: int | None = Field(None, ge=1, description="of that training; as many as the data set's recipe when none")
 
 

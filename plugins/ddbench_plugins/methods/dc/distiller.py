@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 class DcOptions(PixelOptions):
     """Options of DC; the defaults are those of the released code."""
 
-    network: str = Field("convnet-3", description="network whose gradients are matched")
+    network: str = Field(
+        "convnet-3", description="network whose gradients are matched", json_schema_extra={"names": "network"}
+    )
     iterations: int = Field(1000, ge=1, description="networks that are begun and trained, one after the other")
     outer: int = Field(20, ge=1, description="matching steps per network")
     inner: int = Field(25, ge=1, description="epochs on the synthetic images between two matching steps")

@@ -23,7 +23,9 @@ BATCHES = 10
 class DdOptions(PixelOptions):
     """Options of DD; the defaults are those of the released code, for MNIST."""
 
-    network: str = Field("lenet", description="network that is trained on the images")
+    network: str = Field(
+        "lenet", description="network that is trained on the images", json_schema_extra={"names": "network"}
+    )
     initial: Literal["random", "fixed"] = Field(
         "random", description="the initial weights: new ones in every iteration, or always the same"
     )

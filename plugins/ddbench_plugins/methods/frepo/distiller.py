@@ -15,7 +15,11 @@ from ddbench_plugins.training.whitening import whitening_steps
 class FrepoOptions(PixelOptions):
     """Options of FRePo; the defaults are those of the released code."""
 
-    network: str = Field("frepo-convnet-3-bn", description="network whose features are regressed on")
+    network: str = Field(
+        "frepo-convnet-3-bn",
+        description="network whose features are regressed on",
+        json_schema_extra={"names": "network"},
+    )
     iterations: int = Field(500_000, ge=1, description="steps of the images and labels")
     pool: int = Field(10, ge=1, description="networks of different age, one of which is used in a step")
     updates: int = Field(100, ge=1, description="a network is replaced when it was trained once more than that")

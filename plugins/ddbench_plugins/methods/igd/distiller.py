@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import UsageError, step
+from ddbench import step
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
 from ddbench_plugins.methods.dit.distiller import SAMPLED, DiT, decoder_identity, sampling_work
 from ddbench_plugins.methods.igd.options import IGDOptions
@@ -169,18 +169,11 @@ def _surrogate(ctx: Context) -> tuple[FlatNetwork, Callable[[int], Tensor]]:
     Raises:
         UsageError: it has batch norm.
     """
-    from ddbench_plugins.methods.mtt.experts import Experts
-    from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
+    from ddbench_plugins.methods.mtt.experts import Experts, flat_network
 
     options: IGDOptions = ctx.options
     refuse_whitening(ctx, "IGD's gradients")
-    try:
-        network = FlatNetwork(ctx.build_network(options.surrogate, seed=0).to(ctx.machine.device))
-    except ValueError as error:
-        raise UsageError(
-            f"The network {options.surrogate} cannot be IGD's surrogate: {error}.",
-            hint="Use one without batch norm, such as -o method.surrogate=convnet-3.",
-        ) from error
+    network = flat_network(ctx, options.surrogate, device=ctx.machine.device)
     experts = Experts([_training(ctx).done().dir], options.surrogate_epochs, ctx.machine.device)
     return network, lambda epoch: experts.at(0, epoch)
 

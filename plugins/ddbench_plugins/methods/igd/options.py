@@ -23,7 +23,11 @@ class IGDOptions(DiTOptions):
         0.9, ge=0, le=1, description="and at most this share: with 0.6 those of index 30 to 45 of 50"
     )
     memory: int = Field(64, ge=1, description="earlier images of the class that are kept apart from, the last ones")
-    surrogate: str = Field("convnet-3", description="classifier whose gradients are compared; without batch norm")
+    surrogate: str = Field(
+        "convnet-3",
+        description="classifier whose gradients are compared; without batch norm",
+        json_schema_extra={"names": "network"},
+    )
     surrogate_epochs: int = Field(10, ge=0, description="epochs of its training on the real images")
     surrogate_rate: float = Field(0.1, gt=0, description="its learning rate (SGD without momentum)")
     surrogate_batch: int = Field(64, ge=1, description="images per step of its training")

@@ -35,7 +35,11 @@ class ItGanOptions(PixelOptions):
     recognised: float = Field(
         0.6, ge=0, le=1, description="share of random samples that a network must name right; else the run stops"
     )
-    judge: str = Field("convnet-3-bn", description="network, trained on real images, that names them")
+    judge: str = Field(
+        "convnet-3-bn",
+        description="network, trained on real images, that names them",
+        json_schema_extra={"names": "network"},
+    )
 
     # What becomes of the latents
     latents: Literal["informative", "inverted", "random"] = Field(
@@ -44,13 +48,19 @@ class ItGanOptions(PixelOptions):
     inversion_steps: int = Field(5000, ge=1, description="steps of Adam by which latents give back training images")
     inversion_lr: float = Field(0.1, gt=0, description="learning rate of the inversion")
     inversion_batch: int = Field(100, ge=1, description="latents per class and step of the inversion")
-    inversion_network: str = Field("convnet-3", description="network, trained on real images, of the inversion")
+    inversion_network: str = Field(
+        "convnet-3",
+        description="network, trained on real images, of the inversion",
+        json_schema_extra={"names": "network"},
+    )
     iterations: int = Field(10000, ge=1, description="steps after the inversion, each with new networks")
     lr_z: float = Field(0.001, gt=0, description="learning rate of the latents then (Adam)")
     batch: int = Field(1250, ge=1, description="latents per class and step; all where a class has fewer")
     batch_real: int = Field(1250, ge=1, description="real images per class and step beside the latents' own")
     r: float = Field(0.001, ge=0, le=1, description="weight of staying close to the own training image's features")
-    network: str = Field("convnet-3", description="network whose features are matched")
+    network: str = Field(
+        "convnet-3", description="network whose features are matched", json_schema_extra={"names": "network"}
+    )
     networks: Literal["random", "trained"] = Field(
         "random",
         description="untrained ones, new for each class and step, or networks that were trained on real images",

@@ -29,7 +29,11 @@ Images = TypeVar("Images", bound="ImagesWithRate")
 class MttOptions(PixelOptions):
     """Options of MTT; the defaults are those of the released code."""
 
-    network: str = Field("convnet-3", description="network of experts and synthetic steps; without batch norm")
+    network: str = Field(
+        "convnet-3",
+        description="network of experts and synthetic steps; without batch norm",
+        json_schema_extra={"names": "network"},
+    )
     normalisation: Literal["dataset", "cifar10"] = Field(
         "dataset", description="constants of all inputs; the released code uses CIFAR-10's on CIFAR-100"
     )
@@ -134,7 +138,7 @@ class MTT(ddbench.Distiller):
         """Return ``ctx.ipc`` optimised images per class in the [0, 1] scale, not clamped, with a learning rate."""
         from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.mtt.experts import Experts, expert
+        from ddbench_plugins.methods.mtt.experts import Experts, expert, flat_network
         from ddbench_plugins.methods.mtt.matching import TrajectoryMatching
         from ddbench_plugins.methods.mtt.selection import hold_out
 
@@ -145,7 +149,7 @@ class MTT(ddbench.Distiller):
                 hint="Say -o method.keep=last, or leave data.zca out.",
             )
         ipc = ipc_of(ctx)
-        network = self._network(ctx)
+        network = flat_network(ctx, options.network, device=ctx.machine.device, precision=ctx.machine.precision)
         data, judged_by = ctx.dataset, ctx.dataset.test
         if options.keep == "best_validation":
             data, judged_by = hold_out(data)
@@ -182,20 +186,6 @@ class MTT(ddbench.Distiller):
             also=candidates,
         )
         return self._best(ctx, last, candidates, judged_by) if best else last
-
-    @staticmethod
-    def _network(ctx: ddbench.Context) -> FlatNetwork:
-        from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
-
-        options: MttOptions = ctx.options
-        module = ctx.build_network(options.network, seed=0).to(ctx.machine.device)
-        try:
-            return FlatNetwork(module, ctx.machine.precision)
-        except ValueError as error:
-            raise ddbench.UsageError(
-                f"Trajectories of {options.network} cannot be matched: {error}.",
-                hint="Choose a network without batch norm, e.g. -o method.network=convnet-3.",
-            ) from error
 
     def images(self, ctx: ddbench.Context, parts: Parts) -> ImagesWithRate:
         """Return what is optimised, as it begins."""

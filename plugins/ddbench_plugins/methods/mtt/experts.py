@@ -16,7 +16,7 @@ import torch
 import ddbench
 from ddbench_plugins.matching.draws import strategy_for
 from ddbench_plugins.methods.mtt.flat import flat_step
-from ddbench_plugins.methods.mtt.trajectories import flat
+from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import compose, normalise
 from ddbench_plugins.training.dsa import dsa
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench_plugins.training.augment import Augment
+    from ddbench_plugins.training.runtime import Precision
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,12 @@ def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number
     """Train one expert, and keep its parameters after each epoch.
 
     Plain SGD has no state, so these snapshots are the checkpoints as well.
+
+    Raises:
+        UsageError: the network has batch norm.
     """
     data, seed = ctx.dataset, ddbench.derive_seed(0, "mtt expert", number)
-    network = ctx.build_network(recipe.network, seed=seed)
+    network = flat_network(ctx, recipe.network, seed=seed).network
     first = max((epoch for epoch in range(recipe.epochs + 1) if _file(out.dir, epoch).exists()), default=None)
     if first is None:
         first = 0
@@ -116,6 +120,22 @@ def expert(ctx: ddbench.Context, out: ddbench.Step, recipe: ExpertRecipe, number
             (result,) = train([stream_seed(seed, epoch + 1)])
             _save(out.dir, epoch + 1, flat(network))
             advance(epoch + 1, recipe.epochs, {"loss": result.losses[-1]})
+
+
+def flat_network(
+    ctx: ddbench.Context, name: str, *, seed: int = 0, device: str = "cpu", precision: Precision = "fp32"
+) -> FlatNetwork:
+    """Return a new network whose state is its parameters.
+
+    Raises:
+        UsageError: it has batch norm.
+    """
+    try:
+        return FlatNetwork(ctx.build_network(name, seed=seed).to(device), precision)
+    except ValueError as error:
+        raise ddbench.UsageError(
+            f"{name} has no trajectory of parameters: {error}.", hint="Choose a network without batch norm: convnet-3."
+        ) from error
 
 
 def augmentation(data: ddbench.Dataset, kind: str, normalisation: str) -> Augment:

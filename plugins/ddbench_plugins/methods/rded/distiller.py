@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 class RdedOptions(ddbench.Options):
     """Options of RDED; the defaults are those of its scripts."""
 
-    network: str = Field("convnet-3-bn", description="network of the teacher that scores the crops")
+    network: str = Field(
+        "convnet-3-bn",
+        description="network of the teacher that scores the crops",
+        json_schema_extra={"names": "network"},
+    )
     teacher_file: str = Field(
         "",
         description="file with a trained teacher's weights instead of training one",

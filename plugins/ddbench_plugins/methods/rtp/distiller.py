@@ -15,7 +15,9 @@ from ddbench_plugins.training.whitening import whitening_steps
 class RtpOptions(PixelOptions):
     """Options of RTP; the defaults are those of the released commands with bases."""
 
-    network: str = Field("convnet-3", description="network that is trained on the images")
+    network: str = Field(
+        "convnet-3", description="network that is trained on the images", json_schema_extra={"names": "network"}
+    )
     iterations: int = Field(500_000, ge=1, description="trainings, each a step of bases and coefficients")
     bases: int = Field(16, ge=1, description="images that all others are sums of")
     scale: int = Field(2, ge=1, description="how far sums are enlarged")

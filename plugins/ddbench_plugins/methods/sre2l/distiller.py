@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 class Sre2lOptions(ddbench.Options):
     """Options of the recovery; the defaults are those of the CIFAR script."""
 
-    network: str = Field("convnet-3-bn", description="network of the teacher; it must have batch norm")
+    network: str = Field(
+        "convnet-3-bn",
+        description="network of the teacher; it must have batch norm",
+        json_schema_extra={"names": "network"},
+    )
     teacher_file: str = Field(
         "",
         description="file with a trained teacher's weights instead of training one",

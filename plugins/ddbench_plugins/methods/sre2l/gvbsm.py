@@ -20,8 +20,14 @@ if TYPE_CHECKING:
 class GVbsmOptions(Sre2lOptions):
     """Options of G-VBSM; ring=[], convolutions=false, memory=0, density_weight=0, padding=0 is SRe2L."""
 
-    network: str = Field("convnet-3-bn", description="network of the first teacher")
-    ring: tuple[str, ...] = Field((), description="networks of further teachers, which take turns with the first")
+    network: str = Field(
+        "convnet-3-bn", description="network of the first teacher", json_schema_extra={"names": "network"}
+    )
+    ring: tuple[str, ...] = Field(
+        (),
+        description="networks of further teachers, which take turns with the first",
+        json_schema_extra={"names": "network"},
+    )
     normalisation: Literal["dataset", "cifar10", "cifar100", "imagenet", "tiny-imagenet"] = Field(  # type: ignore[assignment]
         "dataset", description="constants of the teachers' inputs; the released code uses CIFAR-100's on CIFAR-10"
     )

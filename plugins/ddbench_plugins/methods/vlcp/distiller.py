@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from ddbench import DistilledSet
 from ddbench_plugins.diffusion.method import ImageToImage
+from ddbench_plugins.diffusion.replicas import processes
 from ddbench_plugins.methods.vlcp import stages
 from ddbench_plugins.methods.vlcp.information import caption_information
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
@@ -52,7 +53,10 @@ class VLCP(ImageToImage):
 
     def drawn_by(self, ctx: Context) -> StepCall:
         """Return the step of the fine-tuned model, if it is to be fine-tuned."""
-        return stages.finetuned.of(ctx) if ctx.options.finetune else super().drawn_by(ctx)
+        if not ctx.options.finetune:
+            return super().drawn_by(ctx)
+        processes(ctx.machine.device)  # a mistake in their number is said before captions and latents are made
+        return stages.finetuned.of(ctx)
 
     def model(self, ctx: Context) -> Backbone:
         """Return the fine-tuned model, if it is to be fine-tuned."""

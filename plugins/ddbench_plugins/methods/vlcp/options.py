@@ -13,7 +13,11 @@ from ddbench_plugins.diffusion.options import ImageToImageOptions
 class VLCPOptions(ImageToImageOptions):
     """Options of the method ``vlcp``."""
 
-    captioner: str = Field("attributes", description="which captioner describes the training images")
+    captioner: str = Field(
+        "attributes",
+        description="which captioner describes the training images",
+        json_schema_extra={"names": "captioner"},
+    )
 
     # Fine-tuning
     finetune: bool = Field(True, description="fine-tune the U-Net on (image, caption) pairs")

@@ -313,6 +313,16 @@ def test_children_without_their_differences_are_their_parents(ctx, digits):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("method", ["g-vbsm", "edc"])
+def test_real_images_that_hardly_move_stay_as_they_are(ctx, digits, method):
+    options = {"ring": "[]", "init": "random", "statistics_images": 100, "iterations": 1, "lr": 1e-6, "chunk": 6}
+    made = distil(_prepared(ctx, digits, method, **options)).content
+    for image, label in zip(made.images, made.labels, strict=True):
+        own = digits.train.images.batch(digits.train.of_class(int(label)).tolist(), 16)
+        assert (own == image).all((1, 2, 3)).any()
+
+
+@pytest.mark.slow
 def test_a_run_with_several_teachers(ctx, digits):
     small = {"ring": '["lenet"]', "iterations": 3, "statistics_images": 100}
     for name in ("g-vbsm", "edc"):

@@ -147,10 +147,18 @@ def boards(
     Raises:
         UsageError: no board of that name, or two boards of one name.
     """
-    names = sorted({str(record.cell.dataset["name"]) for record in records})
+    used: dict[str, set[str]] = {}
+    for record in records:
+        used.setdefault(str(record.cell.dataset["name"]), set()).add(record.cell.evaluator.name)
     taken = {Path(INDEX).stem.lower(), *(page.name.lower() for page in content.board)}
     pages = [
-        Page(name=_free(slug(name), taken), title=content.names.get(name, name), dataset=(name,)) for name in names
+        Page(
+            name=_free(slug(name), taken),
+            title=content.names.get(name, name),
+            dataset=(name,),
+            evaluator=tuple(sorted(evaluators.difference(content.columns.apart))),
+        )
+        for name, evaluators in sorted(used.items())
     ]
     own = {page.name for page in pages}
     pages += content.board

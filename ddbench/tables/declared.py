@@ -20,10 +20,14 @@ HINT = "See docs/results/leaderboards.md."
 
 
 class Columns(Part):
-    """The order of columns, the baseline of gains, and how variants (methods with their options) are called."""
+    """The order of columns, the baseline of gains, and how variants (methods with their options) are called.
+
+    Evaluators that stand ``apart`` are on declared boards only, not on the page of a data set with others.
+    """
 
     first: tuple[str, ...] = ()
     gain_over: str = ""
+    apart: tuple[str, ...] = ()
     labels: dict[str, str] = Field(default={})
 
 

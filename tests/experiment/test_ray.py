@@ -74,6 +74,7 @@ def test_one_that_is_started_here_shares_gpus_and_names_another_version(monkeypa
         assert len(crew.running()) == 1
         crew.end()
         wait_for(lambda: states(run) == {"waiting": 16}, 400)  # the worker gives it back
+        wait_for(lambda: not crew.running(), 400)  # and ends, before the run may go on
         about = (run.folder / "run.json").read_text().replace('"ddbench": "', '"ddbench": "9.')
         (run.folder / "run.json").write_text(about)
         (run.folder / "stop").unlink()

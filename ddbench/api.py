@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 from ddbench.errors import UsageError, unknown
 from ddbench.experiment import jobs
 from ddbench.experiment.cells import Measurement, SameImages, sets
-from ddbench.experiment.pipeline import check_network, distil
+from ddbench.experiment.pipeline import check_fit, check_network, distil
 from ddbench.experiment.plan import Plan
 from ddbench.experiment.plan import plan as plan_study
 from ddbench.experiment.setup import context, with_dataset
@@ -269,6 +269,7 @@ def evaluate(
         )
     planned = [Measurement.of(ctx, one, net, made.ipc, wished) for one in evaluators for net in networks or [""]]
     for measurement in planned:
+        check_fit(measurement.evaluator, made.plugin.name, made.content.holds)
         check_network(measurement.evaluator.ctx)
     check_writable(target)
     title = f"{made.plugin.name} on {ctx.dataset.name}, IPC {Budget(made.ipc)}, seed {made.seed}"

@@ -56,17 +56,20 @@ def command(context: click.Context) -> None:
 
 def _sums(steps: Iterable[Finished], by: Callable[[Finished], str]) -> list[tuple[str, str, str]]:
     """Return names with how many steps each has and their size, the largest first."""
+    from ddbench.runtime.leftovers import together
+
     groups: dict[str, list[Finished]] = defaultdict(list)
     for step in steps:
         groups[by(step)].append(step)
-    largest = sorted(groups, key=lambda name: (-sum(step.bytes for step in groups[name]), name))
+    largest = sorted(groups, key=lambda name: (-together(groups[name]), name))
     return [(name, *_sum(groups[name])) for name in largest]
 
 
 def _sum(steps: list[Finished]) -> tuple[str, str]:
+    from ddbench.runtime.leftovers import together
     from ddbench.runtime.progress import size
 
-    return str(len(steps)), size(sum(step.bytes for step in steps))
+    return str(len(steps)), size(together(steps))
 
 
 @command.command("clean")

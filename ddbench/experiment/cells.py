@@ -9,9 +9,10 @@ from typing import Any
 
 from ddbench.errors import UsageError
 from ddbench.experiment.dependencies import cell, plugin_part
-from ddbench.experiment.pipeline import check_network, evaluate, prepare_evaluator, prepare_method
+from ddbench.experiment.pipeline import check_fit, check_network, evaluate, prepare_evaluator, prepare_method
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.interfaces import Distiller, Evaluator
+from ddbench.plugin.manager import plugin_errors
 from ddbench.results import labels
 from ddbench.results.exchange import keep
 from ddbench.results.schema import Cell, Record
@@ -136,6 +137,8 @@ def resolve(
                 f"No evaluator is named, and the preset {ctx.preset} of {entry.name} has none for {ctx.dataset.name}.",
                 hint="Name one with --eval; `ddbench list evaluators` lists them.",
             )
+        with plugin_errors(entry):
+            holds = frozenset(method.plugin.holds(mine))
         measured = replace(ctx, base_seed=evaluation_seed, method=entry.spec.name)
         measurements: dict[tuple[str, str], Measurement] = {}  # one of an evaluator that trains no network
         for evaluator in evaluators or [own]:
@@ -143,6 +146,7 @@ def resolve(
             for network in networks or several(usual.get("network", "")):
                 count = repeats or usual.get("repeats")
                 one = Measurement.of(measured, evaluator, network, mine.ipc or budgets[0], count)
+                check_fit(one.evaluator, entry.name, holds)
                 measurements.setdefault((evaluator, one.evaluator.ctx.network), one)
         planned.append(Planned(method, tuple(measurements.values())))
     contexts = [measurement.evaluator.ctx for one in planned for measurement in one.measurements]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -17,7 +17,7 @@ from ddbench.experiment import dependencies
 from ddbench.experiment.dependencies import plugin_part
 from ddbench.figures.gallery import preview
 from ddbench.keys import digest
-from ddbench.plugin.contracts import Budget, DistilledSet, Protocol, Score
+from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet, Protocol, Score
 from ddbench.plugin.datasets import Dataset, check_ipc
 from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
@@ -77,8 +77,8 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> Bound
     """Resolve a method and its options without running anything.
 
     Raises:
-        UsageError: an unknown name or option, an IPC that the data set cannot fill, or a precision that the method
-            does not have.
+        UsageError: an unknown name or option, an IPC that the data set cannot fill, a precision that the method does
+            not have, or what the method itself refuses.
     """
     check_seed(seed)
     entry = ctx.plugins.get("method", name)
@@ -92,7 +92,10 @@ def prepare_method(ctx: Context, name: str, ipc: int | None, seed: int) -> Bound
         )
     budget = ipc if method.needs_ipc else None
     mine = replace(ctx, ipc=budget, base_seed=seed if method.seeded else 0, ledger=[])
-    return Bound(method, mine.with_options_of(method, entry), entry)
+    bound = Bound(method, mine.with_options_of(method, entry), entry)
+    with plugin_errors(entry):
+        method.check(bound.ctx)
+    return bound
 
 
 def distil(bound: Bound[Distiller], *, force: bool = False) -> Distilled:
@@ -313,11 +316,7 @@ def train_ahead(bound: Bound[Evaluator], made: Distilled, repeats: int) -> bool:
 
 def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
     evaluator, ctx, entry = bound
-    if made.content.label_kind not in evaluator.label_kinds:
-        raise UsageError(
-            f"Evaluator {entry.spec.name} cannot train on the {made.content.label_kind} labels of {made.plugin.name}.",
-            hint=LABEL_HINTS.get(made.content.label_kind, ""),
-        )
+    check_fit(bound, made.plugin.name, made.content.holds)
     check_whitening(evaluator, ctx, made.content, entry.spec.name)
     with plugin_errors(entry):
         protocol = evaluator.protocol(at_work(bound, made.content, 0), made.content)
@@ -334,6 +333,23 @@ LABEL_HINTS = {
     "centred": "They are targets of a regression, not probabilities: --eval krr and frepo take them.",
     "free": "They are real numbers of their own meaning: --eval replay takes them, with the steps of their set.",
 }
+
+
+def check_fit(bound: Bound[Evaluator], method: str, holds: Collection[str]) -> None:
+    """Refuse an evaluator for sets of a method by what they hold, or will hold.
+
+    Raises:
+        UsageError: they do not fit.
+    """
+    evaluator, ctx, entry = bound
+    for kind in LABEL_KINDS:
+        if kind in holds and kind not in evaluator.label_kinds:
+            raise UsageError(
+                f"Evaluator {entry.spec.name} cannot train on the {kind} labels of {method}.",
+                hint=LABEL_HINTS.get(kind, ""),
+            )
+    with plugin_errors(entry):
+        evaluator.check(ctx, holds)
 
 
 def check_whitening(evaluator: Evaluator, ctx: Context, distilled: DistilledSet, name: str) -> None:

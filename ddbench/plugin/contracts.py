@@ -101,6 +101,12 @@ class DistilledSet:
         return {name: content for name in CONTENTS if (content := getattr(self, name)) is not None}
 
     @property
+    def holds(self) -> frozenset[str]:
+        """What an evaluator may need of it, by name, as :meth:`ddbench.Distiller.holds` tells beforehand."""
+        labels = () if self.soft_labels is None else ("soft_labels", self.label_kind)
+        return frozenset({*self.contents(), *labels} - {LABEL_KINDS[0]})
+
+    @property
     def factor(self) -> int:
         """How many images stand in a row of each one, which evaluators that decode cut apart."""
         return int(self.extra.get("factor") or 1)

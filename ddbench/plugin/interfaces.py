@@ -62,6 +62,21 @@ class Distiller(Plugin, ABC):
     def distill(self, ctx: Context) -> DistilledSet:
         """Distil ``ctx.dataset`` to ``ctx.ipc`` images per class."""
 
+    def check(self, ctx: Context) -> None:
+        """Refuse options, data and IPC that do not fit each other, while a run is planned: in no time.
+
+        Raises:
+            UsageError: with what to do about it.
+        """
+
+    def holds(self, ctx: Context) -> Collection[str]:
+        """Return what its sets hold that an evaluator may need, as known beforehand.
+
+        Names of fields of a :class:`DistilledSet` (``schedule``, ``soft_labels``), and the kind of soft labels that are
+        no probabilities (``centred``, ``free``).
+        """
+        return ()
+
     def needs(self, ctx: Context) -> Sequence[CachedStep[Any] | StepCall] | None:
         """Return the cached steps that :meth:`distill` uses, any other being refused; None for all of the class.
 
@@ -109,6 +124,17 @@ class Evaluator(Plugin, ABC):
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """Return the network used on a data set when the user names none."""
         return self.default_network
+
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse options and sets that do not fit each other, while a run is planned: in no time.
+
+        Args:
+            ctx: ``ctx.method`` names who makes the set.
+            holds: what the set will hold, as of :meth:`Distiller.holds`.
+
+        Raises:
+            UsageError: with what to do about it.
+        """
 
     def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Sequence[CachedStep[Any] | StepCall] | None:
         """Return the cached steps, such as a teacher, that network number ``repeat`` uses; as of a :class:`Distiller`.

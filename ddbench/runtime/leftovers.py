@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,16 +32,21 @@ class Finished:
     Attributes:
         path: its folder.
         dataset: name of the data set that it was made for, or "" where it is known of none.
-        bytes: its size.
+        files: bytes of its files, by where they are on the disk: steps may share some.
         unused: seconds since a run made or last used it.
         ours: whether every file in it is one that the step wrote.
     """
 
     path: Path
     dataset: str
-    bytes: int
+    files: dict[tuple[int, int], int]
     unused: float
     ours: bool
+
+    @property
+    def bytes(self) -> int:
+        """Its size."""
+        return sum(self.files.values())
 
     @property
     def kind(self) -> str:
@@ -83,7 +88,7 @@ def _finished(path: Path) -> Finished:
     files = {file.relative_to(path).as_posix() for file in path.rglob("*") if not file.is_dir()}
     ours = str(known["key"]).startswith(path.name) and files == {*known["files"], MARKER}
     unused = max(0.0, time.time() - path.stat().st_mtime)
-    return Finished(path, dict(known["about"]).get("dataset", ""), size(path), unused, ours)
+    return Finished(path, dict(known["about"]).get("dataset", ""), _on_disk(path), unused, ours)
 
 
 def prune(root: Path, step: Finished) -> bool:
@@ -128,7 +133,17 @@ def remove(leftover: Leftover) -> bool:
 
 def size(folder: Path) -> int:
     """Return the bytes of the files below a folder."""
-    return sum(path.lstat().st_size for path in folder.rglob("*") if not path.is_dir())
+    return sum(_on_disk(folder).values())
+
+
+def together(steps: Iterable[Finished]) -> int:
+    """Return the bytes of several steps; a file that they share counts once."""
+    return sum({place: size for step in steps for place, size in step.files.items()}.values())
+
+
+def _on_disk(folder: Path) -> dict[tuple[int, int], int]:
+    found = [path.lstat() for path in folder.rglob("*") if not path.is_dir()]
+    return {(about.st_dev, about.st_ino): about.st_size for about in found}
 
 
 def _folders(root: Path) -> Iterator[Path]:

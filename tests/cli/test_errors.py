@@ -1,3 +1,5 @@
+import json
+
 import click
 import pytest
 
@@ -135,3 +137,44 @@ def test_a_bad_variable_is_refused_at_once(capsys, monkeypatch, variable, tmp_pa
     assert code == 2
     assert f"{variable}" in err and "'some'" in err
     assert not list((tmp_path / "home").glob("captions*/*"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-m random,sldd -e replay", "Sets of random have no ordered steps to replay."),
+        ("-m random -e rded -o data.zca=mtt", "evaluator rded tests on others"),
+        ("-m sldd -e rded", "Evaluator rded cannot train on the free labels of sldd."),
+        ("-m ls -e minimax", "Evaluator minimax cannot train on the centred labels of ls."),
+        ("-m kip -e rded -o method.learn_labels=true", "the centred labels of kip"),
+        ("-m random -e lrs -o eval.labels=soft -o eval.soft_label_mode=S", "Sets of random bring no soft labels"),
+        ("-m random -e fkd -o eval.top_k=10", "none of the 10 classes"),
+        ("-m random -e quality -o eval.k=100000", "neighbours of each of"),
+        ("-m igd -e rded -o method.surrogate=convnet-3-bn", "batch norm"),
+        ("-m mtt -e dc -o method.network=convnet-3-bn", "batch norm"),
+        ("-m sre2l -e rded -o method.network=convnet-3", "batch-norm statistics, and convnet-3 has none"),
+        ("-m idc -e idc -o data.zca=mtt", "cannot whiten"),
+        ("-m rded -e rded -o method.factor=9", "810 images per class"),
+        ("-m rtp -e rtp -o method.bases=100000", "no room for coefficients"),
+        ("-m dd -e replay -o method.batches=3", "cannot be divided into 3 batches"),
+        ("-m d4m -e rded -o method.repeats=3", "IPC 10 is no multiple"),
+        ("-m vlcp -e rded --ipc 1 -o method.text=swapped", "at IPC 1"),
+        ("-m mgd3 -e rded -o method.conditioning=text -o method.cfg_channels=3", "samples from no transformer"),
+    ],
+)
+def test_what_does_not_fit_is_refused_while_it_is_planned(capsys, arguments, message):
+    code, _, err = run(capsys, "plan", *arguments.split())
+    assert (code, message in err, err.count("\n")) == (2, True, 2), err
+
+
+@pytest.mark.parametrize("arguments", ["-m dd,sldd -e replay", "-m ls -e krr", "-m datm -e lrs -o eval.labels=soft"])
+def test_what_fits_is_planned(capsys, arguments):
+    assert run(capsys, "plan", *arguments.split())[0] == 0
+
+
+def test_the_default_and_its_name_make_one_set(capsys):
+    keys = set()
+    for more in ([], ["-o", "method.conditioning=class"], ["-o", "method.conditioning=none"]):
+        _, out, _ = run(capsys, "plan", "-m", "mgd3", "-e", "rded", "--json", *more)
+        keys |= {step["key"] for step in json.loads(out)["steps"] if step["name"] == "distilled"}
+    assert len(keys) == 1

@@ -164,6 +164,7 @@ def test_whole_runs_name_the_weights(mine, tmp_path, monkeypatch, method, option
     monkeypatch.delattr(small, "tiny")
     result = method().distill(replace(mine(chosen), ipc=2))
     assert result.images.dtype == np.uint8 and np.isfinite(result.images).all()
+    assert (method is VLCP) == (tmp_path / "home" / "small-diffusion").exists()  # a transformer needs no U-Net
     if method is VLCP:
         about = result.extra["backbone"]["autoencoder"]
         assert about["name"] == "taex_encoder.pth" and len(about["weights"]) == 64

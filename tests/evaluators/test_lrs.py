@@ -321,7 +321,7 @@ def _with_learned(ctx):
 
 def test_contradictions_are_refused_before_anything_is_trained(ctx):
     for options, words in (
-        ({"soft_label_mode": "S"}, "brings no soft labels"),
+        ({"soft_label_mode": "S"}, "bring no soft labels"),
         ({"soft_label_mode": "S", "loss": "mse_gt"}, "stores probabilities"),
         ({"teachers": ["convnet-1", "convnet-2"], "teacher_file": "a.safetensors"}, "of one teacher"),
     ):

@@ -114,6 +114,7 @@ def test_equal_images_are_copies_where_test_images_are_so_too(ctx):
 
 
 def test_more_neighbours_than_test_images_are_refused(ctx):
-    pixels, labels = TOY.arrays("train")
+    mine = replace(ctx, _dataset=TOY, explicit={"evaluator": {"k": str(len(TOY.test))}})
+    quality, bound, _ = prepare_evaluator(mine, "quality", "", 1)
     with pytest.raises(UsageError, match="neighbours of each of"):
-        measured(ctx, pixels[:3], labels[:3], k=str(len(TOY.test)))
+        quality.check(bound, ())

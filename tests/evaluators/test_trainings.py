@@ -23,7 +23,7 @@ from ddbench_plugins.training import steps, students
 
 import ddbench
 from ddbench.experiment.pipeline import prepare_evaluator
-from ddbench.plugin.options import Preset
+from ddbench.plugin.options import Preset, Resolved
 from ddbench.testing.toy import toy_dataset
 
 OPTIONS: dict[str, type[ddbench.Options]] = {
@@ -267,10 +267,9 @@ def test_lrs_takes_labels_of_either_origin(ctx, monkeypatch, options):
     assert told["loss"] == options["loss"]
 
 
-def test_lrs_takes_a_set_without_soft_labels_where_a_teacher_labels():
-    bare = ddbench.DistilledSet(np.zeros((1, 8, 8, 1), np.uint8), np.zeros(1, int))
-    lrs._check(LrsOptions(labels="soft"), bare)
-    lrs._check(LrsOptions(labels="soft", teacher_file="a.safetensors", teachers=("mlp",)), bare)
+def test_lrs_takes_a_set_without_soft_labels_where_a_teacher_labels(ctx):
+    for more in ({}, {"teacher_file": "a.safetensors", "teachers": ("mlp",)}):
+        lrs.Lrs().check(replace(ctx, resolved=Resolved(LrsOptions(labels="soft", **more))), ())
 
 
 @pytest.mark.parametrize(

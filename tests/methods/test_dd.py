@@ -133,7 +133,7 @@ def test_a_set_is_replayed_again_when_its_network_was_changed(tmp_path):
 
 
 def test_a_set_without_steps_is_no_replay(ctx):
-    with pytest.raises(ddbench.DataError, match="has no ordered steps"):
+    with pytest.raises(ddbench.UsageError, match="have no ordered steps"):
         _replayed(ctx, TOY, distil(_prepared(ctx, "random")))
 
 

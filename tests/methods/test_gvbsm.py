@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from ddbench.errors import UsageError
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.runtime.store import Store
@@ -338,9 +339,8 @@ def test_a_run_with_several_teachers(ctx, digits):
 
 
 def test_a_network_without_layers_to_compare_is_refused(ctx, digits):
-    prepared = _prepared(ctx, digits, "g-vbsm", ring='["mlp"]', iterations=1)
-    with pytest.raises(Exception, match="mlp has none"):
-        distil(prepared)
+    with pytest.raises(UsageError, match="mlp has none"):
+        _prepared(ctx, digits, "g-vbsm", ring='["mlp"]', iterations=1)
 
 
 def test_statistics_are_shared_by_the_methods(ctx, digits):
@@ -350,8 +350,8 @@ def test_statistics_are_shared_by_the_methods(ctx, digits):
 
     assert keys("g-vbsm") == keys("edc") == keys("edc", iterations=3, drop=0.5)
     assert len(keys("edc")) == 3 and not set(keys("edc")) & set(keys("edc", statistics_images=7))
-    assert keys("g-vbsm", convolutions="false") == []
-    assert keys("edc", convolutions="false") == keys("edc")  # of the classes
+    assert keys("g-vbsm", convolutions="false", ring="[]") == []
+    assert keys("edc", convolutions="false", ring="[]") == keys("edc", ring="[]")  # of the classes
 
 
 def test_the_smallest_crop_may_be_larger():

@@ -85,9 +85,8 @@ def test_official_settings(ctx, digits):
 
 
 def test_more_crops_than_images_are_refused_before_anything_runs(ctx, digits):
-    prepared = _prepared(ctx, digits, ipc=10, factor="3", pool="50")
     with pytest.raises(ddbench.UsageError, match="90 images per class"):
-        distil(prepared)
+        _prepared(ctx, digits, ipc=10, factor="3", pool="50")
 
 
 @pytest.mark.slow

@@ -60,6 +60,14 @@ def test_kinds_and_leftovers_are_told_apart(root):
     assert str(root) in said and "teacher" in said and "3 MB" in said and "2 leftover(s)" in said
 
 
+def test_a_file_that_steps_share_counts_once(root):
+    (step,) = leftovers.finished(root)
+    Store(root).build("latents", {"n": 1}, lambda new: os.link(step.path / "weights", new.dir / "weights"))
+    both = leftovers.finished(root)
+    assert len(both) == 2 and 3_000_000 < leftovers.together(both) < 3_010_000
+    assert "all      2  3 MB" in invoke()
+
+
 def test_cleaning_keeps_what_may_go_on_and_what_is_not_ours(root):
     before = sorted(root.rglob("*"))
     assert "1 folder(s) would be freed" in invoke("clean", "--dry-run") and sorted(root.rglob("*")) == before

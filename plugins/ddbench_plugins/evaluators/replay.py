@@ -7,11 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ddbench import Context, DataError, DistilledSet, Evaluator, Protocol, Schedule, Score
+from ddbench import Context, DataError, DistilledSet, Evaluator, Protocol, Schedule, Score, UsageError
 from ddbench_plugins.training.whitening import normalisation_of, whitening_of, whitening_steps
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ddbench import StepCall
+
+HINT = "Sets of dd and sldd have them; evaluate others by a protocol that trains as it likes."
 
 
 class Replay(Evaluator):
@@ -21,6 +25,11 @@ class Replay(Evaluator):
     needs_network = False
     label_kinds = ("probabilities", "free")
     whitens = True
+
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse sets without steps."""
+        if "schedule" not in holds:
+            raise UsageError(f"Sets of {ctx.method} have no ordered steps to replay.", hint=HINT)
 
     def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> list[StepCall]:
         """Return the step that whitens, where that is asked for."""
@@ -81,8 +90,5 @@ def schedule_of(distilled: DistilledSet) -> Schedule:
         DataError: it has none.
     """
     if distilled.schedule is None:
-        raise DataError(
-            "The distilled set has no ordered steps to replay.",
-            hint="Sets of dd and sldd have them; evaluate others by a protocol that trains as it likes.",
-        )
+        raise DataError("The distilled set has no ordered steps to replay.", hint=HINT)
     return distilled.schedule

@@ -130,29 +130,35 @@ def _preset(ctx: Context) -> DiTPreset:
 
 @step(
     options=TRANSFORMER,
-    needs=lambda ctx: [model_facts.of(ctx), *([encoded_images.of(ctx)] if ctx.options.small_vae else [])],
+    needs=lambda ctx: [encoded_images.of(ctx) if ctx.options.small_vae else model_facts.of(ctx)],
     identity=lambda ctx: {"preset": _preset(ctx).describe()},
     version=4,
     work=lambda ctx: _preset(ctx).steps,
     model="diffusion transformer",
 )
 def small_dit(ctx: Context, out: Step) -> None:
-    """Train the small transformer in the latent space of the data set's small text-guided model."""
+    """Train the small transformer in the latent space of the data set's small text-guided model.
+
+    A published autoencoder needs no such model to be trained.
+    """
     from diffusers import DiTPipeline
 
     from ddbench_plugins.diffusion.dit import pipeline as dit
     from ddbench_plugins.diffusion.dit import train
     from ddbench_plugins.diffusion.dit.small import build_scheduler
     from ddbench_plugins.diffusion.posteriors import encode
+    from ddbench_plugins.diffusion.small.published import published_autoencoder
     from ddbench_plugins.training.engine import Loop
 
-    data, preset, guided = ctx.dataset, _preset(ctx), base_model(ctx)
-    pipeline = guided.load()
+    data, preset = ctx.dataset, _preset(ctx)
     if ctx.options.small_vae:
-        encoded = encoded_posteriors(ctx, pipeline.vae)
+        vae = published_autoencoder(ctx, small_preset(ctx, ctx.options))
+        encoded = encoded_posteriors(ctx, vae)
     else:
+        guided = base_model(ctx)
+        vae = guided.load().vae
         with ctx.progress("encoding", len(data.train)) as advance:
-            encoded = encode(pipeline.vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance)
+            encoded = encode(vae, data.train.images, guided.resolution(), flip=data.flip, progress=advance)
     with ctx.progress("small diffusion transformer", preset.steps) as advance:
         transformer, report = train.train_transformer(
             encoded,
@@ -162,7 +168,7 @@ def small_dit(ctx: Context, out: Step) -> None:
             seed=derive_seed(0, "small diffusion transformer"),
             loop=Loop.of(ctx, advance, out),
         )
-    dit.save_dit(DiTPipeline(transformer, pipeline.vae, build_scheduler()), out.dir / "model", data.class_ids)
+    dit.save_dit(DiTPipeline(transformer, vae, build_scheduler()), out.dir / "model", data.class_ids)
     out.info.update(report)
 
 

@@ -18,7 +18,7 @@ from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe, from_options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from numpy.typing import NDArray
     from torch import Tensor, nn
@@ -197,6 +197,15 @@ class Fkd(StudentEvaluator):
         """ConvNet with batch norm on a CPU; the papers' ResNet-18 (modified stem up to 64 pixels) at paper scale."""
         return "modified-resnet-18" if scale == "paper" else "convnet-3-bn"
 
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse to keep more logits than there are."""
+        options: FkdOptions = ctx.options
+        if options.top_k is not None and options.top_k >= ctx.dataset.num_classes:
+            raise UsageError(
+                f"top_k={options.top_k} leaves none of the {ctx.dataset.num_classes} classes out.",
+                hint="Set it to none to keep all logits.",
+            )
+
     def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
         """Return the teachers, and their labels where they are stored."""
         from ddbench_plugins.evaluators.fkd.soft_labels import soft_labels
@@ -218,11 +227,6 @@ class Fkd(StudentEvaluator):
     def recipe(self, ctx: Context, distilled: DistilledSet) -> FkdRecipe:
         """Return the options with the teacher, or with the classes of the distilled images."""
         options: FkdOptions = ctx.options
-        if options.top_k is not None and options.top_k >= ctx.dataset.num_classes:
-            raise UsageError(
-                f"top_k={options.top_k} leaves none of the {ctx.dataset.num_classes} classes out.",
-                hint="Set it to none to keep all logits.",
-            )
         teacher = None if options.labels == "hard" else self._teacher(ctx)
         return self.Recipe.of(ctx, options, options=options, teacher=teacher, classes=distilled.labels)
 

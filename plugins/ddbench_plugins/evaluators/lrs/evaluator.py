@@ -17,6 +17,8 @@ from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import learned_rate
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ddbench import CachedStep, StepCall
     from ddbench_plugins.evaluators.lrs.recipe import TrialRecipe
     from ddbench_plugins.evaluators.lrs.trials import Bench, Trial
@@ -107,6 +109,25 @@ class Lrs(StudentEvaluator):
             return "convnet-3"
         return "convnet-4" if dataset.image_size <= 64 else "modified-resnet-18"
 
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse options that contradict each other or the set."""
+        options: LrsOptions = ctx.options
+        if options.labels == "hard":
+            return
+        if options.teacher_file and len(options.teachers) > 1:
+            hint = "Leave out eval.teacher_file or name one teacher."
+            raise UsageError("A teacher file is of one teacher.", hint=hint)
+        if options.soft_label_mode == "S" and options.loss == "mse_gt":
+            raise UsageError(
+                "mse_gt compares logits, and a distilled set stores probabilities.",
+                hint="Use -o eval.soft_label_mode=M, or -o eval.loss=kl or sce.",
+            )
+        if options.soft_label_mode == "S" and "soft_labels" not in holds:
+            raise UsageError(
+                f"Sets of {ctx.method} bring no soft labels of their own.",
+                hint="Label them with a teacher: -o eval.soft_label_mode=M.",
+            )
+
     def steps(self, ctx: Context) -> list[CachedStep[Any] | StepCall]:
         """Return the teachers, the reference network where it is the data set's own, and the trainings compared."""
         from ddbench_plugins.evaluators.lrs.reference import shared_reference
@@ -120,7 +141,6 @@ class Lrs(StudentEvaluator):
     def settings(self, ctx: Context, distilled: DistilledSet) -> dict[str, Any]:
         """Return what the protocol states, the reference network and teachers included."""
         options: LrsOptions = ctx.options
-        _check(options, distilled)
         settings: dict[str, Any] = options.model_dump(exclude={"labels", "teachers", "teacher_file"})
         settings |= {
             "label_type": options.labels,
@@ -272,26 +292,8 @@ def _teachers(ctx: Context) -> list[Observer]:
 
 def _asked(ctx: Context) -> list[tuple[str, str, str]]:
     options: LrsOptions = ctx.options
-    if options.teacher_file and len(options.teachers) > 1:
-        raise UsageError("A teacher file is of one teacher.", hint="Leave out eval.teacher_file or name one teacher.")
     return [(name, options.normalisation, options.teacher_file) for name in options.teachers or (ctx.network,)]
 
 
 def _names(ctx: Context) -> str:
     return ", ".join(ctx.options.teachers)
-
-
-def _check(options: LrsOptions, distilled: DistilledSet) -> None:
-    """Refuse options that contradict each other or the set, before anything is trained."""
-    if options.labels == "hard":
-        return
-    if options.soft_label_mode == "S" and options.loss == "mse_gt":
-        raise UsageError(
-            "mse_gt compares logits, and a distilled set stores probabilities.",
-            hint="Use -o eval.soft_label_mode=M, or -o eval.loss=kl or sce.",
-        )
-    if options.soft_label_mode == "S" and distilled.soft_labels is None:
-        raise UsageError(
-            "The distilled set brings no soft labels of its own.",
-            hint="Label it with a teacher: -o eval.soft_label_mode=M.",
-        )

@@ -10,6 +10,8 @@ from pydantic import Field
 from ddbench import Context, DistilledSet, Evaluator, Options, Protocol, Score, StepCall, UsageError, step
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from ddbench import Step
     from ddbench_plugins.teachers.observers import Observer
 
@@ -39,6 +41,13 @@ class Quality(Evaluator):
     needs_network = False
     label_kinds = ("probabilities", "centred", "free")  # classes alone count
 
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse to ask for more neighbours than there are test images."""
+        if ctx.options.k >= (most := len(ctx.dataset.test)):
+            raise UsageError(
+                f"{ctx.options.k} neighbours of each of {most} test images.", hint=f"Choose eval.k below {most}."
+            )
+
     def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> list[StepCall]:
         """Return the network, and what is measured of real images alone."""
         from ddbench_plugins.teachers.observers import teacher_of
@@ -47,15 +56,7 @@ class Quality(Evaluator):
         return [teacher_of(ctx, options.teacher), reference.of(ctx, options.teacher, options.k), nearness.of(ctx)]
 
     def protocol(self, ctx: Context, distilled: DistilledSet) -> Protocol:
-        """Everything the numbers depend on.
-
-        Raises:
-            UsageError: there are not as many test images as neighbours are asked for.
-        """
-        if ctx.options.k >= (most := len(ctx.dataset.test)):
-            raise UsageError(
-                f"{ctx.options.k} neighbours of each of {most} test images.", hint=f"Choose eval.k below {most}."
-            )
+        """Everything the numbers depend on."""
         return Protocol(
             {
                 "network": ctx.network,

@@ -22,6 +22,13 @@ class D4M(ImageToImage):
     presets = "presets.toml"
     draws = ("safety_checker",)
 
+    def check(self, ctx: Context) -> None:
+        """Refuse what cannot be clustered."""
+        from ddbench_plugins.methods.d4m.prototypes import chunks_of_classes
+        from ddbench_plugins.methods.selection import ipc_of
+
+        chunks_of_classes(ctx, ipc_of(ctx))
+
     def prototypes(self, ctx: Context) -> StepCall:
         """Return the step of the clusters."""
         from ddbench_plugins.methods.d4m.prototypes import prototypes
@@ -31,10 +38,7 @@ class D4M(ImageToImage):
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` generated images per class, with their prompts."""
         from ddbench_plugins.diffusion.synthesis import read_prototypes
-        from ddbench_plugins.methods.d4m.prototypes import chunks_of_classes
-        from ddbench_plugins.methods.selection import ipc_of
 
-        chunks_of_classes(ctx, ipc_of(ctx))  # what cannot be clustered shows before a model is loaded
         images, prototypes = self.images(ctx), read_prototypes(self.prototypes(ctx).done())
         extra: dict[str, Any] = {"backbone": self.model(ctx).about, "clustered": list(prototypes.counts)}
         if ctx.options.checks_images:

@@ -66,6 +66,15 @@ class DD(ddbench.Distiller):
     Options: ClassVar[type[DdOptions]] = DdOptions
     presets = "dd.toml"
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that steps are in an order."""
+        return ("schedule",)
+
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse classes that there are not, and images that cannot be divided into batches."""
+        self.classes(ctx)
+        self._batches(ctx)
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""
         return whitening_steps(ctx)
@@ -90,11 +99,7 @@ class DD(ddbench.Distiller):
         data, fixed = ctx.dataset, ctx.seed("dd network")
         classes = self.classes(ctx)
         per_class = ipc_of(ctx)
-        count = options.batches or max(n for n in range(1, BATCHES + 1) if per_class % n == 0)
-        if per_class % count:
-            raise ddbench.UsageError(
-                f"{per_class} images per class cannot be divided into {count} batches.", hint="-o method.batches=…"
-            )
+        count = self._batches(ctx)
         labels = torch.tensor(classes).repeat_interleave(per_class)
         part = per_class // count
         batches = tuple(
@@ -112,6 +117,16 @@ class DD(ddbench.Distiller):
         settings = from_options(Settings, options, mirrored=data.flip, seed=ctx.seed("dd steps"))
         work = Distillation(images, real, torch.tensor(data.train.labels), networks, settings)
         return optimise(ctx, "distilling steps", work, images, iterations=options.iterations)
+
+    @staticmethod
+    def _batches(ctx: ddbench.Context) -> int:
+        per_class = ipc_of(ctx)
+        count: int = ctx.options.batches or max(n for n in range(1, BATCHES + 1) if per_class % n == 0)
+        if per_class % count:
+            raise ddbench.UsageError(
+                f"{per_class} images per class cannot be divided into {count} batches.", hint="-o method.batches=…"
+            )
+        return count
 
     def classes(self, ctx: ddbench.Context) -> list[int]:
         """Return the classes that there are images of."""
@@ -131,6 +146,12 @@ class SLDD(DD):
     """Soft-label dataset distillation: the labels are learned as well, and there may be fewer images than classes."""
 
     Options = SlddOptions
+
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that steps are in an order, and what labels are where they are learned."""
+        options: SlddOptions = ctx.options
+        learned = ("soft_labels", *(() if options.label_softmax else ("free",))) if options.learn_labels else ()
+        return (*super().holds(ctx), *learned)
 
     def classes(self, ctx: ddbench.Context) -> list[int]:
         """Return the classes that images begin as."""

@@ -60,6 +60,10 @@ class NCFM(DM):
     Options: ClassVar[type[DmOptions]] = NcfmOptions
     presets: ClassVar[tuple[str, ...]] = ("presets.toml", "ncfm.toml")
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse whitened images."""
+        refuse_whitening(ctx, "NCFM")
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the networks that are trained beforehand."""
         from ddbench_plugins.methods.dm.pairs import network_pair
@@ -83,14 +87,13 @@ class NCFM(DM):
         """Return DM's images, several in each.
 
         Raises:
-            UsageError: a class has too few training images to begin with, or the data set is used whitened.
+            UsageError: a class has too few training images to begin with.
         """
         import torch
 
         from ddbench_plugins.methods.dm.tiled import TiledImages, UnitTiles, initial_tiles
 
         options, ipc = ctx.options, ipc_of(ctx)
-        refuse_whitening(ctx, "NCFM")
         begun = initial_tiles(real, ipc, options.factor, options.init, ctx.seed("dm init"))
         if options.unit:
             images: TiledImages = UnitTiles(begun, ipc, options.lr_img, options.factor, real)

@@ -50,6 +50,10 @@ class FRePo(ddbench.Distiller):
     presets = "frepo.toml"
     precisions = PRECISIONS
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that labels are learned, where they are."""
+        return ("soft_labels", "centred") if ctx.options.learn_labels else ()
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""
         return whitening_steps(ctx)

@@ -106,6 +106,14 @@ class IDCOne(ddbench.Distiller):
     presets: ClassVar[tuple[str, ...]] = ("presets.toml",)
     precisions = PRECISIONS
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse whitened images, and more images in a row than pixels."""
+        refuse_whitening(ctx, "IDC, IDC-I and DREAM")
+        if factor_of(ctx) > ctx.dataset.image_size:
+            raise ddbench.UsageError(
+                f"Images of {ctx.dataset.image_size} pixels cannot hold {factor_of(ctx)} images in a row."
+            )
+
     def identity(self, ctx: ddbench.Context) -> dict[str, str]:
         """Return the data set whose name the released code asks for: no other part of a key has the name."""
         return {"rules of": MNIST} if ctx.dataset.name == MNIST else {}
@@ -121,11 +129,6 @@ class IDCOne(ddbench.Distiller):
         from ddbench_plugins.matching.optimise import optimise
 
         options: IdcOneOptions = ctx.options
-        refuse_whitening(ctx, "IDC, IDC-I and DREAM")
-        if factor_of(ctx) > ctx.dataset.image_size:
-            raise ddbench.UsageError(
-                f"Images of {ctx.dataset.image_size} pixels cannot hold {factor_of(ctx)} images in a row."
-            )
         real = RealImages.of(ctx, options.normalisation)
         images = self.images(ctx, real)
         return optimise(

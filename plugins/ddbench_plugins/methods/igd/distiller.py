@@ -75,6 +75,15 @@ class IGD(DiT):
     Options = IGDOptions
     presets = "presets.toml"
 
+    def check(self, ctx: Context) -> None:
+        """Refuse whitened images, and a surrogate without trajectory, where there is one."""
+        if ctx.options.influence:
+            refuse_whitening(ctx, "IGD's gradients")
+            if "surrogate" in ctx.resolved.explicit:  # the default fits, and needs no torch to be built
+                from ddbench_plugins.methods.mtt.experts import flat_network
+
+                flat_network(ctx, ctx.options.surrogate)
+
     @step(
         options=(*TRANSFORMER, *SAMPLED, *GUIDANCE, *SURROGATE, "similarity", "checkpoints", "gradient_images"),
         ignore=["batch_size"],
@@ -172,7 +181,6 @@ def _surrogate(ctx: Context) -> tuple[FlatNetwork, Callable[[int], Tensor]]:
     from ddbench_plugins.methods.mtt.experts import Experts, flat_network
 
     options: IGDOptions = ctx.options
-    refuse_whitening(ctx, "IGD's gradients")
     network = flat_network(ctx, options.surrogate, device=ctx.machine.device)
     experts = Experts([_training(ctx).done().dir], options.surrogate_epochs, ctx.machine.device)
     return network, lambda epoch: experts.at(0, epoch)

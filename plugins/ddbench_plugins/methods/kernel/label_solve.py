@@ -34,6 +34,10 @@ class LabelSolve(ddbench.Distiller):
     Options = LabelSolveOptions
     presets = "label_solve.toml"
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that labels are solved for."""
+        return ("soft_labels", "centred")
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""
         return whitening_steps(ctx)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbench import step
+from ddbench import UsageError, step
 from ddbench_plugins.diffusion.backbone import base_model, model_facts
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER
 from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION
@@ -26,6 +26,15 @@ class MGD3(DiT):
 
     Options = MGD3Options
     presets = "presets.toml"
+
+    def check(self, ctx: Context) -> None:
+        """Refuse options of the transformer where there is none."""
+        if ctx.options.conditioning == "text":
+            for name in ctx.resolved.explicit.keys() & {"cfg_channels", "small_dit_steps"}:
+                raise UsageError(
+                    f"conditioning=text samples from no transformer, which {name} is an option of.",
+                    hint=f"Leave method.{name} out.",
+                )
 
     def files(self, ctx: Context) -> tuple[str, ...]:
         """Return which files are read of a model on the hub."""

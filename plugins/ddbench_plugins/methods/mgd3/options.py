@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from ddbench_plugins.diffusion.dit.options import DiTOptions
 
@@ -24,6 +24,12 @@ class MGD3Options(DiTOptions):
         " or the small model of its kind, under the class's name, without cfg_channels and small_dit_steps",
         json_schema_extra={"later": True},
     )
+
+    @field_validator("conditioning")
+    @classmethod
+    def _class_is_the_default(cls, value: str | None) -> str | None:
+        return None if value == "class" else value  # one result, one key
+
     mode_guidance: float = Field(0.1, ge=0, description="weight of the way to the mode (λ); 0 leaves plain samples")
     stop: float = Field(
         0.5, ge=0, le=1, description="share of the steps, the last ones, that are not guided (25 of 50 steps: 0.5)"

@@ -60,6 +60,10 @@ class DATM(FlatMTT):
     presets: ClassVar[tuple[str, ...]] = ("datm.toml", "family.toml", "datm_cpu.toml")
     student_batch = 128
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that there are soft labels, where they are learned."""
+        return () if ctx.options.labels == "hard" else ("soft_labels",)
+
     def initial(self, ctx: ddbench.Context, parts: Parts) -> Tensor:
         """Return training images that experts recognise, or MTT's."""
         from ddbench_plugins.methods.mtt.labels import recognised

@@ -95,6 +95,20 @@ class MTT(ddbench.Distiller):
     #: Images per step of the students that compare candidates.
     student_batch: ClassVar[int] = 256
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse experts that are too short, whitened candidates, and networks without trajectories."""
+        options: MttOptions = ctx.options
+        if ctx.dataset.zca and options.keep != "last":
+            raise ddbench.UsageError(
+                f"Candidates (keep={options.keep}) are compared on images that are not whitened.",
+                hint="Say -o method.keep=last, or leave data.zca out.",
+            )
+        _check_epochs(options)
+        if "network" in ctx.resolved.explicit:  # those of presets fit, and need no torch to be built
+            from ddbench_plugins.methods.mtt.experts import flat_network
+
+            flat_network(ctx, options.network)
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.CachedStep[Any] | ddbench.StepCall]:
         """Return the experts, each with a seed of its own, so that all budgets and distillation seeds share it.
 
@@ -143,18 +157,12 @@ class MTT(ddbench.Distiller):
         from ddbench_plugins.methods.mtt.selection import hold_out
 
         options: MttOptions = ctx.options
-        if ctx.dataset.zca and options.keep != "last":
-            raise ddbench.UsageError(
-                f"Candidates (keep={options.keep}) are compared on images that are not whitened.",
-                hint="Say -o method.keep=last, or leave data.zca out.",
-            )
         ipc = ipc_of(ctx)
         network = flat_network(ctx, options.network, device=ctx.machine.device, precision=ctx.machine.precision)
         data, judged_by = ctx.dataset, ctx.dataset.test
         if options.keep == "best_validation":
             data, judged_by = hold_out(data)
         ddbench.check_ipc(data, ipc)
-        _check_epochs(options)
         on, recipe = self._on(ctx), self.recipe(ctx)
         folders = [expert(on, recipe, number).dir for number in range(options.experts)]
         experts = Experts(folders, recipe.epochs, ctx.machine.device)

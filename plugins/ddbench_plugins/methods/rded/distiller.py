@@ -82,7 +82,6 @@ class RDED(ddbench.Distiller):
         options: RdedOptions = ctx.options
         data, ipc = ctx.dataset, ipc_of(ctx)
         needed = ipc * options.factor**2
-        self._check(data, options, needed)
         teacher = get_teacher(ctx, options.network, options.normalisation, options.teacher_file)
         images: list[NDArray[np.uint8]] = []
         losses: list[list[float]] = []
@@ -145,8 +144,10 @@ class RDED(ddbench.Distiller):
 
         return losses
 
-    @staticmethod
-    def _check(data: ddbench.Dataset, options: RdedOptions, needed: int) -> None:
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse more crops than images, or than fit into one."""
+        options: RdedOptions = ctx.options
+        data, needed = ctx.dataset, ipc_of(ctx) * options.factor**2
         smallest = min(data.train.counts(data.num_classes))
         if needed > min(options.pool, smallest):
             raise ddbench.UsageError(

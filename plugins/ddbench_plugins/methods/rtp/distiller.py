@@ -43,6 +43,18 @@ class RTP(ddbench.Distiller):
     Options = RtpOptions
     presets = "rtp.toml"
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse bases that leave no room for coefficients."""
+        self._rows(ctx)
+
+    @staticmethod
+    def _rows(ctx: ddbench.Context) -> int:
+        from ddbench_plugins.methods.rtp.memory import rows_per_class
+
+        data, options = ctx.dataset, ctx.options
+        shape = (data.channels, data.image_size, data.image_size)
+        return rows_per_class(ipc_of(ctx), data.num_classes, shape, options.bases, options.scale)
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""
         return whitening_steps(ctx)
@@ -61,14 +73,14 @@ class RTP(ddbench.Distiller):
         from ddbench_plugins.matching.draws import fresh_networks
         from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.rtp.memory import Memory, rows_per_class
+        from ddbench_plugins.methods.rtp.memory import Memory
         from ddbench_plugins.methods.rtp.steps import Remembering, Settings
         from ddbench_plugins.training.recipe import from_options
 
         options: RtpOptions = ctx.options
-        ipc, data = ipc_of(ctx), ctx.dataset
+        data = ctx.dataset
         shape = (data.channels, data.image_size, data.image_size)
-        rows = rows_per_class(ipc, data.num_classes, shape, options.bases, options.scale)
+        rows = self._rows(ctx)
         real = RealImages.of(ctx)
 
         def optimiser(learned: list[torch.Tensor]) -> torch.optim.Optimizer:

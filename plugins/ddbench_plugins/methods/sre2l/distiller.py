@@ -65,6 +65,20 @@ class SRe2L(ddbench.Distiller):
     presets: ClassVar[str | Sequence[str]] = "presets.toml"
     precisions = PRECISIONS
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse networks without the statistics that images are recovered from."""
+        if not ctx.resolved.explicit:
+            return  # those of presets fit, and need no torch to be built
+        from ddbench_plugins.methods.sre2l.statistics import layers
+
+        settings = self._settings(ctx)
+        for name, *_ in self.asked(ctx) if settings.bn_weight > 0 else ():
+            if not layers(ctx.build_network(name, seed=0), settings.convolutions):
+                raise ddbench.UsageError(
+                    f"{type(self).__name__} recovers images from batch-norm statistics, and {name} has none.",
+                    hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
+                )
+
     def identity(self, ctx: ddbench.Context) -> dict[str, Any]:
         """Return which teacher is asked."""
         from ddbench_plugins.teachers.observers import teacher_identity
@@ -101,19 +115,12 @@ class SRe2L(ddbench.Distiller):
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
         """Return ``ctx.ipc`` recovered images per class."""
         from ddbench_plugins.methods.sre2l import recover
-        from ddbench_plugins.methods.sre2l.statistics import layers
         from ddbench_plugins.teachers.observers import get_teacher
         from ddbench_plugins.training.engine import Loop
         from ddbench_plugins.training.pixels import through_jpeg, to_bytes
 
         options: Sre2lOptions = ctx.options
         settings = self._settings(ctx)
-        for name, *_ in self.asked(ctx):
-            if settings.bn_weight > 0 and not layers(ctx.build_network(name, seed=0), settings.convolutions):
-                raise ddbench.UsageError(
-                    f"{type(self).__name__} recovers images from batch-norm statistics, and {name} has none.",
-                    hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
-                )
         order, batches = self._batches(ctx)
         # The others of several may be as weak as their papers', which train each for five epochs.
         teachers = [get_teacher(ctx, *asked, floor=not number) for number, asked in enumerate(self.asked(ctx))]

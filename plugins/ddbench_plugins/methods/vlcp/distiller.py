@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ddbench import DistilledSet
+from ddbench import DistilledSet, UsageError
 from ddbench_plugins.diffusion.method import ImageToImage
 from ddbench_plugins.diffusion.replicas import processes
 from ddbench_plugins.methods.vlcp import stages
@@ -26,6 +26,18 @@ class VLCP(ImageToImage):
     presets = "presets.toml"
     draws = ("pad_prompts",)
     chooses = ("finetune",)
+
+    def check(self, ctx: Context) -> None:
+        """Refuse prompts that cannot be swapped, stop words that cannot be read, and no number of processes."""
+        options: VLCPOptions = ctx.options
+        if options.finetune:
+            processes(ctx.machine.device)
+        if options.text == "swapped" and ctx.ipc == 1:
+            raise UsageError(
+                "Prompts cannot be swapped between the clusters of a class at IPC 1.", hint="Choose a larger IPC."
+            )
+        if options.text != "label" and options.stop_words not in ("sklearn", "none"):
+            stages.text_rules(options)
 
     def identity(self, ctx: Context) -> dict[str, Any]:
         """Return what the captioner reads, and which weights the backbone has."""
@@ -55,7 +67,6 @@ class VLCP(ImageToImage):
         """Return the step of the fine-tuned model, if it is to be fine-tuned."""
         if not ctx.options.finetune:
             return super().drawn_by(ctx)
-        processes(ctx.machine.device)  # a mistake in their number is said before captions and latents are made
         return stages.finetuned.of(ctx)
 
     def model(self, ctx: Context) -> Backbone:

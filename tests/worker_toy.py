@@ -17,7 +17,13 @@ NOTES = "DDBENCH_TEST_NOTES"
 def note(what):
     with Path(os.environ[NOTES]).open("a") as file:
         file.write(f"{what} {os.getpid()}\n")
-    time.sleep(float(os.environ.get("DDBENCH_TEST_SECONDS", "0")))
+    seconds = float(os.environ.get("DDBENCH_TEST_SECONDS", "0"))
+    try:
+        time.sleep(seconds)
+    except KeyboardInterrupt:
+        if "DDBENCH_TEST_SWALLOWS" not in os.environ:
+            raise
+        time.sleep(seconds)
 
 
 @ddbench.step(data=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import random
 import signal
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from ddbench.errors import DDBenchError, PluginError, UsageError
 from ddbench.experiment import jobs, setup
@@ -32,6 +34,8 @@ from ddbench.runtime.store import StepTaken, lease_of, owner
 PAUSE, LONGEST = 0.1, 3.0
 #: Data sets that stay in memory.
 DATASETS = 2
+#: Seconds that a cell gets to be given back before a worker that was told to end is interrupted again.
+AGAIN = 10.0
 
 Explain = Callable[[Exception], tuple[str, str, int]]
 
@@ -47,13 +51,25 @@ def work(folder: Path, explain: Explain, cells: int | None = None) -> None:
     Raises:
         UsageError: this worker is of another version than the run.
     """
-    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGTERM, _Interrupt())
     Worker(Queue(folder), explain).run(cells)
 
 
-def _interrupt(*_: object) -> NoReturn:
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough; the claim is being given back
-    raise KeyboardInterrupt
+class _Interrupt:
+    """Interrupts this process at SIGTERM, and again while it does not end: a library may have swallowed it."""
+
+    def __init__(self) -> None:
+        self.last = -math.inf
+
+    def __call__(self, *_: object) -> None:
+        now = time.monotonic()
+        if now < self.last + AGAIN / 2:
+            return  # whoever told us twice; the claim is being given back
+        self.last = now
+        again = threading.Timer(AGAIN, os.kill, (os.getpid(), signal.SIGTERM))
+        again.daemon = True
+        again.start()
+        raise KeyboardInterrupt
 
 
 class Worker:

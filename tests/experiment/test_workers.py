@@ -265,13 +265,16 @@ def test_the_cell_of_a_killed_worker_is_taken_over(monkeypatch):
     assert states(run) == {"done": 1}
 
 
-def test_a_worker_that_is_told_to_end_gives_its_cell_back():
+@pytest.mark.parametrize("swallows", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_a_worker_that_is_told_to_end_gives_its_cell_back(swallows):
     run, _ = made(method="shared", eval="noted", ipc=[1], seed=[0])
-    slow = start("worker", run.folder, env={**os.environ, "DDBENCH_TEST_SECONDS": "100"})
+    more = {"DDBENCH_TEST_SWALLOWS": "once"} if swallows else {}
+    slow = start("worker", run.folder, env={**os.environ, "DDBENCH_TEST_SECONDS": "1000", **more})
     wait_for(lambda: noted()["base"])
     slow.terminate()
-    slow.communicate()
+    _, err = slow.communicate(timeout=300)
     assert states(run) == {"waiting": 1} and not run.claimed(1)
+    assert "signal handlers" not in err + run.log(1).read_text()
 
 
 def test_a_cell_in_which_workers_die_fails_at_last(monkeypatch):

@@ -21,7 +21,7 @@ from ddbench_plugins.executors.local import THREADS
 
 #: Sends a signal to a process when the one that started it dies (prctl of Linux).
 PR_SET_PDEATHSIG = 1
-#: Seconds that a worker gets to give its cell back, and a cluster to answer.
+#: Seconds that a cluster gets to answer.
 PATIENCE = 20.0
 
 
@@ -135,8 +135,7 @@ def _work(words: list[str], environment: Mapping[str, str], log: str) -> int:
         return process.returncode
     finally:
         process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(PATIENCE)
+        process.wait()  # until then its cores and GPUs are not free
 
 
 def _end_with_parent() -> None:

@@ -12,7 +12,7 @@ from typing import Any, SupportsIndex
 from ddbench.errors import UsageError, unknown
 from ddbench.experiment import jobs
 from ddbench.experiment.cells import Measurement, SameImages, sets
-from ddbench.experiment.pipeline import check_fit, check_network, distil
+from ddbench.experiment.pipeline import check_fit, check_named, check_network, distil
 from ddbench.experiment.plan import Plan
 from ddbench.experiment.plan import plan as plan_study
 from ddbench.experiment.setup import context, with_dataset
@@ -196,6 +196,8 @@ def distill(
         for _, mine, entry in planned:
             folder = _set_folder(target, ctx.dataset, entry.spec.name, mine.ipc, mine.base_seed)
             _free(folder, {"method": entry.spec.name, "ipc": mine.ipc, "seed": mine.base_seed})
+    for bound in planned:
+        check_named(bound)
     loaded = []
     same = SameImages(ctx.reporter.warn)
     for _, bound in numbered(ctx.reporter, planned, _title):
@@ -271,6 +273,7 @@ def evaluate(
     for measurement in planned:
         check_fit(measurement.evaluator, made.plugin.name, made.content.holds)
         check_network(measurement.evaluator.ctx)
+        check_named(measurement.evaluator)
     check_writable(target)
     title = f"{made.plugin.name} on {ctx.dataset.name}, IPC {Budget(made.ipc)}, seed {made.seed}"
     results = []

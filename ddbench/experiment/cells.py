@@ -9,7 +9,14 @@ from typing import Any
 
 from ddbench.errors import UsageError
 from ddbench.experiment.dependencies import cell, plugin_part
-from ddbench.experiment.pipeline import check_fit, check_network, evaluate, prepare_evaluator, prepare_method
+from ddbench.experiment.pipeline import (
+    check_fit,
+    check_named,
+    check_network,
+    evaluate,
+    prepare_evaluator,
+    prepare_method,
+)
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.interfaces import Distiller, Evaluator
 from ddbench.plugin.manager import plugin_errors
@@ -150,8 +157,13 @@ def resolve(
                 measurements.setdefault((evaluator, one.evaluator.ctx.network), one)
         planned.append(Planned(method, tuple(measurements.values())))
     contexts = [measurement.evaluator.ctx for one in planned for measurement in one.measurements]
-    for tried in {measured.network: measured for measured in contexts}.values() if build else ():
-        check_network(tried)
+    if build:
+        for tried in {measured.network: measured for measured in contexts}.values():
+            check_network(tried)
+        for its in planned:
+            check_named(its.method)
+            for measurement in its.measurements:
+                check_named(measurement.evaluator)
     return planned
 
 

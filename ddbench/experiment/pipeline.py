@@ -21,7 +21,7 @@ from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet, Protocol
 from ddbench.plugin.datasets import Dataset, check_ipc
 from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
-from ddbench.plugin.options import DatasetOptions
+from ddbench.plugin.options import DatasetOptions, named
 from ddbench.plugin.ranges import doubt
 from ddbench.results.registry import check_name, check_seed, flaws
 from ddbench.results.runs import telling
@@ -239,8 +239,28 @@ def untouched(dataset: Dataset, who: str, distilled: DistilledSet | None = None)
         )
 
 
+def check_named(bound: Bound[Any]) -> None:
+    """Refuse networks that the user chose by an option and that cannot take the data set's images.
+
+    Those of presets fit. A name with a tag (``timm:resnet18.tv_in1k``) is of published weights, which the plugin knows.
+
+    Raises:
+        UsageError: as of :func:`check_network`.
+    """
+    _, ctx, entry = bound
+    for option, kind, name in named(ctx.resolved.values):
+        if kind != "network":
+            check_named(ctx.use(kind, name))
+        elif option in ctx.resolved.explicit and "." not in name.partition(":")[2]:
+            try:
+                check_network(replace(ctx, network=name))
+            except UsageError as error:
+                who = f"{entry.spec.kind}/{entry.spec.name}"
+                raise UsageError(f"{who}: {option}: {error}", hint=error.hint) from None
+
+
 def check_network(ctx: Context) -> None:
-    """Refuse a network under test that cannot take the data set's images, before any work is done for it.
+    """Refuse a network that cannot take the data set's images, before any work is done for it.
 
     A network that has passed once is not built again, so that a finished run need not import torch.
 

@@ -29,8 +29,13 @@ FILE = "file"
 #: is None it is left out of keys and records, which stay what they were.
 LATER = "later"
 #: Key of ``Field(json_schema_extra={NAMES: "network"})``: an option that names a plugin of that kind, or several (a
-#: tuple, or a text with commas). A name that is not known is refused as soon as options are resolved.
+#: tuple or list). A name that is not known is refused as soon as options are resolved.
 NAMES = "names"
+#: Key of ``Field("convnet-3", json_schema_extra={NAMES: "network", BLANK: True})``: it may be empty, as any may whose
+#: default is.
+BLANK = "blank"
+#: Key of ``Field("", json_schema_extra={NAMES: "network", COMMAS: True})``: a text of several names.
+COMMAS = "commas"
 
 
 class Options(BaseModel):
@@ -167,12 +172,19 @@ def marker(model: type[Options], name: str, key: str) -> Any:
 
 
 def named(values: Options | None) -> list[tuple[str, str, str]]:
-    """Return which plugins options name: option, kind and name of each."""
+    """Return which plugins options name: option, kind and name of each, as it is written."""
     found = []
     for option, value in values or ():
-        if kind := marker(type(values), option, NAMES):  # type: ignore[arg-type]
-            names = value if isinstance(value, tuple) else (value or "").split(",")
-            found += [(option, kind, name.strip()) for name in names if name.strip()]
+        model = type(values or Options())
+        kind = marker(model, option, NAMES)
+        may_be_blank = not model.model_fields[option].get_default() or marker(model, option, BLANK)
+        if not kind or value is None or (not value and may_be_blank):
+            continue
+        if marker(model, option, COMMAS):
+            names = [name.strip() for name in value.split(",")]
+        else:
+            names = [value] if isinstance(value, str) else list(value)
+        found += [(option, kind, name) for name in names]
     return found
 
 

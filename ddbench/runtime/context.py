@@ -275,6 +275,9 @@ class Context:
         who = f"{kind}/{name}"
         resolved = resolve(type(plugin), who, whole.match_context() | facts, whole.preset, chosen)
         for option, of_kind, one in named(resolved.values):
+            if of_kind not in whole.plugins.entries:
+                known = ", ".join(whole.plugins.entries)
+                raise PluginError(f"{who}: option {option} names a plugin of kind {of_kind!r}; there are {known}.")
             try:
                 whole.plugins.get(of_kind, one)
             except UsageError as error:

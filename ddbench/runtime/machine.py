@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -90,15 +91,20 @@ def repeats_at_once(device: str) -> int | None:
 def checkpoint_seconds() -> float:
     """Return how many seconds of work a kill may cost: ``DDBENCH_CHECKPOINT_SECONDS``, 20 where it is not set.
 
+    0 is after every step, ``inf`` never.
+
     Raises:
-        UsageError: it is no number.
+        UsageError: it is no number, or a negative one.
     """
-    asked = os.environ.get("DDBENCH_CHECKPOINT_SECONDS", "20")
+    asked = os.environ.get("DDBENCH_CHECKPOINT_SECONDS", "") or "20"
     try:
-        return float(asked)
+        seconds = float(asked)
     except ValueError:
-        hint = "20 is the default."
-        raise UsageError(f"DDBENCH_CHECKPOINT_SECONDS is {asked!r}, no number of seconds.", hint=hint) from None
+        seconds = math.nan
+    if not seconds >= 0:
+        hint = "Use 0 (after every step) or more, or unset it for 20."
+        raise UsageError(f"DDBENCH_CHECKPOINT_SECONDS is {asked!r}, no number of seconds.", hint=hint)
+    return seconds
 
 
 def deterministic() -> bool:

@@ -140,6 +140,85 @@ def test_a_bad_variable_is_refused_at_once(capsys, monkeypatch, variable, tmp_pa
 
 
 @pytest.mark.parametrize(
+    ("value", "refused"), [("nan", True), ("-1", True), ("-inf", True), (" ", True), ("", False), ("inf", False)]
+)
+def test_seconds_of_work_are_a_number_that_is_not_negative(capsys, monkeypatch, value, refused):
+    monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", value)
+    code, _, err = run(capsys, "plan", "-m", "random", "-e", "rded")
+    assert (code, "DDBENCH_CHECKPOINT_SECONDS is" in err) == ((2, True) if refused else (0, False))
+
+
+def test_an_empty_variable_is_as_one_that_is_not_set(capsys, monkeypatch):
+    for name in ("FINETUNE_PROCESSES", "REPEATS_AT_ONCE", "CHECKPOINT_SECONDS"):
+        monkeypatch.setenv(f"DDBENCH_{name}", "")
+    assert run(capsys, "plan", "-m", "vlcp", "-e", "rded")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("-m herding -e rded -o method.network=", "method/herding: network: Unknown network ''."),
+        ("-m vlcp -e rded -o method.acceptance_network=", "method/vlcp: acceptance_network: Unknown network ''."),
+        ("-m random -e rded -o eval.teacher=convnet-3-bn,", "evaluator/rded: teacher: Unknown network 'convnet-3-bn,'"),
+        ("-m dc -e dc -o method.network=convnet-3,convnet-2", "method/dc: network: Unknown network 'convnet-3,convnet"),
+        ('-m g-vbsm -e rded -o method.ring=["convnet-3-bn",""]', "method/g-vbsm: ring: Unknown network ''."),
+        ("-m random -e rded -o eval.teacher=timm:nosuch", "evaluator/rded: teacher: Network timm:nosuch cannot"),
+        ("-m herding -e rded -o method.network=convnet-6", "method/herding: network: Network convnet-6 cannot"),
+        (
+            "-m vlcp -e rded -o method.captioner=traits -o captioner.network=convnet-6",
+            "captioner/traits: network: Network convnet-6 cannot be used",
+        ),
+    ],
+)
+def test_an_empty_name_several_for_one_and_networks_of_other_images_are_refused(capsys, arguments, message):
+    code, _, err = run(capsys, "plan", *arguments.split())
+    assert (code, f"error: {message}" in err, err.count("\n")) == (2, True, 2), err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        "-m random -e rded -o eval.teacher=",
+        "-m random -e rd3 -o eval.teacher=",
+        "-m random -e edc -o eval.teacher=convnet-3-bn,convnet-2-bn",
+        "-m random -e lrs -o eval.labels=soft -o eval.teachers=[]",
+        "-m random -e rded -o eval.teacher=timm:resnet18.tv_in1k",
+    ],
+)
+def test_no_name_where_there_is_a_default_and_published_weights_are_planned(capsys, arguments):
+    code, _, err = run(capsys, "plan", *arguments.split())
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
+    ("extra", "default", "code", "message"),
+    [
+        ('"network"', '["convnet-4x"]', 2, "method/mine: networks: Unknown network 'convnet-4x'"),
+        ('"network"', "[]", 0, ""),
+        ('"net"', '["convnet-3"]', 3, "names a plugin of kind 'net'"),
+    ],
+)
+def test_a_plugin_may_name_several_in_a_list(capsys, tmp_path, extra, default, code, message):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"""
+from ddbench import DistilledSet, Distiller, MethodSpec, Options, hookimpl
+from pydantic import Field
+class Mine(Distiller):
+    class Options(Options):
+        networks: list[str] = Field({default}, description="some", json_schema_extra={{"names": {extra}}})
+    def distill(self, ctx):
+        raise AssertionError
+@hookimpl
+def ddbench_methods():
+    return [MethodSpec("mine", Mine, "nothing")]
+"""
+    )
+    found, _, err = run(capsys, "plan", "-m", "mine", "-e", "dc", "--plugin", str(file))
+    assert (found, message in err) == (code, True), err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ("-m random,sldd -e replay", "Sets of random have no ordered steps to replay."),

@@ -68,9 +68,9 @@ def processes(device: str) -> int:
     """Return how many processes are to share a training on a device.
 
     Raises:
-        UsageError: :data:`VARIABLE` is no number, or there are fewer GPUs.
+        UsageError: :data:`VARIABLE` is no number, or there are fewer GPUs. One where it is empty or not set.
     """
-    text = os.environ.get(VARIABLE, "1")
+    text = os.environ.get(VARIABLE, "") or "1"
     if not text.isdecimal() or text == "0":
         raise UsageError(f"{VARIABLE}={text!r} is no number of processes.", hint="Use 1 or more, or unset it.")
     if (count := int(text)) > 1 and device.startswith("cuda"):

@@ -34,7 +34,7 @@ class GVbsmOptions(FkdOptions):
     teacher: str = Field(
         "",
         description="networks of the teachers, separated by commas; the student's when empty",
-        json_schema_extra={"names": "network"},
+        json_schema_extra={"names": "network", "commas": True},
     )
     teacher_file: str = Field(
         "",

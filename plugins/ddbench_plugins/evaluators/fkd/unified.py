@@ -37,8 +37,8 @@ class UnifiedOptions(FkdOptions):
     epochs: int = Field(100, ge=1, description="passes over the distilled set")
     teacher: str = Field(
         "convnet-3-bn",
-        description="network of the teacher, one for all students",
-        json_schema_extra={"names": "network"},
+        description="network of the teacher, one for all students; the student's when empty",
+        json_schema_extra={"names": "network", "blank": True},
     )
     batch_size: int = Field(50, ge=1, description="images per step, at most the set")
     optimiser: Literal["adamw", "adam", "sgd"] = Field(

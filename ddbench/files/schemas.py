@@ -36,4 +36,7 @@ def parse_toml(text: str, name: str, kind: type[DDBenchError], hint: str = "") -
 def first_flaw(error: ValidationError) -> str:
     """Return the first place that does not fit, and why: ``cells.ipc: Input should be a valid integer``."""
     first = error.errors(include_url=False, include_input=False)[0]
-    return ": ".join(filter(None, (".".join(map(str, first["loc"])), first["msg"])))
+    words = first["msg"].removeprefix("Value error, ")
+    if first["type"] in ("tuple_type", "list_type"):  # pydantic's words name a type of Python
+        words = 'write a list, such as [1,2] or ["a","b"]'
+    return ": ".join(filter(None, (".".join(map(str, first["loc"])), words)))

@@ -147,20 +147,13 @@ def boards(
     Raises:
         UsageError: no board of that name, or two boards of one name.
     """
-    used: dict[str, set[str]] = {}
-    for record in records:
-        used.setdefault(str(record.cell.dataset["name"]), set()).add(record.cell.evaluator.name)
+    names = sorted({str(record.cell.dataset["name"]) for record in records})
     taken = {Path(INDEX).stem.lower(), *(page.name.lower() for page in content.board)}
     pages = [
-        Page(
-            name=_free(slug(name), taken),
-            title=content.names.get(name, name),
-            dataset=(name,),
-            evaluator=tuple(sorted(evaluators.difference(content.columns.apart))),
-        )
-        for name, evaluators in sorted(used.items())
+        Page(name=_free(slug(name), taken), title=content.names.get(name, name), dataset=(name,)) for name in names
     ]
     own = {page.name for page in pages}
+    elsewhere = {id(record) for page in content.board for record in _apart(records, page, content.columns.apart)}
     pages += content.board
     known = [page.name for page in pages]
     for name in known:
@@ -172,7 +165,10 @@ def boards(
     filled = []
     for page in pages:
         if only in ("", page.name):
-            made = _board(page, _chosen(records, page), content, claims, beside=page.name in own)
+            chosen = _chosen(records, page)
+            if page.name in own:
+                chosen = [record for record in chosen if id(record) not in elsewhere]
+            made = _board(page, chosen, content, claims, beside=page.name in own)
             if any(grid.rows for grid in made.grids):
                 filled.append(made)
     return filled
@@ -298,6 +294,12 @@ def _chosen(records: Sequence[Record], page: Page) -> list[Record]:
     if page.protocol:
         chosen = [r for r in chosen if r.cell.ipc is None or r.protocol.digest.startswith(page.protocol)]
     return _with_seeds(chosen, page.minimum_seeds) if page.minimum_seeds > 1 else chosen
+
+
+def _apart(records: Sequence[Record], page: Page, evaluators: Collection[str]) -> list[Record]:
+    """Return the records of evaluators that stand apart, where a declared board is theirs: no record is on no board."""
+    named = set(page.evaluator).intersection(evaluators)
+    return [record for record in _chosen(records, page) if record.cell.evaluator.name in named]
 
 
 def _with_seeds(records: Sequence[Record], minimum: int) -> list[Record]:

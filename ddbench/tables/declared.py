@@ -22,7 +22,8 @@ HINT = "See docs/results/leaderboards.md."
 class Columns(Part):
     """The order of columns, the baseline of gains, and how variants (methods with their options) are called.
 
-    Evaluators that stand ``apart`` are on declared boards only, not on the page of a data set with others.
+    Records of evaluators that stand ``apart`` are not on the page of their data set where a declared board that names the
+    evaluator has them.
     """
 
     first: tuple[str, ...] = ()

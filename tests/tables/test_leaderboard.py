@@ -410,6 +410,30 @@ def test_boards_are_declared_as_data(tmp_path):
     (tmp_path / "boards.toml").write_text("[colums]\n")
     with pytest.raises(UsageError, match="colums"):
         declared(tmp_path)
+    (tmp_path / "boards.toml").write_text('[columns]\napart = "rd3"\n')
+    with pytest.raises(UsageError, match=r"columns\.apart: write a list"):
+        declared(tmp_path)
+
+
+def test_evaluators_apart_leave_a_page_for_their_board_and_are_never_on_none(tmp_path):
+    (tmp_path / "boards.toml").write_text(
+        '[columns]\napart = ["rd3", "g-vbsm"]\n'
+        '[[board]]\nname = "regimes"\ntitle = "Regimes"\nevaluator = ["rd3"]\ndataset = ["digits"]\n'
+        '[[board]]\nname = "all"\ntitle = "All"\nmethod = ["random"]\n'
+    )
+    cats = dataset_facts("folder:cats")
+    records = [make("random"), *(make("random", evaluator=name) for name in ("rd3", "g-vbsm"))]
+    records += [make("random", evaluator="rd3", dataset=data) for data in (cats, dataset_facts("cifar10"))]
+    content = declared(tmp_path)
+
+    def shown(board):
+        return sorted({row.name for table in board.tables for row in table.rows})
+
+    found = {board.name: shown(board) for board in boards(records, content)}
+    assert found["digits"] == ["g-vbsm", "rded"]  # no board is that of g-vbsm
+    assert found["regimes"] == ["rd3"] and found["folder-cats"] == ["rd3"]
+    alone = {board.name: shown(board) for board in boards([make("random", evaluator="rd3")], content)}
+    assert alone == {"regimes": ["rd3"], "all": ["rd3"]}
 
 
 def many(method, values, sets=3, **how):

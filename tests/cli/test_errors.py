@@ -238,6 +238,17 @@ def ddbench_methods():
         ("-m dd -e replay -o method.batches=3", "cannot be divided into 3 batches"),
         ("-m d4m -e rded -o method.repeats=3", "IPC 10 is no multiple"),
         ("-m vlcp -e rded --ipc 1 -o method.text=swapped", "at IPC 1"),
+        ("-m mvl -e retrieval -o method.image_encoder=convnet-4x", "Unknown network 'convnet-4x'"),
+        ("-m mvl -e retrieval -o method.image_encoder=convnet-4", "begins at random"),
+        ("-m random -e retrieval -o eval.image_encoder=convnet-4", "begins at random"),
+        ("-m random -e retrieval -o eval.image_encoder=timm:resnet18.none", "no published weights"),
+        ("-m mvl -e retrieval -o method.image_encoder=convnet-3-bn -o method.trained=encoder", "batch norm"),
+        ("-m lors -e retrieval -o method.trained=encoder", "Trajectories of efficientnet-lite0 cannot be matched"),
+        ("-m cafe -e dc -o method.network=convnet-4", "its levels need 5 weights, not 4"),
+        ("-m cafe -e dc -o method.weights=[1,1]", "its levels need 4 weights, not 2"),
+        ("-m idm -e dc -o method.factor=17", "cannot hold 17 images in a row"),
+        ("-m idm -e dc -o method.factor=4 -o method.init=real", "begins with 160 training images"),
+        ("-m ncfm -e ncfm -o method.factor=17", "cannot hold 17 images in a row"),
         ("-m mgd3 -e rded -o method.conditioning=text -o method.cfg_channels=3", "samples from no transformer"),
     ],
 )
@@ -246,7 +257,17 @@ def test_what_does_not_fit_is_refused_while_it_is_planned(capsys, arguments, mes
     assert (code, message in err, err.count("\n")) == (2, True, 2), err
 
 
-@pytest.mark.parametrize("arguments", ["-m dd,sldd -e replay", "-m ls -e krr", "-m datm -e lrs -o eval.labels=soft"])
+FIT = (
+    "-m mvl -e retrieval -o eval.trained=encoder -o eval.image_encoder=convnet-3-bn",
+    "-m mvl -e retrieval -o method.trained=encoder -o method.image_encoder=convnet-3",
+    "-m cafe -e dc -o method.network=convnet-2 -o method.weights=[0.1,1,1]",
+    "-m idm -e dc -o method.factor=16 -o method.init=noise",
+)
+
+
+@pytest.mark.parametrize(
+    "arguments", ["-m dd,sldd -e replay", "-m ls -e krr", "-m datm -e lrs -o eval.labels=soft", *FIT]
+)
 def test_what_fits_is_planned(capsys, arguments):
     assert run(capsys, "plan", *arguments.split())[0] == 0
 

@@ -174,7 +174,7 @@ def test_a_seed_gives_its_images_and_a_set_tells_of_its_caps(ctx):
 
 def test_a_network_with_other_levels_is_refused(ctx):
     with pytest.raises(ddbench.UsageError, match="convnet-2 has 2 pooling layers, so its levels need 3 weights, not 2"):
-        distil(_prepared(ctx, **QUICK | {"network": "convnet-2"}))
+        _prepared(ctx, **QUICK | {"network": "convnet-2"})
 
 
 def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):

@@ -134,12 +134,12 @@ def test_whoever_does_not_decode_its_images_is_told_so(ctx):
 
 def test_a_class_too_small_for_its_tiles_is_refused(ctx):
     with pytest.raises(ddbench.UsageError, match="12 training images of each class, 2 × 2 in an image"):
-        distil(_prepared(ctx, ipc=3, **QUICK))
+        _prepared(ctx, ipc=3, **QUICK)
 
 
-def test_more_tiles_than_pixels_are_refused(real):
+def test_more_tiles_than_pixels_are_refused(ctx):
     with pytest.raises(ddbench.UsageError, match="cannot hold 99 images"):
-        initial_tiles(real, 1, 99, "noise", 0)
+        _prepared(ctx, **QUICK | {"factor": 99})
 
 
 def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):

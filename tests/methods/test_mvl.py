@@ -283,4 +283,4 @@ def test_presets_are_the_papers():
 
 def test_networks_with_batch_norm_are_refused(ctx, text_encoder, usual):
     with pytest.raises(ddbench.UsageError, match="batch norm"):
-        distil(_prepared(ctx, text_encoder, "mvl", image_encoder="convnet-1-bn")[0])
+        _prepared(ctx, text_encoder, "mvl", image_encoder="convnet-1-bn")

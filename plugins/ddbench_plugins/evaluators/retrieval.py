@@ -11,7 +11,7 @@ from ddbench import ArrayImages, Context, DistilledSet, Evaluator, Protocol, Sco
 from ddbench_plugins.pairs.options import PairOptions
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
     from typing import Any
 
     from numpy.typing import NDArray
@@ -59,6 +59,12 @@ class Retrieval(Evaluator):
     presets = "retrieval.toml"
     default_repeats = 5
     needs_network = False
+
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse an encoder of images that there is not, or that was never trained and is to be frozen."""
+        from ddbench_plugins.pairs.encoders import check_image_encoder
+
+        check_image_encoder(ctx, ctx.options)
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return which weights encode images and texts, in place of their folders."""

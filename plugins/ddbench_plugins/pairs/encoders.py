@@ -62,14 +62,53 @@ def image_encoder(ctx: Context, options: PairOptions, seed: int) -> ImageEncoder
         fetch = hubs.timm_model if source.family == "timm" else hubs.torchvision_model
         made = ImageEncoder(*fetch(source, given, size, 3, offline=ctx.machine.offline))
     else:
-        if options.trained == "head" or file:
-            raise UsageError(
-                f"The image encoder {name} begins at random: its features cannot be used as they are.",
-                hint=f"Say -o method.trained=encoder and -o eval.trained=encoder, or name one with weights, such as"
-                f" {LITE}.",
-            )
-        made = ImageEncoder(ctx.build_network(name, seed=seed), ctx.dataset.mean, ctx.dataset.std)
+        made = ImageEncoder(_begun(ctx, options, seed), ctx.dataset.mean, ctx.dataset.std)
     return made._replace(network=made.network.to(ctx.machine.device).eval().requires_grad_(False))
+
+
+def check_image_encoder(ctx: Context, options: PairOptions, *, trajectory: bool = False) -> None:
+    """Refuse an encoder of images that there is not or that cannot be used as is asked, without its weights.
+
+    Args:
+        ctx: of the run.
+        options: which encoder.
+        trajectory: whether its parameters must be all of its state, where it is trained.
+
+    Raises:
+        UsageError: as of :func:`image_encoder`, or it has batch norm.
+    """
+    from ddbench_plugins.teachers import hubs
+
+    if not {"image_encoder", "image_file", "trained"} & ctx.resolved.explicit.keys():
+        return  # those of presets fit, and need no torch to be built
+    name = options.image_encoder
+    if name == LITE:
+        normed = True
+    elif source := hubs.published(name):
+        hubs.check_known(source)
+        return
+    else:
+        normed = any(True for _ in _begun(ctx, options, 0).buffers())
+    if trajectory and options.trained == "encoder" and normed:
+        raise with_batch_norm(name)
+
+
+def with_batch_norm(name: str) -> UsageError:
+    """Return the error that an encoder cannot be matched."""
+    return UsageError(
+        f"Trajectories of {name} cannot be matched: its state is more than its parameters (batch norm).",
+        hint="Train a head on its features (trained=head), or an encoder without batch norm.",
+    )
+
+
+def _begun(ctx: Context, options: PairOptions, seed: int) -> nn.Module:
+    network: nn.Module = ctx.build_network(options.image_encoder, seed=seed)
+    if options.trained == "head" or options.image_file:
+        raise UsageError(
+            f"The image encoder {options.image_encoder} begins at random: its features cannot be used as they are.",
+            hint=f"Say trained=encoder (of method and eval), or name one with weights, such as {LITE}.",
+        )
+    return network
 
 
 def image_identity(ctx: Context, options: PairOptions) -> str:

@@ -55,6 +55,15 @@ def published(name: str) -> Published | None:
     return Published(family, architecture, tag) if dot and family in ("timm", "torchvision") else None
 
 
+def check_known(source: Published) -> None:
+    """Refuse weights that nobody published.
+
+    Raises:
+        UsageError: there are none of that name.
+    """
+    _timm_config(source) if source.family == "timm" else _torchvision_weights(source)
+
+
 def timm_model(
     source: Published, given: Mapping[str, Tensor] | None, size: int, channels: int, *, offline: bool
 ) -> tuple[Bridged, Constants, Constants]:

@@ -71,6 +71,14 @@ class CAFE(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse a network that has not as many levels as there are weights of them."""
+        options: CafeOptions = ctx.options
+        if {"network", "weights"} & ctx.resolved.explicit.keys():  # those of presets fit, and need no torch to be built
+            from ddbench_plugins.methods.cafe.levels import check_levels
+
+            check_levels(ctx.build_network(options.network, seed=0), options.network, len(options.weights))
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""
         return whitening_steps(ctx)
@@ -81,22 +89,16 @@ class CAFE(ddbench.Distiller):
         return ctx.dataset.num_classes * (ctx.ipc or 1) * options.iterations * options.window
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
-        """Return ``ctx.ipc`` optimised images per class, normalised and not clamped, and how often caps were reached.
-
-        Raises:
-            UsageError: the network has not as many levels as there are weights.
-        """
+        """Return ``ctx.ipc`` optimised images per class, normalised and not clamped; and how often caps were met."""
         from ddbench_plugins.matching.draws import fresh_networks, strategy_for
         from ddbench_plugins.matching.images import RealImages, SyntheticImages, initial_images
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.cafe.levels import check_levels
         from ddbench_plugins.methods.cafe.matching import FeatureAlignment, Matching
         from ddbench_plugins.training.recipe import from_options
 
         options: CafeOptions = ctx.options
         ipc = ipc_of(ctx)
         networks = fresh_networks(ctx, options.network, one_by_one=True)
-        check_levels(networks(0), options.network, len(options.weights))
         real = RealImages.of(ctx)
         images = SyntheticImages(initial_images(real, ipc, options.init, ctx.seed("cafe init")), ipc, options.lr_img)
         settings = from_options(

@@ -37,6 +37,26 @@ class DmOptions(PixelOptions):
     extra_iteration: bool = Field(False, description="one step more than specified, as the released code runs")
 
 
+def check_factor(ctx: ddbench.Context) -> None:
+    """Refuse more images in a stored one than it has pixels, or than there are training images to begin with.
+
+    Raises:
+        UsageError: there are.
+    """
+    side, factor, ipc = ctx.dataset.image_size, ctx.options.factor, ipc_of(ctx)
+    fewest = min(ctx.dataset.train.counts(ctx.dataset.num_classes))
+    if factor > side:
+        raise ddbench.UsageError(
+            f"Images of {side} pixels cannot hold {factor} images in a row.", hint=f"Choose method.factor up to {side}."
+        )
+    if ctx.options.init == "real" and (needed := ipc * factor**2) > fewest:
+        raise ddbench.UsageError(
+            f"IPC {ipc} begins with {needed} training images of each class, {factor} × {factor} in an image, but a"
+            f" class has {fewest}.",
+            hint="Choose a smaller --ipc or method.factor, or begin with noise (-o method.init=noise).",
+        )
+
+
 class DM(ddbench.Distiller):
     """Distribution matching: no network is trained and no gradient is differentiated."""
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.methods.dm.distiller import DM, DmOptions
+from ddbench_plugins.methods.dm.distiller import DM, DmOptions, check_factor
 from ddbench_plugins.methods.selection import ipc_of
 
 if TYPE_CHECKING:
@@ -46,12 +46,12 @@ class IDM(DM):
     Options: ClassVar[type[DmOptions]] = IdmOptions
     presets: ClassVar[tuple[str, ...]] = ("presets.toml", "idm.toml")
 
-    def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
-        """Return DM's images, several in each.
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse more images than an image can hold, or a class has."""
+        check_factor(ctx)
 
-        Raises:
-            UsageError: a class has too few training images to begin with.
-        """
+    def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
+        """Return DM's images, several in each."""
         from ddbench_plugins.methods.dm.tiled import TiledImages, initial_tiles
 
         options, ipc = ctx.options, ipc_of(ctx)

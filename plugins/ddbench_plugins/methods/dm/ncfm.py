@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from pydantic import Field
 
 import ddbench
-from ddbench_plugins.methods.dm.distiller import DM, DmOptions
+from ddbench_plugins.methods.dm.distiller import DM, DmOptions, check_factor
 from ddbench_plugins.methods.selection import ipc_of
 from ddbench_plugins.training.whitening import refuse_whitening
 
@@ -61,8 +61,9 @@ class NCFM(DM):
     presets: ClassVar[tuple[str, ...]] = ("presets.toml", "ncfm.toml")
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse whitened images."""
+        """Refuse whitened images, and more than an image can hold, or a class has."""
         refuse_whitening(ctx, "NCFM")
+        check_factor(ctx)
 
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the networks that are trained beforehand."""
@@ -84,11 +85,7 @@ class NCFM(DM):
         return "unit" if ctx.options.unit else super().space(ctx)
 
     def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
-        """Return DM's images, several in each.
-
-        Raises:
-            UsageError: a class has too few training images to begin with.
-        """
+        """Return DM's images, several in each."""
         import torch
 
         from ddbench_plugins.methods.dm.tiled import TiledImages, UnitTiles, initial_tiles

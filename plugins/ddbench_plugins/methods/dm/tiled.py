@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import ddbench
 from ddbench_plugins.matching.images import Init, RealImages, SyntheticImages, initial_images
 from ddbench_plugins.training.formation import stitch, tiles
 
@@ -34,20 +33,7 @@ class TiledImages(SyntheticImages):
 
 
 def initial_tiles(real: RealImages, ipc: int, factor: int, init: Init, seed: int) -> Tensor:
-    """Return what images begin as: noise, or factor² training images of the class in each, scaled down.
-
-    Raises:
-        UsageError: a class has too few training images, or an image no pixels for so many.
-    """
-    side, fewest = real.shape[-1], min(len(real.members(label)) for label in range(real.classes))
-    if factor > side:
-        raise ddbench.UsageError(f"Images of {side} pixels cannot hold {factor} images in a row.")
-    if init == "real" and (needed := ipc * factor**2) > fewest:
-        raise ddbench.UsageError(
-            f"IPC {ipc} begins with {needed} training images of each class, {factor} × {factor} in an image, but a"
-            f" class has {fewest}.",
-            hint="Choose a smaller --ipc or method.factor, or begin with noise (-o method.init=noise).",
-        )
+    """Return what images begin as: noise, or factor² training images of the class in each, scaled down."""
     if init == "noise" or factor == 1:
         return initial_images(real, ipc, init, seed)
     drawn = initial_images(real, ipc * factor**2, init, seed).split(ipc * factor**2)

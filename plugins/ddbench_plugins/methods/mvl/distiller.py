@@ -88,6 +88,13 @@ class MVL(ddbench.Distiller):
     Options: ClassVar[type[MvlOptions]] = MvlOptions
     presets: ClassVar[tuple[str, ...]] = ("mvl.toml",)
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse encoders that cannot be matched, and segments that experts do not have."""
+        from ddbench_plugins.pairs.encoders import check_image_encoder
+
+        self.recipe(ctx)
+        check_image_encoder(ctx, ctx.options, trajectory=True)
+
     def identity(self, ctx: ddbench.Context) -> Mapping[str, Any]:
         """Return which weights encode images and texts, in place of their folders."""
         from ddbench_plugins.pairs.identity import identity
@@ -139,6 +146,7 @@ class MVL(ddbench.Distiller):
         from ddbench_plugins.methods.mvl.experts import pair_expert
         from ddbench_plugins.methods.mvl.matching import PairMatching, Rates, Settings, SyntheticPairs
         from ddbench_plugins.pairs.branches import Flat
+        from ddbench_plugins.pairs.encoders import with_batch_norm
         from ddbench_plugins.pairs.setting import Setting
         from ddbench_plugins.training.recipe import from_options
 
@@ -148,10 +156,7 @@ class MVL(ddbench.Distiller):
         try:
             flat = Flat(branches.image), Flat(branches.text)
         except ValueError as error:
-            raise ddbench.UsageError(
-                f"Trajectories of {options.image_encoder} cannot be matched: {error}.",
-                hint="Train a head on its features (trained=head), or an encoder without batch norm.",
-            ) from error
+            raise with_batch_norm(options.image_encoder) from error
         experts = [pair_expert(ctx, recipe, number).dir for number in range(recipe.count)]
         mean, std = (torch.tensor(values, device=setting.device).view(1, -1, 1, 1) for values in (data.mean, data.std))
         pixels, labels, vectors = self.initial(ctx, setting)

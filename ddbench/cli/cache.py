@@ -12,6 +12,8 @@ from ddbench.cli import common
 from ddbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:
+    import os
+
     from ddbench.runtime.leftovers import Finished
 
 dry_run_option = click.option("--dry-run", is_flag=True, help="Only list what would be removed.")
@@ -84,18 +86,20 @@ def clean(days: float, dry_run: bool) -> None:
     Finished steps are never removed, nor anything that a process is using or that ddbench did not make.
     """
     from ddbench.files.writing import home
-    from ddbench.runtime.leftovers import DAY, leftovers, remove
+    from ddbench.runtime.leftovers import DAY, files, leftovers, remove
     from ddbench.runtime.progress import size
 
-    freed = count = 0
+    gone: list[os.stat_result] = []
+    count = 0
     for leftover in leftovers(home()):
         if leftover.resumes and leftover.age < days * DAY:
             click.echo(f"kept     {leftover.path}  stopped {leftover.age / DAY:.1f} days ago, {size(leftover.bytes)}")
             continue
+        held = files(leftover.path)
         if dry_run or remove(leftover):
-            freed, count = freed + leftover.bytes, count + 1
+            gone, count = gone + held, count + 1
             click.echo(f"{'would be removed' if dry_run else 'removed'}  {leftover.path}  {size(leftover.bytes)}")
-    _freed(freed, count, dry_run)
+    _freed(gone, count, dry_run)
 
 
 @command.command("prune")
@@ -112,7 +116,7 @@ def prune(days: float | None, dataset: list[str] | None, kinds: list[str] | None
     registries.
     """
     from ddbench.files.writing import home
-    from ddbench.runtime.leftovers import DAY, finished
+    from ddbench.runtime.leftovers import DAY, files, finished
     from ddbench.runtime.leftovers import prune as remove
     from ddbench.runtime.progress import size
     from ddbench.runtime.uses import used
@@ -128,23 +132,27 @@ def prune(days: float | None, dataset: list[str] | None, kinds: list[str] | None
         for name in given or []:
             if name not in known:
                 raise unknown(what, name, known)
-    held = used(root)
-    freed = count = 0
+    in_use = used(root)
+    gone: list[os.stat_result] = []
+    count = 0
     for step in steps:
         if days is not None and step.unused < days * DAY:
             continue
         if step.dataset not in (dataset or [step.dataset]) or step.kind not in (kinds or [step.kind]):
             continue
-        if step.path in held or not step.ours:
-            why = "a running process uses it" if step.path in held else "it holds files that ddbench did not write"
+        if step.path in in_use or not step.ours:
+            why = "a running process uses it" if step.path in in_use else "it holds files that ddbench did not write"
             click.echo(f"kept     {step.path}  {why}")
-        elif dry_run or remove(root, step):
-            freed, count = freed + step.bytes, count + 1
+            continue
+        held = files(step.path)
+        if dry_run or remove(root, step):
+            gone, count = gone + held, count + 1
             click.echo(f"{'would be removed' if dry_run else 'removed'}  {step.path}  {size(step.bytes)}")
-    _freed(freed, count, dry_run)
+    _freed(gone, count, dry_run)
 
 
-def _freed(freed: int, count: int, dry_run: bool) -> None:
+def _freed(gone: list[os.stat_result], count: int, dry_run: bool) -> None:
+    from ddbench.runtime.leftovers import freed
     from ddbench.runtime.progress import size
 
-    click.echo(f"{size(freed)} in {count} folder(s){' would be freed' if dry_run else ' freed'}")
+    click.echo(f"{size(freed(gone))} in {count} folder(s){' would be freed' if dry_run else ' freed'}")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,9 +143,27 @@ def together(steps: Iterable[Finished]) -> int:
     return sum({place: size for step in steps for place, size in step.files.items()}.values())
 
 
+def files(folder: Path) -> list[os.stat_result]:
+    """Return what is known of every file below a folder."""
+    return [path.lstat() for path in folder.rglob("*") if not path.is_dir()]
+
+
+def freed(removed: Iterable[os.stat_result]) -> int:
+    """Return the bytes that removing files frees: none of one that has another name elsewhere."""
+    first: dict[tuple[int, int], os.stat_result] = {}
+    names: Counter[tuple[int, int]] = Counter()
+    for about in removed:
+        first.setdefault(_place(about), about)
+        names[_place(about)] += 1
+    return sum(about.st_size for place, about in first.items() if names[place] >= about.st_nlink)
+
+
 def _on_disk(folder: Path) -> dict[tuple[int, int], int]:
-    found = [path.lstat() for path in folder.rglob("*") if not path.is_dir()]
-    return {(about.st_dev, about.st_ino): about.st_size for about in found}
+    return {_place(about): about.st_size for about in files(folder)}
+
+
+def _place(about: os.stat_result) -> tuple[int, int]:
+    return about.st_dev, about.st_ino
 
 
 def _folders(root: Path) -> Iterator[Path]:

@@ -68,6 +68,20 @@ def test_a_file_that_steps_share_counts_once(root):
     assert "all      2  3 MB" in invoke()
 
 
+@pytest.mark.parametrize("dry_run", [[], ["--dry-run"]])
+def test_a_file_with_another_name_is_freed_with_the_last_one(root, dry_run):
+    (step,) = leftovers.finished(root)
+    new = Store(root).build("latents", {"n": 1}, lambda new: os.link(step.path / "weights", new.dir / "weights"))
+    uses.end()
+    backup = root / "backup"
+    os.link(step.path / "weights", backup)
+    words = ["prune", "--step", "teacher,latents", *dry_run]
+    assert "under 1 MB in 1 folder(s)" in invoke("prune", "--step", "latents", "--dry-run")
+    assert "under 1 MB in 2 folder(s)" in invoke(*words, "--dry-run")
+    backup.unlink()
+    assert "3 MB in 2 folder(s)" in invoke(*words) and bool(dry_run) == new.dir.exists()
+
+
 def test_cleaning_keeps_what_may_go_on_and_what_is_not_ours(root):
     before = sorted(root.rglob("*"))
     assert "1 folder(s) would be freed" in invoke("clean", "--dry-run") and sorted(root.rglob("*")) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +34,7 @@ class Setting:
         over_images: the same over test images as well, or None where correctness cannot be paired.
         networks: exact McNemar test of the first network of each, or None likewise.
         same_networks: whether both are networks of the same images and seeds, so that there is nothing to compare.
+        variants: both with their options: a method's name stands for the only one that was measured in a setting.
     """
 
     title: str
@@ -43,6 +44,7 @@ class Setting:
     over_images: Difference | None
     networks: McNemar | None
     same_networks: bool = False
+    variants: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -89,7 +91,9 @@ class Comparison:
         tests = sum(p is not None for p in corrected)
         text = [f"{self.first} minus {self.second}, in points"]
         for setting, p in zip(self.settings, corrected, strict=True):
-            text += ["", setting.title, *(f"  {line}" for line in _lines(setting, p, tests))]
+            known = {self.first, self.second, ""}
+            which = [f"  here {one}" for one in setting.variants if one not in known]
+            text += ["", setting.title, *which, *(f"  {line}" for line in _lines(setting, p, tests))]
         return "\n".join(text)
 
 
@@ -144,7 +148,9 @@ def of_methods(records: Iterable[Record], first: str, second: str) -> Comparison
     for key in sorted(groups, key=str):
         sides = [_side(groups[key], name) for name in (first, second)]
         if sides[0] and sides[1]:
-            settings.append(_compare(_title(sides[0][0]), *sides))
+            found = _compare(_title(sides[0][0]), *sides)
+            variants = (label_of(sides[0][0].cell), label_of(sides[1][0].cell))
+            settings.append(replace(found, variants=variants))
     return Comparison(first, second, tuple(settings))
 
 

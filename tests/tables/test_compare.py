@@ -53,6 +53,15 @@ def test_settings_are_apart_and_p_values_corrected():
     assert shown.count("effect") == 2 and "corrected over 2 settings" in shown
 
 
+def test_which_variant_a_name_stands_for_is_said():
+    found = many("vlcp", (0.5, 0.6), explicit={"strength": 0.3}, ipc=1) + many("vlcp", (0.5, 0.6))
+    found += [r for ipc in (1, 10) for r in many("random", (0.4, 0.5), ipc=ipc)]
+    said = text(found)
+    assert said.count("here vlcp") == 1 and "  here vlcp (strength=0.3)\n" in said and "here random" not in said
+    settings = comparing.of_methods(found, "vlcp", "random").to_dict()["settings"]
+    assert [list(one["variants"]) for one in settings] == [["vlcp (strength=0.3)", "random"], ["vlcp", "random"]]
+
+
 def test_names_are_explained():
     found = [make("vlcp", (0.5,), explicit={"k": k}) for k in (1, 2)] + [make("random")]
     with pytest.raises(UsageError, match="Did you mean 'random'"):

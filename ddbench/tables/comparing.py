@@ -141,9 +141,7 @@ def of_methods(records: Iterable[Record], first: str, second: str) -> Comparison
         label = label_of(record.cell)
         labels |= {label, record.cell.method.name}
         groups[_setting(record)][label].append(record)
-    for name in (first, second):
-        if name not in labels:
-            raise unknown("method", name, labels)
+    first, second = (_known(name, labels) for name in (first, second))
     settings = []
     for key in sorted(groups, key=str):
         sides = [_side(groups[key], name) for name in (first, second)]
@@ -256,6 +254,29 @@ def _title(record: Record) -> str:
         f"{cell.dataset['name']}, IPC {record.budget}, {cell.evaluator.name} on {cell.network}, {cell.preset},"
         f" protocol {record.protocol.digest[:8]}{extension}"
     )
+
+
+def _known(name: str, labels: Collection[str]) -> str:
+    """Return the name or label that is meant, whatever the order of its options.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name in labels:
+        return name
+    meant = {_parts(label): label for label in labels}
+    if label := meant.get(_parts(name)):
+        return label
+    method = name.partition(" (")[0]
+    variants = [label for label in sorted(labels) if label.partition(" (")[0] == method]
+    if name != method and variants:
+        raise UsageError(f"{method} was not measured as {name!r}.", hint=f"Name one: {'; '.join(variants)}.")
+    raise unknown("method", name, labels)
+
+
+def _parts(label: str) -> tuple[str, ...]:
+    method, _, options = label.removesuffix(")").partition(" (")
+    return (method, *sorted(options.split(", ")))
 
 
 def _side(labels: dict[str, list[Record]], name: str) -> list[Record]:

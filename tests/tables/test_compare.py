@@ -62,6 +62,15 @@ def test_which_variant_a_name_stands_for_is_said():
     assert [list(one["variants"]) for one in settings] == [["vlcp (strength=0.3)", "random"], ["vlcp", "random"]]
 
 
+def test_options_of_a_label_may_stand_in_any_order_and_variants_are_listed():
+    found = many("vlcp", (0.5, 0.6), explicit={"beta": 2, "strength": 0.3}) + many("random", (0.4, 0.5))
+    compared = comparing.of_methods(found, "vlcp (strength=0.3, beta=2)", "random")
+    assert compared.first == "vlcp (beta=2, strength=0.3)"
+    with pytest.raises(UsageError, match=r"vlcp was not measured as 'vlcp \(strength=0.3\)'") as error:
+        comparing.of_methods(found, "vlcp (strength=0.3)", "random")
+    assert "vlcp (beta=2, strength=0.3)" in error.value.hint
+
+
 def test_names_are_explained():
     found = [make("vlcp", (0.5,), explicit={"k": k}) for k in (1, 2)] + [make("random")]
     with pytest.raises(UsageError, match="Did you mean 'random'"):

@@ -233,6 +233,7 @@ def ddbench_methods():
         ("-m mtt -e dc -o method.network=convnet-3-bn", "batch norm"),
         ("-m sre2l -e rded -o method.network=convnet-3", "batch-norm statistics, and convnet-3 has none"),
         ("-m idc -e idc -o data.zca=mtt", "cannot whiten"),
+        ("-m idc -e idc -o method.network=mlp", "no convolutions whose gradients could be matched"),
         ("-m rded -e rded -o method.factor=9", "810 images per class"),
         ("-m rtp -e rtp -o method.bases=100000", "no room for coefficients"),
         ("-m dd -e replay -o method.batches=3", "cannot be divided into 3 batches"),
@@ -260,6 +261,7 @@ def test_what_does_not_fit_is_refused_while_it_is_planned(capsys, arguments, mes
 FIT = (
     "-m mvl -e retrieval -o eval.trained=encoder -o eval.image_encoder=convnet-3-bn",
     "-m mvl -e retrieval -o method.trained=encoder -o method.image_encoder=convnet-3",
+    "-m idc -e idc -o method.network=mlp -o method.classifier=true",
     "-m cafe -e dc -o method.network=convnet-2 -o method.weights=[0.1,1,1]",
     "-m idm -e dc -o method.factor=16 -o method.init=noise",
 )

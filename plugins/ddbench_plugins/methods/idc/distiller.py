@@ -107,12 +107,18 @@ class IDCOne(ddbench.Distiller):
     precisions = PRECISIONS
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse whitened images, and more images in a row than pixels."""
+        """Refuse whitened images, more images in a row than pixels, and networks without what is matched."""
+        options: IdcOneOptions = ctx.options
         refuse_whitening(ctx, "IDC, IDC-I and DREAM")
         if factor_of(ctx) > ctx.dataset.image_size:
             raise ddbench.UsageError(
                 f"Images of {ctx.dataset.image_size} pixels cannot hold {factor_of(ctx)} images in a row."
             )
+        if options.match == "gradients" and "network" in ctx.resolved.explicit:  # those of presets fit
+            from ddbench_plugins.methods.idc.matching import matched
+
+            network = ctx.build_network(options.network, seed=0)
+            matched(network, biases=options.biases, classifier=options.classifier)
 
     def identity(self, ctx: ddbench.Context) -> dict[str, str]:
         """Return the data set whose name the released code asks for: no other part of a key has the name."""

@@ -165,13 +165,7 @@ class ClassMatching:
         return tuple(torch.autograd.grad(loss, self._matched(network), create_graph=differentiable))
 
     def _matched(self, network: nn.Module) -> list[nn.Parameter]:
-        sizes = {4, *([1] if self.settings.biases else []), *([2] if self.settings.classifier else [])}
-        if matched := [parameter for parameter in network.parameters() if parameter.ndim in sizes]:
-            return matched
-        raise ddbench.UsageError(
-            "The network has no convolutions whose gradients could be matched.",
-            hint="Choose one that has, e.g. -o method.network=convnet-3, or -o method.classifier=true.",
-        )
+        return matched(network, biases=self.settings.biases, classifier=self.settings.classifier)
 
     def real_batch(self, label: int, number: int) -> Tensor:
         """Return the positions of a class's batch in inner step ``number``: the next of a shuffled pass, none short."""
@@ -211,3 +205,18 @@ class ClassMatching:
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
+
+
+def matched(network: nn.Module, *, biases: bool, classifier: bool) -> list[nn.Parameter]:
+    """Return the parameters whose gradients are matched: those of convolutions, and what is asked for beside them.
+
+    Raises:
+        UsageError: there are none.
+    """
+    sizes = {4, *([1] if biases else []), *([2] if classifier else [])}
+    if found := [parameter for parameter in network.parameters() if parameter.ndim in sizes]:
+        return found
+    raise ddbench.UsageError(
+        "The network has no convolutions whose gradients could be matched.",
+        hint="Choose one that has, e.g. -o method.network=convnet-3, or -o method.classifier=true.",
+    )

@@ -165,7 +165,7 @@ set_option = click.option(
     multiple=True,
     metavar="SCOPE.KEY=VALUE",
     shell_complete=completion.options,
-    help="Set an option; SCOPE is method, eval, data, captioner, network or a plugin's name (repeatable).",
+    help="Set an option; SCOPE is method, eval, data, captioner or a plugin's name (repeatable).",
 )
 registry_option = click.option(
     "--registry",

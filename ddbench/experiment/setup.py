@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ddbench.errors import UsageError, unknown
+from ddbench.errors import UsageError, did_you_mean, unknown
 from ddbench.experiment.pipeline import load_dataset
 from ddbench.plugin import arguments
 from ddbench.plugin.arguments import flag, text
-from ddbench.plugin.manager import Plugins, load_plugins
-from ddbench.plugin.options import Preset
+from ddbench.plugin.manager import Entry, Plugins, load_plugin, load_plugins
+from ddbench.plugin.options import Options, Preset, check_known
 from ddbench.runtime.context import Context, new_store
 from ddbench.runtime.machine import Machine
 from ddbench.runtime.progress import Reporter
@@ -72,16 +72,44 @@ def default_dataset(plugins: Plugins) -> str:
 def scoped(options: Mapping[str, Mapping[str, Any]], plugins: Plugins) -> dict[str, dict[str, Any]]:
     """Name every scope by kind (``method``) or by kind and plugin (``method/vlcp``).
 
+    Options of a kind are looked at where a plugin of it is used; those of one plugin by name, and those that nobody may
+    look at (of captioners and networks), here.
+
     Raises:
-        UsageError: a scope that is not known, or could be several plugins.
+        UsageError: a scope that is not known, or could be several plugins, or an option that nothing has.
     """
     scoped: dict[str, dict[str, Any]] = {}
     for scope, values in options.items():
         full = SCOPE_ALIASES.get(scope, scope)
         if full not in plugins.entries:
             full = _plugin_scope(full, plugins)
+        _check(full, values, plugins)
         scoped.setdefault(full, {}).update(values)
     return scoped
+
+
+def _check(scope: str, values: Mapping[str, Any], plugins: Plugins) -> None:
+    kind, _, name = scope.partition("/")
+    if values and kind == "network":
+        raise UsageError(
+            f"Networks have no options, so {next(iter(values))!r} cannot be set.",
+            hint="Choose another with --network: `ddbench list networks`.",
+        )
+    if name and kind != "executor":
+        entries = plugins.entries[kind]
+        check_known(_options_of(entries.get(name) or entries[f"{name}:"]), scope, values)
+    elif kind == "captioner":
+        models = map(_options_of, plugins.entries[kind].values())
+        known = {option for model in models if model for option in model.model_fields}
+        for option in values.keys() - known:
+            raise UsageError(
+                f"No captioner has an option {option!r}.{did_you_mean(option, sorted(known))}",
+                hint=f"Known: {', '.join(sorted(known))}.",
+            )
+
+
+def _options_of(entry: Entry) -> type[Options] | None:
+    return getattr(load_plugin(entry), "Options", None)
 
 
 def _plugin_scope(scope: str, plugins: Plugins) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -135,16 +135,9 @@ def resolve(plugin: Any, who: str, context: Mapping[str, Any], preset: Preset, e
         PluginError: the plugin's own presets do not fit its options.
     """
     model: type[Options] | None = getattr(plugin, "Options", None)
+    check_known(model, who, explicit)
     if model is None:
-        if explicit:
-            raise UsageError(f"{who} has no options, so {next(iter(explicit))!r} cannot be set.")
         return Resolved(None)
-    for name in explicit:
-        if name not in model.model_fields:
-            known = sorted(model.model_fields)
-            raise UsageError(
-                f"{who} has no option {name!r}.{did_you_mean(name, known)}", hint=f"Known: {', '.join(known)}."
-            )
     if not (isinstance(model, type) and issubclass(model, Options)):
         raise PluginError(f"{who}: Options is {model!r}, not a class derived from ddbench.Options.")
     rules = load_presets(plugin, who)
@@ -162,6 +155,22 @@ def resolve(plugin: Any, who: str, context: Mapping[str, Any], preset: Preset, e
     except (TypeError, ValueError) as error:
         raise PluginError(f"{who} has an option that is not plain data: {error}") from error
     return Resolved(used, sources, shrunk, experiment(rules, facts))
+
+
+def check_known(model: type[Options] | None, who: str, names: Iterable[str]) -> None:
+    """Refuse names that are no options of a plugin with these ``Options``.
+
+    Raises:
+        UsageError: the first of them; those that there are are listed.
+    """
+    for name in names:
+        if model is None:
+            raise UsageError(f"{who} has no options, so {name!r} cannot be set.")
+        if name not in model.model_fields:
+            known = sorted(model.model_fields)
+            raise UsageError(
+                f"{who} has no option {name!r}.{did_you_mean(name, known)}", hint=f"Known: {', '.join(known)}."
+            )
 
 
 def marker(model: type[Options], name: str, key: str) -> Any:

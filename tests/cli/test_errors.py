@@ -128,6 +128,30 @@ def test_a_mistyped_name_in_an_option_is_refused_before_anything_runs(capsys, ar
 
 
 @pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("network.width=4", "Networks have no options, so 'width' cannot be set."),
+        ("convnet-3-bn.width=4", "Networks have no options, so 'width' cannot be set."),
+        ("vlcp.strengthx=0.6", "method/vlcp has no option 'strengthx'. Did you mean 'strength'?"),
+        ("captioner.ntwork=convnet-3", "No captioner has an option 'ntwork'. Did you mean 'network'?"),
+        ("replay.network=convnet-3", "evaluator/replay has no options, so 'network' cannot be set."),
+        ("minimax.strength=1", "Option scope 'minimax' could be several plugins."),
+    ],
+)
+def test_an_option_that_nothing_has_is_refused_though_nothing_used_has_it(capsys, option, message):
+    code, _, err = run(capsys, "plan", "-m", "random", "-e", "rded", "-o", option)
+    assert code == 2 and err.startswith(f"error: {message}"), err
+
+
+@pytest.mark.parametrize(
+    "option", ["vlcp.strength=0.6", "traits.network=convnet-3", "digits.zca=mtt", "cifar10.zca=mtt"]
+)
+def test_options_of_other_plugins_may_be_set(capsys, option):
+    code, _, err = run(capsys, "plan", "-m", "random", "-e", "dc", "-o", option)
+    assert code == 0, err
+
+
+@pytest.mark.parametrize(
     "variable", ["DDBENCH_FINETUNE_PROCESSES", "DDBENCH_REPEATS_AT_ONCE", "DDBENCH_CHECKPOINT_SECONDS"]
 )
 def test_a_bad_variable_is_refused_at_once(capsys, monkeypatch, variable, tmp_path):

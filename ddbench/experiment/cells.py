@@ -14,12 +14,12 @@ from ddbench.experiment.pipeline import (
     check_named,
     check_network,
     evaluate,
+    held,
     prepare_evaluator,
     prepare_method,
 )
 from ddbench.plugin.contracts import Budget
 from ddbench.plugin.interfaces import Distiller, Evaluator
-from ddbench.plugin.manager import plugin_errors
 from ddbench.results import labels
 from ddbench.results.exchange import keep
 from ddbench.results.schema import Cell, Record
@@ -144,8 +144,7 @@ def resolve(
                 f"No evaluator is named, and the preset {ctx.preset} of {entry.name} has none for {ctx.dataset.name}.",
                 hint="Name one with --eval; `ddbench list evaluators` lists them.",
             )
-        with plugin_errors(entry):
-            holds = frozenset(method.plugin.holds(mine))
+        holds = held(method)
         measured = replace(ctx, base_seed=evaluation_seed, method=entry.spec.name)
         measurements: dict[tuple[str, str], Measurement] = {}  # one of an evaluator that trains no network
         for evaluator in evaluators or [own]:

@@ -17,6 +17,7 @@ from ddbench.experiment import dependencies
 from ddbench.experiment.dependencies import plugin_part
 from ddbench.figures.gallery import preview
 from ddbench.keys import digest
+from ddbench.plugin.contents import CONTENTS
 from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet, Protocol, Score
 from ddbench.plugin.datasets import Dataset, check_ipc
 from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
@@ -348,6 +349,8 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
     return protocol
 
 
+#: What an evaluator may need of a set, beside the kinds of its soft labels.
+HOLDABLE = (*CONTENTS, "soft_labels")
 #: Which evaluators take soft labels that are no probabilities.
 LABEL_HINTS = {
     "centred": "They are targets of a regression, not probabilities: --eval krr and frepo take them.",
@@ -355,21 +358,46 @@ LABEL_HINTS = {
 }
 
 
-def check_fit(bound: Bound[Evaluator], method: str, holds: Collection[str]) -> None:
-    """Refuse an evaluator for sets of a method by what they hold, or will hold.
+def held(bound: Bound[Distiller]) -> frozenset[str] | None:
+    """Return what sets of a method will hold, as it tells; None where it does not.
+
+    Raises:
+        PluginError: it tells of what no set can hold.
+    """
+    method, ctx, entry = bound
+    with plugin_errors(entry):
+        told = method.holds(ctx)
+        if told is None:
+            return frozenset() if entry.owner.origin == "built-in" else None
+        names = [told] if isinstance(told, str) else list(told)
+    if odd := [name for name in names if name not in (*HOLDABLE, *LABEL_KINDS)]:
+        known = ", ".join([*HOLDABLE, *LABEL_KINDS[1:]])
+        raise PluginError(f"Method {entry.name} tells of its sets that they hold {odd[0]!r}.", hint=f"Known: {known}.")
+    return frozenset(names) - {LABEL_KINDS[0]}
+
+
+class _Anything(frozenset[str]):
+    """What a set may hold of which nothing is known: everything."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+def check_fit(bound: Bound[Evaluator], method: str, holds: Collection[str] | None) -> None:
+    """Refuse an evaluator for sets of a method by what they hold, or will hold; None where that is not known.
 
     Raises:
         UsageError: they do not fit.
     """
     evaluator, ctx, entry = bound
     for kind in LABEL_KINDS:
-        if kind in holds and kind not in evaluator.label_kinds:
+        if holds is not None and kind in holds and kind not in evaluator.label_kinds:
             raise UsageError(
                 f"Evaluator {entry.spec.name} cannot train on the {kind} labels of {method}.",
                 hint=LABEL_HINTS.get(kind, ""),
             )
     with plugin_errors(entry):
-        evaluator.check(ctx, holds)
+        evaluator.check(ctx, _Anything() if holds is None else holds)
 
 
 def check_whitening(evaluator: Evaluator, ctx: Context, distilled: DistilledSet, name: str) -> None:

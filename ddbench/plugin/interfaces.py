@@ -69,13 +69,13 @@ class Distiller(Plugin, ABC):
             UsageError: with what to do about it.
         """
 
-    def holds(self, ctx: Context) -> Collection[str]:
-        """Return what its sets hold that an evaluator may need, as known beforehand.
+    def holds(self, ctx: Context) -> Collection[str] | None:
+        """Return what its sets hold that an evaluator may need, as known beforehand; None: that shows in the set.
 
         Names of fields of a :class:`DistilledSet` (``schedule``, ``soft_labels``), and the kind of soft labels that are
-        no probabilities (``centred``, ``free``).
+        no probabilities (``centred``, ``free``). Of a built-in method None is nothing of all this.
         """
-        return ()
+        return None
 
     def needs(self, ctx: Context) -> Sequence[CachedStep[Any] | StepCall] | None:
         """Return the cached steps that :meth:`distill` uses, any other being refused; None for all of the class.
@@ -130,7 +130,7 @@ class Evaluator(Plugin, ABC):
 
         Args:
             ctx: ``ctx.method`` names who makes the set.
-            holds: what the set will hold, as of :meth:`Distiller.holds`.
+            holds: what the set will hold, as of :meth:`Distiller.holds`; anything is in it where that is not known.
 
         Raises:
             UsageError: with what to do about it.

@@ -22,8 +22,8 @@ HINT = "See docs/results/leaderboards.md."
 class Columns(Part):
     """The order of columns, the baseline of gains, and how variants (methods with their options) are called.
 
-    Records of evaluators that stand ``apart`` are not on the page of their data set where a declared board that names the
-    evaluator has them.
+    Records of evaluators that stand ``apart`` are not on the page of their data set where a declared board that names
+    the evaluator has them.
     """
 
     first: tuple[str, ...] = ()

@@ -215,6 +215,40 @@ def test_no_name_where_there_is_a_default_and_published_weights_are_planned(caps
 
 
 @pytest.mark.parametrize(
+    ("told", "evaluator", "code", "message"),
+    [
+        ("", "replay", 0, ""),
+        ("", "lrs -o eval.labels=soft -o eval.soft_label_mode=S -o eval.loss=kl", 0, ""),
+        ("", "fkd -o eval.top_k=10", 2, "none of the 10 classes"),
+        ("holds = lambda self, ctx: ()", "replay", 2, "Sets of mine have no ordered steps"),
+        ("holds = lambda self, ctx: ('schedule',)", "replay", 0, ""),
+        ("holds = lambda self, ctx: ('soft_labels', 'free')", "rded", 2, "cannot train on the free labels of mine"),
+        ("holds = lambda self, ctx: 'schedule'", "replay", 0, ""),
+        ("holds = lambda self, ctx: ('steps',)", "replay", 3, "that they hold 'steps'"),
+        ("holds = lambda self, ctx: 3", "rded", 3, "'int' object is not iterable"),
+    ],
+)
+def test_sets_of_a_plugin_that_tells_nothing_of_them_are_not_refused_beforehand(
+    capsys, tmp_path, told, evaluator, code, message
+):
+    file = tmp_path / "mine.py"
+    file.write_text(
+        f"""
+from ddbench import Distiller, MethodSpec, hookimpl
+class Mine(Distiller):
+    {told}
+    def distill(self, ctx):
+        raise AssertionError
+@hookimpl
+def ddbench_methods():
+    return [MethodSpec("mine", Mine, "nothing")]
+"""
+    )
+    found, _, err = run(capsys, "plan", "-m", "mine", "-e", *evaluator.split(), "--plugin", str(file))
+    assert (found, message in err) == (code, True), err
+
+
+@pytest.mark.parametrize(
     ("extra", "default", "code", "message"),
     [
         ('"network"', '["convnet-4x"]', 2, "method/mine: networks: Unknown network 'convnet-4x'"),

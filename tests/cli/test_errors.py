@@ -286,6 +286,7 @@ def ddbench_methods():
         ("-m kip -e rded -o method.learn_labels=true", "the centred labels of kip"),
         ("-m random -e lrs -o eval.labels=soft -o eval.soft_label_mode=S", "Sets of random bring no soft labels"),
         ("-m random -e fkd -o eval.top_k=10", "none of the 10 classes"),
+        ("-m random -e edc -o eval.teacher=convnet-3-bn,convnet-3-bn", "a network stands twice in it"),
         ("-m random -e quality -o eval.k=100000", "neighbours of each of"),
         ("-m igd -e rded -o method.surrogate=convnet-3-bn", "batch norm"),
         ("-m mtt -e dc -o method.network=convnet-3-bn", "batch norm"),

@@ -61,8 +61,11 @@ class GVbsmOptions(FkdOptions):
     @field_validator("teacher")
     @classmethod
     def _all_named(cls, teacher: str) -> str:
-        if teacher and not all(name.strip() for name in teacher.split(",")):
+        names = [name.strip() for name in teacher.split(",")]
+        if teacher and not all(names):
             raise ValueError("there is no network between two commas: say NAME,NAME")
+        if len(set(names)) < len(names):
+            raise ValueError("a network stands twice in it, and would be one teacher with the weights of one")
         return teacher
 
 

@@ -100,7 +100,7 @@ def test_the_command_line_replaces_keys_and_adds_options(write):
         ("repeats = 0", "repeats: Input should be greater than or equal to 1"),
         ("seed = ['a']", "seed.0: Input should be a valid integer"),
         ("option.noise = 1", "option 'noise' has no scope"),
-        ("sweep.method.noise = 1", "sweep.method.noise: Input should be a valid list"),
+        ("sweep.method.noise = 1", "sweep.method.noise: write a list"),
         ("sweep.method.noise = []", "sweep.method.noise has no values"),
         ("[[cells]]\nipc = []", "ipc has no values"),
         ("[[cells]]\ndataset = ''", "dataset has no values"),

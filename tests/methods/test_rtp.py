@@ -15,7 +15,7 @@ from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.matching.images import RealImages  # noqa: E402
-from ddbench_plugins.methods.rtp.memory import Memory, rows_per_class  # noqa: E402
+from ddbench_plugins.methods.rtp.memory import Memory, Pixels, rows_per_class  # noqa: E402
 from ddbench_plugins.methods.rtp.steps import Remembering, Settings  # noqa: E402
 from ddbench_plugins.networks import convnet  # noqa: E402
 
@@ -69,6 +69,48 @@ def test_identity_coefficients_without_enlarging_are_the_images_themselves():
     assert torch.equal(found.detach(), memory.bases.detach())
 
 
+class Pinned(Memory):
+    """A base for each image and coefficients that stay the identity, so that only bases are learned."""
+
+    def __init__(self, images, rows, optimiser):
+        super().__init__((3, 8, 8), 3, rows, 3 * rows, 1, optimiser, 3)
+        with torch.no_grad():
+            self.images.copy_(torch.eye(3 * rows))
+            self.bases.copy_(images)
+
+    @property
+    def learned(self):
+        return (self.bases,)
+
+    def at(self, rows, learned):
+        return super().at(rows, (self.images, *learned))
+
+
+@pytest.mark.parametrize("clip", [2.0, 1e-3])
+def test_a_base_for_each_image_and_fixed_coefficients_are_the_version_without_bases(clip):
+    def sgd(learned):
+        return torch.optim.SGD(learned, 0.1, momentum=0.5)
+
+    plain = Pixels.noise((3, 8, 8), 3, 2, sgd, 3)
+    begun = plain.shown.clone()
+    pinned = Pinned(begun, 2, sgd)
+    losses = []
+    for number in range(4):
+        losses.append([_work(memory, clip=clip, inner=4).step(number) for memory in (plain, pinned)])
+        torch.testing.assert_close(plain.images.grad, pinned.bases.grad, rtol=1e-4, atol=1e-7)
+    assert [one for one, _ in losses] == pytest.approx([two for _, two in losses], abs=1e-5)
+    torch.testing.assert_close(plain.shown, pinned.shown, rtol=1e-4, atol=1e-6)
+    assert not torch.allclose(plain.shown, begun, atol=1e-5)
+
+
+def test_images_without_bases_begin_xavier_uniform():
+    images = Pixels.noise((3, 8, 8), 10, 5, lambda learned: torch.optim.SGD(learned, 0.1), 3).shown
+    bound = (6 / (3 * 8 * 8 + 10 * 5)) ** 0.5  # of the matrix [50, 192]
+    assert images.shape == (50, 3, 8, 8)
+    assert 0.99 * bound < float(images.abs().max()) <= bound
+    assert float(images.std()) == pytest.approx(bound / 3**0.5, rel=0.02)
+
+
 def test_bases_of_a_set_decode_to_its_images():
     content = _memory().distilled()
     assert content.images == pytest.approx(content.bases.decode(), abs=1e-6)
@@ -106,8 +148,13 @@ def test_the_regulariser_pulls_coefficients_only_when_asked_for():
     assert float(pulled.memory.images.detach().norm()) < float(plain.memory.images.detach().norm())
 
 
-def test_resumed_work_ends_where_undisturbed_work_does():
-    whole, first, second = _work(), _work(), _work()
+def _pixels():
+    return Pixels.noise((3, 8, 8), 3, 3, lambda learned: torch.optim.SGD(learned, 0.1, momentum=0.5), 3)
+
+
+@pytest.mark.parametrize("memory", [_memory, _pixels])
+def test_resumed_work_ends_where_undisturbed_work_does(memory):
+    whole, first, second = _work(memory()), _work(memory()), _work(memory())
     for number in range(4):
         whole.step(number)
     for number in range(2):
@@ -127,6 +174,20 @@ def test_the_loss_falls_and_its_own_protocol_takes_the_set(ctx):
     mine = replace(ctx, _dataset=TOY, explicit={"evaluator": {"epochs": "60", "lr": "0.02"}})
     record = evaluate(prepare_evaluator(mine, "rtp", "convnet-1", 2), made, repeats=1)
     assert record.result.last[0] > 0.4
+
+
+def test_images_without_bases_are_an_ordinary_set(ctx):
+    options = QUICK | {"bases": "0", "iterations": "3", "snapshots": "[1]"}
+    made = distil(_prepared(ctx, **options))
+    assert (made.content.counted, made.content.bases, made.content.space) == ("images", None, "normalized")
+    assert made.content.images.shape == (6, 8, 8, 3)
+    assert made.content.labels.tolist() == [0, 0, 1, 1, 2, 2]
+    kept = ddbench.load(made.path / "snapshots" / "000001")
+    first = distil(_prepared(ctx, **(options | {"iterations": "1", "snapshots": "[]"})))
+    assert kept.images == pytest.approx(first.content.images)
+    for evaluator in ("rtp", "dc"):
+        mine = replace(ctx, _dataset=TOY, explicit={"evaluator": {"epochs": "2"}})
+        assert evaluate(prepare_evaluator(mine, evaluator, "convnet-1", 2), made, repeats=1).result.last
 
 
 def _few(classes, channels=3):
@@ -149,6 +210,9 @@ def test_mistakes_are_named(ctx):
         distil(_prepared(ctx, **(QUICK | {"bases": "100"})))
     with pytest.raises(ddbench.UsageError, match="8 pixels are no bases enlarged 3 times"):
         distil(_prepared(ctx, **(QUICK | {"scale": "3"})))
+    for name in ("scale", "reg"):
+        with pytest.raises(ddbench.UsageError, match=f"bases=0 learns images themselves, and {name} is an option"):
+            distil(_prepared(ctx, **(QUICK | {"bases": "0", name: "1"})))
     with pytest.raises(ddbench.DivergedError, match="not finite"):
         distil(_prepared(ctx, **(QUICK | {"lr_net": "1e30", "inner": "4"})))
 
@@ -164,7 +228,8 @@ def test_settings_by_preset(ctx):
 
 def test_they_conform(ctx):
     options = {"iterations": 2, "inner": 2, "network": "convnet-1", "bases": 4, "batch_syn": 2, "batch_real": 4}
-    check_method(ctx.plugins.get("method", "rtp").spec, options=options)
+    for bases in (4, 0):
+        check_method(ctx.plugins.get("method", "rtp").spec, options=options | {"bases": bases})
     record = check_evaluator(ctx.plugins.get("evaluator", "rtp").spec, options={"epochs": 5}, network="convnet-1")
     stated = {"label_type": "hard", "optimiser": "SGD, momentum 0.9", "schedule": "constant", "batch_size": 640}
     assert {name: record.protocol.settings[name] for name in stated} == stated

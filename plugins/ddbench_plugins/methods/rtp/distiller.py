@@ -19,7 +19,7 @@ class RtpOptions(PixelOptions):
         "convnet-3", description="network that is trained on the images", json_schema_extra={"names": "network"}
     )
     iterations: int = Field(500_000, ge=1, description="trainings, each a step of bases and coefficients")
-    bases: int = Field(16, ge=1, description="images that all others are sums of")
+    bases: int = Field(16, ge=0, description="images that all others are sums of; 0: images are learned themselves")
     scale: int = Field(2, ge=1, description="how far sums are enlarged")
     inner: int = Field(150, ge=1, description="steps of a training, which the gradient goes back through")
     lr_net: float = Field(0.01, gt=0, description="learning rate of a training (SGD)")
@@ -44,7 +44,13 @@ class RTP(ddbench.Distiller):
     presets = "rtp.toml"
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse bases that leave no room for coefficients."""
+        """Refuse bases that leave no room for coefficients, and options of bases where there are none."""
+        if not ctx.options.bases:
+            for name in sorted(ctx.resolved.explicit.keys() & {"scale", "reg"}):
+                raise ddbench.UsageError(
+                    f"bases=0 learns images themselves, and {name} is an option of bases and coefficients.",
+                    hint=f"Leave method.{name} out.",
+                )
         self._rows(ctx)
 
     @staticmethod
@@ -52,6 +58,8 @@ class RTP(ddbench.Distiller):
         from ddbench_plugins.methods.rtp.memory import rows_per_class
 
         data, options = ctx.dataset, ctx.options
+        if not options.bases:
+            return ipc_of(ctx)
         shape = (data.channels, data.image_size, data.image_size)
         return rows_per_class(ipc_of(ctx), data.num_classes, shape, options.bases, options.scale)
 
@@ -62,18 +70,17 @@ class RTP(ddbench.Distiller):
     def work(self, ctx: ddbench.Context) -> float:
         """Images that go through a network."""
         options: RtpOptions = ctx.options
-        return (
-            options.iterations * ctx.dataset.num_classes * (options.batch_real + 6 * options.inner * options.batch_syn)
-        )
+        rows = min(options.batch_syn, self._rows(ctx))
+        return options.iterations * ctx.dataset.num_classes * (options.batch_real + 6 * options.inner * rows)
 
     def distill(self, ctx: ddbench.Context) -> ddbench.DistilledSet:
-        """Return bases and coefficients that are no more numbers than ``ctx.ipc`` images per class."""
+        """Return bases and coefficients that are no more numbers than ``ctx.ipc`` images per class, or such images."""
         import torch
 
         from ddbench_plugins.matching.draws import fresh_networks
         from ddbench_plugins.matching.images import RealImages
         from ddbench_plugins.matching.optimise import optimise
-        from ddbench_plugins.methods.rtp.memory import Memory
+        from ddbench_plugins.methods.rtp.memory import Memory, Pixels
         from ddbench_plugins.methods.rtp.steps import Remembering, Settings
         from ddbench_plugins.training.recipe import from_options
 
@@ -88,15 +95,11 @@ class RTP(ddbench.Distiller):
                 return torch.optim.Adam(learned, options.lr_img)
             return torch.optim.SGD(learned, options.lr_img, momentum=0.5)
 
-        memory = Memory(
-            shape,
-            data.num_classes,
-            rows,
-            options.bases,
-            options.scale,
-            optimiser,
-            ctx.seed("rtp init"),
-            real.device,
+        start = (optimiser, ctx.seed("rtp init"), real.device)
+        memory: Pixels = (
+            Memory(shape, data.num_classes, rows, options.bases, options.scale, *start)
+            if options.bases
+            else Pixels.noise(shape, data.num_classes, rows, *start)
         )
         settings = from_options(Settings, options, seed=ctx.seed("rtp steps"))
         work = Remembering(memory, real, fresh_networks(ctx, options.network), settings)

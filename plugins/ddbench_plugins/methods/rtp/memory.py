@@ -1,4 +1,4 @@
-"""What RTP stores: small bases, and for each image the coefficients of their sum, which is enlarged."""
+"""What RTP stores: small bases, and for each image the coefficients of their sum, which is enlarged; or the images."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     from ddbench import DistilledSet
 
+    Optimiser = Callable[[list[Tensor]], torch.optim.Optimizer]
+
 
 def rows_per_class(ipc: int, classes: int, shape: tuple[int, int, int], bases: int, scale: int) -> int:
     """Return the images of a class for which bases and coefficients are no more numbers than ``ipc`` images of each.
@@ -40,7 +42,44 @@ def rows_per_class(ipc: int, classes: int, shape: tuple[int, int, int], bases: i
     return found
 
 
-class Memory(SyntheticImages):
+def begun(rows: int, columns: int, seed: int, part: int) -> Tensor:
+    """Return a matrix [rows, columns], Xavier-uniform, as all that is learned begins."""
+    return torch.nn.init.xavier_uniform_(torch.empty(rows, columns), generator=make_generator(seed, part))
+
+
+class Pixels(SyntheticImages):
+    """Images [K·r, C, S, S], class by class, that ``optimiser`` changes: RTP without bases."""
+
+    def __init__(self, images: Tensor, rows: int, optimiser: Optimiser) -> None:
+        super().__init__(images, rows, 0.0)
+        self.optimiser = optimiser([*self.learned])
+
+    @classmethod
+    def noise(
+        cls,
+        shape: tuple[int, int, int],
+        classes: int,
+        rows: int,
+        optimiser: Optimiser,
+        seed: int,
+        device: torch.device | str = "cpu",
+    ) -> Pixels:
+        """Return ``rows`` images of each class as they begin."""
+        channels, height, width = shape
+        flat = begun(classes * rows, channels * height * width, seed, 1)
+        return cls(flat.view(-1, *shape).to(device), rows, optimiser)
+
+    @property
+    def learned(self) -> tuple[Tensor, ...]:
+        """What has gradients."""
+        return (self.images,)
+
+    def at(self, rows: Tensor, learned: Sequence[Tensor]) -> Tensor:
+        """Return the images [n, C, S, S] of some rows of what is learned; differentiable."""
+        return learned[0][rows]
+
+
+class Memory(Pixels):
     """Bases [B, C, h, w] and coefficients [K·r, B], class by class, that ``optimiser`` changes."""
 
     def __init__(
@@ -50,24 +89,26 @@ class Memory(SyntheticImages):
         rows: int,
         bases: int,
         scale: int,
-        optimiser: Callable[[list[Tensor]], torch.optim.Optimizer],
+        optimiser: Optimiser,
         seed: int,
         device: torch.device | str = "cpu",
     ) -> None:
         channels, height, width = shape
         self.scale, self.small = scale, (channels, height // scale, width // scale)
-        flat = torch.empty(bases, channels * (height // scale) * (width // scale))
-        coefficients = torch.empty(classes * rows, bases)
-        for number, tensor in enumerate((flat, coefficients)):
-            torch.nn.init.xavier_uniform_(tensor, generator=make_generator(seed, number + 1))
-        super().__init__(coefficients.to(device), rows, 0.0)  # its images are the coefficients
+        flat = begun(bases, channels * (height // scale) * (width // scale), seed, 1)
         self.bases = flat.view(bases, *self.small).to(device).requires_grad_()
-        self.optimiser = optimiser([self.images, self.bases])
+        # its images are the coefficients
+        super().__init__(begun(classes * rows, bases, seed, 2).to(device), rows, optimiser)
 
     @property
-    def learned(self) -> tuple[Tensor, Tensor]:
+    def learned(self) -> tuple[Tensor, ...]:
         """Coefficients and bases."""
         return self.images, self.bases
+
+    def at(self, rows: Tensor, learned: Sequence[Tensor]) -> Tensor:
+        """Return the images [n, C, S, S] of some rows of coefficients; differentiable."""
+        coefficients, bases = learned
+        return self.decode(coefficients[rows], bases)
 
     def decode(self, coefficients: Tensor, bases: Tensor) -> Tensor:
         """Return the images [n, C, S, S] of coefficients [n, B]; differentiable."""
@@ -87,7 +128,7 @@ class Memory(SyntheticImages):
     @property
     def shown(self) -> Tensor:
         """The images that are the result."""
-        return self.decode(*self.learned).detach()
+        return self.decode(self.images, self.bases).detach()
 
     def distilled(self, space: str = "normalized", **fields: Any) -> DistilledSet:
         """Return bases and coefficients as they are now, with their images."""

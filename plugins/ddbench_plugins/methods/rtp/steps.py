@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from ddbench_plugins.matching.images import RealImages
-    from ddbench_plugins.methods.rtp.memory import Memory
+    from ddbench_plugins.methods.rtp.memory import Pixels
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Remembering:
     """One step: ``inner`` steps of SGD from new weights, there and back."""
 
     def __init__(
-        self, memory: Memory, real: RealImages, networks: Callable[[int], nn.Module], settings: Settings
+        self, memory: Pixels, real: RealImages, networks: Callable[[int], nn.Module], settings: Settings
     ) -> None:
         self.memory, self.real, self.networks, self.settings = memory, real, networks, settings
 
@@ -87,9 +87,7 @@ class Remembering:
             labels.append(memory.labels[rows[-1]])
 
         def loss(number: int, weights: Tensor, learned: Sequence[Tensor]) -> Tensor:
-            coefficients, bases = learned
-            images = memory.decode(coefficients[rows[number]], bases)
-            return F.cross_entropy(network.logits(weights, images), labels[number])
+            return F.cross_entropy(network.logits(weights, memory.at(rows[number], learned)), labels[number])
 
         rates = torch.full((settings.inner,), settings.lr_net, device=start.device)
         return Unroll(loss, start, memory.learned, rates, settings.momentum)

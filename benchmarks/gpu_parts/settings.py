@@ -96,6 +96,8 @@ EVALUATORS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "krr": ("krr", {}),
     "rtp": ("rtp", {"epochs": 10}),
     "frepo": ("frepo", {"steps": 20}),
+    "kip-nn": ("kip-nn", {"steps": 20}),
+    "rfad-nn": ("rfad-nn", {"steps": 20, "check": 10, "validation_images": 10}),
     "quality": ("quality", {"teacher": TEACHER_NETWORK}),
     "rded-robust": ("rded-robust", {**_TAUGHT, "measured": 100}),
     "dc-robust": ("dc-robust", {"epochs": 10, "measured": 100}),

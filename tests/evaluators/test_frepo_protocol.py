@@ -15,7 +15,7 @@ from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
 from ddbench_plugins.evaluators.frepo.augment import OPERATIONS, one_for_all  # noqa: E402
-from ddbench_plugins.evaluators.frepo.evaluator import targets_of  # noqa: E402
+from ddbench_plugins.evaluators.real_labels import targets_of  # noqa: E402
 from ddbench_plugins.training.schedules import warmup_cosine  # noqa: E402
 
 TOY = toy_dataset(channels=3)
@@ -57,10 +57,10 @@ def test_the_learning_rate_rises_for_500_steps_and_falls_to_a_hundredth():
 
 def test_real_valued_labels_are_taken_as_they_are_and_others_centred_and_scaled():
     learned = np.array([[3.0, -1.0, 0.5]] * 3, np.float32)
-    assert targets_of(_content(3, soft_labels=learned, label_kind="centred"), 3) is learned
-    hard = targets_of(_content(3), 3)
+    assert targets_of(_content(3, soft_labels=learned, label_kind="centred"), 3, 0.3**0.5) is learned
+    hard = targets_of(_content(3), 3, 0.3**0.5)
     assert hard == pytest.approx((np.eye(3) - 1 / 3) / 0.3**0.5)
-    assert targets_of(_content(3, soft_labels=np.eye(3, dtype=np.float32)), 3) == pytest.approx(hard)
+    assert targets_of(_content(3, soft_labels=np.eye(3, dtype=np.float32)), 3, 0.3**0.5) == pytest.approx(hard)
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -54,6 +54,7 @@ WITH: dict[tuple[str, str], dict[str, Any]] = {
     ("krr", "networks"): {"kernel": "random-features"},
     ("krr", "width"): {"kernel": "random-features"},
     ("retrieval", "width"): {"trained": "head"},
+    ("rfad-nn", "scale_minibatch"): {"batch_size": 1},
 }
 #: Settings that make the networks which a protocol speaks of cheap.
 QUICK: dict[str, dict[str, Any]] = {

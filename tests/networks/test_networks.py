@@ -2,7 +2,17 @@ from functools import partial
 
 import pytest
 import torch
-from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, norms, resnet, widening
+from ddbench_plugins.networks import (
+    bridges,
+    convnet,
+    dc_zoo,
+    densenet,
+    gaussian,
+    modified_resnet,
+    norms,
+    resnet,
+    widening,
+)
 from ddbench_plugins.networks.catalog import NETWORKS
 from registered import build_network
 from torch import nn
@@ -80,6 +90,7 @@ def test_features_of_a_convnet_are_those_of_distribution_matching():
         (build_resnet_ap, {"depth": 11}, 32, "no ResNet of depth 11"),
         (modified_resnet.build, {"depth": 11}, 32, "no ResNet of depth 11"),
         (densenet.build, {}, 4, "at least 8"),
+        (gaussian.build, {}, 7, "at least 8"),
         (dc_zoo.build, {"architecture": "lenet"}, 8, "too small"),
         (dc_zoo.build, {"architecture": "vgg11"}, 16, "too small"),
     ],
@@ -176,6 +187,25 @@ def test_dc_variants_are_the_axes_of_its_evaluation_pools():
     assert NETWORKS["convnet-3-swish-bn"].options == {"depth": 3, "activation": "swish", "norm": "batch"}
     for suffix in ("", "-bn", "-ln", "-gn", "-nn", "-np", "-mp", "-sigmoid", "-leaky-relu", "-swish"):
         assert f"convnet-3{suffix}" in NETWORKS
+
+
+@pytest.mark.parametrize("prepended", [False, True])
+def test_the_convnets_of_kip_and_rfad_begin_as_their_kernels_do(prepended):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = gaussian.build(in_channels=3, image_size=32, num_classes=10, width=128, prepended=prepended)
+    kinds = [type(layer).__name__ for layer in network.features]
+    assert kinds == ["Conv2d", "ReLU"] * prepended + ["Conv2d", "ReLU", "AvgPool2d"] * 3
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
+    for layer in layers:
+        assert float(layer.weight.var()) == pytest.approx(2 / layer.weight[0].numel(), rel=0.1)
+    biases = torch.cat([layer.bias for layer in layers])
+    assert float(biases.var()) == pytest.approx(0.01, rel=0.2)
+    assert float(torch.cat([biases]).mean().abs()) < 0.02
+    assert network.embed(IMAGES).shape == (2, 128 * 4 * 4)
+    # 28 pixels are not padded: RFAD's features are then 9 numbers per channel.
+    grey = gaussian.build(in_channels=1, image_size=28, num_classes=10, width=256, prepended=prepended)
+    assert grey.embed(torch.zeros(1, 1, 28, 28)).shape == (1, 2304)
 
 
 def test_the_convnet_of_frepo_begins_as_flax_does():

@@ -4,7 +4,7 @@ from functools import partial
 
 import pytest
 import torch
-from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, modified_resnet, resnet, widening
+from ddbench_plugins.networks import bridges, convnet, dc_zoo, densenet, gaussian, modified_resnet, resnet, widening
 from ddbench_plugins.training.optimisers import split_decay
 from registered import build_network
 
@@ -280,3 +280,9 @@ def test_channels_of_densenet():
 )
 def test_the_convnet_of_frepo(norm, channels, size, expected):
     assert count(widening.build, channels, size, 10, norm=norm) == expected
+
+
+@pytest.mark.parametrize(("prepended", "expected"), [(False, 19_068_938), (True, 28_507_146)])
+def test_the_convnets_of_kip_and_rfad(prepended, expected):
+    """27·1024 + 9·1024² of every further convolution + 16,384·10, and a bias per output."""
+    assert count(gaussian.build, 3, 32, 10, prepended=prepended) == expected

@@ -164,7 +164,10 @@ def test_a_whitened_set_scores_as_the_data_used_whitened(ctx, fitted, tmp_path, 
     made = _white(fitted(FEW, name), chosen)
     records = {
         evaluator: [_evaluated(ctx, *pair, evaluator, tmp_path, **options) for pair in ((FEW, made), (used, chosen))]
-        for evaluator, options in (("krr", {}), ("dc", {"epochs": 3}), ("frepo", {"steps": 3}))
+        for evaluator, options in (
+            *(("krr", {}), ("dc", {"epochs": 3}), ("frepo", {"steps": 3})),
+            *(("kip-nn", {"steps": 3}), ("rfad-nn", {"steps": 3, "check": 1})),
+        )
     }
     for evaluator, (of_set, of_data) in records.items():
         assert of_set.result.correct == of_data.result.correct, evaluator

@@ -147,6 +147,22 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
             label_type="real",
         ),
         EvaluatorSpec(
+            "kip-nn",
+            f"{_HERE}.kip_nn:KipNn",
+            "real-valued labels, half the mean squared error, SGD at the largest stable rate, cosine, 5000 steps",
+            paper="Nguyen et al., Dataset Distillation with Infinitely Wide Convolutional Networks, NeurIPS 2021",
+            bibtex=bibtex("nguyen2021infinitely"),
+            label_type="real",
+        ),
+        EvaluatorSpec(
+            "rfad-nn",
+            f"{_HERE}.rfad_nn.evaluator:RfadNn",
+            "real-valued labels, scaled, squared error of a centred network, SGD, early stopping on training images",
+            paper="Loo et al., Efficient Dataset Distillation using Random Feature Approximation, NeurIPS 2022",
+            bibtex=bibtex("loo2022rfad"),
+            label_type="real",
+        ),
+        EvaluatorSpec(
             "quality",
             f"{_HERE}.quality.evaluator:Quality",
             "coverage, density, precision, recall, Fréchet distance, recognition and copies; trains no network",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from ddbench import Context, DataError, DistilledSet, Evaluator, Options, Protocol, Score
+from ddbench_plugins.evaluators.real_labels import targets_of
 from ddbench_plugins.training.whitening import normalisation_of, whitening_of, whitening_steps
 
 if TYPE_CHECKING:
@@ -86,12 +87,8 @@ class Krr(Evaluator):
                 hint="Evaluate a distilled set, or with a protocol that trains networks.",
             )
         whitening = whitening_of(ctx, distilled)
-        images, labels = training_tensors(distilled, data, data.image_size, whitening)
-        if distilled.soft_labels is None:
-            targets = centred(labels, data.num_classes)
-        else:
-            targets = torch.tensor(distilled.soft_labels).double()
-            targets -= 0 if distilled.label_kind == "centred" else 1 / data.num_classes
+        images, _ = training_tensors(distilled, data, data.image_size, whitening)
+        targets = torch.tensor(targets_of(distilled, data.num_classes)).double()
         kernel = (_convolutional if options.kernel == "random-features" else _fully_connected)(
             ctx, images, normalisation_of(ctx, distilled), repeat
         )

@@ -72,6 +72,13 @@ def _entries() -> dict[str, NetworkEntry]:
             f"ConvNet of FRePo, {depth} blocks, {width} to {width << depth - 1} wide, {norm if suffix else 'no'} norm",
             {"depth": depth, "width": width, "norm": norm},
         )
+    for owner, words in (("kip", "a convolution before its 3 blocks"), ("rfad", "3 blocks")):
+        for width in (1024, 64):
+            entries[f"{owner}-convnet-3{'' if width == 1024 else f'-w{width}'}"] = NetworkEntry(
+                f"{_HERE}.gaussian:build",
+                f"ConvNet of {owner.upper()}, {words}, {width} wide, no norm",
+                {"width": width, **({"prepended": True} if owner == "kip" else {})},
+            )
     zoo = {
         "mlp": ("mlp", None, "MLP with two hidden layers of 128"),
         "lenet": ("lenet", None, "LeNet"),

@@ -5,20 +5,18 @@ Zhou et al. 2022, script/eval.py.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Options
-from ddbench_plugins.evaluators.base import StudentEvaluator
-from ddbench_plugins.training.recipe import StudentRecipe
-from ddbench_plugins.training.whitening import normalisation_of
+from ddbench_plugins.evaluators.real_labels import RealLabelEvaluator, RealLabelRecipe
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from numpy.typing import NDArray
     from torch import Tensor, nn
 
     from ddbench_plugins.training.numbers import Operation
@@ -45,18 +43,14 @@ class FrepoOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class FrepoRecipe(StudentRecipe):
+class FrepoRecipe(RealLabelRecipe):
     """Squared error to real-valued labels, Adam, one augmentation per batch.
 
     Attributes:
-        targets: [N, K], what the outputs are to be.
-        steps: of the optimiser in all.
         warmup: steps in which the learning rate rises.
         fixed_order: whether batches are the same in every pass.
     """
 
-    targets: NDArray[Any]
-    steps: int
     warmup: int
     fixed_order: bool
 
@@ -74,23 +68,12 @@ class FrepoRecipe(StudentRecipe):
 
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states."""
-        stated = super().settings()
-        del stated["epochs"]
-        return stated | {
-            "label_type": "real",
-            "loss": "squared error",
-            "steps": self.steps,
+        return super().settings() | {
             "optimiser": "Adam",
             "schedule": f"linear over {self.warmup} steps, cosine to {LAST_RATE}",
             "order": "fixed" if self.fixed_order else "shuffled",
             "augmentation": list(self.operations),
         }
-
-    def decoded(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the images with the labels to train on."""
-        import torch
-
-        return images, torch.tensor(self.targets, dtype=torch.float32)
 
     def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
         """Return augmentation, optimiser, schedule and loss."""
@@ -137,14 +120,12 @@ def _in_order(images: Tensor, labels: Tensor, size: int, chain: Operation, seed:
     return Batches(draw, make)
 
 
-class Frepo(StudentEvaluator):
+class Frepo(RealLabelEvaluator):
     """Squared error to the set's centred labels, or to its classes', by networks without norm."""
 
     Options = FrepoOptions
     presets = "frepo.toml"
     default_repeats = 5
-    label_kinds = ("probabilities", "centred")
-    whitens = True
 
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """The ConvNet without norm: four blocks from 64 pixels on; a quarter of the width at cpu scale."""
@@ -155,25 +136,7 @@ class Frepo(StudentEvaluator):
         """Return the options with the protocol's own values filled in."""
         options: FrepoOptions = ctx.options
         count = len(distilled.labels)
-        batches = -(-count // options.batch_size)
         steps = options.steps or STEPS[max((n for n in STEPS if n <= count), default=min(STEPS))]
-        return FrepoRecipe.of(
-            ctx,
-            options,
-            steps=steps,
-            epochs=-(-steps // batches),
-            weight_decay=0.0,
-            normalisation=normalisation_of(ctx, distilled),
-            targets=targets_of(distilled, ctx.dataset.num_classes),
-        )
-
-
-def targets_of(distilled: DistilledSet, classes: int) -> NDArray[Any]:
-    """Return what the outputs are to be [N, K]: real-valued labels as they are, others as FRePo begins with."""
-    import numpy as np
-
-    labels = distilled.soft_labels
-    if labels is not None and distilled.label_kind == "centred":
-        return labels
-    probabilities = np.eye(classes)[distilled.labels] if labels is None else labels
-    return np.asarray((probabilities - 1 / classes) / np.sqrt(classes / 10))
+        # FRePo's own labels begin so scaled.
+        divisor = math.sqrt(ctx.dataset.num_classes / 10)
+        return FrepoRecipe.for_set(ctx, options, distilled, steps, divisor=divisor, weight_decay=0.0)

@@ -353,7 +353,7 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
 HOLDABLE = (*CONTENTS, "soft_labels")
 #: Which evaluators take soft labels that are no probabilities.
 LABEL_HINTS = {
-    "centred": "They are targets of a regression, not probabilities: --eval krr and frepo take them.",
+    "centred": "They are targets of a regression, not probabilities: --eval krr, kip-nn, rfad-nn and frepo take them.",
     "free": "They are real numbers of their own meaning: --eval replay takes them, with the steps of their set.",
 }
 

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from pretended_gpu import pretended
 from stopped import Stopped, stopped_after
 
 import ddbench
 from ddbench.errors import UsageError
 from ddbench.experiment.pipeline import check_fit, prepare_evaluator
 from ddbench.plugin.options import Preset
+from ddbench.runtime.machine import Machine
 from ddbench.testing.conformance import check_evaluator
 from ddbench.testing.toy import toy_dataset
 
@@ -164,6 +166,28 @@ def test_a_stopped_training_resumes_to_the_same_numbers(ctx, monkeypatch):
     resumed = evaluator.evaluate(replace(mine, checkpoint=checkpoint.again()), content(), 0)
     assert resumed.metrics == whole.metrics
     assert resumed.correct.tolist() == whole.correct.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("kip-nn", {"batch_size": 5}),
+        ("rfad-nn", {"check": 3, "lr": 0.1}),
+        ("rfad-nn", {"batch_size": 5, "lr": 0.1, "weight_decay": 1e-3}),
+    ],
+)
+def test_a_gpu_gives_the_numbers_of_the_cpu(ctx, name, options):
+    def score(device):
+        evaluator, mine, _ = prepared(ctx, name=name, steps=9, **options)
+        mine = replace(mine, machine=Machine(device, "fp32", offline=True))
+        return evaluator.evaluate(mine, content(), 0)
+
+    wanted = score("cpu")
+    with pretended() as gpu:
+        found = score("cuda")
+    assert gpu.launches > 100
+    assert found.metrics == pytest.approx(wanted.metrics, rel=1e-3)
+    assert found.correct.tolist() == wanted.correct.tolist()
 
 
 def test_networks_are_trained_one_after_the_other(ctx):

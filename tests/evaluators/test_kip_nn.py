@@ -195,9 +195,24 @@ def test_networks_are_trained_one_after_the_other(ctx):
     assert evaluator.at_once(mine, content(), None) == evaluator.at_once(mine, content(), 4) == 1
 
 
+@pytest.mark.slow
 def test_it_conforms_and_learns_the_toy(ctx):
     record = check_evaluator(
-        ctx.plugins.get("evaluator", "kip-nn").spec, options={"steps": 60}, network=NETWORK, dataset=TOY
+        ctx.plugins.get("evaluator", "kip-nn").spec, options={"steps": 40}, network=NETWORK, dataset=TOY
     )
     assert record.mean > 0.5
     assert all(metrics["lr"] > 0 for metrics in record.result.metrics)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["kip-nn", "rfad-nn"])
+def test_from_end_to_end_on_digits_with_learned_labels_and_without(tmp_path, name):
+    options = {"eval": {"steps": 60}, "method": {"iterations": 5, "targets": 200}}
+    how = {"ipc": 1, "repeats": 1, "registry": tmp_path}
+    for learned in (False, True):
+        options["method"]["learn_labels"] = learned
+        (record,) = ddbench.run("kip", name, options=options, **how)
+        assert record.mean > 0.3
+        assert record.protocol.settings["label_type"] == "real"
+        assert record.cell.network == f"{name[:-3]}-convnet-3-w64"
+    assert ddbench.run("kip", name, options=options, **how)[0].digest == record.digest

@@ -233,6 +233,7 @@ def test_a_rate_that_is_too_high_is_named(ctx):
     assert "eval.lr" in caught.value.hint
 
 
+@pytest.mark.slow
 def test_it_conforms_and_learns_the_toy(ctx):
     options = {"steps": 60, "check": 20, "lr": 0.2}
     record = check_evaluator(

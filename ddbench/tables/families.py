@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -48,25 +50,46 @@ def grids(
 
 
 def _grid(table: Table, methods: Sequence[str], usual: str) -> Grid:
-    lines: dict[tuple[int, tuple[str, ...]], dict[int, tuple[Entry, Row]]] = {}
+    lines: dict[tuple[int, tuple[str, ...], int], dict[int, tuple[Entry, Row]]] = {}
     for row in table.rows:
         for place, (column, cell) in enumerate(zip(table.columns, row.cells, strict=True)):
             if cell and row.ipc is not None and column.method in methods and not column.whole:
-                setting = row.name, row.extension, row.options, row.network
-                lines.setdefault((place, setting), {})[row.ipc] = cell, row
+                setting = *_setting(row), row.labels
+                # Settings that have the same words (another teacher) are lines of their own.
+                alike = next(n for n in itertools.count() if row.ipc not in lines.get((place, setting, n), ()))
+                lines.setdefault((place, setting, alike), {})[row.ipc] = cell, row
+    labels: dict[tuple[str, ...], set[str]] = defaultdict(set)
+    for row in table.rows:
+        labels[_setting(row)].add(row.labels)
     budgets = sorted({ipc for line in lines.values() for ipc in line})
     footnotes = Footnotes()
-    order = sorted(lines, key=lambda line: (line[1], methods.index(table.columns[line[0]].method), line[0]))
-    rows = [_line(table.columns[line[0]], lines[line], budgets, usual, footnotes) for line in order]
+    order = sorted(lines, key=lambda line: (line[1], methods.index(table.columns[line[0]].method), line[0], line[2]))
+    rows = [
+        _line(
+            table.columns[place], lines[place, setting, alike], budgets, usual, footnotes, len(labels[setting[:-1]]) > 1
+        )
+        for place, setting, alike in order
+    ]
     head = (Heading("Evaluator"), Heading("Network"), Heading("Method"), *(Heading(f"IPC {ipc}") for ipc in budgets))
     return Grid("", head, tuple(rows), footnotes.texts())
 
 
+def _setting(row: Row) -> tuple[str, ...]:
+    return row.name, row.extension, row.options, row.network
+
+
 def _line(
-    column: Column, cells: Mapping[int, tuple[Entry, Row]], budgets: Sequence[int], usual: str, footnotes: Footnotes
+    column: Column,
+    cells: Mapping[int, tuple[Entry, Row]],
+    budgets: Sequence[int],
+    usual: str,
+    footnotes: Footnotes,
+    with_labels: bool,
 ) -> tuple[Value, ...]:
     setting = next(iter(cells.values()))[1]
     evaluator = setting.name + ", extension" * bool(setting.extension)
+    if with_labels and setting.labels:
+        evaluator += f", {setting.labels} labels"
     return (
         Shown(evaluator, marks=footnotes.of(setting.options)),
         setting.network,

@@ -249,6 +249,21 @@ def test_families_have_tables_of_their_own_with_evaluators_as_lines():
     assert "|rded|convnet-3|kip|**60.0±0.0**|**60.0±0.0**|" in kernel and "|mine|30.0±0.0|" in others
 
 
+def test_families_keep_apart_what_has_the_same_words():
+    records = [
+        make("random", (0.2, 0.2), settings={"label_type": "hard"}),
+        make("random", (0.3, 0.3), settings={"label_type": "hard", "teacher": {"weights": "a"}}),
+        make("random", (0.4, 0.4), settings={"label_type": "soft"}),
+    ]
+    content = Declared(families={"selection": ("random",)}, board=(Page(name="f", title="F", style="families"),))
+    (grid,) = boards(records, content)[-1].grids
+    assert sorted(markdown.grid_table(grid).splitlines()[2:]) == [
+        "|rded, hard labels|convnet-3|random|20.0±0.0|",
+        "|rded, hard labels|convnet-3|random|30.0±0.0|",
+        "|rded, soft labels|convnet-3|random|40.0±0.0|",
+    ]
+
+
 def test_one_protocol_and_network_is_shown_as_methods_by_budget():
     records = [make(method, (0.5,), ipc=ipc) for method in ("random", "vlcp") for ipc in (1, 10)]
     assert shown(records)[0] == "|Method|IPC 1|IPC 10|"

@@ -349,8 +349,8 @@ def _protocol(bound: Bound[Evaluator], made: Distilled) -> Protocol:
     return protocol
 
 
-#: What an evaluator may need of a set, beside the kinds of its soft labels.
-HOLDABLE = (*CONTENTS, "soft_labels")
+#: What an evaluator may need of a set, or have to know, beside the kinds of its soft labels.
+HOLDABLE = (*CONTENTS, "soft_labels", "tiles")
 #: Which evaluators take soft labels that are no probabilities.
 LABEL_HINTS = {
     "centred": "They are targets of a regression, not probabilities: --eval krr, kip-nn, rfad-nn and frepo take them.",

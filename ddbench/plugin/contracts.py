@@ -104,7 +104,8 @@ class DistilledSet:
     def holds(self) -> frozenset[str]:
         """What an evaluator may need of it, by name, as :meth:`ddbench.Distiller.holds` tells beforehand."""
         labels = () if self.soft_labels is None else ("soft_labels", self.label_kind)
-        return frozenset({*self.contents(), *labels} - {LABEL_KINDS[0]})
+        tiles = ("tiles",) if self.factor > 1 else ()
+        return frozenset({*self.contents(), *labels, *tiles} - {LABEL_KINDS[0]})
 
     @property
     def factor(self) -> int:

@@ -72,8 +72,9 @@ class Distiller(Plugin, ABC):
     def holds(self, ctx: Context) -> Collection[str] | None:
         """Return what its sets hold that an evaluator may need, as known beforehand; None: that shows in the set.
 
-        Names of fields of a :class:`DistilledSet` (``schedule``, ``soft_labels``), and the kind of soft labels that are
-        no probabilities (``centred``, ``free``). Of a built-in method None is nothing of all this.
+        Names of fields of a :class:`DistilledSet` (``schedule``, ``soft_labels``), the kind of soft labels that are
+        no probabilities (``centred``, ``free``), and ``tiles`` where each image holds several (``factor``). Of a
+        built-in method None is nothing of all this.
         """
         return None
 

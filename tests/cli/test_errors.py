@@ -322,7 +322,7 @@ FIT = (
     "-m mvl -e retrieval -o method.trained=encoder -o method.image_encoder=convnet-3",
     "-m idc -e idc -o method.network=mlp -o method.classifier=true",
     "-m cafe -e dc -o method.network=convnet-2 -o method.weights=[0.1,1,1]",
-    "-m idm -e dc -o method.factor=16 -o method.init=noise",
+    "-m idm -e idc -o method.factor=16 -o method.init=noise",
 )
 
 

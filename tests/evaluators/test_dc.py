@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +13,8 @@ from ddbench_plugins.training.recipe import learned_rate
 from ddbench_plugins.training.schedules import dc_restart_epoch, dc_step
 
 import ddbench
-from ddbench.experiment.pipeline import prepare_evaluator
+from ddbench.experiment import setup
+from ddbench.experiment.pipeline import check_fit, held, prepare_evaluator, prepare_method
 from ddbench.plugin.manager import load_plugins
 from ddbench.plugin.options import Preset
 
@@ -60,6 +62,25 @@ def _formed(learned=False, **options):
     images = np.arange(3 * 32 * 32 * 3, dtype=np.float32).reshape(3, 32, 32, 3) / 9216
     soft = np.eye(10, dtype=np.float32)[labels] * np.array([[1], [2], [3]], np.float32) if learned else None
     return ddbench.DistilledSet(images, labels, "unit", soft_labels=soft, extra={"factor": 2}, **options)
+
+
+@pytest.mark.parametrize("name", ["dc", "datm", "dc-robust"])
+def test_how_images_that_hold_several_are_seen_is_asked_for(ctx, name):
+    for decode in (None, True, False):
+        mine = replace(ctx, plugins=load_plugins(), _dataset=_data(), explicit={"evaluator": {"decode": decode}})
+        bound = prepare_evaluator(mine, name, "convnet-3", 1)
+        check_fit(bound, "idm", frozenset())
+        check_fit(bound, "not known", None)
+        asked = pytest.raises(ddbench.UsageError, match="holds several") if decode is None else contextlib.nullcontext()
+        with asked:
+            check_fit(bound, "idm", _formed(learned=False).holds)
+
+
+def test_methods_tell_that_their_images_hold_several():
+    base, told = setup.with_dataset(setup.context(), "digits"), {}
+    for name in ("idm", "ncfm", "idc", "dream", "idc-1", "dm"):
+        told[name] = "tiles" in (held(prepare_method(base, name, 1, 0)) or ())
+    assert told == {"idm": True, "ncfm": True, "idc": True, "dream": True, "idc-1": False, "dm": False}
 
 
 @pytest.mark.parametrize("name", ["dc", "datm"])

@@ -222,6 +222,8 @@ PLANNED = (
 @pytest.mark.parametrize("method", PLANNED)
 def test_every_method_can_be_planned(method, here):
     line = ["plan", "-m", method, "-e", "dc,lrs", "--repeats", "1"]
+    if method in ("idm", "ncfm", "idc", "dream"):
+        line += ["-o", "eval/dc.decode=true"]
     result = CliRunner().invoke(cli.group, line, catch_exceptions=False)
     assert result.exit_code == 0
     assert {"distilled", "student"} <= steps(result.stdout).keys()

@@ -124,7 +124,7 @@ def test_whoever_does_not_decode_its_images_is_told_so(ctx):
     heard = []
     made = distil(_prepared(ctx, **QUICK, **TRAINING))
     data = toy_dataset(per_class=8, channels=3)
-    for name, options, warnings in (("dc", {}, 1), ("dc", {"decode": "true"}, 0), ("idc", {}, 0)):
+    for name, options, warnings in (("dc", {"decode": "false"}, 1), ("dc", {"decode": "true"}, 0), ("idc", {}, 0)):
         heard.clear()
         mine = replace(ctx, _dataset=data, reporter=Heard(), explicit={"evaluator": {"epochs": "1", **options}})
         record = evaluate(prepare_evaluator(mine, name, "convnet-1", 1), made, repeats=1)

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from ddbench import Context, Dataset, DistilledSet, Options, Protocol, Score
+from ddbench import Context, Dataset, DistilledSet, Options, Protocol, Score, UsageError
 from ddbench_plugins.evaluators.base import StudentEvaluator
 from ddbench_plugins.training.recipe import StudentRecipe, formation, learned_rate
 from ddbench_plugins.training.whitening import normalisation_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     from torch import Tensor, nn
 
@@ -50,8 +50,8 @@ class DcOptions(Options):
     )
     decode: bool | None = Field(
         None,
-        description="cut stored images that hold several (IDM, NCFM, IDC) apart, each enlarged to the full size; else"
-        " they are images as they are",
+        description="cut stored images that hold several (IDM, NCFM, IDC) apart, each enlarged to the full size; off:"
+        " they are images as they are; asked for where a set has such images",
         json_schema_extra={"later": True},
     )
 
@@ -117,6 +117,16 @@ class Dc(StudentEvaluator):
     default_network = "convnet-3"
     default_repeats = 5
     whitens = True
+
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Ask how images that hold several are to be read: the wrong way gives chance accuracy."""
+        super().check(ctx, holds)
+        if ctx.options.decode is None and "tiles" in {*holds}:  # is known to be there
+            raise UsageError(
+                f"Each image of {ctx.method} holds several others, and networks can see it in two ways.",
+                hint="Say -o eval.decode=true, as their papers do: they are cut apart and enlarged; or false: images"
+                " are taken as they are stored.",
+            )
 
     def decodes(self, ctx: Context) -> bool:
         """Where it is asked for."""

@@ -50,6 +50,10 @@ class IDM(DM):
         """Refuse more images than an image can hold, or a class has."""
         check_factor(ctx)
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that images hold several, where they do."""
+        return ("tiles",) if ctx.options.factor > 1 else ()
+
     def images(self, ctx: ddbench.Context, real: RealImages) -> SyntheticImages:
         """Return DM's images, several in each."""
         from ddbench_plugins.methods.dm.tiled import TiledImages, initial_tiles

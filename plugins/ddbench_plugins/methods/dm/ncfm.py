@@ -65,6 +65,10 @@ class NCFM(DM):
         refuse_whitening(ctx, "NCFM")
         check_factor(ctx)
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that images hold several, where they do."""
+        return ("tiles",) if ctx.options.factor > 1 else ()
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the networks that are trained beforehand."""
         from ddbench_plugins.methods.dm.pairs import network_pair

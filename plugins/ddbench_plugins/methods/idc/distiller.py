@@ -106,6 +106,10 @@ class IDCOne(ddbench.Distiller):
     presets: ClassVar[tuple[str, ...]] = ("presets.toml",)
     precisions = PRECISIONS
 
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that images hold several, where they do."""
+        return ("tiles",) if factor_of(ctx) > 1 else ()
+
     def check(self, ctx: ddbench.Context) -> None:
         """Refuse whitened images, more images in a row than pixels, and networks without what is matched."""
         options: IdcOneOptions = ctx.options

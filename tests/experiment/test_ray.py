@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,7 @@ def test_a_node_is_lost_and_another_one_comes(cluster, monkeypatch):
 @pytest.mark.slow
 def test_one_that_is_started_here_shares_gpus_and_names_another_version(monkeypatch, capsys):
     run, _ = made()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as shells start what they leave in the background
     try:
         ray.init(address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False)
         plugin, ctx, _ = on_ray()
@@ -82,6 +84,7 @@ def test_one_that_is_started_here_shares_gpus_and_names_another_version(monkeypa
             driver.drive(Queue(run.folder), on_ray(), lambda: None)
     finally:
         ray.shutdown()
+        signal.signal(signal.SIGINT, handler)
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,8 @@ def _needed(options: Any) -> dict[str, float]:
 
 def _work(words: list[str], environment: Mapping[str, str], log: str) -> int:
     """Run the command of a worker on a node, and end it with this task."""
+    # Ray cancels by SIGINT, which is ignored by all that a shell has started in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     with Path(log).open("ab") as file:
         process = subprocess.Popen(
             words,

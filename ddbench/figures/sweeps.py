@@ -150,7 +150,9 @@ def _distinctions(record: Record, option: str) -> list[dict[str, Any]]:
 
 
 def _joined(name: str, own: dict[str, Any]) -> str:
-    return ", ".join([name, *(f"{key} {labels.value_text(value)}" for key, value in own.items() if value != "absent")])
+    return ", ".join(
+        [name, *(f"{key} {labels.value_text(value)}" for key, value in own.items() if value != notes.ABSENT)]
+    )
 
 
 def _without(cell: Cell, *names: str) -> list[Any]:

@@ -15,6 +15,9 @@ from ddbench.tables.board import Row
 #: What an option is at paper scale where the experiment decides it: setting it names a protocol, and shrinks nothing.
 DECIDED = "auto"
 
+#: What an entry that a table lacks has in place of a value.
+ABSENT = "absent"
+
 
 def distinct(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return, of each table, only the (flattened) entries in which the tables differ."""
@@ -27,7 +30,7 @@ def distinct(tables: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         return "" if value is missing else canonical(value)
 
     differing = [key for key in keys if len({text(table, key) for table in flattened}) > 1]
-    return [{key: table.get(key, "absent") for key in differing} for table in flattened]
+    return [{key: table.get(key, ABSENT) for key in differing} for table in flattened]
 
 
 def facts(record: Record) -> list[tuple[str, str]]:
@@ -173,7 +176,7 @@ def protocols(rows: Iterable[Row]) -> tuple[str, ...]:
         for (name, extension, _), members in groups.items():
             settings = _terse(members[0].settings)
             shown = {key: value for key, value in settings.items() if base.get(key) != value}
-            shown |= {key: "absent" for key in base if key not in settings}
+            shown |= {key: ABSENT for key in base if key not in settings}
             text = "; ".join(f"{key}={value_text(value)}" for key, value in sorted(shown.items()))
             also = f"Extension ({extension}): never compare with published cells. " if extension else ""
             lines.append(f"{name}: {also}{'as above but ' if base else ''}{text}. {_where(members)}.")

@@ -7,7 +7,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
+from ddbench.plugin.manager import NO_NETWORK
+from ddbench.results.labels import value_text
 from ddbench.tables.board import TIED, Entry, Grid, Heading, Row, Shown, Table, Value
+from ddbench.tables.notes import ABSENT, distinct
 
 #: Settings beside each other at most, so that a grid fits the column of a page.
 MOST = 6
@@ -135,30 +138,40 @@ def _place(row: Row) -> tuple[str, ...]:
 def _grid(table: Table, rows: Sequence[Row], usual: str, kind: str = "", least: int = 1) -> Grid:
     """Return methods × these settings; variants in fewer than ``least`` of them are left out."""
     notes = Footnotes()
-    facts: list[dict[str, str]] = []
-    for row in rows:
-        doubled = sum((other.ipc, *_place(other)) == (row.ipc, *_place(row)) for other in rows) > 1
-        extension = ", extension" * bool(row.extension)
-        facts.append(
-            {
-                "budget": "Whole set" if row.ipc is None else f"IPC {row.ipc}",
-                "protocol": row.name + extension + (f" {row.protocol[:6]}" if doubled else ""),
-                "network": row.network,
-            }
-        )
+    facts = [
+        {
+            "budget": "Whole set" if row.ipc is None else f"IPC {row.ipc}",
+            "protocol": row.name + ", extension" * bool(row.extension),
+            "network": "" if row.network == NO_NETWORK else row.network,
+        }
+        for row in rows
+    ]
     common = [name for name in facts[0] if len({fact[name] for fact in facts}) == 1]
     differing = [name for name in facts[0] if name not in common] or ["protocol"]
     headings = [Heading("Method")]
-    marks = [notes.of(row.options) for row in rows]
+    marks = [notes.of(text) for text in _unseen(rows)]
     headings += [
-        Heading("\n".join(fact[name] for name in differing), marks=mark)
+        Heading("\n".join(fact[name] for name in differing if fact[name]), marks=mark)
         for fact, mark in zip(facts, marks, strict=True)
     ]
     lines = [
         line for members in _methods(table).values() for line in _packed(table, members, rows, usual, notes, least)
     ]
-    title = kind + ", ".join(facts[0][name] for name in common if name not in differing)
+    title = kind + ", ".join(facts[0][name] for name in common if name not in differing and facts[0][name])
     return Grid(title or "Results", tuple(headings), tuple(lines), notes.texts())
+
+
+def _unseen(rows: Sequence[Row]) -> list[str]:
+    """Return what a heading does not show of each setting: options that were set, and what tells it from its like."""
+    alike: dict[tuple[object, ...], list[int]] = defaultdict(list)
+    for place, row in enumerate(rows):
+        alike[row.ipc, *_place(row)].append(place)
+    texts = [row.options for row in rows]
+    for places in alike.values():
+        for place, own in zip(places, distinct([rows[place].settings for place in places]), strict=True):
+            told = ", ".join(f"{name}={value_text(value)}" for name, value in own.items() if value != ABSENT)
+            texts[place] = ", ".join(filter(None, (texts[place], told)))
+    return texts
 
 
 def _methods(table: Table) -> dict[tuple[str, bool], list[int]]:

@@ -13,7 +13,7 @@ from ddbench.experiment.pipeline import prepare_evaluator
 from ddbench.testing.toy import toy_dataset
 
 pytest.importorskip("sklearn")
-from ddbench_plugins.evaluators.quality.distances import frechet, neighbours, radii
+from ddbench_plugins.evaluators.quality.distances import frechet, kernel_distance, neighbours, radii
 
 
 def brute_force(real, made, k):
@@ -71,6 +71,36 @@ def test_frechet_is_the_formula_with_the_root_of_the_product(sizes):
     assert frechet(real, made) == pytest.approx(frechet(made, real))
 
 
+def brute_force_kernel(real, made):
+    """The unbiased estimate of Gretton et al. 2012, one pair at a time."""
+
+    def kernel(a, b):
+        return (a @ b / len(a) + 1) ** 3
+
+    def among(rows):
+        return np.mean([kernel(a, b) for i, a in enumerate(rows) for j, b in enumerate(rows) if i != j])
+
+    return among(real) + among(made) - 2 * np.mean([kernel(a, b) for a in real for b in made])
+
+
+def test_kernel_distance_is_its_definition(monkeypatch):
+    rng = np.random.default_rng(0)
+    real, made = rng.normal(size=(12, 4)), rng.normal(size=(5, 4)) + 1
+    wanted = brute_force_kernel(real, made)
+    assert kernel_distance(real, made) == pytest.approx(wanted)
+    monkeypatch.setattr("ddbench_plugins.evaluators.quality.distances.BLOCK", 5)
+    assert kernel_distance(real, made) == pytest.approx(wanted)
+
+
+def test_kernel_distance_does_not_grow_as_the_set_shrinks_while_the_frechet_distance_does():
+    rng = np.random.default_rng(0)
+    real, draws = rng.normal(size=(2000, 16)), rng.normal(size=(400, 8, 16))
+    many = rng.normal(size=(2000, 16))
+    assert abs(np.mean([kernel_distance(real, draw) for draw in draws])) < 0.02
+    assert abs(kernel_distance(real, many)) < 0.02
+    assert frechet(real, draws[0]) > 20 * frechet(real, many)
+
+
 TOY = toy_dataset(channels=3)
 
 
@@ -97,6 +127,7 @@ def test_real_training_images_are_copies_and_noise_is_nothing(ctx):
     assert random.metrics["copies"] == 0
     assert random.metrics["coverage"] < real.metrics["coverage"]
     assert random.metrics["frechet"] > real.metrics["frechet"]
+    assert random.metrics["kernel_distance"] > real.metrics["kernel_distance"]
 
 
 def test_what_is_undefined_for_few_images_is_left_out(ctx):
@@ -104,7 +135,7 @@ def test_what_is_undefined_for_few_images_is_left_out(ctx):
     chosen = [int(TOY.train.of_class(label)[0]) for label in range(3)]
     figures = measured(ctx, pixels[chosen], labels[chosen], k="5").metrics
     assert "recall" not in figures
-    assert {"precision", "density", "coverage", "frechet", "recognised", "copies"} == {*figures}
+    assert {"precision", "density", "coverage", "frechet", "kernel_distance", "recognised", "copies"} == {*figures}
 
 
 def test_equal_images_are_copies_where_test_images_are_so_too(ctx):

@@ -165,10 +165,11 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec(
             "quality",
             f"{_HERE}.quality.evaluator:Quality",
-            "coverage, density, precision, recall, Fréchet distance, recognition and copies; trains no network",
+            "coverage, density, precision, recall, Fréchet and kernel distance, recognition and copies; trains no network",
             paper="Naeem et al., Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020",
             bibtex=bibtex("naeem2020reliable"),
             label_type="hard",
+            cache_version=2,
         ),
         EvaluatorSpec(
             "rded-robust",

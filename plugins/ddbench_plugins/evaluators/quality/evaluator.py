@@ -1,4 +1,4 @@
-"""Coverage, density, precision, recall, Fréchet distance, recognition and copies; no network is trained."""
+"""Coverage, density, precision, recall, Fréchet and kernel distance, recognition, copies; no network is trained."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class Quality(Evaluator):
     def evaluate(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:
         """Measure the set."""
         from ddbench_plugins.diffusion.acceptance import nearest_distances
-        from ddbench_plugins.evaluators.quality.distances import frechet, neighbours
+        from ddbench_plugins.evaluators.quality.distances import frechet, kernel_distance, neighbours
         from ddbench_plugins.training.pixels import as_bytes
         from ddbench_plugins.training.students import training_tensors
 
@@ -87,9 +87,12 @@ class Quality(Evaluator):
         pixels = images if images.dtype == np.uint8 else as_bytes(np.rint(images.clip(0, 1) * 255))
         distances = nearest_distances(pixels, data.arrays("train")[0])
         nearest = nearness(ctx).info["nearest"]
+        several = (
+            {"frechet": frechet(real, made), "kernel_distance": kernel_distance(real, made)} if len(made) > 1 else {}
+        )
         figures = {
             **found.figures,
-            **({"frechet": frechet(real, made)} if len(made) > 1 else {}),
+            **several,
             "recognised": float((teacher.predict(images) == distilled.labels).mean()),
             # Equal images are copies even where test images are in the training set, too.
             "copies": float(((distances < nearest) | (distances == 0)).mean()),

@@ -165,7 +165,7 @@ def ddbench_evaluators() -> list[EvaluatorSpec]:
         EvaluatorSpec(
             "quality",
             f"{_HERE}.quality.evaluator:Quality",
-            "coverage, density, precision, recall, Fréchet and kernel distance, recognition and copies; trains no network",
+            "coverage, density, precision, recall, Fréchet and kernel distance, recognition, copies; no training",
             paper="Naeem et al., Reliable Fidelity and Diversity Metrics for Generative Models, ICML 2020",
             bibtex=bibtex("naeem2020reliable"),
             label_type="hard",

@@ -1,4 +1,4 @@
-"""Figures of two sets of features: precision, recall, density and coverage by neighbours; Fréchet and kernel distance."""
+"""Two sets of features: precision, recall, density and coverage by neighbours; Fréchet and kernel distance."""
 
 from __future__ import annotations
 

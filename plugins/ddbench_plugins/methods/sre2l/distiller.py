@@ -62,7 +62,7 @@ class SRe2L(ddbench.Distiller):
     """Images from noise: cross-entropy plus the distance to a teacher's batch-norm statistics."""
 
     Options: ClassVar[type[Sre2lOptions]] = Sre2lOptions
-    presets: ClassVar[str | Sequence[str]] = "presets.toml"
+    presets: ClassVar[str | Sequence[str]] = ("presets.toml", "sre2l.toml")
     precisions = PRECISIONS
 
     def check(self, ctx: ddbench.Context) -> None:

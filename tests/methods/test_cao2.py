@@ -98,6 +98,12 @@ def test_times_are_those_of_the_last_sampling_steps(raw: bool, expected: set[int
     assert heard == expected
 
 
+def test_all_sampling_steps_may_be_chosen_from() -> None:
+    latents = np.zeros((30, 4, 2, 2), np.float32)
+    streams = [make_generator(place) for place in range(30)]
+    assert np.isfinite(refined(latents, streams, times=1.0, sampling_steps=3)).all()
+
+
 def made(ctx: Context, data: Dataset, folder: Path, method: str = "cao2", **options: Any) -> Any:
     explicit = {"backbone": str(folder), "steps": "3", "guidance_scale": "2.7", "acceptance": "never", **options}
     return distil(prepare_method(replace(ctx, _dataset=data, explicit={"method": explicit}), method, 2, 0)).content
@@ -116,12 +122,14 @@ def test_more_candidates_are_recognised_more_often(ctx: Context, digits: Dataset
 
 
 def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:
-    def options(preset: str, name: str = "digits") -> Any:
+    def options(preset: str, name: str = "digits", ipc: int = 1) -> Any:
         data = replace(digits, name=name)
-        return prepare_method(replace(ctx, _dataset=data, preset=Preset.parse(preset)), "cao2", 1, 0)[1].options
+        return prepare_method(replace(ctx, _dataset=data, preset=Preset.parse(preset)), "cao2", ipc, 0)[1].options
 
     paper = options("paper")
     assert (paper.candidates, paper.guidance_scale, paper.selector) == (4, 2.7, "timm:resnet18.tv_in1k")
+    assert (paper.decoder, options("paper+official").decoder) == ("", "stabilityai/sd-vae-ft-mse")
+    assert [options("paper", "imagewoof", ipc).order for ipc in (10, 50)] == ["surest", "least sure"]
     assert options("paper+official", "imagenette").refine_steps == 0
     hundred = options("paper", "imagenet-100")
     assert (hundred.candidates, hundred.order, hundred.refine_times) == (2, "least sure", 0.1)

@@ -48,17 +48,24 @@ def test_denoising_undoes_the_inversion(folder: Path) -> None:
     assert errors[1] < 1e-2 and errors[1] < errors[0]
 
 
-def test_the_released_denoising_begins_one_step_further(folder: Path) -> None:
+def test_the_released_denoising_begins_one_step_further(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     found = pipeline.load_dit(folder)
     heard: list[int] = []
     found.transformer.register_forward_pre_hook(
         lambda module, args, kwargs: heard.append(int(kwargs["timestep"][0])), with_kwargs=True
     )
     way, latents = Way(found, 50, 1.0, 4), torch.zeros(1, 4, 8, 8)
-    for wrong, expected in ((False, [60, 40, 20]), (True, [80, 60, 40, 20, 0])):
+    there: list[int] = []
+    monkeypatch.setattr(
+        way,
+        "_moved",
+        lambda x, labels, asked, now, then: (there.append(then), Way._moved(way, x, labels, asked, now, then))[1],
+    )
+    for wrong, expected, ends in ((False, [60, 40, 20], [40, 20, 0]), (True, [80, 60, 40, 20, 0], [60, 40, 20, 1, 1])):
         heard.clear()
+        there.clear()
         way.denoise(latents, [0], 3, misaligned=wrong)
-        assert heard == expected
+        assert heard == expected and there == ends  # the released code takes max(1, time) for where a step leads
 
 
 def test_a_score_is_of_mean_deviation_and_skewness() -> None:
@@ -95,6 +102,24 @@ def test_a_set_of_digits(ctx: Context, digits: Dataset, folder: Path) -> None:
     assert found.images.shape == (20, 16, 16, 1) and found.labels.tolist() == sorted([*range(10)] * 2)
     assert found.extra["groups"]["score"] < found.extra["groups"]["score_of_all"]
     assert not np.array_equal(found.images, made(ctx, digits, folder, shared_draws="yes").images)
+
+
+def test_images_are_resized_by_lanczos(ctx: Context, digits: Dataset, folder: Path) -> None:
+    from PIL import Image
+
+    # The tiny model's images have 16 pixels, as the digits.
+    whole, small = (made(ctx, digits, folder, **size).images for size in ({}, {"size": "8"}))
+    assert small.shape == (20, 8, 8, 1)
+    wanted = [np.asarray(Image.fromarray(image[..., 0]).resize((8, 8), Image.Resampling.LANCZOS)) for image in whole]
+    apart = np.abs(small[..., 0].astype(int) - np.stack(wanted).astype(int))
+    assert apart.max() <= 2  # channels are averaged afterwards
+
+
+def test_a_class_of_one_image_is_refused(ctx: Context) -> None:
+    from ddbench.testing.toy import toy_dataset
+
+    with pytest.raises(ddbench.UsageError, match="a single training image"):
+        prepare_method(replace(ctx, _dataset=toy_dataset(per_class=1)), "d3hr", 1, 0)
 
 
 @pytest.mark.parametrize(

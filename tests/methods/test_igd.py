@@ -159,7 +159,11 @@ def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:
     paper = prepare_method(
         replace(ctx, _dataset=digits, preset=Preset.parse("paper+official")), "igd", 1, 0
     ).ctx.options
-    assert (paper.backbone, paper.surrogate, paper.checkpoints) == ("facebook/DiT-XL-2-256", "convnet-6", 0)
+    assert (paper.backbone, paper.checkpoints) == ("facebook/DiT-XL-2-256", 0)
     assert (paper.influence, paper.deviation, paper.window_low, paper.window_high) == (5, 120, 0.6, 0.9)
     assert (paper.cfg_channels, paper.decoder) == (3, "stabilityai/sd-vae-ft-mse")
     assert prepare_method(replace(ctx, _dataset=digits), "igd", 1, 0).ctx.options.surrogate == "convnet-3-w32"
+    assert paper.surrogate == "convnet-3"  # six blocks would leave nothing of images this small
+    large = replace(digits, image_size=256)
+    paper = prepare_method(replace(ctx, _dataset=large, preset=Preset.parse("paper")), "igd", 1, 0).ctx.options
+    assert paper.surrogate == "convnet-6"

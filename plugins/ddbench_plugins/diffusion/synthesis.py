@@ -105,13 +105,14 @@ def read_images(done: Done) -> NDArray[np.uint8]:
     return np.concatenate([np.load(path, allow_pickle=False) for path in sorted(done.dir.glob("*.npy"))])
 
 
-def resized(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
-    """Resize uint8 [n, H, W, 3] to ``size`` by PIL's default filter (bicubic), as the released code does."""
+def resized(images: NDArray[np.uint8], size: int, *, lanczos: bool = False) -> NDArray[np.uint8]:
+    """Resize uint8 [n, H, W, 3] to ``size`` by PIL's default filter (bicubic) as released code does, or another."""
     if images.shape[1:3] == (size, size):
         return images
     from PIL import Image
 
-    return np.stack([np.asarray(Image.fromarray(image).resize((size, size))) for image in images])
+    by = Image.Resampling.LANCZOS if lanczos else None
+    return np.stack([np.asarray(Image.fromarray(image).resize((size, size), by)) for image in images])
 
 
 def grey(images: NDArray[np.uint8]) -> NDArray[np.uint8]:

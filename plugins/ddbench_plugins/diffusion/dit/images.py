@@ -71,23 +71,25 @@ def loaded(ctx: Context, model: DiTBackbone | Backbone) -> Any:
     return pipeline
 
 
-def decode(ctx: Context, out: Step, pipeline: Any, latents: NDArray[np.float32]) -> None:
-    """Write latents [n, 4, h, w], and their images, as :func:`sample` does."""
+def decode(ctx: Context, out: Step, pipeline: Any, latents: NDArray[np.float32], *, lanczos: bool = False) -> None:
+    """Write latents [n, 4, h, w], and their images, as :func:`sample` does; ``lanczos`` is the filter that resizes."""
     from ddbench_plugins.diffusion.pipeline import resolution
 
     batch = batch_size(ctx.options, resolution(pipeline, "transformer"))
     (out.dir / "latents").mkdir(exist_ok=True)
     for start in range(0, len(latents), CHUNK):
-        _keep(ctx, out.dir / f"{start:07d}.npy", pipeline, latents[start : start + CHUNK], batch)
+        _keep(ctx, out.dir / f"{start:07d}.npy", pipeline, latents[start : start + CHUNK], batch, lanczos)
 
 
-def _keep(ctx: Context, path: Path, pipeline: Any, latents: NDArray[np.float32], batch: int) -> None:
+def _keep(
+    ctx: Context, path: Path, pipeline: Any, latents: NDArray[np.float32], batch: int, lanczos: bool = False
+) -> None:
     """Write latents and, once they are there, their images."""
     from ddbench_plugins.diffusion.latents import decode_latents
 
     save_array(path.parent / "latents" / path.name, latents)
     images = decode_latents(pipeline, latents, batch_size=batch)
-    save_array(path, resized(images, ctx.options.size or ctx.dataset.image_size))
+    save_array(path, resized(images, ctx.options.size or ctx.dataset.image_size, lanczos=lanczos))
 
 
 def read_latents(done: Done) -> NDArray[np.float32]:

@@ -99,7 +99,7 @@ def _batch(
     noise = Noise(pipeline.scheduler.betas.to(device))
     spaced = torch.tensor(respaced(noise.steps, how.sampling_steps)[::-1])
     added = torch.stack([torch.randn(latents.shape[1:], generator=stream) for stream in streams]).to(device)
-    last = max(2, 1 + round(how.times * how.sampling_steps))
+    last = min(how.sampling_steps, max(2, 1 + round(how.times * how.sampling_steps)))
     drawn = torch.stack([torch.randint(1, last, (how.steps,), generator=stream) for stream in streams], 1)
     moving = torch.from_numpy(latents.copy()).to(device).requires_grad_()
     classes = torch.as_tensor(list(labels), device=device)

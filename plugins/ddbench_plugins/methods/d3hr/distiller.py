@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ddbench import DistilledSet, step
+from ddbench import DistilledSet, UsageError, step
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, base_dit, dit_facts
 from ddbench_plugins.diffusion.dit.latents import dit_latents, latents_of
+from ddbench_plugins.diffusion.small.preset import small_preset
 from ddbench_plugins.methods.d3hr.options import D3HROptions
 from ddbench_plugins.methods.dit.distiller import SAMPLED, DiT, decoder_identity
 from ddbench_plugins.methods.selection import ipc_of
@@ -60,11 +61,29 @@ def inverted(ctx: Context, out: Step) -> None:
             done += len(kept)
 
 
+def _identity(self: D3HR, ctx: Context, *classes: int) -> dict[str, Any]:
+    """Return which weights a published decoder has, and what is done otherwise than at first, where it matters."""
+    options: D3HROptions = ctx.options
+    side = options.size or ctx.dataset.image_size
+    fits = options.backbone == "small" and not options.small_vae_side and small_preset(ctx, options).resolution == side
+    resizing = {} if fits else {"resized": "lanczos"}
+    return {**decoder_identity(self, ctx), **resizing, **({"ends": 1} if options.misaligned else {})}
+
+
 class D3HR(DiT):
     """Denoise, for each class, the group of IPC latents that is most like the class after DDIM inversion."""
 
     Options = D3HROptions
     presets = "presets.toml"
+
+    def check(self, ctx: Context) -> None:
+        """Refuse classes of a single image, which have no deviation."""
+        counts = ctx.dataset.train.counts(ctx.dataset.num_classes)
+        if few := [name for name, count in zip(ctx.dataset.class_names, counts, strict=True) if count < 2]:
+            raise UsageError(
+                f"D3HR draws from the mean and deviation of a class's latents, and {few[0]} has a single training"
+                " image, which has no deviation."
+            )
 
     @step(
         options=(*TRANSFORMER, *SAMPLED, "inversion", "groups", "skewness", "shared_draws", "misaligned"),
@@ -72,7 +91,7 @@ class D3HR(DiT):
         facts=["ipc"],
         seeds=["d3hr groups"],
         needs=lambda self, ctx, start, stop: [dit_facts.of(ctx), inverted.of(ctx)],
-        identity=decoder_identity,
+        identity=_identity,
         work=lambda self, ctx, start, stop: (
             (stop - start) * (ctx.ipc or 1) * ctx.options.inversion * (1 + (ctx.options.guidance_scale > 1))
         ),
@@ -106,7 +125,7 @@ class D3HR(DiT):
                     ends.append(clean.cpu().numpy())
                 advance((label + 1 - start) * ipc)
         out.info.update(score=_mean(scores, 0), score_of_all=_mean(scores, 1))
-        decode(ctx, out, pipeline, finite(np.concatenate(ends), "denoised latents"))
+        decode(ctx, out, pipeline, finite(np.concatenate(ends), "denoised latents"), lanczos=True)
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` images per class, and how like their class the chosen groups are (lower is better)."""

@@ -45,9 +45,13 @@ class Path:
 
     @torch.no_grad()
     def denoise(self, latents: Tensor, labels: Sequence[int], start: int, *, misaligned: bool = False) -> Tensor:
-        """Return what latents after ``start`` steps of inversion come from; ``misaligned`` as D3HR's code does."""
+        """Return what latents after ``start`` steps of inversion come from; ``misaligned`` as D3HR's code does.
+
+        That begins a step further, and takes 1 for the earliest time, which it reaches from the last two.
+        """
         for step in range(start + misaligned, 0, -1):
-            latents = self._moved(latents, labels, self._times[step], self._times[step], self._times[step - 1])
+            then = max(self._times[step - 1], int(misaligned))
+            latents = self._moved(latents, labels, self._times[step], self._times[step], then)
         return self._moved(latents, labels, 0, 0, 1) if misaligned else latents
 
     def _moved(self, latents: Tensor, labels: Sequence[int], asked: int, now: int, then: int) -> Tensor:

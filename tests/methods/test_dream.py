@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.testing.conformance import check_method
@@ -55,6 +56,28 @@ def test_of_candidates_alone(real):
     assert len(set(drawn)) > 1
 
 
+def test_of_pixels_that_are_not_normalised(real):
+    heard = []
+
+    class Hearing(torch.nn.Module):
+        def embed(self, x):
+            heard.append(x)
+            return x.flatten(1)
+
+    for raw in (False, True):
+        Representatives(real, None, "fp32", seed=1, raw_pixels=raw)(Hearing(), 1, 2, 0)
+    normalised, plain = heard
+    torch.testing.assert_close(plain, real.plain(normalised))
+    assert plain.min() >= 0 and plain.max() <= 1 and normalised.min() < 0
+
+
+def test_fewer_candidates_than_representatives_are_refused(ctx):
+    for options, needed in (({"candidates": 7}, 8), ({"candidates": 3, "batch_real": 2}, 4)):
+        with pytest.raises(ddbench.UsageError, match=f"no {needed} representatives"):
+            _prepared(ctx, **QUICK | {"batch_real": 8} | options)
+    _prepared(ctx, **QUICK, candidates=8)  # a class has no more
+
+
 def test_they_are_found_anew_every_so_many_steps_and_for_each_network(real):
     found = []
     work = RepresentativeMatching.__new__(RepresentativeMatching)
@@ -89,6 +112,10 @@ def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
     tiny = replace(digits, name="tiny-imagenet", image_size=64)
     fifty = _prepared(ctx, preset="paper", data=tiny, ipc=50)[1].options
     assert (fifty.network, fifty.batch_real, fifty.lr_img, fifty.train_images) == ("convnet-4", 64, 1e-6, 1000)
+    small = _prepared(ctx, data=tiny, ipc=1)[1].options
+    assert (small.network, small.lr_img, small.train_images, small.batch_real) == ("convnet-4", 5e-2, 500, 32)
+    official = _prepared(ctx, preset="paper+official", data=cifar)[1]
+    assert official.options.raw_pixels and "raw_pixels" not in _prepared(ctx, data=cifar)[1].resolved.counted()
     shrunk = {name for name, _, _ in _prepared(ctx, data=cifar)[1].resolved.shrunk}
     assert {"batch_real", "candidates", "iterations", "inner"} <= shrunk
 

@@ -85,6 +85,11 @@ class RealImages:
         chosen = self._images[moved(positions, self._images.device)].permute(0, 3, 1, 2)
         return self._scaled(as_float(chosen), self._unused)
 
+    def plain(self, images: Tensor) -> Tensor:
+        """Return normalised images [n, C, S, S] in the [0, 1] scale."""
+        mean, std = (torch.tensor(values, device=self.device).view(1, -1, 1, 1) for values in (self.mean, self.std))
+        return images * std + mean
+
     def draw(self, label: int, count: int, generator: Generator) -> Tensor:
         """Draw ``count`` images of a class without replacement; all of them where the class has fewer."""
         return self.draw_each([label], count, [generator])[0]

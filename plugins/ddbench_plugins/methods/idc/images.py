@@ -86,10 +86,6 @@ def initial_images(
             members = members[torch.randperm(len(members), generator=generator)]
         # A class too small to fill all cells with different images starts over.
         chosen = members.repeat(-(-count // len(members)))[:count]
-        pixels = real.at(chosen) * _column(real.std, real) + _column(real.mean, real)
+        pixels = real.plain(real.at(chosen))
         classes.append(stitch(pixels, factor, real.shape[-1]) if init == "mix" else pixels)
     return torch.cat(classes).clamp(0, 1)
-
-
-def _column(values: tuple[float, ...], real: RealImages) -> Tensor:
-    return torch.tensor(values, device=real.device).view(1, -1, 1, 1)

@@ -23,10 +23,13 @@ _CANDIDATES, _CLUSTERS = 1, 2
 
 
 class Representatives:
-    """Finds them among all images of a class, or so many random candidates."""
+    """Finds them among all images of a class, or so many random candidates; ``raw_pixels`` are not normalised."""
 
-    def __init__(self, real: RealImages, candidates: int | None, precision: Precision, seed: int) -> None:
+    def __init__(
+        self, real: RealImages, candidates: int | None, precision: Precision, seed: int, *, raw_pixels: bool = False
+    ) -> None:
         self.real, self.candidates, self.precision, self.seed = real, candidates, precision, seed
+        self.raw_pixels = raw_pixels
 
     def __call__(self, network: Any, label: int, count: int, number: int) -> Tensor:
         """Return the positions of ``count`` images of a class, largest cluster first; of all where it has fewer."""
@@ -37,7 +40,8 @@ class Representatives:
         features = []
         with torch.no_grad(), autocast(self.precision, self.real.device), kernels():
             for positions in members.split(TOGETHER):
-                x = self.real.at(positions).contiguous(memory_format=torch.channels_last)
+                x = self.real.at(positions)
+                x = (self.real.plain(x) if self.raw_pixels else x).contiguous(memory_format=torch.channels_last)
                 features.append(network.embed(x).float())
         points = torch.cat(features).cpu().numpy()
         seed = stream_seed(self.seed, _CLUSTERS, *place) % 2**32

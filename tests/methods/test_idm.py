@@ -50,9 +50,10 @@ def _work(real, ce_weight=0.5, factor=2, **how):
 
 def test_images_begin_as_four_training_images_and_show_them(real):
     drawn = initial_images(real, 4, "real", 3)
-    images = TiledImages(initial_tiles(real, 1, 2, "real", 3), 1, 0.2, 2)
+    images = TiledImages(initial_tiles(real, 1, 2, "real", 3, mode="bilinear"), 1, 0.2, 2)
     shown = images.of_class(1)
-    small = interpolate(drawn[4:8], size=(4, 4))  # nearest
+    small = interpolate(drawn[4:8], size=(4, 4), mode="bilinear")  # the mean of two by two pixels
+    torch.testing.assert_close(small, drawn[4:8].unfold(2, 2, 2).unfold(3, 2, 2).mean((4, 5)))
     torch.testing.assert_close(shown, interpolate(small, size=(8, 8), mode="bilinear"))
     assert images.distilled().extra == {"factor": 2}
     assert torch.equal(initial_tiles(real, 2, 1, "real", 3), initial_images(real, 2, "real", 3))
@@ -66,6 +67,36 @@ def test_how_many_networks_there_are(real):
         numbers.append([member.number for member in queue.members])
     # two at first, one more before every second step, three at most
     assert numbers == [[0, 1], [0, 1], [0, 1, 2], [0, 1, 2], [1, 2, 3], [1, 2, 3], [2, 3, 4]]
+
+
+def test_different_networks_are_trained_on_different_images(real):
+    queue = NetworkQueue(_network, real, replace(HOW, begin=3, trained=2, train_steps=1, batch_train=20))
+    heard = []
+    queue._step = lambda member, generator: heard.append(member.number)
+    for step in range(20):
+        queue.train(step)
+    assert all(one != other for one, other in zip(heard[::2], heard[1::2], strict=True))
+    assert set(heard) == {0, 1, 2}
+    queue = NetworkQueue(_network, real, replace(HOW, begin=1, trained=2, train_steps=1, batch_train=24))
+    shown = []
+    at, real.at = real.at, lambda positions: shown.append(positions) or at(positions)
+    queue.train(0)  # of the one that there is
+    real.at = at
+    assert [len(set(positions.tolist())) for positions in shown] == [24]
+
+
+def test_the_pixels_move_after_each_class(real):
+    work = _work(real, begin=1, queue=1, trained=0)
+    work.settings = replace(SETTINGS, step_per_class=True)
+    begun, moved = work.images.images.detach().clone(), []
+    move = work._move
+    work._move = lambda: (move(), moved.append(work.images.images.detach().clone()))
+    work.step(0)
+    assert len(moved) == 3
+    for label in range(3):  # a class moves with its own step and, by momentum, with those after it
+        before = moved[label - 1] if label else begun
+        changed = [not torch.equal(a, b) for a, b in zip(before, moved[label], strict=True)]
+        assert changed == [place <= label for place in range(3)]
 
 
 def test_training_is_counted_in_percent_and_nothing_else_changes(real):
@@ -109,10 +140,11 @@ def _prepared(ctx, method="idm", preset="", ipc=1, data=None, **options):
 
 def test_with_its_differences_off_it_is_dm_bit_for_bit(ctx):
     plain = distil(_prepared(ctx, "dm", **QUICK)).content.images
-    off = distil(_prepared(ctx, **QUICK, factor=1, queue=0, lr_img=1.0)).content.images
+    off = distil(_prepared(ctx, **QUICK, factor=1, queue=0, lr_img=1.0, step_per_class=False)).content.images
     assert np.array_equal(off, plain)
-    for difference in ({"factor": 2, "queue": 0}, {"factor": 1, **TRAINING}):
-        other = distil(_prepared(ctx, **QUICK, lr_img=1.0, **difference)).content.images
+    alike = {"factor": 1, "queue": 0, "step_per_class": False}
+    for difference in ({"factor": 2}, {"queue": 3, **TRAINING}, {"step_per_class": True}):
+        other = distil(_prepared(ctx, **QUICK, lr_img=1.0, **alike | difference)).content.images
         assert not np.array_equal(other, plain)
 
 
@@ -146,11 +178,16 @@ def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
     cifar = replace(digits, name="cifar10", image_size=32)
     ten = _prepared(ctx, preset="paper", ipc=10, data=cifar)[1].options
     assert (ten.iterations, ten.lr_img, ten.batch_real, ten.factor, ten.ce_weight) == (20000, 0.2, 256, 2, 0.5)
-    assert (ten.queue, ten.begin, ten.push_every, ten.trained, ten.train_steps) == (100, 3, 30, 2, 10)
+    assert (ten.queue, ten.begin, ten.push_every, ten.trained, ten.train_steps) == (100, 4, 30, 2, 10)
     assert (ten.batch_train, ten.lr_net) == (256, 0.01)
     # Digits have too few images to begin with 200 of each class.
     one, fifty = (_prepared(ctx, preset="paper", ipc=ipc, data=cifar, init="noise")[1].options for ipc in (1, 50))
     assert (one.batch_real, one.push_every, fifty.ce_weight) == (5000, 5, 0.1)
+    assert one.step_per_class
+    tiny, nette = (replace(digits, name=name, image_size=64) for name in ("tiny-imagenet", "imagenette"))
+    assert _prepared(ctx, preset="paper", ipc=1, data=tiny)[1].options.push_every == 30
+    queues = [_prepared(ctx, preset="paper", ipc=ipc, data=nette)[1].options.queue for ipc in (10, 50)]
+    assert queues == [50, 100]
     shrunk = {name for name, _, _ in _prepared(ctx, ipc=10, data=cifar)[1].resolved.shrunk}
     assert shrunk == {*("network", "iterations", "batch_real", "queue"), "train_steps", "batch_train"}
 

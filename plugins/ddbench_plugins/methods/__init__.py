@@ -156,6 +156,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="dm with several images in each, in networks in training, which also name them",
             paper="Zhao et al., Improved Distribution Matching for Dataset Condensation, CVPR 2023",
             bibtex=bibtex("zhao2023idm"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "ncfm",

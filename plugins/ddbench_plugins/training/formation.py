@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Formation = Literal["single", "multi", "bound"]
+Scaling = Literal["nearest", "bilinear"]
 PADDING = 0.5  # value of the border where the side is no multiple of the factor
 
 
@@ -74,8 +75,8 @@ def tiles(images: Tensor, factor: int) -> Tensor:
     return F.interpolate(torch.cat(cut), size=(size, size), mode="bilinear", align_corners=False)
 
 
-def stitch(crops: Tensor, factor: int, size: int) -> Tensor:
-    """Lay factor² · n images into n images [n, C, size, size], scaled down to their cells (nearest neighbour).
+def stitch(crops: Tensor, factor: int, size: int, mode: Scaling = "nearest") -> Tensor:
+    """Lay factor² · n images into n images [n, C, size, size], scaled down to their cells.
 
     The cell k (row by row) of image i holds crop k·n + i, so the first cells hold the first crops (RDED: the most
     realistic ones). Where ``size`` is no multiple of ``factor``, the first cells are one pixel larger.
@@ -85,7 +86,11 @@ def stitch(crops: Tensor, factor: int, size: int) -> Tensor:
     cells = crops.view(factor, factor, count, *crops.shape[1:])
     rows = [
         torch.cat(
-            [F.interpolate(cells[row, column], size=(sides[row], sides[column])) for column in range(factor)], dim=3
+            [
+                F.interpolate(cells[row, column], size=(sides[row], sides[column]), mode=mode)
+                for column in range(factor)
+            ],
+            dim=3,
         )
         for row in range(factor)
     ]

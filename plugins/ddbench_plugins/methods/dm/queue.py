@@ -83,14 +83,15 @@ class NetworkQueue:
         """Return the network that matches in a step, before which a new one may enter."""
         if step and step % self.how.push_every == 0:
             self._push()
-        return self.members[self._drawn(make_generator(self.how.seed, _CHOICE, step + 1))]
+        generator = make_generator(self.how.seed, _CHOICE, step + 1)
+        return self.members[int(torch.randint(len(self.members), (), generator=generator))]
 
     def train(self, step: int) -> None:
-        """Train some of the networks on random real images."""
+        """Train some of the networks, different ones, on random real images."""
         generator = make_generator(self.how.seed, _BATCH, step + 1)
         with seeded(self.how.seed, _DROPOUT, step + 1):
-            for _ in range(self.how.trained):
-                member = self.members[self._drawn(generator)]
+            for place in torch.randperm(len(self.members), generator=generator)[: self.how.trained].tolist():
+                member = self.members[place]
                 for _ in range(self.how.train_steps):
                     self._step(member, generator)
 
@@ -113,11 +114,8 @@ class NetworkQueue:
     def _member(self, number: int) -> Member:
         return Member(number, self.networks(number), self.how.lr_net)
 
-    def _drawn(self, generator: Generator) -> int:
-        return int(torch.randint(len(self.members), (), generator=generator))
-
     def _step(self, member: Member, generator: Generator) -> None:
-        chosen = torch.randint(len(self.labels), (self.how.batch_train,), generator=generator)
+        chosen = torch.randperm(len(self.labels), generator=generator)[: self.how.batch_train]
         x = self.real.at(self.everything[chosen]).contiguous(memory_format=torch.channels_last)
         labels = moved(self.labels[chosen], x.device)
         with autocast(self.how.precision, x.device), kernels():

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench import DistilledSet
+    from ddbench_plugins.training.formation import Scaling
 
 
 class TiledImages(SyntheticImages):
@@ -32,12 +33,14 @@ class TiledImages(SyntheticImages):
         return super().distilled(space, extra={**fields.pop("extra", {}), **tiled}, **fields)
 
 
-def initial_tiles(real: RealImages, ipc: int, factor: int, init: Init, seed: int) -> Tensor:
-    """Return what images begin as: noise, or factor² training images of the class in each, scaled down."""
+def initial_tiles(
+    real: RealImages, ipc: int, factor: int, init: Init, seed: int, *, mode: Scaling = "nearest"
+) -> Tensor:
+    """Return what images begin as: noise, or factor² training images of the class in each, scaled down by ``mode``."""
     if init == "noise" or factor == 1:
         return initial_images(real, ipc, init, seed)
     drawn = initial_images(real, ipc * factor**2, init, seed).split(ipc * factor**2)
-    return torch.cat([stitch(crops, factor, real.shape[-1]) for crops in drawn])
+    return torch.cat([stitch(crops, factor, real.shape[-1], mode) for crops in drawn])
 
 
 class UnitTiles(TiledImages):

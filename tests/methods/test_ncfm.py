@@ -152,11 +152,26 @@ def test_a_run_with_its_pool(ctx):
     assert len(list((ctx.store.root / "network-pair").iterdir())) == 2
 
 
+def test_networks_are_trained_on_images_that_are_recoloured_and_shifted(ctx, monkeypatch):
+    from ddbench_plugins.methods.dm import pairs
+
+    heard, train = [], pairs.train
+    monkeypatch.setattr(pairs, "train", lambda *args, **options: (heard.append(options), train(*args, **options))[1])
+    distil(_prepared(ctx, **QUICK, **POOL | {"pool": 1}))
+    (options,) = heard
+    assert options["batch_size"] == 128
+    draw = options["augment"].draw
+    for seed in range(8):  # always both, an own draw for each image
+        _, drawn = draw((5, 3, 8, 8), torch.Generator().manual_seed(seed))  # the first is the normalisation
+        assert [(one.operator, len(one.values[0])) for one in drawn] == [("color", 5), ("crop", 5)]
+
+
 def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
     cifar = replace(digits, name="cifar10", image_size=32)
     paper = _prepared(ctx, preset="paper", ipc=10, data=cifar)[1].options
     assert (paper.iterations, paper.batch_real, paper.lr_img, paper.optimiser) == (20000, 1024, 0.01, "adamw")
     assert (paper.pool, paper.pretrain_epochs, paper.frequencies, paper.calibration) == (20, 60, 4096, 1.0)
+    assert paper.pretrain_batch == 128
     assert (paper.factor, paper.weight_decay, paper.patience) == (2, 5e-4, 500)
     hundred = _prepared(ctx, preset="paper", ipc=10, data=replace(cifar, name="cifar100"))[1].options
     assert hundred.optimiser == "sgd"

@@ -164,6 +164,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="dm on the characteristic functions of features, in networks between random and trained",
             paper="Wang et al., Dataset Distillation with Neural Characteristic Function, CVPR 2025",
             bibtex=bibtex("wang2025ncfm"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "cafe",

@@ -36,7 +36,7 @@ class NcfmOptions(DmOptions):
     )
     pool: int = Field(20, ge=1, description="networks that are trained on the real images beforehand")
     pretrain_epochs: int = Field(60, ge=1, description="epochs of each")
-    pretrain_batch: int = Field(256, ge=1, description="images per step")
+    pretrain_batch: int = Field(128, ge=1, description="images per step")
     pretrain_lr: float = Field(0.01, gt=0, description="their learning rate (SGD, momentum 0.9, decay 5e-4)")
     calibration: float = Field(
         1.0,

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 import torch
 
 import ddbench
-from ddbench_plugins.matching.draws import strategy_for
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import compose, normalise
 from ddbench_plugins.training.dsa import dsa
@@ -28,8 +27,8 @@ INITIAL, TRAINED = "initial.safetensors", "trained.safetensors"
 
 @dataclass(frozen=True)
 class PairRecipe:
-    """How a network is trained: SGD with momentum 0.9 and weight decay 5e-4, ÷5 at ⅔ and ⅚, DSA, CutMix half of the
-    time."""
+    """How a network is trained: SGD with momentum 0.9 and weight decay 5e-4, ÷5 at ⅔ and ⅚, colour and crop of each
+    image, CutMix half of the time."""
 
     network: str
     epochs: int
@@ -37,7 +36,7 @@ class PairRecipe:
     batch_size: int
 
 
-@ddbench.step(work=lambda ctx, recipe, number: len(ctx.dataset.train) * recipe.epochs)
+@ddbench.step(version=2, work=lambda ctx, recipe, number: len(ctx.dataset.train) * recipe.epochs)
 def network_pair(ctx: ddbench.Context, out: ddbench.Step, recipe: PairRecipe, number: int) -> None:
     """Keep a random network, and what it is after training; all methods, budgets and seeds share them."""
     from safetensors.torch import save_file
@@ -55,7 +54,8 @@ def network_pair(ctx: ddbench.Context, out: ddbench.Step, recipe: PairRecipe, nu
             batch_size=recipe.batch_size,
             optimiser=optimisers.sgd(recipe.lr),
             schedule=idc_multi_step(recipe.epochs),
-            augment=compose(normalise(data.mean, data.std), dsa("dc", strategy_for(data))),
+            # What matching has without cutout, of which CutMix takes the place.
+            augment=compose(normalise(data.mean, data.std), dsa("idc", ("color", "crop"))),
             step=hard_label_step(cutmix_probability=0.5),
             seed=seed,
             compile="never",

@@ -140,14 +140,24 @@ def test_an_iteration_ends_where_accuracies_after_matching_are_alike(monkeypatch
 
 
 def test_caps_are_counted(monkeypatch):
-    work = _loop(monkeypatch, [0.1, 0.5, 0.9], [0.2] * 8, max_inner=4)
+    work = _loop(monkeypatch, [0.1, 0.5, 0.9], [0.2] * 8, max_inner=4, carry_accuracy=False)
     assert work.loops == {"matchings": 3, "epochs": 8, "matchings_capped": 1, "epochs_capped": 2}
 
 
-@pytest.mark.parametrize(("carry", "wanted"), [(True, 0.9 + 0.6 / 3 + 0.3 / 9), (False, 0.9)])
-def test_accuracies_carry_over(monkeypatch, carry, wanted):
-    work = _loop(monkeypatch, [0.3, 0.6, 0.9], [0.2] * 6, carry_accuracy=carry)
-    assert work.accuracy == pytest.approx(wanted)
+def test_accuracies_carry_over_in_a_window():
+    watcher = Watcher(3, 1 / 3)
+    spans = [watcher.span(accuracy) for accuracy in (0.3, 0.6, 0.9)]
+    assert spans == [None, None, pytest.approx(0.9 + 0.6 / 3 + 0.3 / 9 - 0.3)]
+
+
+@pytest.mark.parametrize(("carry", "matchings", "epochs"), [(True, 5, 12), (False, 3, 20)])
+def test_accuracies_carry_over_in_both_loops_and_not_from_one_to_the_next(monkeypatch, carry, matchings, epochs):
+    monkeypatch.setattr(FeatureAlignment, "_query", lambda *place: 0.6)
+    # Carried, it is seen as 0.6, 0.8, 0.867, 0.889, 0.896: trainings move at once, and matching settles at the fifth.
+    work = _work(max_outer=None, max_inner=10, carry_accuracy=carry)
+    for number in range(2):
+        work.step(number)
+        assert (work.loops["matchings"], work.loops["epochs"]) == ((number + 1) * matchings, (number + 1) * epochs)
 
 
 def test_the_learning_rate_is_halved_at_milestones():

@@ -118,6 +118,12 @@ def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
     assert {name for name, _, _ in shrunk} == {"network", "iterations", "batch_real", "warmup_iterations"}
 
 
+@pytest.mark.parametrize(("method", "extra"), [("dcc", False), ("dsac", False), ("dc", True), ("dsa", True)])
+def test_the_released_loop_does_not_train_its_last_iteration(ctx, method, extra):
+    official = _prepared(ctx, method, ipc=10, preset="official")[1].options
+    assert (official.joint_step, official.extra_iteration) == (True, extra)
+
+
 def test_a_budget_for_which_the_released_code_does_nothing_is_refused(ctx):
     with pytest.raises(ddbench.UsageError, match="IPC"):
         _prepared(ctx, ipc=7, preset="paper")

@@ -172,6 +172,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="images whose features are those of their class at every level of networks in training",
             paper="Wang et al., CAFE: Learning to Condense Dataset by Aligning Features, CVPR 2022",
             bibtex=bibtex("wang2022cafe"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "dc",

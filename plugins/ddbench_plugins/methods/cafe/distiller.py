@@ -59,7 +59,8 @@ class CafeOptions(PixelOptions):
     max_inner: int | None = Field(None, ge=1, description="epochs between two matchings at most; no limit when none")
     carry_accuracy: bool = Field(
         True,
-        description="add 1/classes of the accuracy before to each one after a matching, as the released code does",
+        description="add 1/classes of the accuracy before to each one after a matching, and to each one after an epoch,"
+        " as the released code does",
     )
     extra_iteration: bool = Field(False, description="one iteration more than specified, as the released code runs")
 

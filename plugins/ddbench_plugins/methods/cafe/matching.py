@@ -56,14 +56,15 @@ class Matching:
 
 
 class Watcher:
-    """The last accuracies, so many of them."""
+    """The last accuracies, so many of them; each with ``carry`` times the one before, as that was seen."""
 
-    def __init__(self, window: int) -> None:
-        self._window, self._values = window, deque[float]()
+    def __init__(self, window: int, carry: float = 0.0) -> None:
+        self._window, self._carry, self._values, self._last = window, carry, deque[float](), 0.0
 
     def span(self, accuracy: float) -> float | None:
         """Add one and return how far the last ones are apart, None while there are fewer than the window holds."""
-        self._values.append(accuracy)
+        self._last = accuracy + self._carry * self._last
+        self._values.append(self._last)
         if len(self._values) < self._window:
             return None
         span = max(self._values) - min(self._values)
@@ -81,13 +82,12 @@ class FeatureAlignment:
         self, images: SyntheticImages, real: RealImages, networks: Callable[[int], nn.Module], settings: Matching
     ) -> None:
         self.images, self.real, self.networks, self.settings = images, real, networks, settings
-        self.accuracy = 0.0
         self.network: nn.Module | None = None
         self.loops = Counter({"matchings": 0, "epochs": 0, "matchings_capped": 0, "epochs_capped": 0})
 
     def step(self, number: int) -> float:
         """Do an iteration and return the mean loss of its matchings."""
-        settings, network, watcher = self.settings, self.networks(number), Watcher(self.settings.window)
+        settings, network, watcher = self.settings, self.networks(number), self._watcher()
         self._use(network)
         for group in self.images.optimiser.param_groups:
             group["lr"] = settings.lr_img * 0.5 ** sum(number >= milestone for milestone in settings.lr_milestones)
@@ -95,9 +95,7 @@ class FeatureAlignment:
         for turn in itertools.count():
             losses.append(self._match(network, number, turn))
             self.loops["matchings"] += 1
-            carried = self.accuracy / self.images.classes if settings.carry_accuracy else 0.0
-            self.accuracy = carried + self._query(network, number, turn, 0)
-            span = watcher.span(self.accuracy)
+            span = watcher.span(self._query(network, number, turn, 0))
             if span is not None and span < settings.outer_span:
                 break
             if turn + 1 == settings.max_outer:
@@ -108,12 +106,12 @@ class FeatureAlignment:
 
     def state(self) -> dict[str, Any]:
         """Return what a checkpoint needs; the networks live for an iteration only."""
-        return self.images.state() | {"accuracy": self.accuracy, "loops": dict(self.loops)}
+        return self.images.state() | {"loops": dict(self.loops)}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
         self.images.restore(state)
-        self.accuracy, self.loops = state["accuracy"], Counter(state["loops"])
+        self.loops = Counter(state["loops"])
 
     # Matching -----------------------------------------------------------------------------------------------------
 
@@ -171,7 +169,7 @@ class FeatureAlignment:
 
     def _train(self, network: nn.Module, number: int, turn: int) -> None:
         """Train epoch by epoch on the synthetic images until the accuracy on real ones moves."""
-        settings, watcher = self.settings, Watcher(self.settings.window)
+        settings, watcher = self.settings, self._watcher()
         for epoch in itertools.count():
             self._trainer([stream_seed(settings.seed, _TRAINING, number + 1, turn + 1, epoch + 1)])
             self.loops["epochs"] += 1
@@ -181,6 +179,11 @@ class FeatureAlignment:
             if epoch + 1 == settings.max_inner:
                 self.loops["epochs_capped"] += 1
                 return
+
+    def _watcher(self) -> Watcher:
+        """Return a new one: the released code carries accuracies within a loop, of matchings or of epochs, not on."""
+        settings = self.settings
+        return Watcher(settings.window, 1 / self.images.classes if settings.carry_accuracy else 0.0)
 
     def _query(self, network: nn.Module, number: int, turn: int, epoch: int) -> float:
         """Return the mean accuracy of classes on real images drawn anew."""

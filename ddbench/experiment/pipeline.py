@@ -22,7 +22,7 @@ from ddbench.plugin.contracts import LABEL_KINDS, Budget, DistilledSet, Protocol
 from ddbench.plugin.datasets import Dataset, check_ipc
 from ddbench.plugin.interfaces import DatasetLoader, Distiller, Evaluator
 from ddbench.plugin.manager import NO_NETWORK, Entry, load_plugin, plugin_errors
-from ddbench.plugin.options import DatasetOptions, named
+from ddbench.plugin.options import DatasetOptions, named, tagged
 from ddbench.plugin.ranges import doubt
 from ddbench.results.registry import check_name, check_seed, flaws
 from ddbench.results.runs import telling
@@ -252,7 +252,7 @@ def check_named(bound: Bound[Any]) -> None:
     for option, kind, name in named(ctx.resolved.values):
         if kind != "network":
             check_named(ctx.use(kind, name))
-        elif option in ctx.resolved.explicit and "." not in name.partition(":")[2]:
+        elif option in ctx.resolved.explicit and not tagged(name):
             try:
                 check_network(replace(ctx, network=name))
             except UsageError as error:

@@ -36,6 +36,9 @@ NAMES = "names"
 BLANK = "blank"
 #: Key of ``Field("", json_schema_extra={NAMES: "network", COMMAS: True})``: a text of several names.
 COMMAS = "commas"
+#: Key of ``Field("convnet-3", json_schema_extra={NAMES: "network", FRESH: True})``: a network that begins at random, so
+#: that a name with the tag of published weights (``timm:resnet18.tv_in1k``) is refused as soon as options are resolved.
+FRESH = "fresh"
 
 
 class Options(BaseModel):
@@ -195,6 +198,11 @@ def named(values: Options | None) -> list[tuple[str, str, str]]:
             names = [value] if isinstance(value, str) else list(value)
         found += [(option, kind, name) for name in names]
     return found
+
+
+def tagged(name: str) -> bool:
+    """Return whether a network's name has the tag of published weights (``timm:resnet18.tv_in1k``)."""
+    return "." in name.partition(":")[2]
 
 
 def parse_value(text: str) -> Any:

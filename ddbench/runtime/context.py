@@ -14,7 +14,7 @@ from ddbench.errors import PluginError, UsageError
 from ddbench.files.writing import explained, home
 from ddbench.keys import derive_seed
 from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
-from ddbench.plugin.options import Preset, Resolved, named, resolve
+from ddbench.plugin.options import FRESH, Preset, Resolved, marker, named, resolve, tagged
 from ddbench.runtime import metrics
 from ddbench.runtime.machine import Machine, checkpoint_seconds
 from ddbench.runtime.scope import Scope, changed, free
@@ -282,6 +282,11 @@ class Context:
                 whole.plugins.get(of_kind, one)
             except UsageError as error:
                 raise UsageError(f"{who}: {option}: {error}", hint=error.hint) from None
+            if marker(type(resolved.values), option, FRESH) and tagged(one):
+                raise UsageError(
+                    f"{who}: {option}: {one} names published weights, and this network begins at random.",
+                    hint=f"Say {one.partition('.')[0]}.",
+                )
         allowed = self._scope and replace(self._scope, options=None, plugin=f"{kind.capitalize()} {entry.name}")
         return changed(self, resolved=resolved, _scope=allowed)
 

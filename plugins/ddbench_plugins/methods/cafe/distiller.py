@@ -18,7 +18,7 @@ class CafeOptions(PixelOptions):
     network: str = Field(
         "convnet-3",
         description="network whose features are matched; one with pooling layers",
-        json_schema_extra={"names": "network"},
+        json_schema_extra={"names": "network", "fresh": True},
     )
     iterations: int = Field(2000, ge=1, description="networks that are begun and trained, one after the other")
     batch_real: int = Field(256, ge=1, description="real images per class and step; all where a class has fewer")

@@ -24,7 +24,7 @@ class CoresetOptions(ddbench.Options):
     network: str = Field(
         "convnet-3-bn",
         description="network whose training on all images is recorded",
-        json_schema_extra={"names": "network"},
+        json_schema_extra={"names": "network", "fresh": True},
     )
     epochs: int | None = Field(None, ge=1, description="of that training; as many as the data set's recipe when none")
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import ddbench
 from ddbench_plugins.matching.options import PixelOptions
@@ -24,7 +24,7 @@ class DdOptions(PixelOptions):
     """Options of DD; the defaults are those of the released code, for MNIST."""
 
     network: str = Field(
-        "lenet", description="network that is trained on the images", json_schema_extra={"names": "network"}
+        "lenet", description="network that is trained on the images", json_schema_extra={"names": "network", "fresh": True}
     )
     initial: Literal["random", "fixed"] = Field(
         "random", description="the initial weights: new ones in every iteration, or always the same"
@@ -59,6 +59,12 @@ class SlddOptions(DdOptions):
     )
     freeze_data: bool = Field(False, description="leave the pixels as they begin")
 
+    @model_validator(mode="after")
+    def _labels_are_learned_or_of_classes(self) -> Self:
+        if not self.learn_labels and (self.label_init != "one-hot" or self.label_softmax):
+            raise ValueError("label_init and label_softmax are of labels that are learned, and learn_labels is false")
+        return self
+
 
 class DD(ddbench.Distiller):
     """Dataset distillation."""
@@ -71,9 +77,13 @@ class DD(ddbench.Distiller):
         return ("schedule",)
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse classes that there are not, and images that cannot be divided into batches."""
+        """Refuse classes that there are not, images that cannot be divided into batches, and networks with batch norm."""
         self.classes(ctx)
         self._batches(ctx)
+        if "network" in ctx.resolved.explicit:  # those of presets fit, and need no torch to be built
+            from ddbench_plugins.methods.mtt.experts import flat_network
+
+            flat_network(ctx, ctx.options.network)
 
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""

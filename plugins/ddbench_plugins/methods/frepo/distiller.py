@@ -18,7 +18,7 @@ class FrepoOptions(PixelOptions):
     network: str = Field(
         "frepo-convnet-3-bn",
         description="network whose features are regressed on",
-        json_schema_extra={"names": "network"},
+        json_schema_extra={"names": "network", "fresh": True},
     )
     iterations: int = Field(500_000, ge=1, description="steps of the images and labels")
     pool: int = Field(10, ge=1, description="networks of different age, one of which is used in a step")

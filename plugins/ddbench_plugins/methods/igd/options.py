@@ -26,7 +26,7 @@ class IGDOptions(DiTOptions):
     surrogate: str = Field(
         "convnet-3",
         description="classifier whose gradients are compared; without batch norm",
-        json_schema_extra={"names": "network"},
+        json_schema_extra={"names": "network", "fresh": True},
     )
     surrogate_epochs: int = Field(10, ge=0, description="epochs of its training on the real images")
     surrogate_rate: float = Field(0.1, gt=0, description="its learning rate (SGD without momentum)")

@@ -76,6 +76,17 @@ class ITGAN(ddbench.Distiller):
     presets = "presets.toml"
     precisions = PRECISIONS
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse published weights where networks begin at random."""
+        from ddbench_plugins.teachers.hubs import published
+
+        options: ItGanOptions = ctx.options
+        if options.networks == "random" and (weights := published(options.network)):
+            raise ddbench.UsageError(
+                f"{options.network} names published weights, and networks=random are not trained.",
+                hint=f"Say {weights.network}, or -o method.networks=trained.",
+            )
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the generator, the inversion, and the trained networks, as far as they are asked for."""
         from ddbench_plugins.methods.itgan.inversion import generator_of_run, inverted

@@ -32,7 +32,7 @@ class MttOptions(PixelOptions):
     network: str = Field(
         "convnet-3",
         description="network of experts and synthetic steps; without batch norm",
-        json_schema_extra={"names": "network"},
+        json_schema_extra={"names": "network", "fresh": True},
     )
     normalisation: Literal["dataset", "cifar10"] = Field(
         "dataset", description="constants of all inputs; the released code uses CIFAR-10's on CIFAR-100"

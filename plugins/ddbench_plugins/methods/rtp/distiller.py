@@ -16,7 +16,7 @@ class RtpOptions(PixelOptions):
     """Options of RTP; the defaults are those of the released commands with bases."""
 
     network: str = Field(
-        "convnet-3", description="network that is trained on the images", json_schema_extra={"names": "network"}
+        "convnet-3", description="network that is trained on the images", json_schema_extra={"names": "network", "fresh": True}
     )
     iterations: int = Field(500_000, ge=1, description="trainings, each a step of bases and coefficients")
     bases: int = Field(16, ge=0, description="images that all others are sums of; 0: images are learned themselves")
@@ -44,7 +44,7 @@ class RTP(ddbench.Distiller):
     presets = "rtp.toml"
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse bases that leave no room for coefficients, and options of bases where there are none."""
+        """Refuse bases that leave no room, options of bases where there are none, and networks with batch norm."""
         if not ctx.options.bases:
             for name in sorted(ctx.resolved.explicit.keys() & {"scale", "reg"}):
                 raise ddbench.UsageError(
@@ -52,6 +52,10 @@ class RTP(ddbench.Distiller):
                     hint=f"Leave method.{name} out.",
                 )
         self._rows(ctx)
+        if "network" in ctx.resolved.explicit:  # those of presets fit, and need no torch to be built
+            from ddbench_plugins.methods.mtt.experts import flat_network
+
+            flat_network(ctx, ctx.options.network)
 
     @staticmethod
     def _rows(ctx: ddbench.Context) -> int:

@@ -370,7 +370,7 @@ def held(bound: Bound[Distiller]) -> frozenset[str] | None:
         if told is None:
             return frozenset() if entry.owner.origin == "built-in" else None
         names = [told] if isinstance(told, str) else list(told)
-    if odd := [name for name in names if name not in (*HOLDABLE, *LABEL_KINDS)]:
+    if odd := [name for name in names if name.partition(":")[0] not in (*HOLDABLE, *LABEL_KINDS)]:
         known = ", ".join([*HOLDABLE, *LABEL_KINDS[1:]])
         raise PluginError(f"Method {entry.name} tells of its sets that they hold {odd[0]!r}.", hint=f"Known: {known}.")
     return frozenset(names) - {LABEL_KINDS[0]}

@@ -73,8 +73,9 @@ class Distiller(Plugin, ABC):
         """Return what its sets hold that an evaluator may need, as known beforehand; None: that shows in the set.
 
         Names of fields of a :class:`DistilledSet` (``schedule``, ``soft_labels``), the kind of soft labels that are
-        no probabilities (``centred``, ``free``), and ``tiles`` where each image holds several (``factor``). Of a
-        built-in method None is nothing of all this.
+        no probabilities (``centred``, ``free``), and ``tiles`` where each image holds several (``factor``). More about
+        one, for evaluators that know of it, follows its name in another entry (``texts:ENCODER``). Of a built-in method
+        None is nothing of all this.
         """
         return None
 

@@ -8,12 +8,13 @@ from dataclasses import replace
 import pytest
 
 import ddbench
-from ddbench.experiment.pipeline import distil, evaluate, prepare_evaluator, prepare_method
+from ddbench.experiment.pipeline import check_fit, distil, evaluate, held, prepare_evaluator, prepare_method
 from ddbench.plugin.options import Preset, resolve
 from ddbench.sets.folder import content_digest
 from ddbench.testing.toy import toy_dataset
 
 torch = pytest.importorskip("torch")
+from ddbench_plugins.methods.mvl.distiller import MVL, LoRS  # noqa: E402
 from ddbench_plugins.methods.mvl.experts import parameters  # noqa: E402
 from ddbench_plugins.methods.mvl.matching import (  # noqa: E402
     PairMatching,
@@ -28,7 +29,7 @@ from ddbench_plugins.pairs.losses import LOSSES, infonce, wbce  # noqa: E402
 
 TOY = toy_dataset(channels=3)
 RATES = Rates(10.0, 10.0, 1e-3, 1.0, 0.1, 0.0)
-SETTINGS = Settings(2, 1, 1, 4, "infonce", 2.66, False, "unrolled", False, 0.0, 0)
+SETTINGS = Settings(2, 1, 1, 4, "infonce", 2.66, False, "unrolled", False, 0.0, False, 0)
 
 
 @pytest.fixture(autouse=True)
@@ -164,6 +165,15 @@ def test_pairs_in_no_mini_batch_have_no_gradient_and_batches_follow_a_permutatio
     assert [plan.rows.tolist() for plan in matching.plans(0)] == [plan.rows.tolist() for plan in plans]
 
 
+def test_mvl_draws_every_mini_batch_from_all_pairs():
+    anew, others = (_matching(count=6, batch_syn=3, syn_steps=4, anew=anew).plans(0) for anew in (True, False))
+    assert len({*others[0].rows.tolist(), *others[1].rows.tolist()}) == 6
+    assert any(len({*a.rows.tolist(), *b.rows.tolist()}) < 6 for a, b in zip(anew, anew[1:], strict=False))
+    assert (MVL.anew, LoRS.anew) == (True, False)
+    whole = [_matching(count=4, batch_syn=9, syn_steps=4, anew=anew).plans(0) for anew in (True, False)]
+    assert [plan.rows.tolist() for plan in whole[0]] == [plan.rows.tolist() for plan in whole[1]]
+
+
 def test_mixing_with_a_share_of_one_changes_nothing():
     matching = _matching()
     starts, targets = _ends(matching)
@@ -193,7 +203,7 @@ def test_rates_stay_above_their_bound_or_end_the_run():
             assert matching.pairs.rates.tolist() == [wanted] * 2
 
 
-def _prepared(ctx, encoder, name, ipc=2, preset="", seed=0, **options):
+def _prepared(ctx, encoder, name, ipc=2, preset="", seed=0, data=TOY, **options):
     given = {
         "text_encoder": str(encoder), "image_encoder": "convnet-1", "trained": "encoder", "experts": "1",
         "train_epochs": "2", "iterations": "2", "lr_img": "1", "lr_text": "1",
@@ -201,7 +211,7 @@ def _prepared(ctx, encoder, name, ipc=2, preset="", seed=0, **options):
     evaluator = {key: given[key] for key in ("text_encoder", "image_encoder", "trained")} | {"epochs": "2"}
     ctx = replace(
         ctx,
-        _dataset=TOY,
+        _dataset=data,
         explicit={"method": given | options, "evaluator": evaluator},
         preset=Preset.parse(preset),
     )
@@ -243,8 +253,26 @@ def test_a_similarity_is_paid_for_in_pairs(ctx, text_encoder, usual):
         distil(_prepared(ctx, text_encoder, "lors", max_start_epoch="3")[0])
 
 
+def test_a_budget_without_room_for_a_pair_is_refused_beforehand(ctx, text_encoder, usual):
+    one = replace(toy_dataset(channels=3), class_names=("thing",), class_ids=("thing",))
+    split = {part: replace(getattr(one, part), labels=getattr(one, part).labels * 0) for part in ("train", "test")}
+    with pytest.raises(ddbench.UsageError, match="no room for a pair with its similarity"):
+        _prepared(ctx, text_encoder, "lors", ipc=1, data=replace(one, **split))
+    assert _prepared(ctx, text_encoder, "lors", ipc=2, data=replace(one, **split))
+
+
+@pytest.mark.parametrize("method", ["mvl", "lors"])
+def test_an_evaluator_with_another_text_encoder_is_refused_beforehand(ctx, text_encoder, usual, method):
+    bound, data = _prepared(ctx, text_encoder, method)
+    check_fit(prepare_evaluator(data, "retrieval", "", 2), method, held(bound))
+    for changed in ({"text_encoder": "minilm"}, {"text_encoder": "bert-base-nowhere"}, {"pooling": "mean"}):
+        given = {**data.explicit["evaluator"], **changed}
+        other = replace(data, method=method, explicit={**data.explicit, "evaluator": given})
+        with pytest.raises(ddbench.UsageError, match=f"The texts of {method} will be vectors of another encoder"):
+            check_fit(prepare_evaluator(other, "retrieval", "", 2), method, held(bound))
+
+
 def test_experts_follow_plain_steps(ctx, text_encoder, usual):
-    from ddbench_plugins.methods.mvl.distiller import MVL
     from ddbench_plugins.methods.mvl.experts import pair_expert
     from ddbench_plugins.pairs.branches import SCALE, kept
     from ddbench_plugins.pairs.setting import Setting

@@ -61,10 +61,18 @@ class Retrieval(Evaluator):
     needs_network = False
 
     def check(self, ctx: Context, holds: Collection[str]) -> None:
-        """Refuse an encoder of images that there is not, or that was never trained and is to be frozen."""
+        """Refuse texts of another encoder, and one of images that there is not or that was not trained and is frozen."""
         from ddbench_plugins.pairs.encoders import check_image_encoder
+        from ddbench_plugins.pairs.identity import about_texts
 
         check_image_encoder(ctx, ctx.options)
+        told = [name for name in holds if name.startswith("texts:")]
+        if told and about_texts(ctx, ctx.options) not in told:
+            raise UsageError(
+                f"The texts of {ctx.method} will be vectors of another encoder than {_name(ctx.options.text_encoder)}, or"
+                " pooled otherwise.",
+                hint="Name one text_encoder, and one pooling, of method and eval.",
+            )
 
     def identity(self, ctx: Context) -> Mapping[str, Any]:
         """Return which weights encode images and texts, in place of their folders."""

@@ -351,6 +351,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="pairs of images and text vectors on which two branches follow the path of training on real pairs",
             paper="Wu et al., Vision-Language Dataset Distillation, TMLR 2024",
             bibtex=bibtex("wu2024vision"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "lors",

@@ -11,6 +11,7 @@ import ddbench
 from ddbench_plugins.matching.options import PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
 from ddbench_plugins.pairs.options import PairOptions
+from ddbench_plugins.training.whitening import refuse_whitening
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from ddbench_plugins.methods.mvl.matching import Rank, SyntheticPairs
     from ddbench_plugins.pairs.setting import Setting
 
+#: No text vector has more numbers.
+WIDEST = 2**16
 Loss = Literal["infonce", "wbce", "bce", "mse", "cwcl", "kl"]
 
 
@@ -87,11 +90,20 @@ class MVL(ddbench.Distiller):
 
     Options: ClassVar[type[MvlOptions]] = MvlOptions
     presets: ClassVar[tuple[str, ...]] = ("mvl.toml",)
+    #: Whether every inner step draws from all pairs, as MVL's code, or from those that none before it had, as LoRS'.
+    anew: ClassVar[bool] = True
+
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that there are texts, and whose vectors they are."""
+        from ddbench_plugins.pairs.identity import about_texts
+
+        return ("texts", about_texts(ctx, ctx.options))
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse encoders that cannot be matched, and segments that experts do not have."""
+        """Refuse whitened images, encoders that cannot be matched, and segments that experts do not have."""
         from ddbench_plugins.pairs.encoders import check_image_encoder
 
+        refuse_whitening(ctx, "MVL and LoRS")
         self.recipe(ctx)
         check_image_encoder(ctx, ctx.options, trajectory=True)
 
@@ -179,6 +191,7 @@ class MVL(ddbench.Distiller):
             Settings,
             options,
             seed=ctx.seed("mvl steps"),
+            anew=self.anew,
             merge=getattr(options, "merge", False),
             mix=getattr(options, "mix", 0.0),
         )
@@ -235,6 +248,16 @@ class LoRS(MVL):
 
     Options = LorsOptions
     presets = ("mvl.toml", "lors.toml")
+    anew = False
+
+    def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
+        """Return that there are texts, whose vectors they are, and a similarity."""
+        return (*super().holds(ctx), "similarity")
+
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse what MVL refuses, and a budget without room for a pair, however wide its text."""
+        super().check(ctx)
+        self.counts(ctx, WIDEST)
 
     def counts(self, ctx: ddbench.Context, width: int) -> list[int]:
         """Return as many pairs as have room beside their similarity, the last classes having one less."""

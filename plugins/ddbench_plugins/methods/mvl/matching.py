@@ -139,6 +139,7 @@ class Settings:
     gradient: Literal["unrolled", "tesla"]
     merge: bool
     mix: float
+    anew: bool
     seed: int
 
 
@@ -220,14 +221,14 @@ class PairMatching:
         return LOSSES[self.settings.inner_loss](self.settings.inner_scale * cosines(image, text), target)
 
     def plans(self, number: int) -> list[Plan]:
-        """Draw all inner steps: mini-batches of a permutation, drawn anew when fewer pairs remain."""
+        """Draw all inner steps: mini-batches of a permutation, drawn ``anew`` for each or when fewer pairs remain."""
         settings, count = self.settings, len(self.pairs.images)
         device = self.pairs.images.device
         generator = make_generator(settings.seed, _STEPS, number)
         shares = np.random.default_rng(stream_seed(settings.seed, "mix", number))
         size, left, plans = min(settings.batch_syn, count), torch.empty(0, dtype=torch.long), []
         for _ in range(settings.syn_steps):
-            if len(left) < size:
+            if settings.anew or len(left) < size:
                 left = torch.randperm(count, generator=generator)
             rows, left = left[:size], left[size:]
             keep = tuple(self._kept(branch, size, generator) for branch in self.branches)

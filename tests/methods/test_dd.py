@@ -99,6 +99,14 @@ def test_digits_are_learned_in_three_steps_from_the_same_weights_and_hardly_by_o
     assert ordinary.result.last[0] < record.result.last[0]
 
 
+def test_steps_after_which_no_network_is_left_are_refused(ctx):
+    made = distil(_prepared(ctx, **QUICK))
+    schedule = made.content.schedule
+    wild = replace(schedule, steps=tuple((batch, 1e30) for batch, _ in schedule.steps))
+    with pytest.raises(ddbench.DivergedError, match="NaN or infinite after the steps"):
+        _replayed(ctx, TOY, replace(made, content=replace(made.content, schedule=wild)))
+
+
 def test_new_weights_every_time(ctx):
     made = distil(_prepared(ctx, **QUICK))
     record = _replayed(ctx, TOY, made, 3)
@@ -199,6 +207,11 @@ def test_settings_by_preset(ctx):
     cifar = _prepared(ctx, data=replace(TOY, name="cifar10"), preset="paper+official")[1]
     assert (cifar.options.network, cifar.options.augment, cifar.options.decay_early) == ("alexnet-cifar", True, 49)
     assert cifar.resolved.experiment["eval"][0] == "replay"
+    for data, early, rate, count in (("fashion-mnist", 59, 0.01, 20_650), ("cifar100", 49, 0.001, 17_150)):
+        mine = _prepared(ctx, "sldd", data=replace(TOY, name=data), preset="paper+official")[1].options
+        assert (mine.initial, mine.lr_net, mine.iterations, mine.decay_every) == ("fixed", rate, count, count // 10)
+        assert mine.decay_early == early
+    assert _prepared(ctx, "sldd")[1].options.initial == "random"
 
 
 @pytest.mark.parametrize("name", ["dd", "sldd"])

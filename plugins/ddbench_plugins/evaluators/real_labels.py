@@ -34,15 +34,27 @@ class RealLabelRecipe(StudentRecipe):
 
     @classmethod
     def for_set(
-        cls, ctx: Context, options: Any, distilled: DistilledSet, steps: int, *, divisor: float = 1.0, **resolved: Any
+        cls,
+        ctx: Context,
+        options: Any,
+        distilled: DistilledSet,
+        steps: int,
+        *,
+        divisor: float = 1.0,
+        passes: bool = True,
+        **resolved: Any,
     ) -> Self:
-        """Return the recipe that options, with a ``batch_size``, give for a set; targets as of :func:`targets_of`."""
+        """Return the recipe that options, with a ``batch_size``, give for a set; targets as of :func:`targets_of`.
+
+        With ``passes`` there are as many steps as make up whole passes, a few more where ``steps`` do not.
+        """
         batches = -(-len(distilled.labels) // options.batch_size)
+        epochs = -(-steps // batches)
         return cls.of(
             ctx,
             options,
-            steps=steps,
-            epochs=-(-steps // batches),
+            steps=epochs * batches if passes else steps,
+            epochs=epochs,
             normalisation=normalisation_of(ctx, distilled),
             targets=targets_of(distilled, ctx.dataset.num_classes, divisor),
             **resolved,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from ddbench import DataError
+from ddbench import DataError, DivergedError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,7 +58,11 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def replay(network: nn.Module, images: Tensor, targets: Tensor, schedule: Schedule) -> None:
-    """Train a network by the steps of a schedule, on normalised images [N, C, S, S] and targets [N, K]."""
+    """Train a network by the steps of a schedule, on normalised images [N, C, S, S] and targets [N, K].
+
+    Raises:
+        DivergedError: weights are not finite after them, of which a test would make a class by chance.
+    """
     parameters = list(network.parameters())
     for batch, rate in schedule.steps:
         chosen = torch.tensor(schedule.batches[batch], device=images.device)
@@ -67,3 +71,8 @@ def replay(network: nn.Module, images: Tensor, targets: Tensor, schedule: Schedu
         with torch.no_grad():
             for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter -= rate * gradient
+    if not all(bool(parameter.isfinite().all()) for parameter in parameters):
+        raise DivergedError(
+            "A network has weights that are NaN or infinite after the steps of its set.",
+            hint="The step sizes are too large for its initial weights: distil longer, or lower method.lr_img.",
+        )

@@ -183,4 +183,4 @@ class RfadNn(RealLabelEvaluator):
         """Return the options with the protocol's own values filled in."""
         options: RfadNnOptions = ctx.options
         count = options.validation_images or (100 if ctx.dataset.num_classes >= 100 else 500)
-        return RfadNnRecipe.for_set(ctx, options, distilled, options.steps, validation_images=count)
+        return RfadNnRecipe.for_set(ctx, options, distilled, options.steps, passes=False, validation_images=count)

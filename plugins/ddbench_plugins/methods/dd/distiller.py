@@ -70,7 +70,7 @@ class DD(ddbench.Distiller):
     """Dataset distillation."""
 
     Options: ClassVar[type[DdOptions]] = DdOptions
-    presets = "dd.toml"
+    presets: ClassVar[tuple[str, ...]] = ("dd.toml",)
 
     def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
         """Return that steps are in an order."""
@@ -156,6 +156,7 @@ class SLDD(DD):
     """Soft-label dataset distillation: the labels are learned as well, and there may be fewer images than classes."""
 
     Options = SlddOptions
+    presets = ("dd.toml", "sldd.toml")
 
     def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
         """Return that steps are in an order, and what labels are where they are learned."""

@@ -311,7 +311,10 @@ def ddbench_methods():
         ("-m random -e retrieval -o eval.image_encoder=timm:resnet18.none", "no published weights"),
         ("-m mvl -e retrieval -o method.image_encoder=convnet-3-bn -o method.trained=encoder", "batch norm"),
         ("-m lors -e retrieval -o method.trained=encoder", "Trajectories of efficientnet-lite0 cannot be matched"),
-        ("-m mvl -e retrieval -o eval.text_encoder=bert-base-uncased", "vectors of another encoder than bert-base-uncased"),
+        (
+            "-m mvl -e retrieval -o eval.text_encoder=bert-base-uncased",
+            "vectors of another encoder than bert-base-uncased",
+        ),
         ("-m mvl -e dc -o data.zca=kip", "cannot whiten them"),
         ("-m cafe -e dc -o method.network=convnet-4", "its levels need 5 weights, not 4"),
         ("-m cafe -e dc -o method.weights=[1,1]", "its levels need 4 weights, not 2"),

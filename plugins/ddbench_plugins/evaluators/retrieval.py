@@ -61,7 +61,7 @@ class Retrieval(Evaluator):
     needs_network = False
 
     def check(self, ctx: Context, holds: Collection[str]) -> None:
-        """Refuse texts of another encoder, and one of images that there is not or that was not trained and is frozen."""
+        """Refuse texts of another encoder, and one of images that is not there, or was not trained and is frozen."""
         from ddbench_plugins.pairs.encoders import check_image_encoder
         from ddbench_plugins.pairs.identity import about_texts
 
@@ -69,8 +69,8 @@ class Retrieval(Evaluator):
         told = [name for name in holds if name.startswith("texts:")]
         if told and about_texts(ctx, ctx.options) not in told:
             raise UsageError(
-                f"The texts of {ctx.method} will be vectors of another encoder than {_name(ctx.options.text_encoder)}, or"
-                " pooled otherwise.",
+                f"The texts of {ctx.method} will be vectors of another encoder than {_name(ctx.options.text_encoder)},"
+                " or pooled otherwise.",
                 hint="Name one text_encoder, and one pooling, of method and eval.",
             )
 

@@ -24,7 +24,9 @@ class DcOptions(PixelOptions):
     """Options of DC; the defaults are those of the released code."""
 
     network: str = Field(
-        "convnet-3", description="network whose gradients are matched", json_schema_extra={"names": "network", "fresh": True}
+        "convnet-3",
+        description="network whose gradients are matched",
+        json_schema_extra={"names": "network", "fresh": True},
     )
     iterations: int = Field(1000, ge=1, description="networks that are begun and trained, one after the other")
     outer: int = Field(20, ge=1, description="matching steps per network")

@@ -24,7 +24,9 @@ class DdOptions(PixelOptions):
     """Options of DD; the defaults are those of the released code, for MNIST."""
 
     network: str = Field(
-        "lenet", description="network that is trained on the images", json_schema_extra={"names": "network", "fresh": True}
+        "lenet",
+        description="network that is trained on the images",
+        json_schema_extra={"names": "network", "fresh": True},
     )
     initial: Literal["random", "fixed"] = Field(
         "random", description="the initial weights: new ones in every iteration, or always the same"
@@ -77,7 +79,7 @@ class DD(ddbench.Distiller):
         return ("schedule",)
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse classes that there are not, images that cannot be divided into batches, and networks with batch norm."""
+        """Refuse classes that there are not, images that do not divide into batches, and networks with batch norm."""
         self.classes(ctx)
         self._batches(ctx)
         if "network" in ctx.resolved.explicit:  # those of presets fit, and need no torch to be built

@@ -20,7 +20,9 @@ class DmOptions(PixelOptions):
     """Options of DM; the defaults are those of the released code."""
 
     network: str = Field(
-        "convnet-3", description="random network whose features are matched", json_schema_extra={"names": "network", "fresh": True}
+        "convnet-3",
+        description="random network whose features are matched",
+        json_schema_extra={"names": "network", "fresh": True},
     )
     iterations: int = Field(20000, ge=1, description="steps of SGD, each with a new network")
     batch_real: int = Field(256, ge=1, description="real images per class and step; all where a class has fewer")

@@ -27,7 +27,9 @@ class IdcOneOptions(PixelOptions):
     """Options of IDC with one training image per stored image (IDC-I); defaults of the released code for CIFAR."""
 
     network: str = Field(
-        "convnet-3", description="network whose gradients are matched", json_schema_extra={"names": "network", "fresh": True}
+        "convnet-3",
+        description="network whose gradients are matched",
+        json_schema_extra={"names": "network", "fresh": True},
     )
     normalisation: Literal["dataset", "cifar10"] = Field(
         "dataset", description="constants of the networks' inputs; the released code uses CIFAR-10's on CIFAR-100"

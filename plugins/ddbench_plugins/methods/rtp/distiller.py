@@ -16,7 +16,9 @@ class RtpOptions(PixelOptions):
     """Options of RTP; the defaults are those of the released commands with bases."""
 
     network: str = Field(
-        "convnet-3", description="network that is trained on the images", json_schema_extra={"names": "network", "fresh": True}
+        "convnet-3",
+        description="network that is trained on the images",
+        json_schema_extra={"names": "network", "fresh": True},
     )
     iterations: int = Field(500_000, ge=1, description="trainings, each a step of bases and coefficients")
     bases: int = Field(16, ge=0, description="images that all others are sums of; 0: images are learned themselves")

@@ -282,7 +282,7 @@ class Context:
                 whole.plugins.get(of_kind, one)
             except UsageError as error:
                 raise UsageError(f"{who}: {option}: {error}", hint=error.hint) from None
-            if marker(type(resolved.values), option, FRESH) and tagged(one):
+            if resolved.values and marker(type(resolved.values), option, FRESH) and tagged(one):
                 raise UsageError(
                     f"{who}: {option}: {one} names published weights, and this network begins at random.",
                     hint=f"Say {one.partition('.')[0]}.",

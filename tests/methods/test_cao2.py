@@ -16,6 +16,7 @@ from ddbench_plugins.training.seeding import make_generator
 
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
+from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_dit
 
 if TYPE_CHECKING:
@@ -114,6 +115,33 @@ def test_one_candidate_and_no_refinement_leave_the_samples_of_dit(ctx: Context, 
     same = made(ctx, digits, folder, candidates="1", refine_steps="0", selector="mlp").images
     rows = plain.reshape(10, 2, -1), same.reshape(10, 2, -1)
     assert all(sorted(map(bytes, a)) == sorted(map(bytes, b)) for a, b in zip(*rows, strict=True))
+
+
+def test_what_is_resumed_ends_alike(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddbench_plugins.diffusion.dit import images
+    from ddbench_plugins.methods.cao2 import refine as refining
+
+    options = {"candidates": "2", "refine_steps": "2", "selector": "mlp"}
+    wanted = made(ctx, digits, folder, **options)
+    monkeypatch.setattr(images, "CHUNK", 8)
+    begun: list[int] = []
+
+    def killed(pipeline: Any, latents: np.ndarray, *parts: Any, **more: Any) -> np.ndarray:
+        begun.append(len(latents))
+        if len(begun) == 2:
+            raise KeyboardInterrupt
+        return refine(pipeline, latents, *parts, **more)
+
+    monkeypatch.setattr(refining, "refine", killed)
+    ctx = replace(ctx, store=Store(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        made(ctx, digits, folder, **options)
+    found = made(ctx, digits, folder, **options)
+    assert begun == [8, 8, 8, 4]  # of 20 images the first 8 were there
+    assert np.abs(found.images.astype(int) - wanted.images.astype(int)).max() <= 1
+    assert found.extra["selection"] == wanted.extra["selection"]
 
 
 def test_more_candidates_are_recognised_more_often(ctx: Context, digits: Dataset, folder: Path) -> None:

@@ -122,6 +122,19 @@ def test_a_class_of_one_image_is_refused(ctx: Context) -> None:
         prepare_method(replace(ctx, _dataset=toy_dataset(per_class=1)), "d3hr", 1, 0)
 
 
+def test_a_class_that_cannot_be_drawn_is_refused_before_images_are_encoded(
+    ctx: Context, digits: Dataset, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ddbench_plugins.diffusion.dit import latents
+
+    monkeypatch.delattr(latents, "_write")
+    for method in ("d3hr", "mgd3"):
+        explicit = {"method": {"backbone": str(folder), "acceptance": "never"}}
+        data = replace(digits, class_ids=("x", *digits.class_ids[1:]))
+        with pytest.raises(ddbench.UsageError, match="cannot draw 1 of the 10 classes"):
+            distil(prepare_method(replace(ctx, _dataset=data, explicit=explicit), method, 1, 0))
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [({"steps": "30"}, "inversion must be below steps"), ({"inverted": "1"}, "a single image has no deviation")],

@@ -71,14 +71,20 @@ def loaded(ctx: Context, model: DiTBackbone | Backbone) -> Any:
     return pipeline
 
 
-def decode(ctx: Context, out: Step, pipeline: Any, latents: NDArray[np.float32], *, lanczos: bool = False) -> None:
-    """Write latents [n, 4, h, w], and their images, as :func:`sample` does; ``lanczos`` is the filter that resizes."""
+def decode(
+    ctx: Context, out: Step, pipeline: Any, latents: NDArray[np.float32], *, first: int = 0, lanczos: bool = False
+) -> None:
+    """Write latents [n, 4, h, w], the ``first`` of all and those after it, and their images, as :func:`sample` does.
+
+    ``lanczos`` is the filter that resizes.
+    """
     from ddbench_plugins.diffusion.pipeline import resolution
 
     batch = batch_size(ctx.options, resolution(pipeline, "transformer"))
     (out.dir / "latents").mkdir(exist_ok=True)
     for start in range(0, len(latents), CHUNK):
-        _keep(ctx, out.dir / f"{start:07d}.npy", pipeline, latents[start : start + CHUNK], batch, lanczos)
+        part = latents[start : start + CHUNK]
+        _keep(ctx, out.dir / f"{first + start:07d}.npy", pipeline, part, batch, lanczos)
 
 
 def _keep(

@@ -26,8 +26,14 @@ if TYPE_CHECKING:
     work=lambda ctx: len(ctx.dataset.train),
 )
 def dit_latents(ctx: Context, out: Step) -> None:
-    """Write the scaled latents (posterior modes) of every class, ``<label>.npy`` [n, 4, h, w]."""
-    _write(ctx, out, base_dit(ctx))
+    """Write the scaled latents (posterior modes) of every class, ``<label>.npy`` [n, 4, h, w].
+
+    Raises:
+        UsageError: the transformer does not know a class; what reads the latents would fail hours later.
+    """
+    model = base_dit(ctx)
+    model.labels()
+    _write(ctx, out, model)
 
 
 @step(

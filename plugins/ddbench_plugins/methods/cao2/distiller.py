@@ -60,7 +60,7 @@ class CaO2(DiT):
         """Choose among the samples of some classes and refine what was chosen."""
         from ddbench_plugins.diffusion.acceptance import as_data
         from ddbench_plugins.diffusion.class_latents import batch_size
-        from ddbench_plugins.diffusion.dit.images import decode, loaded, read_latents
+        from ddbench_plugins.diffusion.dit import images
         from ddbench_plugins.diffusion.dit.pipeline import null_label
         from ddbench_plugins.diffusion.synthesis import read_images
         from ddbench_plugins.methods.cao2.refine import Refinement, chosen, refine
@@ -77,29 +77,35 @@ class CaO2(DiT):
         out.info.update(
             candidates_recognised=round(float(right.mean()), 4), chosen_recognised=round(float(right[places].mean()), 4)
         )
-        latents, pipeline = read_latents(drawn)[places], loaded(ctx, model)
+        latents, pipeline = images.read_latents(drawn)[places], images.loaded(ctx, model)
         own = np.asarray(model.labels())[labels[places]]
         if options.refine_label == "none":
             own = np.full(len(own), null_label(pipeline.transformer))
         ranks, seed = np.arange(len(places)) % ipc_of(ctx), ctx.seed("cao2 refinement")
+        how = Refinement(
+            steps=options.refine_steps,
+            rate=options.refine_rate,
+            sampling_steps=options.steps,
+            times=options.refine_times,
+            largest=options.largest,
+            raw_times=options.raw_times,
+        )
         with ctx.progress("refining", len(places)) as advance:
-            latents = refine(
-                pipeline,
-                latents,
-                own.tolist(),
-                [make_generator(seed, *map(int, pair)) for pair in zip(labels[places], ranks, strict=True)],
-                Refinement(
-                    steps=options.refine_steps,
-                    rate=options.refine_rate,
-                    sampling_steps=options.steps,
-                    times=options.refine_times,
-                    largest=options.largest,
-                    raw_times=options.raw_times,
-                ),
-                batch_size=batch_size(options, model.resolution()),
-                progress=advance,
-            )
-        decode(ctx, out, pipeline, latents)
+            for start in range(0, len(places), images.CHUNK):
+                if (out.dir / f"{start:07d}.npy").exists():
+                    continue  # of a run that was interrupted
+                rows = slice(start, start + images.CHUNK)
+                pairs = zip(labels[places][rows], ranks[rows], strict=True)
+                refined = refine(
+                    pipeline,
+                    latents[rows],
+                    own[rows].tolist(),
+                    [make_generator(seed, *map(int, pair)) for pair in pairs],
+                    how,
+                    batch_size=batch_size(options, model.resolution()),
+                    progress=lambda done, before=start: advance(before + done, len(places)),
+                )
+                images.decode(ctx, out, pipeline, refined, first=start)
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` chosen images per class, and how many are recognised by what chose them."""

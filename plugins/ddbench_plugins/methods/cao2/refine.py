@@ -60,7 +60,7 @@ def refine(
     how: Refinement,
     *,
     batch_size: int = 64,
-    progress: Callable[[int], None] = lambda done: None,
+    progress: Callable[..., None] = lambda done: None,
 ) -> np.ndarray:
     """Return latents [n, 4, h, w] whose noise the transformer tells better; image i draws from stream i alone.
 

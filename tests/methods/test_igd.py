@@ -164,6 +164,10 @@ def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:
     assert (paper.cfg_channels, paper.decoder) == (3, "stabilityai/sd-vae-ft-mse")
     assert prepare_method(replace(ctx, _dataset=digits), "igd", 1, 0).ctx.options.surrogate == "convnet-3-w32"
     assert paper.surrogate == "convnet-3"  # six blocks would leave nothing of images this small
+    for size, deviation in ((16, 1.875), (32, 7.5), (64, 30), (128, 30)):  # 120 / 4096 of the latent's numbers
+        bound = prepare_method(replace(ctx, _dataset=replace(digits, image_size=size)), "igd", 1, 0)
+        assert bound.ctx.options.deviation == deviation
+        assert "deviation" in {name for name, _, _ in bound.ctx.resolved.shrunk}
     large = replace(digits, image_size=256)
     paper = prepare_method(replace(ctx, _dataset=large, preset=Preset.parse("paper")), "igd", 1, 0).ctx.options
     assert paper.surrogate == "convnet-6"

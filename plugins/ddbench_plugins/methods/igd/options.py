@@ -14,7 +14,10 @@ class IGDOptions(DiTOptions):
         5.0, ge=0, description="weight of the step that brings an image's gradient nearer to its class's (k)"
     )
     deviation: float = Field(
-        120.0, ge=0, description="weight of the step away from the most similar earlier image of the class (γ)"
+        120.0,
+        ge=0,
+        description="weight of the step away from the most similar earlier image of the class (γ), for latents of 4,096"
+        " numbers; of fewer, less in proportion",
     )
     window_low: float = Field(
         0.6, ge=0, le=1, description="guided are the steps that at least this share of the steps are left after"

@@ -78,6 +78,13 @@ def test_a_score_is_of_mean_deviation_and_skewness() -> None:
     assert float(score(group[:, :1], mean, std, 0.1)) == pytest.approx((1 + 0 + 4) ** 0.5)
 
 
+def test_numbers_in_which_all_images_agree_have_no_skewness() -> None:
+    mean, std = torch.tensor([1.0, 2.0, 3.0, 4.0]), torch.tensor([1.0, 0.0, 1.0, 1.0])
+    best, every = best_group(mean, std, 3, 10, 0.1, make_generator(0))
+    assert torch.isfinite(every).all() and float(every.min()) < float(every.max())
+    assert best[:, 1].tolist() == [2, 2, 2]
+
+
 def test_the_best_of_more_groups_is_no_worse(monkeypatch: pytest.MonkeyPatch) -> None:
     mean, std = torch.zeros(6), torch.ones(6)
     least = []

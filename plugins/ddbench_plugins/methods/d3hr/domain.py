@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 #: Numbers of groups that are in memory at once.
 MOST = 2**22
+#: Keeps numbers in which all images of a class agree from dividing by zero.
+TINY = 1e-20
 
 
 def times(total: int, steps: int) -> list[int]:
@@ -91,5 +93,7 @@ def score(groups: Tensor, mean: Tensor, std: Tensor, skewness: float) -> Tensor:
     if groups.shape[1] < 2:
         return apart
     spread, count = groups.std(1), groups.shape[2]
-    skewed = ((groups - centre[:, None]) / spread[:, None]).pow(3).sum(2) * (count / ((count - 1) * (count - 2)))
+    skewed = ((groups - centre[:, None]) / spread[:, None].clamp(min=TINY)).pow(3).sum(2) * (
+        count / ((count - 1) * (count - 2))
+    )
     return apart + (spread - std).norm(dim=1) + skewness * skewed.norm(dim=1)

@@ -14,11 +14,12 @@ from ddbench_plugins.diffusion.dit import pipeline
 from ddbench_plugins.methods.igd import guide
 from ddbench_plugins.methods.igd.influence import Checkpoint, apart, chosen, class_gradient
 from ddbench_plugins.methods.mtt.trajectories import FlatNetwork, flat
+from ddbench_plugins.training import seeding
 
 import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
-from ddbench.runtime.store import Store
+from ddbench.runtime.store import Step, Store
 from ddbench.testing.diffusion import tiny_dit
 
 if TYPE_CHECKING:
@@ -141,11 +142,26 @@ def test_what_is_resumed_in_other_batches_ends_alike(
 
     _, wanted = latents(ctx, digits, folder, "igd", 4, influence="0")
     ctx = replace(ctx, store=Store(tmp_path))
+    monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "0")
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(guide, "Influence", Killed)
         latents(ctx, digits, folder, "igd", 4, influence="0")
+    ranks = []
+    draw = seeding.make_generator
+    monkeypatch.setattr(seeding, "make_generator", lambda *where: (ranks.append(where[-1]), draw(*where))[1])
     _, found = latents(ctx, digits, folder, "igd", 4, influence="0", batch_size="3")
     np.testing.assert_allclose(found, wanted, atol=1e-3)
+    assert sorted(ranks) == [2] * 10 + [3] * 10  # two images of each class were kept
+
+
+def test_latents_are_kept_now_and_then(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "1000")
+    kept, save = [], Step.save
+    monkeypatch.setattr(Step, "save", lambda step, state: (kept.append(int(state["made"].sum())), save(step, state)))
+    latents(replace(ctx, store=Store(tmp_path)), digits, folder, "igd", 4, influence="0", batch_size="3")
+    assert kept == [40]
 
 
 def test_what_cannot_be_done_is_refused(ctx: Context, digits: Dataset, folder: Path) -> None:

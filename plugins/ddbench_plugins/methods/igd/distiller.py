@@ -104,6 +104,7 @@ class IGD(DiT):
         from ddbench_plugins.diffusion.class_latents import batch_size
         from ddbench_plugins.diffusion.dit.images import decode, loaded, sample
         from ddbench_plugins.methods.igd.guide import Influence
+        from ddbench_plugins.training.engine import Saving
         from ddbench_plugins.training.seeding import make_generator
 
         options: IGDOptions = ctx.options
@@ -118,6 +119,7 @@ class IGD(DiT):
         shape = pipeline.transformer.config.in_channels, *[pipeline.transformer.config.sample_size] * 2
         nothing = torch.zeros(stop - start, ipc, *shape)
         state = out.load() or {"latents": nothing, "made": torch.zeros(stop - start, dtype=torch.int)}
+        saving = Saving(out, ctx.checkpoint_seconds)
         latents, made = state["latents"], state["made"]  # how many of each class, whatever the batches were
         with ctx.progress("sampling", made.numel() * ipc) as advance:
             for first in range(start, stop, batch):
@@ -135,8 +137,10 @@ class IGD(DiT):
                         guide=Influence(loss, memory, options.influence, options.deviation, low, high),
                     )
                     latents[rows, rank], made[rows] = torch.from_numpy(found), rank + 1
-                    out.save(state)
+                    if saving.due():  # the latents of all classes: a gigabyte of ImageNet's at IPC 50
+                        saving.save(state)
                     advance(int(made.sum()))
+            saving.save(state)
         decode(ctx, out, pipeline, latents.flatten(0, 1).numpy())
 
 

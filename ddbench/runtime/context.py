@@ -14,7 +14,7 @@ from ddbench.errors import PluginError, UsageError
 from ddbench.files.writing import explained, home
 from ddbench.keys import derive_seed
 from ddbench.plugin.manager import Entry, Plugins, load_plugin, plugin_errors
-from ddbench.plugin.options import FRESH, Preset, Resolved, marker, named, resolve, tagged
+from ddbench.plugin.options import FRESH, Options, Preset, Resolved, marker, named, resolve, tagged
 from ddbench.runtime import metrics
 from ddbench.runtime.machine import Machine, checkpoint_seconds
 from ddbench.runtime.scope import Scope, changed, free
@@ -282,7 +282,7 @@ class Context:
                 whole.plugins.get(of_kind, one)
             except UsageError as error:
                 raise UsageError(f"{who}: {option}: {error}", hint=error.hint) from None
-            if resolved.values and marker(type(resolved.values), option, FRESH) and tagged(one):
+            if tagged(one) and marker(type(resolved.values or Options()), option, FRESH):
                 raise UsageError(
                     f"{who}: {option}: {one} names published weights, and this network begins at random.",
                     hint=f"Say {one.partition('.')[0]}.",

@@ -105,6 +105,13 @@ def test_more_images_than_fit_are_refused(ctx, digits, tmp_path, monkeypatch):
         _evaluate(ctx, digits, _set(digits), tmp_path)
 
 
+def test_data_of_one_class_are_refused(ctx, digits):
+    one = replace(digits, class_names=("all",), class_ids=("all",))
+    evaluator, mine, _ = prepare_evaluator(replace(ctx, _dataset=one), "krr", "", 1)
+    with pytest.raises(ddbench.UsageError, match="has one class"):
+        evaluator.check(mine, ())
+
+
 def test_random_features_regress_as_by_hand_and_other_networks_differ(ctx, digits, tmp_path):
     from ddbench_plugins.kernels.random_features import RandomConvNets, features
 

@@ -120,7 +120,7 @@ def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
 
 @pytest.mark.parametrize(("method", "extra"), [("dcc", False), ("dsac", False), ("dc", True), ("dsa", True)])
 def test_the_released_loop_does_not_train_its_last_iteration(ctx, method, extra):
-    official = _prepared(ctx, method, ipc=10, preset="official")[1].options
+    official = _prepared(ctx, method, preset="official")[1].options
     assert (official.joint_step, official.extra_iteration) == (True, extra)
 
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
-from itertools import pairwise
 
 import pytest
 
@@ -169,7 +169,7 @@ def test_pairs_in_no_mini_batch_have_no_gradient_and_batches_follow_a_permutatio
 def test_mvl_draws_every_mini_batch_from_all_pairs():
     anew, others = (_matching(count=6, batch_syn=3, syn_steps=4, anew=anew).plans(0) for anew in (True, False))
     assert len({*others[0].rows.tolist(), *others[1].rows.tolist()}) == 6
-    assert any(len({*a.rows.tolist(), *b.rows.tolist()}) < 6 for a, b in pairwise(anew))
+    assert any(len({*a.rows.tolist(), *b.rows.tolist()}) < 6 for a, b in itertools.pairwise(anew))
     assert (MVL.anew, LoRS.anew) == (True, False)
     whole = [_matching(count=4, batch_syn=9, syn_steps=4, anew=anew).plans(0) for anew in (True, False)]
     assert [plan.rows.tolist() for plan in whole[0]] == [plan.rows.tolist() for plan in whole[1]]

@@ -125,7 +125,7 @@ def test_the_best_tested_set_counts_and_a_run_that_gets_no_better_ends(monkeypat
 
 
 def test_held_out_images_are_apart_from_batches(ctx):
-    bound = _prepared(ctx, validation_images="4")
+    bound = _prepared(ctx, validation_images="4", check="8")
     held = held_out_places(bound.ctx)
     assert np.bincount(TOY.train.labels[held]).tolist() == [4, 4, 4]
     assert np.bincount(TOY.train.labels[held_out_places(_prepared(ctx).ctx)]).tolist() == [6, 6, 6]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 from pydantic import Field
 
 from ddbench import Context, DataError, DistilledSet, Evaluator, Options, Protocol, Score
-from ddbench_plugins.evaluators.real_labels import targets_of
+from ddbench_plugins.evaluators.real_labels import refuse_one_class, targets_of
+from ddbench_plugins.training.recipe import refuse_unused
 from ddbench_plugins.training.whitening import normalisation_of, whitening_of, whitening_steps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from torch import Tensor
 
@@ -48,6 +49,17 @@ class Krr(Evaluator):
     needs_network = False
     label_kinds = ("probabilities", "centred")
     whitens = True
+
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse data of one class, images too small for the kernel's networks, and options of another kernel."""
+        from ddbench_plugins.kernels.images import check_depth
+
+        refuse_one_class(ctx)
+        options: KrrOptions = ctx.options
+        if options.kernel == "random-features":
+            check_depth(depth(options), ctx.dataset.image_size)
+        else:
+            refuse_unused(ctx, ("networks", "width"), f"Kernel {options.kernel} is of no random networks")
 
     def needs(self, ctx: Context, distilled: DistilledSet, repeat: int) -> list[StepCall]:
         """Return the step that whitens, where that is asked for."""
@@ -153,7 +165,6 @@ def _convolutional(ctx: Context, images: Tensor, normalisation: str, repeat: int
 
     options: KrrOptions = ctx.options
     networks = RandomConvNets(options.networks, depth(options), options.width)
-    networks.check(ctx.dataset.image_size)
     drawn = networks.draw(ctx.dataset.channels, ctx.machine.device, ctx.seed("random features", repeat))
 
     def seen(part: Tensor) -> Tensor:

@@ -80,12 +80,21 @@ class RealLabelEvaluator(StudentEvaluator):
     whitens = True
 
     def check(self, ctx: Context, holds: Collection[str]) -> None:
-        """Refuse data of one class, whose centred labels are all 0."""
-        if ctx.dataset.num_classes < 2:
-            raise UsageError(
-                f"{ctx.dataset.name} has one class: a regression on centred labels has nothing to learn.",
-                hint="Evaluate on a data set of at least two classes.",
-            )
+        """Refuse data of one class."""
+        refuse_one_class(ctx)
+
+
+def refuse_one_class(ctx: Context) -> None:
+    """Refuse data of one class, whose centred labels are all 0.
+
+    Raises:
+        UsageError: there is only one.
+    """
+    if ctx.dataset.num_classes < 2:
+        raise UsageError(
+            f"{ctx.dataset.name} has one class: a regression on centred labels has nothing to learn.",
+            hint="Evaluate on a data set of at least two classes.",
+        )
 
 
 def targets_of(distilled: DistilledSet, classes: int, divisor: float = 1.0) -> NDArray[Any]:

@@ -61,7 +61,7 @@ class Retrieval(Evaluator):
     needs_network = False
 
     def check(self, ctx: Context, holds: Collection[str]) -> None:
-        """Refuse texts of another encoder, and one of images that is not there, or was not trained and is frozen."""
+        """Refuse texts of another encoder, and one of images that there is not, or that is frozen and untrained."""
         from ddbench_plugins.pairs.encoders import check_image_encoder
         from ddbench_plugins.pairs.identity import about_texts
 

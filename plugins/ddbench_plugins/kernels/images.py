@@ -10,6 +10,21 @@ if TYPE_CHECKING:
     from ddbench import Context
 
 
+def check_depth(depth: int, image_size: int) -> None:
+    """Refuse images too small for random ConvNets of ``depth`` blocks.
+
+    Raises:
+        UsageError: no pixel would be left.
+    """
+    from ddbench import UsageError
+
+    if image_size < 2**depth:
+        raise UsageError(
+            f"Random networks of {depth} blocks need images of at least {2**depth} pixels.",
+            hint="Take fewer (-o method.depth=…, -o eval.depth=…).",
+        )
+
+
 def rows(images: Tensor, ctx: Context, normalisation: str = "dataset") -> Tensor:
     """Return images as of :func:`normalised` as rows [n, d]."""
     return normalised(images, ctx, normalisation).flatten(1)

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import torch
 import torch.nn.functional as F
 
-from ddbench import UsageError
 from ddbench_plugins.kernels.fully_connected import BIAS, WEIGHT
 from ddbench_plugins.training.seeding import make_generator
 
@@ -38,18 +37,6 @@ class RandomConvNets:
     count: int
     depth: int
     width: int
-
-    def check(self, image_size: int) -> None:
-        """Refuse images that are too small.
-
-        Raises:
-            UsageError: no pixel would be left.
-        """
-        if image_size < 2**self.depth:
-            raise UsageError(
-                f"Random networks of {self.depth} blocks need images of at least {2**self.depth} pixels.",
-                hint="Take fewer (-o method.depth=…, -o eval.depth=…).",
-            )
 
     def draw(self, channels: int, device: torch.device | str, *place: int | str) -> list[Layers]:
         """Return the layers of each network; the same for the same place (a seed, an iteration)."""

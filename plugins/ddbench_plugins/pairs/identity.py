@@ -17,6 +17,6 @@ def identity(ctx: Context, options: PairOptions) -> dict[str, str]:
 
 
 def about_texts(ctx: Context, options: PairOptions) -> str:
-    """Return what ``holds`` of a method says of its texts: the encoder's weights, its name while they are not here."""
+    """Return what ``holds`` of a method says of its texts: the encoder's weights, or its name if they are not here."""
     here = all(weights.here for weights in published_weights(options))
     return f"texts:{text_weights(ctx, options.text_encoder) if here else options.text_encoder}, {pooling(options)}"

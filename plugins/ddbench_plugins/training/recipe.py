@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -27,6 +27,18 @@ def from_options(kind: type[T], options: Options, /, **resolved: Any) -> T:
     """Return a dataclass with the options of the same names as its fields, but for those ``resolved`` otherwise."""
     names = {field.name for field in fields(kind)} - resolved.keys()  # type: ignore[arg-type]
     return kind(**{name: value for name, value in options if name in names}, **resolved)
+
+
+def refuse_unused(ctx: Context, names: Collection[str], why: str) -> None:
+    """Refuse options that the user set and that change nothing because of another one.
+
+    Raises:
+        UsageError: one of them is set.
+    """
+    from ddbench import UsageError
+
+    for name in sorted(ctx.resolved.explicit.keys() & {*names}):
+        raise UsageError(f"{why}, so that {name} changes nothing.", hint=f"Leave {name} out.")
 
 
 def learned_rate(distilled: DistilledSet) -> float | None:

@@ -13,9 +13,10 @@ from pydantic import Field
 
 from ddbench import Context, Dataset, DistilledSet, Options, Score
 from ddbench_plugins.evaluators.real_labels import RealLabelEvaluator, RealLabelRecipe, training_images
+from ddbench_plugins.training.recipe import refuse_unused
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection
 
     from torch import Tensor, nn
 
@@ -174,6 +175,12 @@ class RfadNn(RealLabelEvaluator):
     def network_for(self, dataset: Dataset, scale: str) -> str:
         """The ConvNet that random features are of, a sixteenth as wide at cpu scale."""
         return "rfad-convnet-3" if scale == "paper" else "rfad-convnet-3-w64"
+
+    def check(self, ctx: Context, holds: Collection[str]) -> None:
+        """Refuse data of one class, and options of tests that there are not."""
+        super().check(ctx, holds)
+        if ctx.options.selection == "last":
+            refuse_unused(ctx, ("patience", "validation_images"), "No training image is looked at with selection=last")
 
     def at_once(self, ctx: Context, distilled: DistilledSet, most: int | None) -> int:
         """Return 1: each network stops when it gets no better."""

@@ -79,7 +79,7 @@ class DD(ddbench.Distiller):
         return ("schedule",)
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse classes that there are not, images that do not divide into batches, and networks with batch norm."""
+        """Refuse classes that there are not, images that batches cannot share equally, and networks with batch norm."""
         self.classes(ctx)
         self._batches(ctx)
         if "network" in ctx.resolved.explicit:  # those of presets fit, and need no torch to be built

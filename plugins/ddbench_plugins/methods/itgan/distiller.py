@@ -9,6 +9,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.recipe import refuse_unused
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -77,10 +78,12 @@ class ITGAN(ddbench.Distiller):
     precisions = PRECISIONS
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse published weights where networks begin at random."""
+        """Refuse published weights where networks begin at random, and how many trained ones there are."""
         from ddbench_plugins.teachers.hubs import published
 
         options: ItGanOptions = ctx.options
+        if options.networks == "random":
+            refuse_unused(ctx, ("pool",), "networks=random are new in every step")
         if options.networks == "random" and (weights := published(options.network)):
             raise ddbench.UsageError(
                 f"{options.network} names published weights, and networks=random are not trained.",

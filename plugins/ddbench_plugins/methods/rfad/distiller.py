@@ -10,6 +10,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.recipe import refuse_unused
 from ddbench_plugins.training.whitening import whitening_steps
 
 if TYPE_CHECKING:
@@ -61,6 +62,18 @@ class RFAD(ddbench.Distiller):
         """Return that labels are learned, where they are."""
         return ("soft_labels", "centred") if ctx.options.learn_labels else ()
 
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse images that are too small, and options that change nothing because of others."""
+        from ddbench_plugins.kernels.images import check_depth
+
+        options: RfadOptions = ctx.options
+        check_depth(options.depth, ctx.dataset.image_size)
+        if not options.check:
+            unused = ("patience", "validation_networks", "validation_images", "holdout")
+            refuse_unused(ctx, unused, "Without tests (check=0) no image is held out")
+        if options.loss == "mse":
+            refuse_unused(ctx, ("lr_scale",), "Predictions are not scaled with loss=mse")
+
     def needs(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
         """Return the step that whitens, where that is asked for."""
         return whitening_steps(ctx)
@@ -85,7 +98,6 @@ class RFAD(ddbench.Distiller):
 
         options: RfadOptions = ctx.options
         networks = RandomConvNets(options.networks, options.depth, options.width)
-        networks.check(ctx.dataset.image_size)
         ipc, real, labels = ipc_of(ctx), RealImages.of(ctx), torch.tensor(ctx.dataset.train.labels)
         support = TransformedSupport(
             initial_images(real, ipc, options.init, ctx.seed("rfad init")),

@@ -224,6 +224,8 @@ def test_settings_by_preset(ctx):
     assert cpu.resolved.experiment["eval"][0] == "frepo"
     fashion = replace(TOY, name="fashion-mnist")
     assert _prepared(ctx, fashion)[1].options.flip is False
+    large = _prepared(ctx, replace(TOY, name="imagenet-1k", image_size=64), preset="paper")[1].options
+    assert (large.flip, large.network) == (False, "frepo-convnet-4-bn")
 
 
 def test_it_conforms(ctx):

@@ -222,7 +222,8 @@ def test_settings_by_preset(ctx):
     options = paper.options
     assert (options.inner, options.lr_net, options.momentum, options.batch_syn) == (150, 0.01, 0.9, 32)
     assert (options.bases, options.scale, options.optimiser, options.lr_img, options.clip) == (16, 2, "sgd", 0.1, 2.0)
-    assert paper.resolved.experiment["eval"][0] == "rtp"
+    assert [paper.resolved.experiment[name][0] for name in ("eval", "repeats")] == ["rtp", 10]
+    assert "repeats" not in _prepared(ctx)[1].resolved.experiment
     assert _prepared(ctx, data=_few(100), ipc=1, preset="paper")[1].options.classes == 10
 
 

@@ -54,8 +54,16 @@ def test_bound_uses_every_image_once_and_stays_within_128(count, factor):
     assert len(found) <= 128
     assert set(found[:, 0, 0, 0].tolist()) == set(range(count))
     assert found[0, 0, 0, 0] == 0
-    if count * factor**2 <= 128:
-        assert len(found) == count * factor**2
+
+
+@pytest.mark.parametrize(
+    ("count", "factor", "factors"),
+    [(1, 3, [3]), (20, 3, [3] * 12 + [2] * 3 + [1] * 5), (50, 2, [2] * 19 + [1] * 31), (128, 3, [1] * 128)],
+)
+def test_bound_gives_as_many_images_the_full_factor_as_the_released_code(count, factor, factors):
+    x = torch.arange(count, dtype=torch.float64).view(-1, 1, 1, 1).expand(count, 1, 6, 6)
+    found = decode_class(x, factor, "bound", 128)[:, 0, 0, 0].long()
+    assert found.bincount().tolist() == [each**2 for each in factors]
 
 
 def test_stitched_images_decode_to_themselves_where_they_are_plain():
@@ -347,4 +355,6 @@ def test_the_name_that_the_released_code_asks_for_is_in_the_key(ctx):
     for method in ("idc", "idc-1"):
         assert key("toy", method) == key("cifar10-of-mine", method) != key("mnist", method)
     # What records name has no part for other names: their keys stay.
-    assert IDC().identity(replace(ctx, _dataset=toy_dataset())) == {}
+    for formation, part in (("single", {}), ("bound", {"bounded": "as released"})):
+        mine = replace(ctx, _dataset=toy_dataset(), explicit={"method": {"formation": formation}})
+        assert IDC().identity(prepare_method(mine, "idc", 1, 0).ctx) == part

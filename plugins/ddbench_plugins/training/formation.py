@@ -42,6 +42,7 @@ def decode_class(images: Tensor, factor: int, formation: Formation, bound: int) 
 
     ``single``: factor² images of each; ``multi``: those of every factor from 1 on; ``bound``: the first images with
     the full factor, the next with smaller ones, so that no more than ``bound`` come out (if there are no more stored).
+    Of the places that are left when each image has one, an image with factor f takes f², as released, not f² − 1.
     """
     match formation:
         case "single":
@@ -51,7 +52,7 @@ def decode_class(images: Tensor, factor: int, formation: Formation, bound: int) 
     parts, made = [], 0
     for side in range(factor, 0, -1):
         left = len(images)  # each of which needs a place
-        count = left if side == 1 else min(left, max(0, bound - made - left) // (side**2 - 1))
+        count = left if side == 1 else min(left, max(0, bound - made - left) // side**2)
         parts.append(tiles(images[:count], side))
         made += count * side**2
         images = images[count:]

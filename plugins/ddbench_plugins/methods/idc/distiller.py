@@ -127,8 +127,10 @@ class IDCOne(ddbench.Distiller):
             matched(network, biases=options.biases, classifier=options.classifier)
 
     def identity(self, ctx: ddbench.Context) -> dict[str, str]:
-        """Return the data set whose name the released code asks for: no other part of a key has the name."""
-        return {"rules of": MNIST} if ctx.dataset.name == MNIST else {}
+        """Return the name that the released code asks for, which no other part of a key has; and how it bounds."""
+        named = {"rules of": MNIST} if ctx.dataset.name == MNIST else {}
+        bounded = ctx.options.formation == "bound" and factor_of(ctx) > 1
+        return {**named, **({"bounded": "as released"} if bounded else {})}
 
     def work(self, ctx: ddbench.Context) -> float:
         """Images × steps."""

@@ -319,6 +319,7 @@ def ddbench_methods():
         ("-m lors -e retrieval -o method.trained=encoder", "Trajectories of efficientnet-lite0 cannot be matched"),
         ("-m mvl -e retrieval -o eval.text_encoder=bert-base-uncased", "vectors of another encoder than bert"),
         ("-m mvl -e dc -o data.zca=kip", "cannot whiten them"),
+        ("-m mvl -e retrieval -o eval.captioner=traits", "would be trained on the test images"),
         ("-m cafe -e dc -o method.network=convnet-4", "its levels need 5 weights, not 4"),
         ("-m cafe -e dc -o method.weights=[1,1]", "its levels need 4 weights, not 2"),
         ("-m idm -e dc -o method.factor=17", "cannot hold 17 images in a row"),

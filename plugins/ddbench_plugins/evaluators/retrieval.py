@@ -61,11 +61,15 @@ class Retrieval(Evaluator):
     needs_network = False
 
     def check(self, ctx: Context, holds: Collection[str]) -> None:
-        """Refuse texts of another encoder, and one of images that there is not, or that is frozen and untrained."""
+        """Refuse texts of another encoder, one of images that cannot be used, and captioners that test images have not."""
         from ddbench_plugins.pairs.encoders import check_image_encoder
         from ddbench_plugins.pairs.identity import about_texts
 
         check_image_encoder(ctx, ctx.options)
+        if "captioner" in ctx.resolved.explicit:  # the default fits, and needs no torch to be looked at
+            from ddbench_plugins.pairs.features import check_captioner
+
+            check_captioner(ctx, ctx.options.captioner)
         told = [name for name in holds if name.startswith("texts:")]
         if told and about_texts(ctx, ctx.options) not in told:
             raise UsageError(

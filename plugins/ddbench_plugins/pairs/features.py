@@ -54,7 +54,7 @@ def steps(ctx: Context, options: PairOptions, *, test: bool) -> list[ddbench.Ste
         UsageError: the captioner cannot describe test images.
     """
     if test:
-        _check_captioner(ctx, options.captioner)
+        check_captioner(ctx, options.captioner)
     parts = ("train", "test") if test else ("train",)
     calls = [text_vectors_of(ctx, options, part) for part in parts]
     if options.trained == "head":
@@ -62,7 +62,7 @@ def steps(ctx: Context, options: PairOptions, *, test: bool) -> list[ddbench.Ste
     return calls
 
 
-def _check_captioner(ctx: Context, name: str) -> None:
+def check_captioner(ctx: Context, name: str) -> None:
     """Refuse a captioner that cannot describe test images.
 
     Raises:

@@ -20,6 +20,7 @@ from ddbench_plugins.methods.itgan.gan import GanRecipe, Training  # noqa: E402
 from ddbench_plugins.methods.itgan.matching import Informing, Inversion, LatentImages, Settings  # noqa: E402
 from ddbench_plugins.methods.itgan.networks import Discriminator, Generator, generator_of, normalised, plain  # noqa: E402
 from ddbench_plugins.networks import convnet  # noqa: E402
+from safetensors.torch import save_file  # noqa: E402
 from torch import nn  # noqa: E402
 
 SHAPE = {"classes": 3, "size": 8, "channels": 3}
@@ -194,6 +195,12 @@ def test_classes_go_as_if_each_had_an_optimiser_of_its_own():
 def _prepared(ctx, preset="", ipc=2, data=None, **options):
     ctx = replace(ctx, _dataset=data or toy_dataset(per_class=6, channels=3), explicit={"method": options})
     return prepare_method(replace(ctx, preset=Preset.parse(preset)), "it-gan", ipc, 0)
+
+
+def test_a_file_of_another_data_set_is_refused_beforehand(ctx, tmp_path):
+    save_file(Generator(z=4, width=8, **SHAPE | {"classes": 5}).state_dict(), tmp_path / "five.safetensors")
+    with pytest.raises(ddbench.ModelError, match="has 5 classes and 3 channels, the data set 3 and 3"):
+        _prepared(ctx, **QUICK, generator_file=str(tmp_path / "five.safetensors"))
 
 
 def test_stages_share_a_generator_that_stays_as_it_is(ctx):

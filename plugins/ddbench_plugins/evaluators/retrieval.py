@@ -61,7 +61,7 @@ class Retrieval(Evaluator):
     needs_network = False
 
     def check(self, ctx: Context, holds: Collection[str]) -> None:
-        """Refuse texts of another encoder, one of images that cannot be used, and captioners that test images have not."""
+        """Refuse texts of another encoder, one of images that cannot be used, and a captioner of no test images."""
         from ddbench_plugins.pairs.encoders import check_image_encoder
         from ddbench_plugins.pairs.identity import about_texts
 

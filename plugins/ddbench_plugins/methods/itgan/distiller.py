@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field
@@ -78,10 +79,20 @@ class ITGAN(ddbench.Distiller):
     precisions = PRECISIONS
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse published weights where networks begin at random, and how many trained ones there are."""
+        """Refuse published weights where networks begin at random, how many trained ones there are, and an unfit file.
+
+        Raises:
+            ModelError: the file is not of a generator for this data set.
+        """
         from ddbench_plugins.teachers.hubs import published
 
         options: ItGanOptions = ctx.options
+        if options.generator_file:
+            from ddbench_plugins.methods.itgan.networks import generator_of
+            from ddbench_plugins.teachers.files import read_state
+
+            data, state = ctx.dataset, read_state(Path(options.generator_file).expanduser())
+            generator_of(state, classes=data.num_classes, size=data.image_size, channels=data.channels)
         if options.networks == "random":
             refuse_unused(ctx, ("pool",), "networks=random are new in every step")
         if options.networks == "random" and (weights := published(options.network)):

@@ -243,16 +243,38 @@ def _chosen(registry: Path, filters: dict[str, Any]) -> list[LoadedSet]:
     order = {name: place for place, name in enumerate(filters.get("method") or [])}
     records.sort(key=lambda r: (order.get(r.cell.method.name, 0), label(r), r.cell.ipc or 0, r.cell.seed, r.key))
     sets: dict[tuple[Any, ...], LoadedSet] = {}
+    used: list[Record] = []
     for record in records:
         place = (label(record), record.cell.ipc, record.cell.seed if "seed" in filters else 0)
         if place not in sets and (drawn := _images(record, registry)):
-            sets[place] = replace(drawn, about={**drawn.about, "method": {"name": label(record)}})
+            sets[place] = drawn
+            used.append(record)
     lacking = dict.fromkeys(map(label, records)).keys() - {name for name, *_ in sets}
     if not sets:
         raise _no_images(", ".join(sorted(lacking)))
     for name in sorted(lacking):
         click.echo(f"left out {name}: its images are not on this machine", err=True)
-    return list(sets.values())
+    alike = _shared([record.cell.method.explicit for record in used])
+    if alike:
+        settings = ", ".join(f"{name}={labels.value_text(value)}" for name, value in alike.items())
+        click.echo(f"all with {settings}", err=True)
+    return [
+        replace(drawn, about={**drawn.about, "method": {"name": _named(record, alike)}})
+        for drawn, record in zip(sets.values(), used, strict=True)
+    ]
+
+
+def _shared(options: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the options that all of several methods were given alike, which tell none from the others."""
+    first, *others = options
+    if not others:
+        return {}
+    return {name: value for name, value in first.items() if all(name in o and o[name] == value for o in others)}
+
+
+def _named(record: Record, shared: dict[str, Any]) -> str:
+    own = {name: value for name, value in record.cell.method.explicit.items() if name not in shared}
+    return labels.label(record.cell.method.name, own)
 
 
 def _keep(registry: Path, filters: dict[str, Any]) -> None:

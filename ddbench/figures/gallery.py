@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 SMALLEST, LARGEST = 48, 128
 GAP, MARGIN = 2, 12
 GROUP_GAP = 14
+#: Titles wider than their images, and than this, go on in a further line.
+TITLE = 150
 FONT = 13
 INK, SOFT_INK, PAPER = (20, 20, 20), (110, 110, 110), (255, 255, 255)
 
@@ -67,14 +69,15 @@ def contact_sheet(
     groups = [_Group.of(item, shown, per_class, statistics) for item in sets]
     canvas = _Canvas()
     label_width = max(canvas.width(_short(class_names[label])) for label in shown) + MARGIN
-    heading = 0 if titles is None else canvas.line + 6
     row = max(group.side for group in groups) + GAP
     left = MARGIN + label_width
     note = f"{len(shown)} of {len(class_names)} classes" if len(shown) < len(class_names) else ""
-    widths = [
-        max(group.columns * (group.side + GAP) - GAP, canvas.width(titles[i]) if titles else 0)
-        for i, group in enumerate(groups)
+    own = [group.columns * (group.side + GAP) - GAP for group in groups]
+    headings = [
+        canvas.wrap(title, max(TITLE, width)) for title, width in zip(titles or [""] * len(own), own, strict=True)
     ]
+    widths = [max(width, *map(canvas.width, lines), 0) for width, lines in zip(own, headings, strict=True)]
+    heading = canvas.line * max(map(len, headings)) + 6 if titles else 0
     right = sum(widths) + GROUP_GAP * (len(widths) - 1)
     height = 2 * MARGIN + heading + len(shown) * row - GAP + (canvas.line if note else 0)
     image, draw = canvas.new(left + right + MARGIN, height)
@@ -83,8 +86,8 @@ def contact_sheet(
         middle = top + number * row + (row - GAP - canvas.line) // 2
         draw.text((MARGIN, middle), _short(class_names[label]), fill=INK, font=canvas.font)
     for index, group in enumerate(groups):
-        if titles is not None:
-            draw.text((left, MARGIN), titles[index], fill=INK, font=canvas.font)
+        for number, line in enumerate(headings[index]):
+            draw.text((left, MARGIN + number * canvas.line), line, fill=INK, font=canvas.font)
         for number, label in enumerate(shown):
             for column, tile in enumerate(group.tiles[label]):
                 image.paste(tile, (left + column * (group.side + GAP), top + number * row))

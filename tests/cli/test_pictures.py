@@ -9,6 +9,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from ddbench import api, cli
+from ddbench.cli import gallery
 from ddbench.errors import StorageError, UsageError
 from ddbench.files.writing import home
 from ddbench.sets.folder import FILE
@@ -50,6 +51,11 @@ def test_sheets_are_kept_and_drawn_where_the_images_are_gone(registry):
     html = (registry.parent / "site" / "index.html").read_text()
     assert html.count("data:image/png;base64,") == 2
     assert str(registry) not in html and str(home()) not in html
+
+
+def test_titles_leave_out_what_all_methods_were_given_alike():
+    assert gallery._shared([{"a": 1, "b": 2}, {"a": 1, "b": 3}, {"a": 1}]) == {"a": 1}
+    assert gallery._shared([{"a": 1}]) == {}  # one alone has nothing to be told from
 
 
 def test_a_set_is_found_by_its_images_after_its_key_changed(registry):

@@ -38,6 +38,13 @@ def test_grey_and_rgb_of_any_size(channels, side):
     assert sheet.height < 3 * (128 + GAP) + 60
 
 
+def test_long_titles_go_on_in_further_lines_instead_of_moving_sets_apart():
+    short, long = (
+        contact_sheet([make()] * 2, NAMES, [title] * 2) for title in ("a", "a method with " + "an option, " * 30)
+    )
+    assert long.width < 2 * short.width and long.height > short.height
+
+
 def test_sets_stand_side_by_side_with_titles():
     one = contact_sheet([make()], NAMES, ["random"])
     two = contact_sheet([make(), make(ipc=5)], NAMES, ["random", "vlcp"])

@@ -101,7 +101,8 @@ def test_official_selects_and_uses_cifar10s_constants_on_cifar100(ctx):
 
 def test_the_factor_travels_with_the_set(ctx):
     assert "formation" not in _protocol(ctx, _data()).settings
-    assert "2 × 2" in _protocol(ctx, _data(), extra={"factor": 2}).settings["formation"]
+    assert _protocol(ctx, _data(), extra={"factor": 2}).settings == _protocol(ctx, _data()).settings
+    assert _protocol(ctx, _data(), extra={"factor": 2}, factor="1").settings["formation"] == "as stored"
     assert "3 × 3" in _protocol(ctx, _data(), extra={"factor": 2}, factor="3").settings["formation"]
 
 

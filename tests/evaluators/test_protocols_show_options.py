@@ -43,7 +43,7 @@ EXCEPT = {
     "image_file": "where a file lies changes nothing: the protocol has the digest of its weights",
     ("retrieval", "text_encoder"): "the protocol has the digest of its weights",
     ("retrieval", "captioner"): "the protocol has the digest of what it says of the test images",
-    "decode": "changes what is done with images that hold several only, and the protocol shows the formation",
+    "decode": "changes what is done with images that hold several only, and the protocol shows where they are not cut",
     ("idc", "bound"): "changes the epochs of images above 64 pixels only, and the protocol shows the epochs",
 }
 #: Settings under which an option has its effect: (evaluator, option) → other options.

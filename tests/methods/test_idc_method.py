@@ -272,8 +272,8 @@ def test_sets_say_their_factor_and_the_evaluator_decodes_by_it(ctx, name, factor
     assert made.content.extra["factor"] == factor
     assert made.content.images.shape == (6, 8, 8, 3)
     evaluator, mine, _ = prepare_evaluator(replace(ctx, _dataset=data), "idc", "convnet-1", 2)
-    formation = evaluator.protocol(mine, made.content).settings.get("formation")
-    assert formation == (None if factor == 1 else f"{factor} × {factor} tiles, bilinear")
+    assert evaluator.recipe(mine, made.content).factor == factor
+    assert "formation" not in evaluator.protocol(mine, made.content).settings  # it is the method's
 
 
 @pytest.mark.parametrize("method", [IDC, IDCOne])

@@ -81,6 +81,7 @@ class Idc(StudentEvaluator):
             imagenet=not small,
             cutout=bare if options.cutout is None else options.cutout,
             factor=factor,
+            held=distilled.factor,
             tests=4,
         )
 

@@ -88,4 +88,4 @@ class Ncfm(Idc):
         """Return the options with the factor of the set."""
         options: NcfmOptions = ctx.options
         factor = options.factor or distilled.factor
-        return NcfmRecipe.of(ctx, options, factor=factor, imagenet=False, tests=0)
+        return NcfmRecipe.of(ctx, options, factor=factor, held=distilled.factor, imagenet=False, tests=0)

@@ -35,6 +35,7 @@ class IdcRecipe(StudentRecipe):
         imagenet: the ImageNet chain of augmentations; else IDC's differentiable ones (DSA).
         cutout: whether cutout is among the latter.
         factor: multi-formation: every image is cut into factor × factor tiles, each enlarged to the full size.
+        held: into so many its set says that it is to be cut.
         tests: how many tests are spread over the run under ``best_test``.
     """
 
@@ -42,6 +43,7 @@ class IdcRecipe(StudentRecipe):
     imagenet: bool
     cutout: bool = False
     factor: int = 1
+    held: int = 1
     tests: int
 
     @classmethod
@@ -89,7 +91,7 @@ class IdcRecipe(StudentRecipe):
             "optimiser": "SGD, momentum 0.9",
             "schedule": "×0.2 at 2/3 and 5/6",
             "augmentation": self.operations,
-            **formation(self.factor),
+            **formation(self.factor, self.held),
             "normalisation": "dataset" if mean == self.dataset.mean else [list(mean), list(std)],
         }
 

@@ -46,9 +46,14 @@ def learned_rate(distilled: DistilledSet) -> float | None:
     return None if distilled.texts else distilled.learning_rate
 
 
-def formation(factor: int) -> dict[str, str]:
-    """Return what a protocol states of images that hold factor × factor others; nothing of those that hold one."""
-    return {"formation": f"{factor} × {factor} tiles, bilinear"} if factor > 1 else {}
+def formation(factor: int, held: int) -> dict[str, str]:
+    """Return what a protocol states of images that are cut into factor × factor others and hold ``held`` × ``held``.
+
+    Nothing where they are read as their set says: which images a set holds is the method's, as their number is.
+    """
+    if factor == held:
+        return {}
+    return {"formation": f"{factor} × {factor} tiles, bilinear" if factor > 1 else "as stored"}
 
 
 @dataclass(frozen=True, kw_only=True)

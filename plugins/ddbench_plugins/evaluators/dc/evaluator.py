@@ -66,6 +66,7 @@ class DcRecipe(StudentRecipe):
         learned: whether the learning rate is the one that travels with the set.
         reset_optimiser: forget the momentum where the learning rate drops.
         factor: every image is cut into factor × factor tiles, each enlarged to the full size.
+        held: into so many its set says that it is to be cut.
     """
 
     kind: str
@@ -73,6 +74,7 @@ class DcRecipe(StudentRecipe):
     learned: bool
     reset_optimiser: bool
     factor: int
+    held: int
 
     @property
     def one_layout(self) -> bool:
@@ -88,7 +90,7 @@ class DcRecipe(StudentRecipe):
             "lr": Protocol.LEARNED if self.learned else self.lr,
             "schedule": f"×0.1 after {self.counted // 2 + 2} epochs",
             "augmentation": [self.kind, *(["flip"] if self.kind == "dsa" and self.dataset.flip else [])],
-            **formation(self.factor),
+            **formation(self.factor, self.held),
         }
 
     def decoded(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -147,6 +149,7 @@ class Dc(StudentEvaluator):
             learned=not options.lr and bool(learned_rate(distilled)),
             normalisation=normalisation_of(ctx, distilled),
             factor=distilled.factor if options.decode else 1,
+            held=distilled.factor,
         )
 
     def score(self, ctx: Context, distilled: DistilledSet, repeat: int) -> Score:

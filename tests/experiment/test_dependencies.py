@@ -158,8 +158,8 @@ def test_the_options_that_name_files_are_known():
     }
 
 
-#: What is read when it is asked for: tests/diffusion/test_tiny.py.
-LOADED = ("small_vae",)
+#: What is read when it is asked for: tests/diffusion/test_tiny.py, tests/methods/test_itgan.py.
+LOADED = ("small_vae", "generator_file")
 
 
 @pytest.mark.parametrize(("kind", "name", "option"), [each for each in FILES if each[2] not in LOADED])

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import ddbench
+from ddbench.experiment import dependencies
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.testing.conformance import check_method
@@ -201,6 +202,19 @@ def test_a_file_of_another_data_set_is_refused_beforehand(ctx, tmp_path):
     save_file(Generator(z=4, width=8, **SHAPE | {"classes": 5}).state_dict(), tmp_path / "five.safetensors")
     with pytest.raises(ddbench.ModelError, match="has 5 classes and 3 channels, the data set 3 and 3"):
         _prepared(ctx, **QUICK, generator_file=str(tmp_path / "five.safetensors"))
+
+
+def test_the_weights_in_a_file_count_and_not_its_place(ctx, tmp_path):
+    def key(path, seed):
+        torch.manual_seed(seed)
+        save_file(Generator(z=4, width=8, **SHAPE).state_dict(), tmp_path / path)
+        method, mine, entry = _prepared(ctx, **QUICK, generator_file=str(tmp_path / path))
+        return mine.depends(dependencies.artifact(method, mine, entry, 1))
+
+    (tmp_path / "sub").mkdir()
+    first = key("one.safetensors", 0)
+    assert key("one.safetensors", 1) != first
+    assert key("sub/one.safetensors", 0) == first
 
 
 def test_stages_share_a_generator_that_stays_as_it_is(ctx):

@@ -171,6 +171,15 @@ def test_what_cannot_be_done_is_refused(ctx: Context, digits: Dataset, folder: P
         latents(ctx, digits, folder, "igd", window_low="0.95")
 
 
+def test_a_class_that_cannot_be_drawn_is_refused_before_the_surrogate_is_trained(
+    ctx: Context, digits: Dataset, folder: Path
+) -> None:
+    data = replace(digits, class_ids=("x", *digits.class_ids[1:]))
+    with pytest.raises(ddbench.UsageError, match="cannot draw 1 of the 10 classes"):
+        latents(ctx, data, folder, "igd", **QUICK)
+    assert not (ctx.home / "expert").exists()
+
+
 def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:
     paper = prepare_method(
         replace(ctx, _dataset=digits, preset=Preset.parse("paper+official")), "igd", 1, 0

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from ddbench import Context, Step, StepCall
+    from ddbench import Context, DistilledSet, Step, StepCall
     from ddbench_plugins.methods.mtt.trajectories import FlatNetwork
 
 GUIDANCE = ("influence", "deviation", "window_low", "window_high", "memory")
@@ -142,6 +142,15 @@ class IGD(DiT):
                     advance(int(made.sum()))
             saving.save(state)
         decode(ctx, out, pipeline, latents.flatten(0, 1).numpy())
+
+    def distill(self, ctx: Context) -> DistilledSet:
+        """Return ``ctx.ipc`` images per class; classes that cannot be drawn are refused before a surrogate is trained.
+
+        Raises:
+            UsageError: the transformer does not know a class.
+        """
+        base_dit(ctx).labels()
+        return super().distill(ctx)
 
 
 def _nothing(clean: Tensor, rows: slice) -> Tensor:

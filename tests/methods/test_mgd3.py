@@ -18,6 +18,7 @@ from ddbench_plugins.methods.mgd3.guide import Towards
 from ddbench_plugins.methods.mgd3.modes import modes, modes_of
 from ddbench_plugins.training.seeding import make_generator
 
+import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.testing.diffusion import tiny_dit, tiny_pipeline
@@ -144,4 +145,24 @@ def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:
         replace(ctx, _dataset=digits, preset=Preset.parse("paper+official")), "mgd3", 1, 0
     ).ctx.options
     assert (paper.backbone, paper.steps, paper.stop, paper.mode_guidance) == ("facebook/DiT-XL-2-256", 50, 0.5, 0.1)
-    assert paper.cfg_channels == 3
+    assert (paper.cfg_channels, paper.decoder) == (3, "stabilityai/sd-vae-ft-mse")
+    sane = prepare_method(replace(ctx, _dataset=digits, preset=Preset.parse("paper")), "mgd3", 1, 0).ctx.options
+    assert sane.decoder == ""
+
+
+def test_a_presets_transformer_is_not_taken_for_stable_diffusion(ctx: Context, digits: Dataset) -> None:
+    def planned(preset: str, **options: str) -> Any:
+        explicit = {"method": {"conditioning": "text", **options}}
+        return prepare_method(
+            replace(ctx, _dataset=digits, preset=Preset.parse(preset), explicit=explicit), "mgd3", 1, 0
+        )
+
+    with pytest.raises(ddbench.UsageError, match="the preset's backbone facebook/DiT-XL-2-256") as caught:
+        planned("paper")
+    assert "-o method.backbone=" in caught.value.hint
+    own = {"backbone": "benjamin-paine/stable-diffusion-v1-5"}
+    with pytest.raises(ddbench.UsageError, match="the preset's decoder stabilityai/sd-vae-ft-mse") as caught:
+        planned("paper+official", **own)
+    assert caught.value.hint == "Say -o method.decoder=''."
+    for preset, options in (("", {}), ("paper", own), ("paper+official", {**own, "decoder": ""})):
+        planned(preset, **options)

@@ -9,7 +9,7 @@ import numpy as np
 from ddbench import UsageError, step
 from ddbench_plugins.diffusion.backbone import base_model, model_facts
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER
-from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION
+from ddbench_plugins.diffusion.hub import STABLE_DIFFUSION, is_hub
 from ddbench_plugins.methods.dit.distiller import SAMPLED, DiT, decoder_identity, sampling_work
 from ddbench_plugins.methods.mgd3.modes import modes
 from ddbench_plugins.methods.mgd3.options import MGD3Options
@@ -28,12 +28,21 @@ class MGD3(DiT):
     presets = "presets.toml"
 
     def check(self, ctx: Context) -> None:
-        """Refuse options of the transformer where there is none."""
-        if ctx.options.conditioning == "text":
-            for name in ctx.resolved.explicit.keys() & {"cfg_channels", "small_dit_steps"}:
+        """Refuse options of the transformer where there is none, and a preset's weights of it."""
+        options: MGD3Options = ctx.options
+        if options.conditioning != "text":
+            return
+        for name in ctx.resolved.explicit.keys() & {"cfg_channels", "small_dit_steps"}:
+            raise UsageError(
+                f"conditioning=text samples from no transformer, which {name} is an option of.",
+                hint=f"Leave method.{name} out.",
+            )
+        for name, instead in (("backbone", "benjamin-paine/stable-diffusion-v1-5"), ("decoder", "''")):
+            if is_hub(getattr(options, name)) and name not in ctx.resolved.explicit:
                 raise UsageError(
-                    f"conditioning=text samples from no transformer, which {name} is an option of.",
-                    hint=f"Leave method.{name} out.",
+                    f"conditioning=text samples from no transformer, which the preset's {name}"
+                    f" {getattr(options, name)} belongs to.",
+                    hint=f"Say -o method.{name}={instead}.",
                 )
 
     def files(self, ctx: Context) -> tuple[str, ...]:

@@ -32,7 +32,11 @@ class MGD3Options(DiTOptions):
 
     mode_guidance: float = Field(0.1, ge=0, description="weight of the way to the mode (λ); 0 leaves plain samples")
     stop: float = Field(
-        0.5, ge=0, le=1, description="share of the steps, the last ones, that are not guided (25 of 50 steps: 0.5)"
+        0.5,
+        ge=0,
+        le=1,
+        description="guided are the steps that more than this share of the steps are left after: with 0.5 those of"
+        " index 26 to 49 of 50",
     )
     modes: Literal["centroid", "nearest"] = Field(
         "centroid", description="what a cluster leads to: its centre, or the latent of a training image nearest to it"

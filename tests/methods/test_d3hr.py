@@ -144,7 +144,11 @@ def test_a_class_that_cannot_be_drawn_is_refused_before_images_are_encoded(
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"steps": "30"}, "inversion must be below steps"), ({"inverted": "1"}, "a single image has no deviation")],
+    [
+        ({"steps": "30"}, r"inversion must be below steps \(30\), not 30"),
+        ({"steps": "31", "misaligned": "true"}, r"below steps \(31\) by more than 1 with misaligned, not 30"),
+        ({"inverted": "1"}, "a single image has no deviation"),
+    ],
 )
 def test_what_does_not_fit_is_refused(ctx: Context, digits: Dataset, options: dict[str, str], message: str) -> None:
     ctx = replace(ctx, _dataset=digits, explicit={"method": options})

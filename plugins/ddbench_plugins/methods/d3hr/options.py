@@ -26,7 +26,8 @@ class D3HROptions(DiTOptions):
     @model_validator(mode="after")
     def _fits(self) -> D3HROptions:
         if self.inversion + self.misaligned >= self.steps:
-            raise ValueError(f"inversion must be below steps ({self.steps}), not {self.inversion}")
+            further = " by more than 1 with misaligned" if self.misaligned else ""
+            raise ValueError(f"inversion must be below steps ({self.steps}){further}, not {self.inversion}")
         if self.inverted == 1:
             raise ValueError("inverted must be 0 or at least 2: a single image has no deviation")
         return self

@@ -64,6 +64,22 @@ def test_the_hubs_layout_loads(tmp_path: Path, published: bool) -> None:
     assert (resolution(found, "transformer"), pipeline.null_label(found.transformer)) == (16, 3)
 
 
+def test_bin_files_are_read_without_a_remark(tmp_path: Path) -> None:
+    import logging
+
+    tiny_dit(tmp_path, published=True)
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("diffusers")
+    logger.addHandler(handler)
+    try:
+        pipeline.load_dit(tmp_path)
+    finally:
+        logger.removeHandler(handler)
+    assert said == []
+
+
 def test_embeddings_that_differ_stay_apart(tmp_path: Path) -> None:
     loaded = pipeline.load_dit(tiny_dit(tmp_path)).transformer
     other = small.build_transformer(TINY, 8, 3, seed=1)
@@ -329,6 +345,26 @@ def test_settings_by_situation(ctx: Context, digits: Dataset) -> None:
     assert (sane.backbone, sane.steps, sane.guidance_scale, sane.cfg_channels) == ("small", 50, 4.0, 4)
     assert (paper.backbone, paper.size, paper.cfg_channels) == ("facebook/DiT-XL-2-256", 256, 4)
     assert (official.cfg_channels, official.decoder) == (3, "stabilityai/sd-vae-ft-mse")
+
+
+@pytest.mark.parametrize("method", ["dit", "mgd3", "cao2", "d3hr", "igd", "minimax"])
+def test_all_published_weights_are_listed(ctx: Context, digits: Dataset, method: str) -> None:
+    names = {"small_vae": "someone/autoencoder", "decoder": "someone/decoder"}
+    _, mine, _ = bound = _on(ctx, digits, method=method, **names)
+    assert {weights.source for weights in bound.plugin.weights(mine)} == set(names.values())
+
+
+def test_a_decoders_folder_counts_by_its_content_whatever_its_name(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(folder / "vae", tmp_path / "decoder")
+    keys = set()
+    for bits in (1, 2):
+        (tmp_path / "decoder" / "config.json").write_text(json.dumps(bits))
+        bound = _on(ctx, digits, backbone=str(folder), decoder="decoder")
+        keys |= {bound.plugin.sampled.of(bound.ctx, 0, 10).key, digest(artifact(bound))}
+    assert len(keys) == 4
 
 
 def test_interrupted_sampling_goes_on(

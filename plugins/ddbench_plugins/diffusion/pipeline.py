@@ -133,14 +133,17 @@ def forget_origin(config: Path) -> None:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the loading and saving bars of diffusers and transformers inside the block, and diffusers' remark that an
-    autoencoder is of another class than Stable Diffusion's."""
+    """Silence the loading and saving bars of diffusers and transformers inside the block, and diffusers' remarks.
+
+    Such as that an autoencoder is of another class than Stable Diffusion's, or that weights are .bin files; what fails
+    raises.
+    """
     import diffusers.utils.logging as diffusers_logging
     import transformers.utils.logging as transformers_logging
 
     silenced = [library for library in (diffusers_logging, transformers_logging) if library.is_progress_bar_enabled()]
     verbosity = diffusers_logging.get_verbosity()
-    diffusers_logging.set_verbosity_error()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     for library in silenced:
         library.disable_progress_bar()
     try:

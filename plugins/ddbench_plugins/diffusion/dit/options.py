@@ -25,5 +25,7 @@ class DiTOptions(BackboneOptions):
         description="latent channels, of four, that guidance acts on; the released code guides three. Of more, all",
     )
     decoder: str = Field(
-        "", description="autoencoder that decodes: a hub id or a folder; empty is the one of the model, which encodes"
+        "",
+        description="autoencoder that decodes: a hub id or a folder; empty is the one of the model, which encodes",
+        json_schema_extra={"file": True},
     )

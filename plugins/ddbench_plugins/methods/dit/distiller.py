@@ -10,7 +10,7 @@ from ddbench import DistilledSet, Distiller, Options, step
 from ddbench_plugins.diffusion.backbone import backbone_identity
 from ddbench_plugins.diffusion.dit.backbone import TRANSFORMER, Decoder, base_dit, dit_facts
 from ddbench_plugins.diffusion.dit.options import DiTOptions
-from ddbench_plugins.diffusion.hub import DECODER, DIT, is_hub, published
+from ddbench_plugins.diffusion.hub import DECODER, DIT, is_hub, published, small_autoencoder
 from ddbench_plugins.diffusion.method import judge
 
 if TYPE_CHECKING:
@@ -49,9 +49,10 @@ class DiT(Distiller):
         return {**backbone_identity(ctx, self.files(ctx)), **decoder}
 
     def weights(self, ctx: Context) -> list[Weights]:
-        """Return the published transformer and decoder; none for small models and folders."""
+        """Return the published transformer, decoder, and autoencoder of a small model; none for folders."""
         options: DiTOptions = ctx.options
-        models = published(options.backbone, self.files(ctx), options.revision), published(options.decoder, DECODER)
+        transformer = published(options.backbone, self.files(ctx), options.revision)
+        models = transformer, published(options.decoder, DECODER), small_autoencoder(options)
         return [model for model in models if model]
 
     def files(self, ctx: Context) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ddbench_plugins.diffusion.dit import pipeline
+from ddbench_plugins.methods.d3hr import domain
 from ddbench_plugins.methods.d3hr.domain import Path as Way
 from ddbench_plugins.methods.d3hr.domain import best_group, score, times
 from ddbench_plugins.training.seeding import make_generator
@@ -17,6 +18,7 @@ from ddbench_plugins.training.seeding import make_generator
 import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
+from ddbench.runtime.store import Store
 from ddbench.testing.diffusion import tiny_dit
 
 if TYPE_CHECKING:
@@ -109,6 +111,32 @@ def test_a_set_of_digits(ctx: Context, digits: Dataset, folder: Path) -> None:
     assert found.images.shape == (20, 16, 16, 1) and found.labels.tolist() == sorted([*range(10)] * 2)
     assert found.extra["groups"]["score"] < found.extra["groups"]["score_of_all"]
     assert not np.array_equal(found.images, made(ctx, digits, folder, shared_draws="yes").images)
+
+
+def test_what_is_interrupted_resumes_class_by_class(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted, drawn = made(ctx, digits, folder), []
+
+    def drawing(most: int) -> Any:
+        def draw(*parts: Any) -> Any:
+            drawn.append(0)
+            if len(drawn) > most:
+                raise KeyboardInterrupt
+            return best_group(*parts)
+
+        return draw
+
+    monkeypatch.setenv("DDBENCH_CHECKPOINT_SECONDS", "0")
+    ctx = replace(ctx, store=Store(tmp_path / "other"))
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(domain, "best_group", drawing(3))
+        made(ctx, digits, folder)
+    drawn.clear()
+    monkeypatch.setattr(domain, "best_group", drawing(10))
+    found = made(ctx, digits, folder)
+    assert len(drawn) == 7
+    assert np.array_equal(found.images, wanted.images) and found.extra["groups"] == wanted.extra["groups"]
 
 
 def test_images_are_resized_by_lanczos(ctx: Context, digits: Dataset, folder: Path) -> None:

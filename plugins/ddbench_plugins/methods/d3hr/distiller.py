@@ -102,6 +102,7 @@ class D3HR(DiT):
 
         from ddbench_plugins.diffusion.dit.images import decode, loaded
         from ddbench_plugins.methods.d3hr.domain import Path, best_group
+        from ddbench_plugins.training.engine import Saving
         from ddbench_plugins.training.pixels import finite
         from ddbench_plugins.training.seeding import make_generator
 
@@ -110,22 +111,26 @@ class D3HR(DiT):
         pipeline, batch = loaded(ctx, model), batch_size(options, model.resolution())
         path = Path(pipeline, options.steps, options.guidance_scale, options.cfg_channels)
         shape = (-1, pipeline.transformer.config.in_channels, *[pipeline.transformer.config.sample_size] * 2)
-        done, own, ends, scores = inverted(ctx), model.labels(), [], []
+        done, own, saving = inverted(ctx), model.labels(), Saving(out, ctx.checkpoint_seconds)
+        state = out.load() or {"ends": [], "scores": []}  # of the classes that are done
+        ends, scores = state["ends"], state["scores"]
         with ctx.progress("denoising", (stop - start) * ipc) as advance:
-            for label in range(start, stop):
+            for label in range(start + len(scores), stop):
                 mean, std = torch.from_numpy(np.load(done.dir / f"{label:05d}.npy", allow_pickle=False))
                 stream = make_generator(seed, "groups", 0 if options.shared_draws else label)
                 group, every = best_group(mean, std, ipc, options.groups, options.skewness, stream)
-                scores.append([float(every.min()), float(every.mean())])
+                clean = []
                 for rows in group.reshape(shape).split(batch):
                     rows = rows.to(pipeline.transformer.device)
-                    clean = path.denoise(
-                        rows, [own[label]] * len(rows), options.inversion, misaligned=options.misaligned
-                    )
-                    ends.append(clean.cpu().numpy())
+                    labels = [own[label]] * len(rows)
+                    clean.append(path.denoise(rows, labels, options.inversion, misaligned=options.misaligned).cpu())
+                ends.append(torch.cat(clean))
+                scores.append([float(every.min()), float(every.mean())])
+                if saving.due():
+                    saving.save(state)
                 advance((label + 1 - start) * ipc)
         out.info.update(score=_mean(scores, 0), score_of_all=_mean(scores, 1))
-        decode(ctx, out, pipeline, finite(np.concatenate(ends), "denoised latents"), lanczos=True)
+        decode(ctx, out, pipeline, finite(torch.cat(ends).numpy(), "denoised latents"), lanczos=True)
 
     def distill(self, ctx: Context) -> DistilledSet:
         """Return ``ctx.ipc`` images per class, and how like their class the chosen groups are (lower is better)."""

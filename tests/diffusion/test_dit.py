@@ -354,6 +354,22 @@ def test_all_published_weights_are_listed(ctx: Context, digits: Dataset, method:
     assert {weights.source for weights in bound.plugin.weights(mine)} == set(names.values())
 
 
+@pytest.mark.parametrize("changes", [{"latent_channels": 8}, {"block_out_channels": [8, 8, 8]}])
+def test_a_decoder_of_other_latents_is_refused(
+    ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    from diffusers import AutoencoderKL
+
+    blocks = len(changes.get("block_out_channels", [8, 8]))
+    sides = {"down_block_types": ("DownEncoderBlock2D",) * blocks, "up_block_types": ("UpDecoderBlock2D",) * blocks}
+    shape = {"latent_channels": 4, "block_out_channels": [8, 8], "norm_num_groups": 4, **sides, **changes}
+    AutoencoderKL(**shape).save_pretrained(tmp_path / "other")
+    options = {"backbone": str(folder), "decoder": str(tmp_path / "other"), "steps": "2", "acceptance": "never"}
+    with pytest.raises(ddbench.UsageError, match=r"decodes latents of .* the model's have 4 and 1/2") as caught:
+        distil(_on(ctx, digits, **options))
+    assert "method.decoder=''" in caught.value.hint
+
+
 def test_a_decoders_folder_counts_by_its_content_whatever_its_name(
     ctx: Context, digits: Dataset, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ddbench import UsageError
 from ddbench_plugins.diffusion.arrays import save_array
 from ddbench_plugins.diffusion.class_latents import batch_size
 from ddbench_plugins.diffusion.dit.backbone import Decoder
@@ -67,8 +68,20 @@ def loaded(ctx: Context, model: DiTBackbone | Backbone) -> Any:
     """Return the pipeline, with the autoencoder that decodes."""
     pipeline, decoder = model.load(model.compute_dtype), ctx.options.decoder
     if decoder:
-        pipeline.vae = Decoder(ctx, decoder, None, {}).load(model.compute_dtype)
+        found = Decoder(ctx, decoder, None, {}).load(model.compute_dtype)
+        if (theirs := _latents_of(found)) != (own := _latents_of(pipeline.vae)):
+            raise UsageError(
+                f"The decoder decodes latents of {theirs[1]} channels and 1/{theirs[0]} of an image's side; the model's"
+                f" have {own[1]} and 1/{own[0]}.",
+                hint=Decoder.INSTEAD,
+            )
+        pipeline.vae = found
     return pipeline
+
+
+def _latents_of(vae: Any) -> tuple[int, int]:
+    """Return by how much the side of an autoencoder's latents is smaller than the image's, and their channels."""
+    return 1 << (len(vae.config.block_out_channels) - 1), int(vae.config.latent_channels)
 
 
 def decode(

@@ -45,16 +45,24 @@ class GVbsmOptions(Sre2lOptions):
     )
     convolutions: bool = Field(
         True,
-        description="compare what convolutions see, too: means and variances of channels and of 4 × 4 patches with"
-        " those of training images",
+        description="compare what convolutions see, too: means and variances of channels and of patches with those of"
+        " training images",
+    )
+    patch: int = Field(
+        4,
+        ge=1,
+        description="side of the patches; sides of what a convolution sees are enlarged to multiples of it",
     )
     statistics_images: int = Field(
         0, ge=0, description="training images of which these are taken, of each class alike; 0: all"
     )
     statistics_views: Views = Field(
         "padded",
-        description="how teachers see them: random crops of padded images, or random resized crops, mirrored; or as"
-        " they are (none)",
+        description="how teachers see them: random crops of images in a black border, or random resized crops,"
+        " mirrored; or as they are (none)",
+    )
+    statistics_batch: int = Field(
+        64, ge=1, description="training images at a time, of which these are taken and then averaged"
     )
     drop: float = Field(0.4, ge=0, le=1, description="chance of a convolution not to be compared in a step (β_dr)")
     memory: float = Field(
@@ -109,13 +117,13 @@ class GVBSM(FromImages):
         return [read(call.done(), ctx.machine.device) for call in self._statistics(ctx)]
 
     def _statistics(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
-        from ddbench_plugins.methods.sre2l.layers import statistics_of
+        from ddbench_plugins.methods.sre2l.layers import Looks, statistics_of
 
         options: GVbsmOptions = ctx.options
         if not (options.bn_weight and self.compares_images(options)):
             return []
-        views = (options.statistics_images, options.statistics_views)
-        return [statistics_of(ctx, *asked, *views) for asked in self.asked(ctx)]
+        taken = (options.statistics_images, options.statistics_views, options.statistics_batch)
+        return [statistics_of(ctx, *asked, Looks(*taken, options.patch)) for asked in self.asked(ctx)]
 
     def compares_images(self, options: Any) -> bool:
         """Return whether the statistics of training images are asked for."""

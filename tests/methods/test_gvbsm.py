@@ -365,6 +365,15 @@ def test_a_network_without_layers_to_compare_is_refused(ctx, digits):
         _prepared(ctx, digits, "g-vbsm", ring='["mlp"]', iterations=1)
 
 
+@pytest.mark.parametrize("ring", ['["lenet", "lenet"]', '["convnet-3-bn"]'])
+def test_a_teacher_that_stands_twice_in_the_ring_is_refused(ctx, digits, ring, tmp_path):
+    with pytest.raises(UsageError, match="would be one teacher"):
+        _prepared(ctx, digits, "edc", ring=ring)
+    weights = tmp_path / "weights.safetensors"  # of the first alone
+    weights.touch()
+    assert _prepared(ctx, digits, "edc", ring='["convnet-3-bn"]', teacher_file=weights)
+
+
 def test_statistics_are_shared_by_the_methods(ctx, digits):
     def keys(method, **options):
         plugin, mine, _ = _prepared(ctx, digits, method, **options)

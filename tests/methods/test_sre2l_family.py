@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.runtime.store import Store
@@ -238,6 +239,11 @@ def test_rounds_of_a_class_may_be_drawn(ctx, digits):
     assert set(starts[:, 0].tolist()) <= {0, 1, 2, 3, 4} and len(set(starts[:, 0].tolist())) > 1
     assert (starts[:, -1] == 7).all()  # the last round is every class's last
     assert torch.equal(starts, method.starts(mine).view(10, 8))
+
+
+def test_rounds_beyond_the_iterations_are_refused(ctx, digits):
+    with pytest.raises(ddbench.UsageError, match="fewest=9 is more than iterations=8"):
+        _prepared(ctx, digits, "delt", iterations=8, fewest=9)
 
 
 def test_rounds_without_images_are_left_out():

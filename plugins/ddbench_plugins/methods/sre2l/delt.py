@@ -40,7 +40,7 @@ class DeltOptions(CdaOptions):
     @model_validator(mode="after")
     def _rounds_fit(self) -> Self:
         if self.fewest > self.iterations:
-            raise ValueError(f"fewest={self.fewest} steps of iterations={self.iterations}")
+            raise ValueError(f"fewest={self.fewest} is more than iterations={self.iterations}, which it is drawn up to")
         return self
 
 

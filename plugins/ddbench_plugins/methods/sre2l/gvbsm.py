@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import ddbench
 from ddbench_plugins.methods.sre2l.distiller import Sre2lOptions
@@ -81,6 +81,15 @@ class GVbsmOptions(Sre2lOptions):
         1.0, ge=0, description="weight of data densification, which keeps the images of a class unlike each other"
     )
     density_temperature: float = Field(4.0, gt=0, description="temperature of its target")
+
+    @model_validator(mode="after")
+    def _teachers_differ(self) -> Self:
+        others = [*self.ring, *([] if self.teacher_file else [self.network])]
+        if len(set(others)) < len(others):
+            raise ValueError(
+                f"network={self.network} and ring={list(self.ring)} name a network twice, which would be one teacher"
+            )
+        return self
 
     @property
     def flips(self) -> bool:

@@ -316,7 +316,7 @@ def _prepared(ctx, data, method, preset="", ipc=2, **options):
 
 
 NOTHING = {"ring": "[]", "convolutions": "false", "memory": 0, "density_weight": 0, "padding": 0, "init": "noise"}
-NO_CLASSES = {"class_share": 0, "crop": "false", "drop": 0.4}
+NO_CLASSES = {"class_share": 0, "crop": "false"}
 
 
 @pytest.mark.slow
@@ -330,7 +330,7 @@ def test_children_without_their_differences_are_their_parents(ctx, digits):
     assert np.array_equal(images("g-vbsm", **NOTHING), parent)
     assert np.array_equal(images("edc", **NOTHING, **NO_CLASSES), parent)
     views = {"statistics_images": 100, "ring": "[]"}
-    like = {**NO_CLASSES, "init": "noise", "padding": 2, "density_weight": 1}
+    like = {**NO_CLASSES, "drop": 0.4, "init": "noise", "padding": 2, "density_weight": 1}
     assert np.array_equal(images("edc", **views, **like), images("g-vbsm", **views))
     assert not np.array_equal(images("edc", **views, **{**like, "class_share": 0.5}), images("g-vbsm", **views))
 
@@ -363,6 +363,9 @@ def test_a_run_with_several_teachers(ctx, digits):
 def test_a_network_without_layers_to_compare_is_refused(ctx, digits):
     with pytest.raises(UsageError, match="mlp has none"):
         _prepared(ctx, digits, "g-vbsm", ring='["mlp"]', iterations=1)
+    with pytest.raises(UsageError, match="convnet-3-w32 has none") as refused:
+        _prepared(ctx, digits, "g-vbsm", convolutions="false")  # the ring of the preset has instance norm
+    assert "method.ring" in refused.value.hint
 
 
 @pytest.mark.parametrize("ring", ['["lenet", "lenet"]', '["convnet-3-bn"]'])
@@ -372,6 +375,32 @@ def test_a_teacher_that_stands_twice_in_the_ring_is_refused(ctx, digits, ring, t
     weights = tmp_path / "weights.safetensors"  # of the first alone
     weights.touch()
     assert _prepared(ctx, digits, "edc", ring='["convnet-3-bn"]', teacher_file=weights)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("cda", {"crop": "false", "milestone": 0.5}),
+        ("dwa", {"adjustments": 0, "radius": 0.1}),
+        ("delt", {"jitter": 0, "jitter_centred": "true"}),
+        ("sre2l", {"bn_weight": 0, "first_bn": 1}),
+        ("g-vbsm", {"memory": 0, "memory_from_zero": "true"}),
+        ("g-vbsm", {"density_weight": 0, "density_temperature": 2}),
+        ("g-vbsm", {"convolutions": "false", "drop": 0.1, "ring": "[]"}),
+        ("g-vbsm", {"convolutions": "false", "statistics_images": 100, "ring": "[]"}),
+        ("edc", {"class_share": 0, "exchanged_patches": "true"}),
+        ("edc", {"crop": "false", "smallest_crop": 0.3}),
+    ],
+)
+def test_options_that_change_nothing_are_refused(ctx, digits, method, options):
+    because, idle, *more = options
+    with pytest.raises(UsageError, match=f"so that {idle} changes nothing"):
+        _prepared(ctx, digits, method, **options)
+    _prepared(ctx, digits, method, **{name: options[name] for name in (because, *more)})
+
+
+def test_what_classes_are_compared_with_may_be_chosen_without_convolutions(ctx, digits):
+    assert _prepared(ctx, digits, "edc", convolutions="false", statistics_images=100, ring="[]")
 
 
 def test_statistics_are_shared_by_the_methods(ctx, digits):

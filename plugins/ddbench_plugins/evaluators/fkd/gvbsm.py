@@ -170,6 +170,6 @@ class GVbsm(Fkd):
         from ddbench_plugins.teachers.observers import get_teacher
 
         asked = self.teachers(ctx)
-        # Those of several may be as weak as the papers', which train each for five epochs.
+        # Those of several may be as weak as the papers', which train each for five epochs on CIFAR-10.
         members = [get_teacher(ctx, *each, floor=len(asked) == 1) for each in asked]
         return Ensemble(members, bool(ctx.options.equal_norms))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 import ddbench
-from ddbench_plugins.methods.sre2l.distiller import Sre2lOptions
+from ddbench_plugins.methods.sre2l.distiller import PATCHES, STATISTICS, Sre2lOptions
 from ddbench_plugins.methods.sre2l.layers import Views
 from ddbench_plugins.methods.sre2l.start import INIT, FromImages, Init
 
@@ -102,6 +102,19 @@ class GVBSM(FromImages):
 
     Options: ClassVar[type[Sre2lOptions]] = GVbsmOptions
     presets: ClassVar[str | Sequence[str]] = ("presets.toml", "gvbsm.toml")
+
+    def unused(self, options: Any) -> dict[str, tuple[str, ...]]:
+        """Return reason → options that change nothing because of others."""
+        unused = super().unused(options)
+        if not options.memory:
+            unused["Nothing is averaged over steps (memory=0)"] = ("memory_from_zero",)
+        if not options.density_weight:
+            unused["Nothing is densified (density_weight=0)"] = ("density_temperature",)
+        if not options.convolutions:
+            unused["Convolutions are not compared (convolutions=false)"] = PATCHES
+        if not self.compares_images(options):
+            unused["Nothing is compared with training images"] = STATISTICS
+        return unused
 
     def asked(self, ctx: ddbench.Context) -> list[tuple[str, str, str]]:
         """Return the teachers, which take turns."""

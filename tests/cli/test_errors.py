@@ -185,7 +185,7 @@ def test_an_empty_variable_is_as_one_that_is_not_set(capsys, monkeypatch):
         ("-m vlcp -e rded -o method.acceptance_network=", "method/vlcp: acceptance_network: Unknown network ''."),
         ("-m random -e rded -o eval.teacher=convnet-3-bn,", "evaluator/rded: teacher: Unknown network 'convnet-3-bn,'"),
         ("-m dc -e dc -o method.network=convnet-3,convnet-2", "method/dc: network: Unknown network 'convnet-3,convnet"),
-        ('-m g-vbsm -e rded -o method.ring=["convnet-3-bn",""]', "method/g-vbsm: ring: Unknown network ''."),
+        ('-m g-vbsm -e rded -o method.ring=["lenet",""]', "method/g-vbsm: ring: Unknown network ''."),
         ("-m random -e rded -o eval.teacher=timm:nosuch", "evaluator/rded: teacher: Network timm:nosuch cannot"),
         ("-m herding -e rded -o method.network=convnet-6", "method/herding: network: Network convnet-6 cannot"),
         (

@@ -35,6 +35,7 @@ def _network(seed=0):
 def test_the_stretched_cosine_ends_at_one_half_and_the_others_as_released():
     for name, values in {
         "half_cosine": {0: 1.0, 500: 0.8535534, 1000: 0.5},
+        "half_linear": {0: 1.0, 500: 0.75, 1000: 0.5},
         "half_cosine_drop": {0: 1.0, 833: 0.6297, 834: 0.1045, 1000: 0.0},
         "three_halves": {799: 1.0, 800: 0.5, 900: 0.25, 950: 0.125, 999: 0.125},
     }.items():
@@ -200,6 +201,34 @@ def test_it_is_tested_last_or_every_tenth_epoch_after_the_800th(ctx, monkeypatch
     recipe = _recipe(ctx, monkeypatch, epochs=1000, selection="best_test")[1]
     assert recipe.test_epochs == [*range(810, 1000, 10), 999]
     assert _recipe(ctx, monkeypatch, epochs=3, selection="best_test")[1].test_epochs == [2]
+    every = {"test_every": 30, "test_from": 0}
+    assert _recipe(ctx, monkeypatch, epochs=100, **every)[1].test_epochs == [99]
+    recipe = _recipe(ctx, monkeypatch, epochs=100, selection="best_test", **every)[1]
+    assert recipe.test_epochs == [0, 30, 60, 90, 99]
+
+
+LARGE = "resnet-18-bn,torchvision:mobilenet_v2"
+FIVE = "modified-resnet-18,convnet-3,convnet-1,convnet-2,convnet-3-w32"
+
+
+@pytest.mark.parametrize(
+    ("name", "teacher", "every"),
+    [
+        ("cifar10", FIVE, (10, 0.8)),
+        ("cifar100", "modified-resnet-18,convnet-3", (100, 0)),
+        ("tiny-imagenet", "modified-resnet-18,convnet-3", (30, 0)),
+        ("imageidc", LARGE + ",torchvision:efficientnet_b0,torchvision:shufflenet_v2_x0_5", (30, 0)),
+        ("imagenet-1k", LARGE + ",torchvision:shufflenet_v2_x0_5,torchvision:alexnet", (30, 0)),
+    ],
+)
+def test_teachers_and_tests_of_the_released_code(ctx, name, teacher, every):
+    data = replace(toy_dataset(channels=3), image_size=224 if name.startswith("image") else 32, name=name)
+    mine = replace(ctx, _dataset=data, preset=Preset.parse("paper"))
+    found = prepare_evaluator(mine, "edc", "modified-resnet-18", 10)[1].options
+    assert found.teacher == teacher and (found.test_every, found.test_from) == every and not found.equal_norms
+    official = replace(mine, preset=Preset.parse("paper+official"))
+    replaced = prepare_evaluator(official, "edc", "modified-resnet-18", 10)[1].options.schedule
+    assert (replaced == "half_linear") == (name == "imagenet-1k") and found.schedule != "half_linear"
 
 
 @pytest.mark.parametrize(

@@ -78,15 +78,51 @@ def test_values_of_gvbsm(ctx, size, classes, name, expected):
     official = replace(mine, preset=Preset.parse("paper+official"))
     for evaluator in ("g-vbsm", "edc"):
         own = prepare_evaluator(official, evaluator, "modified-resnet-18", 10)[1].options
-        assert own.normalisation == ("cifar100" if name == "cifar10" else "dataset")
+        assert own.normalisation == {"cifar10": "cifar100", "tiny-imagenet": "imagenet"}.get(name, "dataset")
     assert found.normalisation == "dataset"
     assert found.teacher == "modified-resnet-18,convnet-3" and GVbsm.Options is GVbsmOptions
 
 
-def test_gvbsm_states_its_loss():
-    options = GVbsmOptions()
-    recipe = GVbsmRecipe.of(SimpleNamespace(dataset=toy_dataset()), options, options=options, teacher=Teacher())
-    assert recipe.settings()["loss"].startswith("squared error")
+def test_gvbsm_states_its_loss_and_norms_where_they_are_equal():
+    def settings(**options):
+        options = GVbsmOptions(**options)
+        about = SimpleNamespace(dataset=toy_dataset())
+        return GVbsmRecipe.of(about, options, options=options, teacher=Teacher()).settings()
+
+    assert settings()["loss"].startswith("squared error")
+    assert "equal_norms" not in settings() and settings(equal_norms=True)["equal_norms"]
+
+
+def test_gvbsm_on_imagenet_asks_the_released_teachers_with_equal_norms(ctx):
+    data = replace(toy_dataset(channels=3), image_size=224, name="imagenet-1k")
+    mine = replace(ctx, _dataset=data, preset=Preset.parse("paper"))
+    found = prepare_evaluator(mine, "g-vbsm", "resnet-18-bn", 10)[1].options
+    names = ("mobilenet_v2", "efficientnet_b0", "shufflenet_v2_x0_5")
+    assert found.teacher.split(",") == ["resnet-18-bn", *(f"torchvision:{name}" for name in names)]
+    assert (found.epochs, found.batch_size, found.ce_weight, found.equal_norms) == (300, 1024, 0.1, True)
+
+
+def test_logits_of_equal_norms_have_the_mean_norm_of_the_batch():
+    """As the released code labels ImageNet-1K: the norm is that of all logits of a teacher in the batch."""
+
+    class Scaled:
+        def __init__(self, factor):
+            self.factor, self.digest = factor, str(factor)
+
+        def describe(self):
+            return {"network": f"×{self.factor}"}
+
+        def module(self):
+            scaled = nn.Linear(3, 3, bias=False)
+            scaled.weight.data = self.factor * torch.eye(3)
+            return scaled
+
+    x = torch.tensor([[1.0, 0, 0], [0, 2, 0]])
+    teachers = [Scaled(1.0), Scaled(-5.0), Scaled(3.0)]
+    torch.testing.assert_close(Ensemble(teachers).module()(x), x * (1 - 5 + 3) / 3)
+    equal = Ensemble(teachers, equal_norms=True)
+    torch.testing.assert_close(equal.module()(x), x * 3 * (1 - 1 + 1) / 3)
+    assert equal.describe() == Ensemble(teachers).describe() | {"equal_norms": True}
 
 
 def test_ncfm_halves_its_rate_after_each_fifth_under_adamw(ctx):

@@ -16,7 +16,7 @@ from ddbench.runtime.store import Store
 torch = pytest.importorskip("torch")
 from ddbench_plugins.methods.sre2l import recover as sre2l  # noqa: E402
 from ddbench_plugins.methods.sre2l.crops import smallest_area  # noqa: E402
-from ddbench_plugins.methods.sre2l.layers import read  # noqa: E402
+from ddbench_plugins.methods.sre2l.layers import read, view  # noqa: E402
 from ddbench_plugins.methods.sre2l.statistics import (  # noqa: E402
     Gathering,
     Matching,
@@ -61,7 +61,7 @@ def _teacher(seed=0) -> nn.Module:
 
 
 def _gathered(network, images=IMAGES, classes=CLASSES, batch=12):
-    work = Gathering(network, lambda number: (images.split(batch)[number], classes.split(batch)[number]), 3)
+    work = Gathering(network, lambda number: (images.split(batch)[number], classes.split(batch)[number]), 3, 4)
     for number in range(-(-len(images) // batch)):
         work.step(number)
     return work.means()
@@ -80,22 +80,23 @@ def _loss(network, x, settings, real=None, labels=CLASSES):
 
 def test_a_convolution_is_measured_by_channel_and_by_patch():
     x, layer = torch.randn(2, 3, 8, 12), nn.Conv2d(3, 1, 1)
-    found = measured(x, layer)
+    found = measured(x, layer, 4)
     assert {name: tuple(value.shape) for name, value in found.items()} == {
         **{"variance": (3,), "mean": (3,), "patch_variance": (6,), "patch_mean": (6,)}
     }
     second = x[:, :, 4:8, :4]  # of the second row
     assert float(found["patch_mean"][3]) == pytest.approx(float(second.mean()), abs=1e-6)
     assert float(found["patch_variance"][3]) == pytest.approx(float(second.var(correction=0)), rel=1e-5)
-    each = measured(x, layer, each=True)
+    each = measured(x, layer, 4, each=True)
     torch.testing.assert_close(each["patch_mean"][1, 3], second[1].mean())
     torch.testing.assert_close(each["variance"][0, 2], x[0, 2].var(correction=0))
-    assert set(measured(x, nn.BatchNorm2d(3))) == {"variance", "mean"}
+    assert set(measured(x, nn.BatchNorm2d(3), 4)) == {"variance", "mean"}
 
 
-def test_sides_that_4_does_not_divide_are_enlarged():
-    assert tiles(torch.randn(2, 3, 5, 8)).shape == (2, 3, 2, 4, 2, 4)
-    torch.testing.assert_close(tiles(torch.full((1, 1, 2, 2), 3.0)), torch.full((1, 1, 1, 4, 1, 4), 3.0))
+def test_sides_that_a_patch_does_not_divide_are_enlarged():
+    assert tiles(torch.randn(2, 3, 5, 8), 4).shape == (2, 3, 2, 4, 2, 4)
+    assert tiles(torch.randn(2, 3, 7, 32), 16).shape == (2, 3, 1, 16, 2, 16)
+    torch.testing.assert_close(tiles(torch.full((1, 1, 2, 2), 3.0), 4), torch.full((1, 1, 1, 4, 1, 4), 3.0))
 
 
 def test_images_of_the_training_set_are_at_no_distance_from_it():
@@ -121,6 +122,27 @@ def test_the_training_set_is_averaged_over_batches_and_classes_over_images():
     assert {key.split("/")[0] for key in real} == {"0", "1", "3", "4"}
 
 
+@pytest.mark.parametrize(("views", "border"), [("padded", True), ("resized", False), ("none", False)])
+def test_training_images_are_cropped_from_a_black_border(views, border):
+    """Released code crops before it normalises, so that the border is black and not of mean colour (0)."""
+    seen = view(views, 8, True, (0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    shades = seen(torch.ones(64, 3, 8, 8), torch.Generator().manual_seed(0))[:, 0]
+    assert float(shades.max()) == pytest.approx((1 - 0.5) / 0.2)
+    assert float(shades.min()) == pytest.approx((0 - 0.5) / 0.2 if border else (1 - 0.5) / 0.2)
+    assert float(shades.flatten(1).mean(1).std()) > 0.1 or not border  # each has a crop of its own
+
+
+def test_the_side_of_a_patch_is_that_of_the_statistics():
+    network = _teacher()
+    work = Gathering(network, lambda number: (IMAGES, CLASSES), 3, 2)
+    work.step(0)
+    real = work.means()
+    assert real["0/patch_mean"].shape == (16,)  # 8 × 8 pixels
+    norms = Matching(first_bn=1.0)
+    found = _loss(network, IMAGES, replace(BOTH, patch=2), real)
+    torch.testing.assert_close(found, _loss(network, IMAGES, norms), atol=1e-4, rtol=1e-5)
+
+
 def test_dropped_convolutions_leave_the_batch_norms():
     network = _teacher()
     real = _gathered(network)
@@ -133,7 +155,7 @@ def test_classes_count_by_their_share_of_the_batch_and_half():
     network, layer = nn.Sequential(nn.Conv2d(3, 2, 3)), nn.Conv2d(3, 2, 3)
     real = _gathered(network)
     settings = replace(BOTH, class_share=1.0)
-    now = measured(IMAGES, layer)
+    now = measured(IMAGES, layer, 4)
     classes = {name: real[f"0/classes/{name}"] for name in now}
 
     def distance(goal):
@@ -261,9 +283,9 @@ def test_a_killed_recovery_ends_with_the_same_images(kill_after, from_zero):
 
 def test_killed_gathering_finds_the_same():
     network, parts = _teacher(), (IMAGES.split(4), CLASSES.split(4))
-    work = Gathering(network, lambda number: (parts[0][number], parts[1][number]), 3)
+    work = Gathering(network, lambda number: (parts[0][number], parts[1][number]), 3, 4)
     work.step(0)
-    again = Gathering(network, work.batch_of, 3)
+    again = Gathering(network, work.batch_of, 3, 4)
     again.restore(copy.deepcopy(work.state()))
     for number in (1, 2):
         again.step(number)
@@ -294,7 +316,7 @@ def _prepared(ctx, data, method, preset="", ipc=2, **options):
 
 
 NOTHING = {"ring": "[]", "convolutions": "false", "memory": 0, "density_weight": 0, "padding": 0, "init": "noise"}
-NO_CLASSES = {"class_share": 0, "crop": "false", "drop": 0.4}
+NO_CLASSES = {"class_share": 0, "crop": "false"}
 
 
 @pytest.mark.slow
@@ -308,7 +330,7 @@ def test_children_without_their_differences_are_their_parents(ctx, digits):
     assert np.array_equal(images("g-vbsm", **NOTHING), parent)
     assert np.array_equal(images("edc", **NOTHING, **NO_CLASSES), parent)
     views = {"statistics_images": 100, "ring": "[]"}
-    like = {**NO_CLASSES, "init": "noise", "padding": 2, "density_weight": 1}
+    like = {**NO_CLASSES, "drop": 0.4, "init": "noise", "padding": 2, "density_weight": 1}
     assert np.array_equal(images("edc", **views, **like), images("g-vbsm", **views))
     assert not np.array_equal(images("edc", **views, **{**like, "class_share": 0.5}), images("g-vbsm", **views))
 
@@ -341,6 +363,44 @@ def test_a_run_with_several_teachers(ctx, digits):
 def test_a_network_without_layers_to_compare_is_refused(ctx, digits):
     with pytest.raises(UsageError, match="mlp has none"):
         _prepared(ctx, digits, "g-vbsm", ring='["mlp"]', iterations=1)
+    with pytest.raises(UsageError, match="convnet-3-w32 has none") as refused:
+        _prepared(ctx, digits, "g-vbsm", convolutions="false")  # the ring of the preset has instance norm
+    assert "method.ring" in refused.value.hint
+
+
+@pytest.mark.parametrize("ring", ['["lenet", "lenet"]', '["convnet-3-bn"]'])
+def test_a_teacher_that_stands_twice_in_the_ring_is_refused(ctx, digits, ring, tmp_path):
+    with pytest.raises(UsageError, match="would be one teacher"):
+        _prepared(ctx, digits, "edc", ring=ring)
+    weights = tmp_path / "weights.safetensors"  # of the first alone
+    weights.touch()
+    assert _prepared(ctx, digits, "edc", ring='["convnet-3-bn"]', teacher_file=weights)
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("cda", {"crop": "false", "milestone": 0.5}),
+        ("dwa", {"adjustments": 0, "radius": 0.1}),
+        ("delt", {"jitter": 0, "jitter_centred": "true"}),
+        ("sre2l", {"bn_weight": 0, "first_bn": 1}),
+        ("g-vbsm", {"memory": 0, "memory_from_zero": "true"}),
+        ("g-vbsm", {"density_weight": 0, "density_temperature": 2}),
+        ("g-vbsm", {"convolutions": "false", "drop": 0.1, "ring": "[]"}),
+        ("g-vbsm", {"convolutions": "false", "statistics_images": 100, "ring": "[]"}),
+        ("edc", {"class_share": 0, "exchanged_patches": "true"}),
+        ("edc", {"crop": "false", "smallest_crop": 0.3}),
+    ],
+)
+def test_options_that_change_nothing_are_refused(ctx, digits, method, options):
+    because, idle, *more = options
+    with pytest.raises(UsageError, match=f"so that {idle} changes nothing"):
+        _prepared(ctx, digits, method, **options)
+    _prepared(ctx, digits, method, **{name: options[name] for name in (because, *more)})
+
+
+def test_what_classes_are_compared_with_may_be_chosen_without_convolutions(ctx, digits):
+    assert _prepared(ctx, digits, "edc", convolutions="false", statistics_images=100, ring="[]")
 
 
 def test_statistics_are_shared_by_the_methods(ctx, digits):
@@ -349,7 +409,8 @@ def test_statistics_are_shared_by_the_methods(ctx, digits):
         return [call.key for call in plugin.needs(mine) if call.step.name == "layer-statistics"]
 
     assert keys("g-vbsm") == keys("edc") == keys("edc", iterations=3, drop=0.5)
-    assert len(keys("edc")) == 3 and not set(keys("edc")) & set(keys("edc", statistics_images=7))
+    for other in ({"statistics_images": 7}, {"statistics_batch": 7}, {"statistics_views": "none"}, {"patch": 2}):
+        assert len(keys("edc")) == 3 and not set(keys("edc")) & set(keys("edc", **other)), other
     assert keys("g-vbsm", convolutions="false", ring="[]") == []
     assert keys("edc", convolutions="false", ring="[]") == keys("edc", ring="[]")  # of the classes
 
@@ -369,7 +430,7 @@ _MOBILE, _EFFICIENT, _SHUFFLE = (
     [
         ("g-vbsm", "cifar10", 10, {"iterations": 4000, "lr": 0.05, "padding": 4, "jitter": 32, "drop": 0.4}),
         ("g-vbsm", "tiny-imagenet", 50, {"lr": 0.05, "bn_weight": 0.01, "padding": 8, "crop": False, "jitter": 32}),
-        ("g-vbsm", "imagenet-1k", 10, {"lr": 0.1, "chunk": 80, "crop": True, "padding": 0, "memory": 0.4, "drop": 0}),
+        ("g-vbsm", "imagenet-1k", 10, {"lr": 0.1, "chunk": 80, "crop": True, "memory": 0.4, "drop": 0, "jitter": 32}),
         ("edc", "cifar10", 1, {"iterations": 75, "lr": 0.05, "smallest_crop": 0.08, "padding": 0, "init": "random"}),
         ("edc", "cifar100", 10, {"iterations": 2000, "memory": 0.8, "smallest_crop": 0.5, "drop": 0, "jitter": 0}),
         ("edc", "tiny-imagenet", 10, {"iterations": 2000, "lr": 0.05, "bn_weight": 0.01, "crop": True, "padding": 0}),
@@ -390,6 +451,16 @@ def test_paper_settings(ctx, digits, method, data, ipc, values):
     assert options.network == (_LARGE if large else _CIFAR)
     assert options.ring[0] == (_MOBILE if large else "convnet-3")
     assert options.statistics_views == ("resized" if large else "padded") and options.together == "class"
+    assert (options.patch, options.statistics_batch) == ((16, 256) if large else (4, 64))
+
+
+def test_small_images_of_imagenet_are_rolled_and_cut_in_proportion(ctx, digits):
+    data = replace(digits, name="imagenette", image_size=64)
+    rolls = {name: _prepared(ctx, data, name)[1].options for name in ("g-vbsm", "edc")}
+    assert {name: (options.jitter, options.patch) for name, options in rolls.items()} == {
+        "g-vbsm": (8, 4),
+        "edc": (0, 4),
+    }
 
 
 def test_quirks_are_those_of_official(ctx, digits):
@@ -400,3 +471,8 @@ def test_quirks_are_those_of_official(ctx, digits):
         expected = {**quirks, "memory_from_zero": True, "normalisation": "cifar100", "together": "class"}
         assert {name: getattr(official, name) for name in expected} == expected
         assert not sane.memory_from_zero and sane.normalisation == "dataset" and not sane.jpeg
+    for name, normalisation in {"cifar100": "dataset", "tiny-imagenet": "imagenet", "imagenette": "dataset"}.items():
+        data = replace(digits, name=name)
+        for method in ("g-vbsm", "edc"):
+            official = _prepared(ctx, data, method, "official")[1].options
+            assert (official.jpeg, official.normalisation) == (name == "imagenette", normalisation), (method, name)

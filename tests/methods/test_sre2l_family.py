@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.runtime.store import Store
@@ -214,19 +215,19 @@ def test_the_variance_weight_counts_variances_only():
 @pytest.mark.parametrize(
     ("ipc", "firsts"),
     [
-        (10, [0, 0, 0, 500, 1000, 1500, 2000, 2500, 3000, 3500]),
+        (10, [0, 0, 500, 500, 1000, 1500, 2000, 2500, 3000, 3500]),
         (8, [0, 500, 1000, 1500, 2000, 2500, 3000, 3500]),
         (1, [0]),
-        (5, [0] * 5),
+        (5, [0, 500, 1000, 1500, 2000]),
     ],
 )
-def test_images_are_spread_over_the_rounds_the_rest_in_the_first(ipc, firsts):
+def test_images_are_spread_over_the_rounds_one_of_the_rest_in_each_of_the_first(ipc, firsts):
     assert first_iterations(ipc, 8, DeltOptions()) == firsts
 
 
 def test_the_work_is_the_iterations_of_every_image(ctx, digits):
     method, mine, _ = _prepared(ctx, digits, "delt", ipc=10, iterations=8, round=1)
-    assert method.work(mine) == 10 * (3 * 8 + 7 + 6 + 5 + 4 + 3 + 2 + 1)
+    assert method.work(mine) == 10 * (2 * 8 + 2 * 7 + 6 + 5 + 4 + 3 + 2 + 1)
     assert method.work(mine) == float((8 - method.starts(mine)).sum())
     method, mine, _ = _prepared(ctx, digits, "delt", ipc=10, iterations=8, round=8)
     assert method.work(mine) == 10 * 10 * 8
@@ -238,6 +239,11 @@ def test_rounds_of_a_class_may_be_drawn(ctx, digits):
     assert set(starts[:, 0].tolist()) <= {0, 1, 2, 3, 4} and len(set(starts[:, 0].tolist())) > 1
     assert (starts[:, -1] == 7).all()  # the last round is every class's last
     assert torch.equal(starts, method.starts(mine).view(10, 8))
+
+
+def test_rounds_beyond_the_iterations_are_refused(ctx, digits):
+    with pytest.raises(ddbench.UsageError, match="fewest=9 is more than iterations=8"):
+        _prepared(ctx, digits, "delt", iterations=8, fewest=9)
 
 
 def test_rounds_without_images_are_left_out():
@@ -297,16 +303,39 @@ def test_a_late_group_begins_with_bias_correction_unless_steps_are_shared_as_rel
     assert first == pytest.approx([rate, rate * 0.5 / 0.1**0.5], rel=1e-2)
 
 
+# Presets ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "values"),
+    [
+        ("sre2l", {"iterations": 4000, "lr": 0.1, "bn_weight": 1.0, "jitter": 4, "jitter_centred": True}),
+        ("cda", {"iterations": 4000, "lr": 0.4, "bn_weight": 0.05, "jitter": 4, "jitter_centred": False}),
+        ("dwa", {"iterations": 2000, "lr": 0.1, "bn_weight": 0.01, "jitter": 4, "jitter_centred": False, "chunk": 200}),
+        ("delt", {"iterations": 4000, "lr": 0.25, "bn_weight": 0.01, "jitter": 0, "jitter_centred": False}),
+    ],
+)
+def test_paper_settings_of_tiny_imagenet(ctx, digits, method, values):
+    """Only SRe2L rolls to both sides there; the others from 0, as everywhere."""
+    options = _prepared(ctx, replace(digits, name="tiny-imagenet"), method, "paper")[1].options
+    assert {name: getattr(options, name) for name in values} == values and options.crop
+
+
+@pytest.mark.parametrize(("method", "constants"), [("sre2l", "cifar10"), ("dwa", "dataset"), ("delt", "cifar10")])
+def test_official_constants_of_cifar100(ctx, digits, method, constants):
+    data = replace(digits, name="cifar100")
+    assert _prepared(ctx, data, method, "official")[1].options.normalisation == constants
+
+
 # What they begin with -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("count", [1, 2, 5, 11])
-def test_the_chosen_confidences_are_those_around_the_median(count):
-    confidence = np.random.default_rng(0).permutation(np.linspace(0, 1, 11)).astype(np.float32)
-    chosen = confidence[around_median(confidence, count)]
-    assert list(chosen) == sorted(chosen, reverse=True)
-    assert np.ptp(chosen) == pytest.approx((count - 1) / 10, abs=1e-6)
-    assert abs(chosen.mean() - 0.5) <= 0.05 + 1e-6
+@pytest.mark.parametrize(("size", "ranks"), [(11, [6, 7, 5, 8, 4, 9, 3, 10, 2, 1, 0]), (4, [2, 3, 1, 0]), (1, [0])])
+def test_the_chosen_confidences_are_those_around_the_median_from_the_middle_outwards(size, ranks):
+    """As the released code counts: the median of eleven is that of rank 6; the first chosen is optimised longest."""
+    confidence = np.random.default_rng(0).permutation(np.arange(size)).astype(np.float32)
+    for count in range(1, size + 1):
+        assert list(confidence[around_median(confidence, count)]) == ranks[:count]
 
 
 @pytest.mark.slow

@@ -127,6 +127,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="cda from real images, some of which are optimised later and so less",
             paper="Shen et al., DELT: A Simple Diversity-driven EarlyLate Training for Dataset Distillation, CVPR 2025",
             bibtex=bibtex("shen2025delt"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "g-vbsm",
@@ -135,6 +136,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             paper="Shao et al., Generalized Large-Scale Data Condensation via Various Backbone and Statistical"
             " Matching, CVPR 2024",
             bibtex=bibtex("shao2024gvbsm"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "edc",
@@ -142,6 +144,7 @@ def ddbench_methods() -> list[ddbench.MethodSpec]:
             summary="g-vbsm from real images, to the statistics of their classes as well",
             paper="Shao et al., Elucidating the Design Space of Dataset Condensation, NeurIPS 2024",
             bibtex=bibtex("shao2024edc"),
+            cache_version=2,
         ),
         ddbench.MethodSpec(
             "dm",

@@ -61,6 +61,11 @@ def linear(epochs: int) -> Schedule:
     return lambda epoch: 1 - epoch / epochs
 
 
+def half_linear(epochs: int) -> Schedule:
+    """1 − e/2E: what EDC's code makes of the cosine that it is asked for on ImageNet-1K."""
+    return lambda epoch: 1 - epoch / (2 * epochs)
+
+
 def step(step_size: int, gamma: float = 0.1) -> Schedule:
     """Multiply by ``gamma`` every ``step_size`` epochs (DD-Ranking "step")."""
     return lambda epoch: gamma ** (int(epoch) // step_size)
@@ -99,5 +104,6 @@ SCHEDULES: dict[str, Callable[[int], Schedule]] = {
     "half_cosine_drop": half_cosine_drop,
     "three_halves": three_halves,
     "linear": linear,
+    "half_linear": half_linear,
     "warmup_cosine": warmup_cosine,
 }

@@ -34,14 +34,20 @@ class EdcOptions(GVbsmOptions):
     ce_weight: float = Field(0.025, ge=0, description=GVbsmOptions.model_fields["ce_weight"].description)
     batch_size: int = Field(10, ge=1, description="images per step, at most the set")
     weight_decay: float = Field(0.01, ge=0, description="of the parameters that decay")
-    schedule: Literal["cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "warmup_cosine"] = Field(  # type: ignore[assignment]  # two more
+    schedule: Literal[  # type: ignore[assignment]  # three more
+        "cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "half_linear", "warmup_cosine"
+    ] = Field(
         "three_halves",
-        description="halved at .8, .9 and .95 of the epochs; cosine to one half; the same until 5/6 of the epochs, then"
-        " a line from a sixth of it to 0; cosine or linear to 0; 5 epochs of linear warm-up, then cosine to 0",
+        description="halved at .8, .9 and .95 of the epochs; cosine or line to one half; that cosine until 5/6 of the"
+        " epochs, then a line from a sixth of it to 0; cosine or linear to 0; 5 epochs of linear warm-up, then cosine"
+        " to 0",
     )
     randaugment: bool = Field(True, description="two random operations on each image before the crop (RandAugment)")
     average: float = Field(
         0.99, ge=0, lt=1, description="decay of the moving average of the weights that are tested; 0: the last weights"
+    )
+    test_from: float = Field(
+        0.8, ge=0, lt=1, description="share of the epochs before which there is no test under best_test"
     )
 
     @model_validator(mode="after")
@@ -57,10 +63,10 @@ class EdcRecipe(GVbsmRecipe):
 
     @property
     def test_epochs(self) -> list[int]:
-        """0-based epochs with a test: the last; under ``best_test`` also every tenth after 0.8 of them."""
-        options = self.options
-        tested = range(0, self.epochs, options.test_every) if options.selection == "best_test" else ()
-        return sorted({*(epoch for epoch in tested if epoch > 0.8 * self.epochs), self.epochs - 1})
+        """0-based epochs with a test: FKD's, but only the last of those up to a share of the epochs."""
+        share = self.options.test_from  # type: ignore[attr-defined]
+        *early, last = super().test_epochs
+        return [*(epoch for epoch in early if not share or epoch > share * self.epochs), last]
 
     def training(self, ctx: Context, network: nn.Module, images: Tensor, repeat: int) -> dict[str, Any]:
         """Return G-VBSM's, and the decay of the average."""

@@ -45,6 +45,12 @@ class GVbsmOptions(FkdOptions):
         "dataset", description=FkdOptions.model_fields["normalisation"].description
     )
     ce_weight: float = Field(0.15, ge=0, description="of the cross-entropy with each image's own class, mixed or not")
+    equal_norms: bool | None = Field(
+        None,
+        description="scale the logits of every teacher in a batch to their mean norm before they are averaged; off"
+        " where not set",
+        json_schema_extra={"later": True},
+    )
     epochs: int = Field(1000, ge=1, description="passes over the distilled set")
     batch_size: int = Field(100, ge=1, description="images per step, at most the set")
     weight_decay: float = Field(0.0, ge=0, description="of the parameters that decay")
@@ -71,9 +77,10 @@ class GVbsmOptions(FkdOptions):
 
 @dataclass(frozen=True)
 class Ensemble:
-    """Several teachers as one: their mean logits."""
+    """Several teachers as one: their mean logits, on request of equal norms."""
 
     members: Sequence[Observer]
+    equal_norms: bool = False
 
     @property
     def digest(self) -> str:
@@ -83,12 +90,15 @@ class Ensemble:
     def describe(self) -> dict[str, Any]:
         """Return what a protocol says of the teachers."""
         told = [member.describe() for member in self.members]
-        return {"network": ", ".join(one["network"] for one in told), "members": told}
+        scaled = {"equal_norms": True} if self.equal_norms else {}
+        return {"network": ", ".join(one["network"] for one in told), "members": told, **scaled}
 
     def module(self) -> nn.Module:
         """Return a network that gives the mean logits, float32 [B, K]."""
         import torch
         from torch import nn
+
+        equal_norms = self.equal_norms
 
         class Mean(nn.Module):
             def __init__(self, networks: Sequence[nn.Module]) -> None:
@@ -96,7 +106,11 @@ class Ensemble:
                 self.networks = nn.ModuleList(networks)
 
             def forward(self, x: Tensor) -> Tensor:
-                return torch.stack([network(x).float() for network in self.networks]).mean(0)
+                logits = torch.stack([network(x).float() for network in self.networks])
+                if equal_norms:
+                    norms = logits.norm(dim=(1, 2), keepdim=True)
+                    logits = logits / norms.clamp(min=1e-12) * norms.mean(0)
+                return logits.mean(0)
 
         return Mean([member.module() for member in self.members])
 
@@ -108,7 +122,8 @@ class GVbsmRecipe(FkdRecipe):
     def settings(self) -> dict[str, Any]:
         """Return what the protocol states."""
         loss = "squared error of logits, plus cross-entropy with the image's own class"
-        return super().settings() | {"loss": loss}
+        told = super().settings() | {"loss": loss}
+        return {name: value for name, value in told.items() if name != "equal_norms" or value is not None}
 
     @property
     def loss(self) -> Callable[[Tensor, Tensor], Tensor]:
@@ -155,5 +170,6 @@ class GVbsm(Fkd):
         from ddbench_plugins.teachers.observers import get_teacher
 
         asked = self.teachers(ctx)
-        # Those of several may be as weak as the papers', which train each for five epochs.
-        return Ensemble([get_teacher(ctx, *each, floor=len(asked) == 1) for each in asked])
+        # Those of several may be as weak as the papers', which train each for five epochs on CIFAR-10.
+        members = [get_teacher(ctx, *each, floor=len(asked) == 1) for each in asked]
+        return Ensemble(members, bool(ctx.options.equal_norms))

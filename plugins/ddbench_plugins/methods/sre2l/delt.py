@@ -40,7 +40,7 @@ class DeltOptions(CdaOptions):
     @model_validator(mode="after")
     def _rounds_fit(self) -> Self:
         if self.fewest > self.iterations:
-            raise ValueError(f"fewest={self.fewest} steps of iterations={self.iterations}")
+            raise ValueError(f"fewest={self.fewest} is more than iterations={self.iterations}, which it is drawn up to")
         return self
 
 
@@ -78,9 +78,9 @@ def rounds_of(options: DeltOptions) -> int:
 def first_iterations(ipc: int, rounds: int, options: DeltOptions) -> list[int]:
     """Return the first iterations of the images of a class, spread over the last ``rounds`` rounds.
 
-    Each round begins ⌊ipc/rounds⌋ images, the first also those that remain.
+    Each round begins ⌊ipc/rounds⌋ images, and each of the first ones another until none remains (DELT recover.py).
     """
-    each = ipc // rounds
-    sizes = [ipc - each * (rounds - 1), *[each] * (rounds - 1)]
+    each, rest = divmod(ipc, rounds)
     skipped = rounds_of(options) - rounds
+    sizes = [each + (number < rest) for number in range(rounds)]
     return [(skipped + number) * options.round for number, size in enumerate(sizes) for _ in range(size)]

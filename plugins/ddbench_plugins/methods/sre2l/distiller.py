@@ -10,6 +10,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.recipe import refuse_unused
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -17,6 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from ddbench_plugins.methods.sre2l.recover import Batch, Recovery
+
+
+STATISTICS = ("statistics_images", "statistics_views", "statistics_batch")
+PATCHES = ("patch", "drop", "exchanged_patches")
+#: Options of how statistics are compared.
+COMPARED = (
+    *("first_bn", "variance_weight", "memory", "memory_from_zero", "convolutions", "class_share"),
+    *PATCHES,
+    *STATISTICS,
+)
 
 
 class Sre2lOptions(ddbench.Options):
@@ -66,18 +77,32 @@ class SRe2L(ddbench.Distiller):
     precisions = PRECISIONS
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse networks without the statistics that images are recovered from."""
+        """Refuse networks without the statistics that images are recovered from, and options that change nothing."""
         if not ctx.resolved.explicit:
             return  # those of presets fit, and need no torch to be built
         from ddbench_plugins.methods.sre2l.statistics import layers
 
+        for why, names in self.unused(ctx.options).items():
+            refuse_unused(ctx, names, why)
         settings = self._settings(ctx)
-        for name, *_ in self.asked(ctx) if settings.bn_weight > 0 else ():
+        for number, (name, *_) in enumerate(self.asked(ctx) if settings.bn_weight > 0 else ()):
             if not layers(ctx.build_network(name, seed=0), settings.convolutions):
+                option = "method.ring=[…]" if number else "method.network=convnet-3-bn"
                 raise ddbench.UsageError(
                     f"{type(self).__name__} recovers images from batch-norm statistics, and {name} has none.",
-                    hint="Choose a network with batch norm (method.network=convnet-3-bn), or set method.bn_weight=0.",
+                    hint=f"Choose a network with batch norm ({option}), or set method.bn_weight=0.",
                 )
+
+    def unused(self, options: Any) -> dict[str, tuple[str, ...]]:
+        """Return reason → options that change nothing because of others."""
+        unused: dict[str, tuple[str, ...]] = {}
+        if not options.crop:
+            unused["Nothing is cropped (crop=false)"] = ("curriculum", "milestone", "smallest_crop")
+        if not options.jitter:
+            unused["Nothing is rolled (jitter=0)"] = ("jitter_centred",)
+        if not options.bn_weight:
+            unused["No statistics are compared (bn_weight=0)"] = COMPARED
+        return unused
 
     def identity(self, ctx: ddbench.Context) -> dict[str, Any]:
         """Return which teacher is asked."""
@@ -122,7 +147,7 @@ class SRe2L(ddbench.Distiller):
         options: Sre2lOptions = ctx.options
         settings = self._settings(ctx)
         order, batches = self._batches(ctx)
-        # The others of several may be as weak as their papers', which train each for five epochs.
+        # The others of several may be as weak as their papers', which train each for five epochs on CIFAR-10.
         teachers = [get_teacher(ctx, *asked, floor=not number) for number, asked in enumerate(self.asked(ctx))]
         with ctx.progress("recovering", sum(batch.iterations(options.iterations) for batch in batches)) as advance:
             recovered = recover.recover(

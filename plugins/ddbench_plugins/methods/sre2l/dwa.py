@@ -39,6 +39,11 @@ class DWA(FromImages):
     Options = DwaOptions
     presets = ("presets.toml", "dwa.toml")
 
+    def unused(self, options: DwaOptions) -> dict[str, tuple[str, ...]]:
+        """Return reason → options that change nothing because of others."""
+        steps = ("radius", "add_adjustments", "add_gradients")
+        return super().unused(options) | ({} if options.adjustments else {"Nothing is adjusted (adjustments=0)": steps})
+
     def work(self, ctx: ddbench.Context) -> float:
         """Images × passes of the teacher."""
         options: DwaOptions = ctx.options

@@ -39,6 +39,11 @@ class EDC(GVBSM):
     Options = EdcOptions
     presets = ("presets.toml", "gvbsm.toml", "edc.toml")
 
+    def unused(self, options: Any) -> dict[str, tuple[str, ...]]:
+        """Return reason → options that change nothing because of others."""
+        none = {} if options.class_share else {"Classes do not count (class_share=0)": ("exchanged_patches",)}
+        return super().unused(options) | none
+
     def compares_images(self, options: Any) -> bool:
         """Return whether the statistics of training images are asked for."""
         return bool(options.convolutions or options.class_share)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 import ddbench
-from ddbench_plugins.methods.sre2l.distiller import Sre2lOptions
+from ddbench_plugins.methods.sre2l.distiller import PATCHES, STATISTICS, Sre2lOptions
 from ddbench_plugins.methods.sre2l.layers import Views
 from ddbench_plugins.methods.sre2l.start import INIT, FromImages, Init
 
@@ -45,16 +45,24 @@ class GVbsmOptions(Sre2lOptions):
     )
     convolutions: bool = Field(
         True,
-        description="compare what convolutions see, too: means and variances of channels and of 4 × 4 patches with"
-        " those of training images",
+        description="compare what convolutions see, too: means and variances of channels and of patches with those of"
+        " training images",
+    )
+    patch: int = Field(
+        4,
+        ge=1,
+        description="side of the patches; sides of what a convolution sees are enlarged to multiples of it",
     )
     statistics_images: int = Field(
         0, ge=0, description="training images of which these are taken, of each class alike; 0: all"
     )
     statistics_views: Views = Field(
         "padded",
-        description="how teachers see them: random crops of padded images, or random resized crops, mirrored; or as"
-        " they are (none)",
+        description="how teachers see them: random crops of images in a black border, or random resized crops,"
+        " mirrored; or as they are (none)",
+    )
+    statistics_batch: int = Field(
+        64, ge=1, description="training images at a time, of which these are taken and then averaged"
     )
     drop: float = Field(0.4, ge=0, le=1, description="chance of a convolution not to be compared in a step (β_dr)")
     memory: float = Field(
@@ -74,6 +82,15 @@ class GVbsmOptions(Sre2lOptions):
     )
     density_temperature: float = Field(4.0, gt=0, description="temperature of its target")
 
+    @model_validator(mode="after")
+    def _teachers_differ(self) -> Self:
+        others = [*self.ring, *([] if self.teacher_file else [self.network])]
+        if len(set(others)) < len(others):
+            raise ValueError(
+                f"network={self.network} and ring={list(self.ring)} name a network twice, which would be one teacher"
+            )
+        return self
+
     @property
     def flips(self) -> bool:
         """Whether images are mirrored, where the data set allows it."""
@@ -85,6 +102,19 @@ class GVBSM(FromImages):
 
     Options: ClassVar[type[Sre2lOptions]] = GVbsmOptions
     presets: ClassVar[str | Sequence[str]] = ("presets.toml", "gvbsm.toml")
+
+    def unused(self, options: Any) -> dict[str, tuple[str, ...]]:
+        """Return reason → options that change nothing because of others."""
+        unused = super().unused(options)
+        if not options.memory:
+            unused["Nothing is averaged over steps (memory=0)"] = ("memory_from_zero",)
+        if not options.density_weight:
+            unused["Nothing is densified (density_weight=0)"] = ("density_temperature",)
+        if not options.convolutions:
+            unused["Convolutions are not compared (convolutions=false)"] = PATCHES
+        if not self.compares_images(options):
+            unused["Nothing is compared with training images"] = STATISTICS
+        return unused
 
     def asked(self, ctx: ddbench.Context) -> list[tuple[str, str, str]]:
         """Return the teachers, which take turns."""
@@ -109,13 +139,13 @@ class GVBSM(FromImages):
         return [read(call.done(), ctx.machine.device) for call in self._statistics(ctx)]
 
     def _statistics(self, ctx: ddbench.Context) -> list[ddbench.StepCall]:
-        from ddbench_plugins.methods.sre2l.layers import statistics_of
+        from ddbench_plugins.methods.sre2l.layers import Looks, statistics_of
 
         options: GVbsmOptions = ctx.options
         if not (options.bn_weight and self.compares_images(options)):
             return []
-        views = (options.statistics_images, options.statistics_views)
-        return [statistics_of(ctx, *asked, *views) for asked in self.asked(ctx)]
+        taken = (options.statistics_images, options.statistics_views, options.statistics_batch)
+        return [statistics_of(ctx, *asked, Looks(*taken, options.patch)) for asked in self.asked(ctx)]
 
     def compares_images(self, options: Any) -> bool:
         """Return whether the statistics of training images are asked for."""

@@ -64,9 +64,13 @@ class FromImages(SRe2L):
 
 
 def around_median(confidence: NDArray[np.float32], count: int) -> NDArray[np.int64]:
-    """Return indices of ``count`` values from the middle of their order, the largest first (DELT data_selection.py)."""
-    first = (len(confidence) - count) // 2
-    order: NDArray[np.int64] = np.argsort(-confidence, kind="stable")[first : first + count]
+    """Return indices of ``count`` values from the middle of their order outwards, by turns above and below it.
+
+    The middle of n values is that of rank ⌈n/2⌉, the least being of rank 0 (DELT data_selection.py).
+    """
+    ranks = np.arange(len(confidence)) - (len(confidence) + 1) // 2
+    outwards = np.lexsort((ranks < 0, abs(ranks)))
+    order: NDArray[np.int64] = np.argsort(confidence, kind="stable")[outwards[:count]]
     return order
 
 
@@ -76,7 +80,12 @@ def _teacher(ctx: ddbench.Context) -> ddbench.StepCall:
     return teacher_of(ctx, *(getattr(ctx.options, name) for name in TEACHER))
 
 
-@ddbench.step(options=TEACHER, needs=lambda ctx: [_teacher(ctx)], work=lambda ctx: len(ctx.dataset.train))
+@ddbench.step(
+    options=TEACHER,
+    needs=lambda ctx: [_teacher(ctx)],
+    work=lambda ctx: len(ctx.dataset.train),
+    version=2,  # of which images begin by them
+)
 def confidences(ctx: ddbench.Context, out: ddbench.Step) -> None:
     """Keep the teacher's probability of the true class of every training image, float32 [N]."""
     import torch

@@ -22,9 +22,6 @@ if TYPE_CHECKING:
 
     Values = dict[str, Tensor]
 
-#: Side of the patches whose statistics are taken.
-PATCH = 4
-
 
 @dataclass(frozen=True, kw_only=True)
 class Matching:
@@ -33,6 +30,7 @@ class Matching:
     first_bn: float = 10.0
     variance_weight: float = 1.0
     convolutions: bool = False
+    patch: int = 4
     drop: float = 0.0
     memory: float = 0.0
     memory_from_zero: bool = False
@@ -46,25 +44,25 @@ def layers(network: nn.Module, convolutions: bool = False) -> dict[str, nn.Modul
     return {name: module for name, module in network.named_modules() if isinstance(module, kinds)}
 
 
-def measured(x: Tensor, layer: nn.Module, *, each: bool = False) -> Values:
+def measured(x: Tensor, layer: nn.Module, patch: int, *, each: bool = False) -> Values:
     """Return variances and means of the channels of an input [B, C, H, W], [C]; of a convolution's also of patches [P].
 
-    A patch is 4 × 4 places of all channels. ``each``: of every image by itself, [B, C] and [B, P].
+    A patch is ``patch`` × ``patch`` places of all channels. ``each``: of every image by itself, [B, C] and [B, P].
     """
     variance, mean = torch.var_mean(x, dim=(2, 3) if each else (0, 2, 3), correction=0)
     found = {"variance": variance, "mean": mean}
     if isinstance(layer, nn.Conv2d):
-        variance, mean = torch.var_mean(tiles(x), dim=(1, 3, 5) if each else (0, 1, 3, 5), correction=0)
+        variance, mean = torch.var_mean(tiles(x, patch), dim=(1, 3, 5) if each else (0, 1, 3, 5), correction=0)
         found |= {"patch_variance": variance.flatten(-2), "patch_mean": mean.flatten(-2)}
     return found
 
 
-def tiles(x: Tensor) -> Tensor:
-    """Return [B, C, H, W] as [B, C, H/4, 4, W/4, 4]; sides that 4 does not divide are enlarged (bilinearly)."""
-    sides = [-(-side // PATCH) * PATCH for side in x.shape[2:]]
+def tiles(x: Tensor, patch: int) -> Tensor:
+    """Return [B, C, H, W] as [B, C, H/p, p, W/p, p]; sides that p does not divide are enlarged (bilinearly)."""
+    sides = [-(-side // patch) * patch for side in x.shape[2:]]
     if sides != list(x.shape[2:]):
         x = F.interpolate(x, sides, mode="bilinear")
-    return x.unflatten(3, (-1, PATCH)).unflatten(2, (-1, PATCH))
+    return x.unflatten(3, (-1, patch)).unflatten(2, (-1, patch))
 
 
 class Statistics:
@@ -108,7 +106,7 @@ class Statistics:
             goal = self.real[name]
         else:
             goal = {"variance": layer.running_var, "mean": layer.running_mean}
-        found = measured(inputs[0].float(), layer)
+        found = measured(inputs[0].float(), layer, settings.patch)
         now = {key: self._remembered(f"{name}/{key}", value) for key, value in found.items()}
         distance, share = self._distance(now, goal), settings.class_share if self.real else 0.0
         if share:
@@ -157,10 +155,13 @@ class Gathering:
         network: the teacher, in evaluation mode.
         batch_of: number of a step → its images as the teacher sees them [B, C, S, S], and their labels [B].
         num_classes: how many classes there are.
+        patch: side of the patches.
     """
 
-    def __init__(self, network: nn.Module, batch_of: Callable[[int], tuple[Tensor, Tensor]], num_classes: int) -> None:
-        self.network, self.batch_of = network, batch_of
+    def __init__(
+        self, network: nn.Module, batch_of: Callable[[int], tuple[Tensor, Tensor]], num_classes: int, patch: int
+    ) -> None:
+        self.network, self.batch_of, self.patch = network, batch_of, patch
         self.sums: Values = {}
         self.counts = torch.zeros(num_classes)
 
@@ -170,9 +171,9 @@ class Gathering:
 
         def look(name: str, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
             x = inputs[0].float()
-            for key, value in measured(x, layer).items():
+            for key, value in measured(x, layer, self.patch).items():
                 self._add(f"{name}/{key}", value * len(x))
-            for key, value in measured(x, layer, each=True).items():
+            for key, value in measured(x, layer, self.patch, each=True).items():
                 by_class = value.new_zeros(len(self.counts), value.shape[1])
                 self._add(f"{name}/classes/{key}", by_class.index_add(0, labels, value))
 

@@ -477,6 +477,7 @@ def compare(
     second: str | Path,
     registry: str | Path = "registry",
     *,
+    folder: str | Path = boards.FOLDER,
     dataset: Names = (),
     evaluator: Names = (),
     network: Names = (),
@@ -485,9 +486,10 @@ def compare(
     """Compare two methods in every setting that both were measured in, or two records.
 
     Args:
-        first, second: names of methods, methods with options as tables name them (``"vlcp (strength=0.6)"``), or files
-            of records.
+        first, second: names of methods, methods with options (``"vlcp (strength=0.6)"``), what tables call them, or
+            files of records.
         registry: folder of the records.
+        folder: of the tables, whose ``boards.toml`` says what they call methods.
         dataset, evaluator, network, ipc: only these settings.
 
     Returns:
@@ -498,7 +500,8 @@ def compare(
     """
     filters = _filters(dataset=dataset, evaluator=evaluator, network=network, ipc=ipc)
     one, other = (side if isinstance(side, str) else str(path(side, "a record")) for side in (first, second))
-    comparison, problems = comparing.of_registry(path(registry, "registry"), one, other, **filters)
+    where = path(registry, "registry"), one, other, path(folder, "folder")
+    comparison, problems = comparing.of_registry(*where, **filters)
     _warn(problems)
     return comparison
 

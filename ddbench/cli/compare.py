@@ -15,6 +15,13 @@ from ddbench.errors import RecordError
 @click.argument("first", metavar="A", shell_complete=completion.names("method", files=True))
 @click.argument("second", metavar="B", shell_complete=completion.names("method", files=True))
 @common.registry_option
+@click.option(
+    "--leaderboards",
+    default="leaderboards",
+    show_default=True,
+    metavar="DIR",
+    help="Folder of boards.toml (if any), which says what tables call methods.",
+)
 @common.listed("-d", "--dataset", help="Only these data sets.")
 @common.listed("-e", "--eval", "evaluator", help="… evaluators.")
 @common.listed("-n", "--network", help="… networks.")
@@ -24,6 +31,7 @@ def command(
     first: str,
     second: str,
     registry: str,
+    leaderboards: str,
     dataset: list[str] | None,
     evaluator: list[str] | None,
     network: list[str] | None,
@@ -32,9 +40,9 @@ def command(
 ) -> None:
     """Compare two methods in every setting in which both were measured, or two records.
 
-    A and B are methods (vlcp), methods with options as tables name them ("vlcp (strength=0.6)"), or record files. Each
-    comparison gives the difference of the means in percentage points, its 95 % confidence interval, the p value (also
-    Holm-corrected over the settings), the number of distilled sets and networks, and whether these are too few.
+    A and B are methods (vlcp), methods with options ("vlcp (strength=0.6)"), what tables call them, or record files.
+    Each comparison gives the difference of the means in percentage points, its 95 % confidence interval, the p value
+    (also Holm-corrected over the settings), the number of distilled sets and networks, and whether these are too few.
 
     \b
     Examples:
@@ -46,7 +54,7 @@ def command(
 
     filters = {"dataset": dataset, "evaluator": evaluator, "network": network, "ipc": ipc}
     chosen = {name: values for name, values in filters.items() if values}
-    comparison, problems = of_registry(Path(registry), first, second, **chosen)
+    comparison, problems = of_registry(Path(registry), first, second, Path(leaderboards), **chosen)
     for problem in problems:
         click.echo(f"left out {problem}", err=True)
     common.give(comparison.to_dict)

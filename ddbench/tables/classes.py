@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ddbench.results.labels import label_of
 from ddbench.results.runs import by_set
 from ddbench.results.schema import Record, spread_text
 from ddbench.tables.board import Grid, Heading, Shown, Value
-from ddbench.tables.leaderboard import Layout, in_order
+from ddbench.tables.leaderboard import Layout, by_variant, called
 from ddbench.tables.stats import population_std
 from ddbench.tables.views import MOST
 
@@ -28,13 +27,15 @@ def grids(records: Iterable[Record], layout: Layout, labels: Mapping[str, NDArra
         layout: what methods and protocols are called.
         labels: int [test images] by fingerprint of the data set.
     """
-    settings: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    for record in in_order(records):
-        cell = record.cell
-        if cell.dataset["fingerprint"] in labels:
-            protocol = ", ".join(filter(None, layout.protocol(record)))
-            place = (cell.dataset["name"], cell.dataset["fingerprint"], record.budget, protocol, cell.network)
-            settings[(*place, record.protocol.digest)][label_of(cell)].append(record)
+    settings: dict[tuple[object, ...], dict[tuple[str, str], list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for column, members in by_variant(records, layout):
+        for record in members:
+            cell = record.cell
+            if cell.dataset["fingerprint"] in labels:
+                protocol = ", ".join(filter(None, layout.protocol(record)))
+                place = (cell.dataset["name"], cell.dataset["fingerprint"], record.budget, protocol, cell.network)
+                name = column.label, called(column, layout)
+                settings[(*place, record.protocol.digest)][name].append(record)
     return [
         _grid(place, dict(methods[start : start + MOST]), layout, labels[str(place[1])])
         for place, variants in settings.items()
@@ -44,7 +45,10 @@ def grids(records: Iterable[Record], layout: Layout, labels: Mapping[str, NDArra
 
 
 def _grid(
-    place: tuple[object, ...], variants: Mapping[str, list[Record]], layout: Layout, labels: NDArray[np.int64]
+    place: tuple[object, ...],
+    variants: Mapping[tuple[str, str], list[Record]],
+    layout: Layout,
+    labels: NDArray[np.int64],
 ) -> Grid:
     name, _, budget, protocol, network, _ = map(str, place)
     columns = [_accuracies(members, labels) for members in variants.values()]
@@ -53,7 +57,7 @@ def _grid(
     for number, title in enumerate(names):
         means = [(float(column[:, number].mean()), population_std(column[:, number].tolist())) for column in columns]
         rows.append((str(title), *(Shown(spread_text(*mean), 100 * mean[0]) for mean in means)))
-    headings = (Heading("Class"), *(Heading(layout.variant(members[0].cell)) for members in variants.values()))
+    headings = (Heading("Class"), *(Heading(shown) for _, shown in variants))
     title = f"Accuracy by class: {layout.called(name)}, IPC {budget}, {protocol}, {layout.called(network)}"
     return Grid(title, headings, tuple(rows), folded=True)
 

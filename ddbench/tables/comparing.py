@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench.errors import UsageError, unknown
-from ddbench.results.labels import label_of
 from ddbench.results.registry import Problem, load, no_records, read_good
 from ddbench.results.runs import by_set, unified
 from ddbench.results.schema import Record
 from ddbench.tables.board import Entry
-from ddbench.tables.leaderboard import entry, in_order
+from ddbench.tables.declared import declared
+from ddbench.tables.leaderboard import Layout, by_variant, called, entry
 from ddbench.tables.stats import LEVEL, Difference, McNemar, bootstrap, detectable, difference, holm, mcnemar
 
 if TYPE_CHECKING:
@@ -98,20 +98,21 @@ class Comparison:
 
 
 def of_registry(
-    registry: Path, first: str, second: str, **filters: Collection[Any]
+    registry: Path, first: str, second: str, folder: Path, **filters: Collection[Any]
 ) -> tuple[Comparison, list[Problem]]:
     """Compare two methods by the records of a registry, or two files of records.
 
     Args:
         registry: its folder.
         first, second: names of methods, labels with options as tables show them, or paths that end in ``.json``.
+        folder: of the tables; its boards.toml says what they call methods and variants.
         filters: of :func:`ddbench.results.registry.select`; they do not apply to files.
 
     Returns:
         The comparison, and what is wrong with the records that were left out.
 
     Raises:
-        UsageError: nothing to compare, or not comparable.
+        UsageError: nothing to compare, or not comparable; a mistake in boards.toml.
         RecordError: a file that is no record in order.
     """
     if first == second:
@@ -121,34 +122,39 @@ def of_registry(
     records, problems = load(registry, without=("curves",), **filters)
     if not records:
         raise no_records(registry, filters)
-    return of_methods(records, first, second), problems
+    content = declared(folder)
+    layout = replace(content.layout(), names=content.names)
+    return of_methods(records, first, second, layout), problems
 
 
-def of_methods(records: Iterable[Record], first: str, second: str) -> Comparison:
-    """Compare two methods wherever both were measured.
+def of_methods(records: Iterable[Record], first: str, second: str, layout: Layout | None = None) -> Comparison:
+    """Compare two methods wherever both were measured: in every setting that they share in a table.
 
     Args:
         records: all that may be compared.
-        first, second: names of methods, or labels with options as tables show them.
+        first, second: names of methods, or labels with options, as tables show them.
+        layout: what tables call methods and variants.
 
     Raises:
         UsageError: a method that was not measured, a name that several variants share in one setting, or two methods
             without a common setting.
     """
+    layout = layout or Layout()
     groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    labels: set[str] = set()
-    for record in in_order(records):
-        label = label_of(record.cell)
-        labels |= {label, record.cell.method.name}
-        groups[_setting(record)][label].append(record)
-    first, second = (_known(name, labels) for name in (first, second))
+    names: dict[str, dict[str, None]] = defaultdict(dict)
+    for column, members in by_variant(records, layout):
+        method, shown = column.method, layout.called(column.method)
+        names[method][method] = names[shown][method] = None
+        for name in (column.label, shown + column.label.removeprefix(method), called(column, layout)):
+            names[name][column.label] = None
+        for record in members:
+            groups[_setting(record)][column.label].append(record)
+    first, second = (_known(name, names) for name in (first, second))
     settings = []
     for key in sorted(groups, key=str):
-        sides = [_side(groups[key], name) for name in (first, second)]
-        if sides[0] and sides[1]:
-            found = _compare(_title(sides[0][0]), *sides)
-            variants = (label_of(sides[0][0].cell), label_of(sides[1][0].cell))
-            settings.append(replace(found, variants=variants))
+        (one, ours), (two, theirs) = (_side(groups[key], name) for name in (first, second))
+        if ours and theirs:
+            settings.append(replace(_compare(ours, theirs), variants=(one, two)))
     return Comparison(first, second, tuple(settings))
 
 
@@ -159,11 +165,11 @@ def of_records(first: Record, second: Record, names: tuple[str, str]) -> Compari
         UsageError: of different protocols or data sets, which cannot be compared.
     """
     first, second = unified([first, second])
-    if _setting(first)[:2] != _setting(second)[:2] or first.protocol.digest != second.protocol.digest:
+    if _data(first) != _data(second) or first.protocol.digest != second.protocol.digest:
         raise UsageError(
             "The two records are of different protocols or data sets.", hint="`ddbench show RECORD RECORD` says how."
         )
-    return Comparison(*names, (_compare(_title(first), [first], [second]),))
+    return Comparison(*names, (_compare([first], [second]),))
 
 
 def _lines(setting: Setting, corrected: float | None, tests: int) -> list[str]:
@@ -207,12 +213,12 @@ def _size(setting: Setting) -> list[str]:
     return text
 
 
-def _compare(title: str, first: Sequence[Record], second: Sequence[Record]) -> Setting:
+def _compare(first: Sequence[Record], second: Sequence[Record]) -> Setting:
     one, two = entry(first), entry(second)
     paired = len({record.result.test_images for record in (*first, *second)}) == 1
     blocks = [_correct(side) for side in (first, second)] if paired else []
     return Setting(
-        title=title,
+        title=_title([*first, *second]),
         first=one,
         second=two,
         over_runs=difference(one.groups, two.groups),
@@ -241,52 +247,63 @@ def _correct(records: Sequence[Record]) -> list[NDArray[np.bool_]]:
     return [np.stack(blocks) for blocks in by_set(records, bits).values()]
 
 
+def _data(record: Record) -> tuple[object, ...]:
+    data = record.cell.dataset
+    return data["name"], data["fingerprint"], data["image_size"]
+
+
 def _setting(record: Record) -> tuple[object, ...]:
-    cell = record.cell
-    data = cell.dataset["name"], cell.dataset["fingerprint"]
-    return (*data, cell.ipc, cell.evaluator.name, cell.network, cell.preset, record.protocol.digest)
+    """Return what two results share that stand in one column of a table, by whichever preset they were requested."""
+    cell, evaluator = record.cell, record.cell.evaluator
+    return (*_data(record), cell.ipc, evaluator.name, evaluator.version, cell.network, record.protocol.digest)
 
 
-def _title(record: Record) -> str:
-    cell = record.cell
+def _title(records: Sequence[Record]) -> str:
+    record, cell = records[0], records[0].cell
+    presets = " and ".join(dict.fromkeys(other.cell.preset for other in records))
     extension = ", extension" if record.protocol.extension else ""
     return (
-        f"{cell.dataset['name']}, IPC {record.budget}, {cell.evaluator.name} on {cell.network}, {cell.preset},"
+        f"{cell.dataset['name']}, IPC {record.budget}, {cell.evaluator.name} on {cell.network}, {presets},"
         f" protocol {record.protocol.digest[:8]}{extension}"
     )
 
 
-def _known(name: str, labels: Collection[str]) -> str:
-    """Return the name or label that is meant, whatever the order of its options.
+def _known(name: str, names: Mapping[str, Collection[str]]) -> str:
+    """Return the method or label that is meant, whatever the order of its options.
+
+    Args:
+        name: as tables show it, or as the method is registered.
+        names: what each name stands for.
 
     Raises:
-        UsageError: there is none.
+        UsageError: there is none, or several go by it.
     """
-    if name in labels:
-        return name
-    meant = {_parts(label): label for label in labels}
-    if label := meant.get(_parts(name)):
-        return label
+    meant = names.get(name) or {label for other, of in names.items() if _parts(other) == _parts(name) for label in of}
+    if len(meant) == 1:
+        return next(iter(meant))
+    if meant:
+        raise UsageError(f"{name} is what several variants are called.", hint=f"Name one: {'; '.join(sorted(meant))}.")
     method = name.partition(" (")[0]
-    variants = [label for label in sorted(labels) if label.partition(" (")[0] == method]
+    methods = names.get(method, ())
+    variants = sorted(label for label in names if label in names[label] and label.partition(" (")[0] in methods)
     if name != method and variants:
         raise UsageError(f"{method} was not measured as {name!r}.", hint=f"Name one: {'; '.join(variants)}.")
-    raise unknown("method", name, labels)
+    raise unknown("method", name, names)
 
 
 def _parts(label: str) -> tuple[str, ...]:
-    method, _, options = label.removesuffix(")").partition(" (")
+    method, _, options = label.replace(") (", ", ").removesuffix(")").partition(" (")
     return (method, *sorted(options.split(", ")))
 
 
-def _side(labels: dict[str, list[Record]], name: str) -> list[Record]:
-    """Return the records of a label, or of a method's only variant."""
+def _side(labels: Mapping[str, list[Record]], name: str) -> tuple[str, list[Record]]:
+    """Return a label with its records, or a method's only variant."""
     if name in labels:
-        return labels[name]
+        return name, labels[name]
     variants = {label: members for label, members in labels.items() if members[0].cell.method.name == name}
     if len(variants) > 1:
         raise UsageError(f"{name} was measured in several variants.", hint=f"Name one: {'; '.join(sorted(variants))}.")
-    return next(iter(variants.values()), [])
+    return next(iter(variants.items()), (name, []))
 
 
 def _interval(runs: Difference) -> str:

@@ -18,7 +18,7 @@ from ddbench.keys import canonical
 from ddbench.results.claims import Aliases
 from ddbench.results.labels import explicit_of, label, label_of
 from ddbench.results.runs import by_set, unified
-from ddbench.results.schema import Cell, Record
+from ddbench.results.schema import Record
 from ddbench.tables import notes
 from ddbench.tables.board import DECIMALS, Column, Entry, Row, Spent, Table
 from ddbench.tables.stats import difference, holm
@@ -58,10 +58,6 @@ class Layout:
         """Return what a method, network or protocol is called."""
         return self.names.get(name, name)
 
-    def variant(self, cell: Cell) -> str:
-        """Return a cell's method, as it is called, with the options that were set."""
-        return label(self.called(cell.method.name), explicit_of(cell))
-
     def column_rank(self, method: str, whole: bool = False) -> tuple[bool, int]:
         """Return the place of a method: those of the layout first, the whole data set last."""
         return whole, self.first.index(method) if method in self.first else len(self.first)
@@ -98,11 +94,24 @@ Place = TypeVar("Place")
 def build(records: Iterable[Record], layout: Layout | None = None) -> tuple[Table, ...]:
     """Arrange records, in any order, into one table per data set."""
     layout = layout or Layout()
+    shown = (record for record in records if values(record, layout.metric))
+    return tuple(_table(members, layout) for members in _by_data(shown))
+
+
+def by_variant(records: Iterable[Record], layout: Layout | None = None) -> list[tuple[Column, list[Record]]]:
+    """Return the variants of methods with their records, in any order, as the tables of the data sets tell them apart.
+
+    What is pooled in one setting has the same options and version, even where no option was set and a default changed.
+    """
+    return [side for members in _by_data(records) for side in _columns(members, layout or Layout())]
+
+
+def _by_data(records: Iterable[Record]) -> list[list[Record]]:
     groups: dict[tuple[str, ...], list[Record]] = defaultdict(list)
-    for record in in_order(record for record in records if values(record, layout.metric)):
+    for record in in_order(records):
         data = record.cell.dataset
         groups[str(data["name"]), str(data["fingerprint"]), str(data["image_size"])].append(record)
-    return tuple(_table(members, layout) for _, members in sorted(groups.items()))
+    return [members for _, members in sorted(groups.items())]
 
 
 def in_order(records: Iterable[Record]) -> list[Record]:
@@ -138,12 +147,12 @@ def _table(records: Sequence[Record], layout: Layout) -> Table:
     alone = [members for reference, members in whole.items() if reference not in covered]
     rows += [_row([], members, columns, layout, layout.protocol(members[0])) for members in alone]
     rows.sort(key=lambda row: (row.ipc is None, row.ipc or 0, row.name, layout.network_rank(row.network), row.protocol))
-    labelled = [(_called(column, layout), column.whole, members) for column, members in columns]
+    labelled = [(called(column, layout), column.whole, members) for column, members in columns]
     return Table(
         dataset={key: value for key, value in records[0].cell.dataset.items() if not isinstance(value, (list, tuple))},
         metric=layout.metric,
         columns=tuple(
-            replace(column, label=_called(column, layout), name=layout.called(column.method)) for column, _ in columns
+            replace(column, label=called(column, layout), name=layout.called(column.method)) for column, _ in columns
         ),
         rows=tuple(replace(row, network=layout.called(row.network)) for row in rows),
         figures=notes.acceptance(labelled),
@@ -197,7 +206,7 @@ def _labels(parts: Sequence[list[Record]]) -> list[str]:
     return labels
 
 
-def _called(column: Column, layout: Layout) -> str:
+def called(column: Column, layout: Layout) -> str:
     """Take the name of a variant, or put the name a method is called by in front of its options."""
     if name := layout.labels.get(column.label):
         return name

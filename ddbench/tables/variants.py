@@ -9,7 +9,7 @@ from ddbench.keys import canonical
 from ddbench.results import labels
 from ddbench.results.schema import Record
 from ddbench.tables.board import DECIMALS, POINTS, Entry, Grid, Heading, Shown, Value, in_reading_order
-from ddbench.tables.leaderboard import HEADLINE, Layout, entry, in_order, values
+from ddbench.tables.leaderboard import HEADLINE, Layout, by_variant, entry, values
 from ddbench.tables.stats import difference, holm
 
 #: What settings differ in, in the order of their columns.
@@ -45,7 +45,8 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
     for key in keys:
         setting, label = key
         cells: list[Value] = [setting[place] for place in shown]
-        cells.append(layout.labels.get(label) or layout.variant(groups[key][0].cell))
+        method = groups[key][0].cell.method.name
+        cells.append(layout.labels.get(label) or layout.called(method) + label.removeprefix(method))
         rows.append((*cells, *_numbers(entries, key, base, corrected.get(key))))
     what = "Accuracy" if layout.metric == HEADLINE else layout.metric
     headings = (
@@ -66,8 +67,9 @@ def grid(records: Iterable[Record], layout: Layout, title: str, reference: str =
 def grouped(records: Iterable[Record]) -> dict[tuple[Setting, str], list[Record]]:
     """Return records by setting (all but the variant of the method) and variant."""
     groups: dict[tuple[Setting, str], list[Record]] = defaultdict(list)
-    for record in in_order(records):
-        groups[setting_of(record), labels.label_of(record.cell)].append(record)
+    for column, members in by_variant(records):
+        for record in members:
+            groups[setting_of(record), column.label].append(record)
     return dict(groups)
 
 

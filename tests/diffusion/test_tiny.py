@@ -152,6 +152,23 @@ def test_what_is_no_tiny_autoencoder_is_explained(mine, tmp_path):
         small_preset(mine(options), options)
 
 
+@pytest.mark.parametrize(
+    ("chosen", "said"),
+    [
+        ({"small_vae_side": 64}, "small_vae_side is of a published autoencoder"),
+        ({"small_vae": "x", "small_vae_steps": 5}, "small_vae_steps trains an autoencoder"),
+        ({"backbone": "some/model", "small_vae": "x"}, "small_vae is of the small model, which backbone=some/model"),
+        ({"backbone": "some/model", "small_dit_steps": 5}, "small_dit_steps is of the small model"),
+        ({"backbone": "some/model", "small_preset": "long"}, "small_preset is of the small model"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(chosen, said):
+    with pytest.raises(ValueError, match=said):
+        DiTOptions(**chosen)
+    DiTOptions(small_vae="x", small_vae_side=64, small_dit_steps=5, small_preset="long")
+    DiTOptions(backbone="some/model")
+
+
 @pytest.mark.parametrize(("method", "options"), [(VLCP, VLCPOptions), (DiT, DiTOptions)])
 def test_whole_runs_name_the_weights(mine, tmp_path, monkeypatch, method, options):
     """Latents of eight channels go through training, prototypes, image to image and the transformer."""

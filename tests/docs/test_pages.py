@@ -75,3 +75,12 @@ def test_the_first_table_of_the_readme_follows_from_the_registry():
         method = next(key for key, called in named.items() if called == name.removesuffix(" †"))
         cell = entry([record for record in records if record.cell.method.name == method])
         assert (text.strip("*"), runs) == (cell.text, cell.runs.replace("×", " × "))
+
+
+def test_the_qualities_of_digits_follow_from_the_registry():
+    lines = [line.strip("| ").split(" | ") for line in (DOCS / "protocols/beyond.md").read_text("utf-8").splitlines()]
+    start = next(place for place, line in enumerate(lines) if line[0] == "coverage" and len(line) == 9)
+    records, _ = load(ROOT / "registry", dataset=["digits"], evaluator=["quality"], ipc=[10])
+    for place, metric in enumerate(("coverage", "precision", "top1")):
+        shown = dict(zip((name.lower() for name in lines[start - 2][-8:]), lines[start + place][1:], strict=True))
+        assert shown == {record.cell.method.name: entry([record], metric).text for record in records}

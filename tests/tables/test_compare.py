@@ -5,6 +5,7 @@ from ddbench import cli
 from ddbench.errors import UsageError
 from ddbench.results import schema as records
 from ddbench.tables import comparing
+from ddbench.tables.leaderboard import Layout
 
 
 def text(found, first="vlcp", second="random"):
@@ -78,6 +79,49 @@ def test_names_are_explained():
     with pytest.raises(UsageError, match="several variants"):
         comparing.of_methods(found, "vlcp", "random")
     assert len(comparing.of_methods(found, "vlcp (k=1)", "random").settings) == 1
+
+
+def test_a_default_that_changed_is_another_variant():
+    found = [r for rate in (0.1, 0.2) for r in many("g-vbsm", (rate, rate + 0.01), options={"lr": rate})]
+    found += many("random", (0.3, 0.31))
+    with pytest.raises(UsageError, match="several variants") as error:
+        comparing.of_methods(found, "g-vbsm", "random")
+    assert "g-vbsm (lr=0.1); g-vbsm (lr=0.2)" in error.value.hint
+    (setting,) = comparing.of_methods(found, "g-vbsm (lr=0.2)", "random").settings
+    assert setting.first.runs == "3×2" and setting.first.mean == pytest.approx(0.205)
+    newer = [*many("vlcp", (0.5, 0.51)), *many("vlcp", (0.7, 0.71), version=2), *many("random", (0.3, 0.31))]
+    (setting,) = comparing.of_methods(newer, "vlcp (version=2)", "random").settings
+    assert setting.first.mean == pytest.approx(0.705)
+
+
+def test_one_protocol_is_one_setting_whatever_preset_named_it():
+    found = many("vlcp", (0.6, 0.61), preset="paper+sane", options={"steps": 50}) + many("random", (0.4, 0.5))
+    (setting,) = comparing.of_methods(found, "vlcp", "random").settings
+    assert "paper+sane and cpu+sane" in setting.title
+    found += many("vlcp", (0.5, 0.51), evaluator="fkd") + many("random", (0.4, 0.5), evaluator="fkd", settings={"a": 1})
+    assert len(comparing.of_methods(found, "vlcp", "random").settings) == 1
+
+
+def test_methods_go_by_what_tables_call_them(tmp_path, capsys):
+    (tmp_path / "boards.toml").write_text(
+        '[columns]\nlabels = { "vlcp (text=label)" = "label text" }\n[names]\nvlcp = "VLCP"\nrandom = "Random"\n'
+    )
+    text = {"text": "label"}
+    for record in (make("vlcp", (0.7, 0.8)), make("vlcp", (0.8, 0.9), explicit=text), make("random", (0.5, 0.6))):
+        records.write(record, tmp_path)
+    for name, effect in {"VLCP": "+20.0", "label text": "+30.0", "VLCP (text=label)": "+30.0", "vlcp": "+20.0"}.items():
+        with pytest.raises(SystemExit) as stop:
+            cli.main(["compare", name, "Random", "--registry", str(tmp_path), "--leaderboards", str(tmp_path)])
+        assert stop.value.code == 0
+        assert f"effect {effect}" in capsys.readouterr().out
+
+
+def test_a_name_of_two_variants_is_refused():
+    found = [make("vlcp", (0.5,), explicit={"k": k}) for k in (1, 2)] + [make("random")]
+    layout = Layout(labels={"vlcp (k=1)": "small", "vlcp (k=2)": "small"})
+    with pytest.raises(UsageError, match="small is what several variants are called") as error:
+        comparing.of_methods(found, "small", "random", layout)
+    assert "vlcp (k=1); vlcp (k=2)" in error.value.hint
 
 
 def test_the_command(tmp_path, capsys):

@@ -10,7 +10,7 @@ from records import dataset_facts, make
 
 from ddbench.errors import UsageError
 from ddbench.results.claims import Claim
-from ddbench.tables import classes, pages, views
+from ddbench.tables import classes, pages, variants, views
 from ddbench.tables.board import Board, Grid, Heading, Shown
 from ddbench.tables.boards import Published, boards, measured
 from ddbench.tables.declared import Claims, Declared, Mark, Page, declared
@@ -376,6 +376,18 @@ def test_accuracies_by_class_come_from_which_images_were_right():
     (grid,) = classes.grids(records, LAYOUT, {"f1" * 32: labels})
     assert grid.heads() == ["Class", "random", "vlcp"]
     assert grid.texts() == [["zero", "50.0", "99.5 ± 0.5"], ["one", "0.0", "25.5 ± 25.5"]]
+
+
+def test_a_default_that_changed_is_another_variant_by_class_and_beside_a_reference():
+    records = [make("vlcp", (value,), options={"steps": steps}) for value, steps in ((0.5, 3), (0.25, 4))]
+    (grid,) = classes.grids(records, LAYOUT, {"f1" * 32: np.repeat([0, 1], 100)})
+    assert grid.heads() == ["Class", "vlcp (steps=3)", "vlcp (steps=4)"]
+    lines = variants.grid([*records, make("random", (0.3,))], Layout(names={"vlcp": "VLCP"}), "").texts()
+    assert [[line[2], line[3]] for line in lines] == [
+        ["random", "30.0"],
+        ["VLCP (steps=3)", "50.0"],
+        ["VLCP (steps=4)", "25.0"],
+    ]
 
 
 def test_the_terminal_shows_the_same_numbers_uncut(capsys):

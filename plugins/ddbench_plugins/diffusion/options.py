@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from ddbench import ImageSource, Options
 
@@ -52,6 +52,18 @@ class BackboneOptions(Options):
         description="network, trained on real images, that recognises them",
         json_schema_extra={"names": "network"},
     )
+
+    @model_validator(mode="after")
+    def _none_is_idle(self) -> Self:
+        if self.backbone != "small":
+            of_small = {name: field for name, field in type(self).model_fields.items() if name.startswith("small_")}
+            if idle := [name for name, field in of_small.items() if getattr(self, name) != field.default]:
+                raise ValueError(f"{idle[0]} is of the small model, which backbone={self.backbone} is not")
+        elif self.small_vae_side and not self.small_vae:
+            raise ValueError("small_vae_side is of a published autoencoder, which small_vae names")
+        elif self.small_vae_steps and self.small_vae:
+            raise ValueError("small_vae_steps trains an autoencoder, and small_vae names one that is trained already")
+        return self
 
     @property
     def checks_images(self) -> bool:

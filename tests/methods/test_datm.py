@@ -29,7 +29,7 @@ QUICK = {
     **{"network": "convnet-1", "experts": 2, "expert_batch": 8, "syn_steps": 2, "expert_epochs": 1},
     **{"max_start_epoch": 2, "train_epochs": 0, "iterations": 3, "lr_img": 10.0, "first_max_start_epoch": None},
 }
-OFF = {"rho": 0.0, "alpha": 0.0, "labels": "hard", "init": "real", "threshold": None, "expansion": 0}
+OFF = {"rho": 0.0, "labels": "hard", "init": "real", "threshold": None, "expansion": 0}
 RATE = {"rate": 0.01, "lr_rate": 1e-3, "positive": True, "mean": (0.5,) * 3, "std": (0.2,) * 3}
 
 
@@ -70,6 +70,13 @@ def test_segments_start_inside_the_window():
 def test_a_window_without_epochs_is_refused(wrong):
     with pytest.raises(ValueError, match="segments cannot begin"):
         DatmOptions(**wrong)
+
+
+def test_a_first_bound_that_never_counts_is_refused():
+    with pytest.raises(ValueError, match="first_max_start_epoch 10 would not count"):
+        DatmOptions(first_max_start_epoch=10, max_start_epoch=20)
+    DatmOptions(first_max_start_epoch=10, max_start_epoch=20, expansion=1)
+    DatmOptions(first_max_start_epoch=20, max_start_epoch=20)
 
 
 # Labels --------------------------------------------------------------------------------------------------------------
@@ -182,6 +189,23 @@ def test_logits_begin_as_the_mean_of_the_experts_that_are_right():
     experts = _Experts([{4: 0}, {4: 1}, {4: 2}])
     found = expert_logits(torch.zeros(2, 1, 1, 1), experts, network)
     assert found.tolist() == [[3, 0], [3, 0]]  # the third is wrong of the first; all of the second, hence all count
+    one, more = (expert_logits(torch.zeros(2, 1, 1, 1), experts, network, count) for count in (1, 9))
+    assert one.tolist() == said[0]  # right or not
+    assert torch.equal(more, found)
+
+
+def test_options_of_labels_that_are_not_learned_are_refused(ctx):
+    for unused in ("lr_label", "label_experts"):
+        with pytest.raises(ddbench.UsageError, match=f"labels=hard.*{unused} changes nothing"):
+            _prepared(ctx, **QUICK, labels="hard", **{unused: 1})
+
+
+def test_labels_may_begin_as_the_first_experts_alone(ctx):
+    one, two, every = (
+        distil(_prepared(ctx, **QUICK, init="real", lr_label=0.0, label_experts=count)).content.soft_labels
+        for count in (1, 2, None)
+    )
+    assert np.array_equal(two, every) and not np.array_equal(one, every)
 
 
 # Method and protocol --------------------------------------------------------------------------------------------------
@@ -242,5 +266,7 @@ def test_the_papers_values(ctx, digits, monkeypatch, name, ipc, values):
     assert tuple(getattr(found, name) for name in names) == values
     assert (found.experts, found.train_epochs, found.iterations, found.lr_init) == (100, 100, 10000, 0.01)
     assert (found.rho, found.alpha, found.gradient) == (0.01, 0.3, "unrolled")
+    assert found.evaluate_every == (1000 if ipc >= 500 else 500)
     official = _prepared(ctx, preset="paper+official", ipc=ipc, data=replace(digits, name=name))[1].options
     assert (official.gradient == "tesla") == (ipc >= 500)
+    assert (found.label_experts, official.label_experts) == (None, 1 if (name, ipc) == ("cifar100", 50) else None)

@@ -78,6 +78,23 @@ def test_fewer_candidates_than_representatives_are_refused(ctx):
     _prepared(ctx, **QUICK, candidates=8)  # a class has no more
 
 
+def test_options_that_change_nothing_are_refused(ctx):
+    off = {"batches": "random", "init": "mix"}
+    for unused, options in (
+        ("cluster_every", {"batches": "random", "cluster_every": 5}),
+        ("candidates", off | {"candidates": 8}),
+        ("raw_pixels", off | {"raw_pixels": True}),
+        ("init_first", {"init_first": True}),
+        ("init_first", {"init": "noise", "init_first": True}),
+        ("formation", {"factor": 1, "formation": "multi"}),
+        ("biases", {"match": "features", "biases": True}),
+        ("cutmix", {"train_images": 0, "cutmix": 0.5}),
+    ):
+        with pytest.raises(ddbench.UsageError, match=f"{unused} changes nothing"):
+            _prepared(ctx, **QUICK | {"batch_real": 4} | options)
+    _prepared(ctx, **QUICK, batches="random", candidates=8)  # images begin as representatives
+
+
 def test_they_are_found_anew_every_so_many_steps_and_for_each_network(real):
     found = []
     work = RepresentativeMatching.__new__(RepresentativeMatching)
@@ -116,6 +133,10 @@ def test_settings_of_the_paper_and_what_the_cpu_scale_shrinks(ctx, digits):
     assert (small.network, small.lr_img, small.train_images, small.batch_real) == ("convnet-4", 5e-2, 500, 32)
     official = _prepared(ctx, preset="paper+official", data=cifar)[1]
     assert official.options.raw_pixels and "raw_pixels" not in _prepared(ctx, data=cifar)[1].resolved.counted()
+    nette = replace(digits, name="imagenette", image_size=32)
+    early = [_prepared(ctx, preset=name, data=nette)[1].options.early_epochs for name in ("paper", "paper+official")]
+    assert early == [10, 0]  # set and never read by the released code
+    assert _prepared(ctx, "idc", preset="paper+official", data=nette)[1].options.early_epochs == 10
     shrunk = {name for name, _, _ in _prepared(ctx, data=cifar)[1].resolved.shrunk}
     assert {"batch_real", "candidates", "iterations", "inner"} <= shrunk
 

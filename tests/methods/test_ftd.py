@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+import ddbench
 from ddbench.experiment.pipeline import distil, prepare_method
 from ddbench.plugin.options import Preset
 from ddbench.testing.conformance import check_method
@@ -26,7 +27,7 @@ QUICK = {
     **{"network": "convnet-1", "experts": 2, "expert_batch": 8, "syn_steps": 2, "expert_epochs": 1},
     **{"max_start_epoch": 2, "train_epochs": 0, "iterations": 3, "lr_img": 10.0},
 }
-OFF = {"rho": 0.0, "alpha": 0.0, "ema": 0.0}
+OFF = {"rho": 0.0, "ema": 0.0}
 
 
 def _prepared(ctx, method="ftd", preset="", ipc=2, data=None, **options):
@@ -104,6 +105,13 @@ def test_with_its_differences_off_it_is_mtt_bit_for_bit(ctx):
     assert len(list((ctx.store.root / "expert").glob("*/epoch-000.npy"))) == 2  # the same two experts
     other = distil(_prepared(ctx, **QUICK, **(OFF | {"rho": 0.1}))).content
     assert not np.array_equal(other.images, off.images)
+
+
+def test_how_to_perturb_is_refused_where_nothing_is_perturbed(ctx):
+    for unused, value in (("adaptive", False), ("alpha", 0.5)):
+        with pytest.raises(ddbench.UsageError, match=f"rho=0.*{unused} changes nothing"):
+            _prepared(ctx, **QUICK, rho=0.0, **{unused: value})
+    _prepared(ctx, **QUICK, rho=0.0, alpha=0.0)
 
 
 def test_the_result_is_the_average_of_the_iterations(ctx):

@@ -40,9 +40,8 @@ QUICK = {
     "train_epochs": 0,
     "iterations": 3,
     "lr_img": 10.0,
-    "eval_networks": 1,
-    "eval_epochs": 2,
 }
+BEST = QUICK | {"keep": "best_validation", "eval_networks": 1, "eval_epochs": 2}
 
 
 def _network(**settings):
@@ -280,7 +279,7 @@ def test_the_best_is_chosen_on_held_out_training_images_that_no_expert_saw(ctx, 
         return best(ctx, candidates, split, students)
 
     monkeypatch.setattr(selection, "best", spy)
-    made = distil(_prepared(ctx, data, **QUICK, keep="best_validation", evaluate_every=1))
+    made = distil(_prepared(ctx, data, **BEST, evaluate_every=1))
     rest, held = selection.hold_out(data)
     assert set(held.ids) | set(rest.train.ids) == set(data.train.ids)
     assert not set(held.ids) & set(rest.train.ids)
@@ -291,9 +290,9 @@ def test_the_best_is_chosen_on_held_out_training_images_that_no_expert_saw(ctx, 
     assert extra["accuracy"][str(extra["iteration"])] == max(extra["accuracy"].values())
 
 
-@pytest.mark.parametrize("keep", ["last", "best_validation"])
-def test_it_keeps_the_contract(keep):
-    check_method(MTT, options=QUICK | {"keep": keep, "evaluate_every": 2})
+@pytest.mark.parametrize("options", [QUICK, BEST | {"evaluate_every": 2}], ids=["last", "best_validation"])
+def test_it_keeps_the_contract(options):
+    check_method(MTT, options=options)
 
 
 def test_official_keeps_the_best_on_the_test_split_and_an_unconstrained_rate(ctx, digits):
@@ -344,8 +343,19 @@ def test_mistakes_are_explained(ctx):
         distil(_prepared(ctx, data, **(QUICK | {"network": "convnet-1-bn"})))
 
 
+@pytest.mark.parametrize("unused", ["evaluate_every", "eval_networks", "eval_epochs"])
+def test_options_of_candidates_are_refused_where_there_are_none(ctx, unused):
+    with pytest.raises(ddbench.UsageError, match=f"keep=last.*{unused} changes nothing"):
+        _prepared(ctx, toy_dataset(channels=3), **QUICK, **{unused: 1})
+
+
+def test_one_class_moves_no_expert(ctx):
+    with pytest.raises(ddbench.UsageError, match="has one class"):
+        _prepared(ctx, replace(toy_dataset(channels=3), class_names=("only",)), **QUICK)
+
+
 def test_a_best_of_one_is_said(ctx):
-    quick = QUICK | {"keep": "best_validation", "eval_epochs": 1}
+    quick = BEST | {"eval_epochs": 1}
     with pytest.warns(UserWarning, match="has nothing to choose from"):
         made = distil(_prepared(ctx, toy_dataset(channels=3), **quick))
     assert list(made.content.extra["accuracy"]) == [str(quick["iterations"])]

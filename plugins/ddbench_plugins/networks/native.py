@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ddbench import compiler
 
@@ -42,6 +43,13 @@ def kernels() -> Iterator[None]:
         yield
     finally:
         _asked.reset(token)
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Have attention written out inside the block: PyTorch's fused ones have no second derivatives."""
+    with sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 @functools.cache

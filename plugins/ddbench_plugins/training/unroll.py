@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 
+from ddbench_plugins.networks.native import plain_attention
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -41,7 +43,8 @@ class Unroll:
         velocity = torch.zeros_like(start)
         for number, step in enumerate(self.rates):
             at = self.weights[-1].clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(loss(number, at, self.learned), at)
+            with plain_attention():
+                (gradient,) = torch.autograd.grad(loss(number, at, self.learned), at)
             velocity = momentum * velocity + gradient
             self.velocities.append(velocity)
             self.weights.append(self.weights[-1] - step * velocity)
@@ -60,7 +63,8 @@ class Unroll:
             rates[number] = -torch.dot(self.velocities[number], by_weights)
             by_velocity = by_velocity - self.rates[number] * by_weights
             at = self.weights[number].clone().requires_grad_()
-            (gradient,) = torch.autograd.grad(self.loss(number, at, learned), at, create_graph=True)
+            with plain_attention():
+                (gradient,) = torch.autograd.grad(self.loss(number, at, learned), at, create_graph=True)
             parts = torch.autograd.grad(gradient, [at, *learned], by_velocity, materialize_grads=True)
             by_weights = by_weights + parts[0]
             for total, part in zip(totals, parts[1:], strict=True):

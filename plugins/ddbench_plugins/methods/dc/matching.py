@@ -13,7 +13,7 @@ import torch.nn.functional as F
 
 from ddbench_plugins.matching.distances import distance
 from ddbench_plugins.matching.draws import batch_norms, draw_shared
-from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.networks.native import kernels, plain_attention
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.dsa import apply, dsa
 from ddbench_plugins.training.engine import Loop
@@ -168,7 +168,7 @@ class GradientMatching:
     def _gradients(self, x: Tensor, labels: Tensor, differentiable: bool = False) -> tuple[Tensor, ...]:
         """Differentiable ones, of few images beside the real ones, are taken in float32."""
         assert self.network is not None
-        with kernels():
+        with kernels(), plain_attention():
             logits = self.network(x.contiguous(memory_format=torch.channels_last))
         loss = F.cross_entropy(logits.float(), labels.expand(len(x)))
         return tuple(torch.autograd.grad(loss, self.parameters, create_graph=differentiable))

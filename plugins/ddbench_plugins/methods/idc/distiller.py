@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.recipe import refuse_unused
 from ddbench_plugins.training.whitening import refuse_whitening
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class IDCOne(ddbench.Distiller):
         return ("tiles",) if factor_of(ctx) > 1 else ()
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse whitened images, more images in a row than pixels, and networks without what is matched."""
+        """Refuse whitening, more images in a row than pixels, networks without what is matched, and unused options."""
         options: IdcOneOptions = ctx.options
         refuse_whitening(ctx, "IDC, IDC-I and DREAM")
         if factor_of(ctx) > ctx.dataset.image_size:
@@ -125,6 +126,14 @@ class IDCOne(ddbench.Distiller):
 
             network = ctx.build_network(options.network, seed=0)
             matched(network, biases=options.biases, classifier=options.classifier)
+        if options.match == "features":
+            refuse_unused(ctx, ("biases", "classifier"), "No gradients are matched (match=features)")
+        if factor_of(ctx) == 1:
+            refuse_unused(ctx, ("formation",), "Each image holds one (factor=1)")
+        if options.init == "noise":
+            refuse_unused(ctx, ("init_first",), "No image begins as training images (init=noise)")
+        if not options.train_images and not options.early_epochs:
+            refuse_unused(ctx, ("cutmix", "lr_net", "weight_decay"), "Networks are not trained (train_images=0)")
 
     def identity(self, ctx: ddbench.Context) -> dict[str, str]:
         """Return the name that the released code asks for, which no other part of a key has; and how it bounds."""

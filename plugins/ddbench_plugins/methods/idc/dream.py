@@ -9,6 +9,7 @@ from pydantic import Field, field_validator
 import ddbench
 from ddbench_plugins.methods.idc.distiller import IDC, IdcOneOptions, IdcOptions, factor_of
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.recipe import refuse_unused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,9 +58,16 @@ class DREAM(IDC):
     presets: ClassVar[tuple[str, ...]] = ("presets.toml", "dream.toml")
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse what IDC does, and fewer candidates than representatives are to be found among them."""
+        """Refuse what IDC does, fewer candidates than representatives that are to be found, and unused options."""
         super().check(ctx)
         options: DreamOptions = ctx.options
+        if options.init == "representative":
+            refuse_unused(ctx, ("init_first",), "Images begin as representatives (init=representative)")
+        if options.batches == "random":
+            refuse_unused(ctx, ("cluster_every",), "No batch is found by clustering (batches=random)")
+            if options.init != "representative":
+                why = f"Nothing is clustered (batches=random, init={options.init})"
+                refuse_unused(ctx, ("candidates", "raw_pixels"), why)
         begun = ipc_of(ctx) * factor_of(ctx) ** 2 if options.init == "representative" else 0
         needed = max(begun, options.batch_real if options.batches == "representative" else 0)
         most = max(ctx.dataset.train.counts(ctx.dataset.num_classes))

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 import ddbench
 from ddbench_plugins.matching.distances import distance
 from ddbench_plugins.matching.draws import draw_shared
-from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.networks.native import kernels, plain_attention
 from ddbench_plugins.training import optimisers
 from ddbench_plugins.training.augment import normalise
 from ddbench_plugins.training.dsa import apply, dsa
@@ -159,7 +159,7 @@ class ClassMatching:
         if self.settings.match == "features":
             with autocast(self.settings.precision, x.device), kernels(), torch.set_grad_enabled(differentiable):
                 return (network.embed(x).float().mean(0),)
-        with autocast(self.settings.precision, x.device), kernels():
+        with autocast(self.settings.precision, x.device), kernels(), plain_attention():
             logits = network(x).float()
         loss = F.cross_entropy(logits, label.expand(len(x)))
         return tuple(torch.autograd.grad(loss, self._matched(network), create_graph=differentiable))

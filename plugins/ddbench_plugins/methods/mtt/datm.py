@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from ddbench_plugins.methods.mtt.distiller import MttOptions
 from ddbench_plugins.methods.mtt.ftd import FlatExpertOptions, FlatMTT
+from ddbench_plugins.training.recipe import refuse_unused
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class DatmOptions(FlatExpertOptions):
-    """Options of DATM; the defaults are those of most of the released settings."""
+    """Options of DATM; what it adds to MTT's has the defaults of most of the released settings."""
 
     train_epochs: int = Field(100, ge=0, description=MttOptions.model_fields["train_epochs"].description)
     alpha: float = Field(0.3, ge=0, description=FlatExpertOptions.model_fields["alpha"].description)
@@ -40,6 +41,12 @@ class DatmOptions(FlatExpertOptions):
         "learned", description="logits that begin as the experts' and are learned with the images, or the classes"
     )
     lr_label: float = Field(10.0, ge=0, description="learning rate of the logits (SGD, momentum 0.9)")
+    label_experts: int | None = Field(
+        None,
+        ge=1,
+        description="experts whose logits labels begin as the mean of: the first so many, all when none",
+        json_schema_extra={"later": True},
+    )
     threshold: float | None = Field(1.0, gt=0, description="matching loss above which an iteration changes nothing")
 
     @model_validator(mode="after")
@@ -50,6 +57,11 @@ class DatmOptions(FlatExpertOptions):
                 f"segments cannot begin between min_start_epoch {self.min_start_epoch} and first {first}, then"
                 f" max_start_epoch {self.max_start_epoch}"
             )
+        if first < self.max_start_epoch and not self.expansion:
+            raise ValueError(
+                f"first_max_start_epoch {first} would not count, for without expansion max_start_epoch"
+                f" {self.max_start_epoch} is reached at once; set expansion, or first_max_start_epoch to none"
+            )
         return self
 
 
@@ -59,6 +71,12 @@ class DATM(FlatMTT):
     Options: ClassVar[type[MttOptions]] = DatmOptions
     presets: ClassVar[tuple[str, ...]] = ("datm.toml", "family.toml", "datm_cpu.toml")
     student_batch = 128
+
+    def check(self, ctx: ddbench.Context) -> None:
+        """Refuse what FTD's experts and MTT do, and how labels are learned where they are not."""
+        super().check(ctx)
+        if ctx.options.labels == "hard":
+            refuse_unused(ctx, ("lr_label", "label_experts"), "No labels are learned (labels=hard)")
 
     def holds(self, ctx: ddbench.Context) -> tuple[str, ...]:
         """Return that there are soft labels, where they are learned."""
@@ -81,7 +99,7 @@ class DATM(FlatMTT):
         if options.labels == "hard":
             return super().images(ctx, parts)
         initial = self.initial(ctx, parts)
-        logits = expert_logits(initial, parts.experts, parts.network)
+        logits = expert_logits(initial, parts.experts, parts.network, options.label_experts)
         return self.begun(ctx, parts, ImagesWithLabels, initial, logits=logits, lr_label=options.lr_label)
 
     def settings(self, ctx: ddbench.Context, count: int) -> Matching:

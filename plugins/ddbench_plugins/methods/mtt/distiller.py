@@ -10,6 +10,7 @@ from pydantic import Field
 import ddbench
 from ddbench_plugins.matching.options import PRECISIONS, PixelOptions
 from ddbench_plugins.methods.selection import ipc_of
+from ddbench_plugins.training.recipe import refuse_unused
 from ddbench_plugins.training.whitening import whitening_of, whitening_steps
 
 if TYPE_CHECKING:
@@ -96,8 +97,16 @@ class MTT(ddbench.Distiller):
     student_batch: ClassVar[int] = 256
 
     def check(self, ctx: ddbench.Context) -> None:
-        """Refuse experts that are too short, whitened candidates, and networks without trajectories."""
+        """Refuse what has no trajectory to match, whitened candidates, and options that change nothing."""
         options: MttOptions = ctx.options
+        if ctx.dataset.num_classes < 2:
+            raise ddbench.UsageError(
+                f"{ctx.dataset.name} has one class, of which networks learn nothing: experts stay where they begin."
+            )
+        if options.keep == "last":
+            refuse_unused(
+                ctx, ("evaluate_every", "eval_networks", "eval_epochs"), "With keep=last there are no candidates"
+            )
         if ctx.dataset.zca and options.keep != "last":
             raise ddbench.UsageError(
                 f"Candidates (keep={options.keep}) are compared on images that are not whitened.",

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 class ExpertRecipe:
     """How experts are trained: plain SGD at a constant rate, cross-entropy.
 
-    ``rho`` and ``alpha`` other than 0 flatten their path, as :func:`ddbench_plugins.methods.mtt.flat.flat_step` does.
+    A ``rho`` other than 0 flattens their path, as :func:`ddbench_plugins.methods.mtt.flat.flat_step` does.
     """
 
     network: str
@@ -59,7 +59,7 @@ class ExpertRecipe:
     @property
     def flattened(self) -> bool:
         """Whether each step takes two passes."""
-        return bool(self.rho or self.alpha)
+        return bool(self.rho)
 
 
 class Experts:

@@ -95,12 +95,13 @@ def recognised(real: RealImages, ipc: int, experts: Experts, network: FlatNetwor
     return torch.cat(positions)
 
 
-def expert_logits(images: Tensor, experts: Experts, network: FlatNetwork) -> Tensor:
+def expert_logits(images: Tensor, experts: Experts, network: FlatNetwork, count: int | None = None) -> Tensor:
     """Return the mean logits [N, K] of images, class by class, over the experts that are right, at their end.
 
-    An image that none of them knows gets the mean over all.
+    An image that none of them knows gets the mean over all. All experts are asked, or the first ``count``.
     """
-    every = torch.stack([judged(images, number, experts, network) for number in range(len(experts))])
+    asked = min(count or len(experts), len(experts))
+    every = torch.stack([judged(images, number, experts, network) for number in range(asked)])
     classes = every.shape[2]
     labels = torch.arange(classes, device=images.device).repeat_interleave(len(images) // classes)
     right = (every.argmax(2) == labels).float()

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch.func import functional_call
 
 from ddbench_plugins.methods.mtt.flat import vector
-from ddbench_plugins.networks.native import kernels
+from ddbench_plugins.networks.native import kernels, plain_attention
 from ddbench_plugins.training.runtime import Precision, autocast
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class _Step(NamedTuple):
 def differentiable_step(loss: InnerLoss, before: Tensor, learned: Sequence[Tensor]) -> _Step:
     """Return a step's gradient from parameters ``before`` [P]."""
     parameters, *inputs = (tensor.detach().requires_grad_() for tensor in (before, *learned))
-    with kernels():
+    with kernels(), plain_attention():
         (gradient,) = torch.autograd.grad(loss(parameters, *inputs), parameters, create_graph=True)
     return _Step(parameters, tuple(inputs), gradient)
 
@@ -154,7 +154,7 @@ def follow(losses: Sequence[InnerLoss], start: Tensor, learned: Sequence[Tensor]
     path = [start]
     for loss in losses:
         parameters = path[-1].detach().requires_grad_()
-        with kernels():
+        with kernels(), plain_attention():
             (gradient,) = torch.autograd.grad(loss(parameters, *learned), parameters)
         path.append((parameters - lr * gradient).detach())
     return path

@@ -500,8 +500,8 @@ def compare(
     """
     filters = _filters(dataset=dataset, evaluator=evaluator, network=network, ipc=ipc)
     one, other = (side if isinstance(side, str) else str(path(side, "a record")) for side in (first, second))
-    where = path(registry, "registry"), one, other, path(folder, "folder")
-    comparison, problems = comparing.of_registry(*where, **filters)
+    at, tables = path(registry, "registry"), path(folder, "folder")
+    comparison, problems = comparing.of_registry(at, one, other, tables, **filters)
     _warn(problems)
     return comparison
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 EXTENSION = "other teachers than the released code's, which takes three to eight networks of its own"
 
+#: Of the learning rate.
+Rates = Literal["cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "half_linear", "warmup_cosine"]
+
 
 class EdcOptions(GVbsmOptions):
     """Options of the protocol; the defaults are those of the released code for CIFAR-10."""
@@ -34,9 +37,7 @@ class EdcOptions(GVbsmOptions):
     ce_weight: float = Field(0.025, ge=0, description=GVbsmOptions.model_fields["ce_weight"].description)
     batch_size: int = Field(10, ge=1, description="images per step, at most the set")
     weight_decay: float = Field(0.01, ge=0, description="of the parameters that decay")
-    schedule: Literal[  # type: ignore[assignment]  # three more
-        "cosine", "half_cosine", "half_cosine_drop", "three_halves", "linear", "half_linear", "warmup_cosine"
-    ] = Field(
+    schedule: Rates = Field(  # type: ignore[assignment]  # three more
         "three_halves",
         description="halved at .8, .9 and .95 of the epochs; cosine or line to one half; that cosine until 5/6 of the"
         " epochs, then a line from a sixth of it to 0; cosine or linear to 0; 5 epochs of linear warm-up, then cosine"

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Fingerprint of a data set, and int [test images].
 Labels = tuple[str, "NDArray[np.int64]"]
 #: Columns of acceptance figures beside each other at most.
-MOST_SETS = 10
+MOST_SETS = 9
 #: Name of the page that lists the others.
 INDEX = "README.md"
 #: The folder of pages where none is named; its boards.toml counts where another folder has none.

@@ -149,7 +149,10 @@ def test_the_options_that_name_files_are_known():
     likely = {
         each
         for each in texts
-        if any(word in each[2] for word in ("file", "path", "folder", "backbone", "stop_words", "text_encoder", "vae"))
+        if any(
+            word in each[2]
+            for word in ("file", "path", "folder", "backbone", "stop_words", "text_encoder", "vae", "decoder")
+        )
     }
     assert likely == set(FILES)
     assert {name for _, name, option in FILES if option == "teacher_file"} == {

@@ -13,14 +13,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
-from unittest import mock
 
 import torch
+from ddbench_plugins.diffusion.denoising import Denoising
 from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.small import training
 from ddbench_plugins.diffusion.small.model import CLASS_TEMPLATES, LARGER, SmallPreset, build_scheduler, build_tokenizer
@@ -28,63 +27,38 @@ from ddbench_plugins.diffusion.small.tiny import from_states
 from ddbench_plugins.diffusion.tensors import resized, to_model
 from ddbench_plugins.teachers.files import read_state
 from ddbench_plugins.training.engine import Loop
-from torch import nn
 
 import ddbench
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     import numpy as np
 
 SEED, GAMMA, TIMED = 0, 5.0, 12
+VELOCITY = {"prediction": "v_prediction"}
 
 
 @dataclass(frozen=True)
 class Way:
-    """One way of training: what it changes of the preset, its precision, and what the network predicts."""
+    """One way of training: what it changes of the preset, and its precision."""
 
     name: str
     changes: dict[str, Any] = field(default_factory=dict)
     precision: str = "bf16"
-    velocity: bool = False
 
 
 WAYS = (
     Way("as it is"),
     Way("fp32", precision="fp32"),
     Way("without min-SNR weights", {"snr_gamma": None}),
-    Way("v-prediction", velocity=True),
-    Way("learning rate halved", {"unet_rate": 5e-4}),
-    Way("learning rate doubled", {"unet_rate": 2e-3}),
-    Way("batch 64", {"unet_batch": 64}),
-    Way("batch 256", {"unet_batch": 256}),
-    Way("EMA of 100 steps", {"ema_decay": 0.99}),
-    Way("EMA of 10,000 steps", {"ema_decay": 0.9999}),
+    Way("v-prediction", VELOCITY),
+    Way("v-prediction in fp32", VELOCITY, precision="fp32"),
+    Way("v-prediction with half the rate", {**VELOCITY, "unet_rate": 5e-4}),
+    Way("v-prediction with twice the rate", {**VELOCITY, "unet_rate": 2e-3}),
+    Way("v-prediction with batch 64", {**VELOCITY, "unet_batch": 64}),
+    Way("v-prediction with batch 256", {**VELOCITY, "unet_batch": 256}),
+    Way("v-prediction with an EMA of 100 steps", {**VELOCITY, "ema_decay": 0.99}),
+    Way("v-prediction with an EMA of 10,000 steps", {**VELOCITY, "ema_decay": 0.9999}),
 )
-
-
-class ByVelocity(nn.Module):
-    """A network that predicts v (Salimans & Ho, *Progressive Distillation*, 2022), asked for the noise."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-        self.register_buffer("kept", build_scheduler().alphas_cumprod, persistent=False)
-
-    def forward(self, noisy: torch.Tensor, times: torch.Tensor, **given: Any) -> tuple[torch.Tensor]:
-        """Return the noise in ``noisy`` [n, C, h, w] at ``times`` [n]."""
-        kept = self.kept[times][:, None, None, None]
-        return (kept.sqrt() * self.network(noisy, times, **given)[0].float() + (1 - kept).sqrt() * noisy,)
-
-
-@contextmanager
-def predicting(velocity: bool) -> Iterator[None]:
-    """Let the training build networks that predict v."""
-    plain = training.build_unet
-    build = (lambda *given: ByVelocity(plain(*given))) if velocity else plain
-    with mock.patch.object(training, "build_unet", build):
-        yield
 
 
 @dataclass(frozen=True)
@@ -104,42 +78,30 @@ class Data:
         posteriors = Posteriors(mean, mean.new_zeros(1).expand(mean.shape), 1.0)
         source = training.PromptSource(self.class_names, [], self.tokenizer)
         began = time.process_time()
-        with predicting(way.velocity):
-            encoder, network, _ = training.train_unet(
-                posteriors, self.labels[: -self.held_out], source, preset, Loop(precision=way.precision), seed=SEED
-            )
+        encoder, network, _ = training.train_unet(
+            posteriors, self.labels[: -self.held_out], source, preset, Loop(precision=way.precision), seed=SEED
+        )
         return encoder, network, time.process_time() - began
 
     @torch.no_grad()
-    def loss(self, encoder: Any, network: Any) -> tuple[float, float]:
+    def loss(self, encoder: Any, network: Any, prediction: str | None) -> tuple[float, float]:
         """Return the held-out images' error of the noise, plain and with min-SNR weights, in 32-bit precision."""
         prompts = [CLASS_TEMPLATES[0].format(name=name) for name in self.class_names]
         length = self.tokenizer.model_max_length
         tokens = self.tokenizer(prompts, padding="max_length", max_length=length, return_tensors="pt").input_ids
-        words, scheduler = encoder(tokens)[0], build_scheduler()
+        words, denoising = encoder(tokens)[0], Denoising(build_scheduler(prediction))
         latents, labels = self.latents[0, -self.held_out :], torch.as_tensor(self.labels[-self.held_out :])
         stream = torch.Generator().manual_seed(SEED)
         noise = torch.randn(latents.shape, generator=stream)
         times = torch.linspace(0, 999, len(latents)).long()[torch.randperm(len(latents), generator=stream)]
-        errors = torch.cat(
-            [
-                (
-                    network(
-                        scheduler.add_noise(latents[rows], noise[rows], times[rows]),
-                        times[rows],
-                        encoder_hidden_states=words[labels[rows]],
-                        return_dict=False,
-                    )[0]
-                    - noise[rows]
-                )
-                .square()
-                .flatten(1)
-                .mean(1)
-                for rows in torch.arange(len(latents)).split(250)
-            ]
-        )
-        kept = scheduler.alphas_cumprod[times]
-        return float(errors.mean()), float((errors * (GAMMA * (1 - kept) / kept).clamp(max=1)).mean())
+        errors = []
+        for rows in torch.arange(len(latents)).split(250):
+            noisy, _ = denoising.task(latents[rows], noise[rows], times[rows])
+            output = network(noisy, times[rows], encoder_hidden_states=words[labels[rows]], return_dict=False)[0]
+            wrong = denoising.noise(output, noisy, times[rows]) - noise[rows]
+            errors.append(wrong.square().flatten(1).mean(1))
+        plain, weights = torch.cat(errors), Denoising(build_scheduler()).min_snr_weights(times, GAMMA)
+        return float(plain.mean()), float((plain * weights).mean())
 
 
 def read(args: argparse.Namespace, preset: SmallPreset, folder: Path) -> Data:
@@ -178,7 +140,7 @@ def main() -> None:
             each = data.train(way, preset, TIMED)[2] / TIMED
             steps = round(60 * args.minutes / each)
             encoder, network, seconds = data.train(way, preset, steps)
-            noise, weighted = data.loss(encoder, network)
+            noise, weighted = data.loss(encoder, network, way.changes.get("prediction"))
             line = {"way": way.name, "steps": steps, "seconds": seconds, "noise": noise, "weighted": weighted}
             with args.out.open("a") as file:
                 file.write(json.dumps(line) + "\n")

@@ -46,11 +46,12 @@ def test_only_the_unet_changes(tiny_folder: Path, images: np.ndarray, tmp_path: 
     assert any(not torch.equal(old[name], new[name]) for name in old)
 
 
-@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize(("cached", "predicts"), [(False, "epsilon"), (True, "epsilon"), (True, "v_prediction")])
 def test_the_loss_is_that_of_the_images_with_their_own_captions(
-    pipeline: Any, images: np.ndarray, tmp_path: Path, cached: bool
+    pipeline: Any, images: np.ndarray, tmp_path: Path, cached: bool, predicts: str
 ) -> None:
     """Denoising of one whole batch, written out: latents sampled from the posterior, noised, each with its caption."""
+    pipeline.scheduler.register_to_config(prediction_type=predicts)
     small, seed = images[:, 2:18, 2:18], 5
     rows = batch_indices(6, 6, 0, stream_seed(seed, "finetune")).tolist()
     draws = make_generator(seed, "finetune noise", 0)
@@ -70,7 +71,9 @@ def test_the_loss_is_that_of_the_images_with_their_own_captions(
             tokens = pipeline.tokenizer(CAPTIONS[row], padding="max_length", max_length=77, return_tensors="pt")
             states = pipeline.text_encoder(tokens.input_ids).last_hidden_state
             noisy = kept.sqrt() * latent + (1 - kept).sqrt() * noise[place]
-            losses.append((pipeline.unet(noisy, times[place], states).sample - noise[place]).square().mean().item())
+            velocity = kept.sqrt() * noise[place] - (1 - kept).sqrt() * latent
+            target = noise[place] if predicts == "epsilon" else velocity
+            losses.append((pipeline.unet(noisy, times[place], states).sample - target).square().mean().item())
 
     settings = FinetuneSettings(resolution=16, epochs=1, batch_size=6, cache_latents=cached)
     told: list[tuple[Any, ...]] = []
@@ -80,6 +83,7 @@ def test_the_loss_is_that_of_the_images_with_their_own_captions(
     assert report["loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert told[-1] == (1, 1, {"fine-tuning loss": report["loss"]})
     assert not (tmp_path / "posteriors").exists()
+    assert load_pipeline(tmp_path).scheduler.config.prediction_type == predicts
 
 
 def test_the_defaults_are_the_papers_table() -> None:
@@ -101,9 +105,9 @@ def test_gradient_checkpointing_is_on_during_the_training_only(
     assert seen == [True] and not pipeline.unet.is_gradient_checkpointing and not pipeline.unet.training
 
 
-def test_the_model_must_predict_noise(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
-    pipeline.scheduler.register_to_config(prediction_type="v_prediction")
-    with pytest.raises(ValueError, match="'v_prediction'"):
+def test_the_model_must_predict_noise_or_velocity(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
+    pipeline.scheduler.register_to_config(prediction_type="sample")
+    with pytest.raises(ValueError, match="'sample'"):
         finetune(pipeline, images, CAPTIONS, tmp_path, SETTINGS, seed=0)
 
 

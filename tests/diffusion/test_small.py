@@ -81,7 +81,7 @@ def test_presets_fit_together(name: str, tmp_path: Path) -> None:
 
 def test_what_came_later_is_told_only_where_it_is_set() -> None:
     told = PRESETS["cifar10"].describe()
-    assert "side" not in told and "snr_gamma" not in told and told["unet_steps"] == 4500
+    assert "side" not in told and "snr_gamma" not in told and "prediction" not in told and told["unet_steps"] == 4500
     assert replace(PRESETS["cifar10"], side=64).describe() == {**told, "side": 64}
 
 

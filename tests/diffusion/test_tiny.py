@@ -15,6 +15,7 @@ from ddbench_plugins.diffusion.small.model import PRESETS
 from ddbench_plugins.diffusion.small.published import PublishedAutoencoder
 from ddbench_plugins.diffusion.small.tiny import TinyAutoencoder, from_states
 from ddbench_plugins.methods.dit.distiller import DiT
+from ddbench_plugins.methods.mgd3.options import MGD3Options
 from ddbench_plugins.methods.vlcp.distiller import VLCP
 from ddbench_plugins.methods.vlcp.options import VLCPOptions
 from diffusers import AutoencoderTiny
@@ -160,6 +161,8 @@ def test_what_is_no_tiny_autoencoder_is_explained(mine, tmp_path):
         ({"backbone": "some/model", "small_vae": "x"}, "small_vae is of the small model, which backbone=some/model"),
         ({"backbone": "some/model", "small_dit_steps": 5}, "small_dit_steps is of the small model"),
         ({"backbone": "some/model", "small_preset": "long"}, "small_preset is of the small model"),
+        ({"small_vae": "x", "small_unet_steps": 5}, "small_unet_steps is of the U-Net"),
+        ({"small_vae": "x", "small_prediction": "v_prediction"}, "small_prediction is of the U-Net"),
     ],
 )
 def test_options_that_would_do_nothing_are_refused(chosen, said):
@@ -167,14 +170,17 @@ def test_options_that_would_do_nothing_are_refused(chosen, said):
         DiTOptions(**chosen)
     DiTOptions(small_vae="x", small_vae_side=64, small_dit_steps=5, small_preset="long")
     DiTOptions(backbone="some/model")
+    DiTOptions(small_unet_steps=5, small_prediction="v_prediction")
+    MGD3Options(small_vae="x", conditioning="text", small_unet_steps=5)
 
 
 @pytest.mark.parametrize(("method", "options"), [(VLCP, VLCPOptions), (DiT, DiTOptions)])
 def test_whole_runs_name_the_weights(mine, tmp_path, monkeypatch, method, options):
     """Latents of eight channels go through training, prototypes, image to image and the transformer."""
     source = released(tmp_path)
-    more = {"finetune_epochs": 1, "steps": 3} if method is VLCP else {"small_dit_steps": 2, "steps": 3}
-    chosen = options(small_vae=str(source), small_unet_steps=2, acceptance="never", **more)
+    of_unet = {"finetune_epochs": 1, "small_unet_steps": 2, "small_prediction": "v_prediction"}
+    more = of_unet if method is VLCP else {"small_dit_steps": 2}
+    chosen = options(small_vae=str(source), steps=3, acceptance="never", **more)
     method().distill(mine(chosen))
     # In a process that finds the model in the cache, nothing has imported the autoencoder's module yet.
     monkeypatch.delitem(sys.modules, "ddbench_plugins.diffusion.small.tiny")

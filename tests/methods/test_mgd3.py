@@ -100,11 +100,12 @@ def test_without_guidance_the_samples_are_dits(ctx: Context, digits: Dataset, fo
         np.testing.assert_array_equal(latents(ctx, digits, folder, "mgd3", **options)[0], plain)
 
 
-def test_under_prompts_it_samples_as_the_stock_pipeline(prompted: Path) -> None:
+@pytest.mark.parametrize("predicts", ["epsilon", "v_prediction"])
+def test_under_prompts_it_samples_as_the_stock_pipeline(prompted: Path, predicts: str) -> None:
     from diffusers import DDPMScheduler, StableDiffusionPipeline
 
     found = load_pipeline(prompted)
-    found.scheduler = DDPMScheduler.from_config(found.scheduler.config, clip_sample=False)
+    found.scheduler = DDPMScheduler.from_config(found.scheduler.config, clip_sample=False, prediction_type=predicts)
     stock = StableDiffusionPipeline(**found.components, requires_safety_checker=False)
     stock.set_progress_bar_config(disable=True)
     stock.scheduler.init_noise_sigma = 1.0

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.nn.functional as F
 
+from ddbench_plugins.diffusion.denoising import Denoising
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import Encoder
@@ -68,7 +69,8 @@ def finetune(
 
     ``images``: N uint8 arrays [H, W, 1 or 3] of any size, resized at the shorter side and centre-cropped; ``captions``:
     one text each, cut off at the tokenizer's length (77 tokens for Stable Diffusion). Both are read by batches.
-    ``pipeline`` must be loaded in fp32; a ``loop`` in 'bf16' or 'fp16' is mixed precision. Returns the settings, steps
+    ``pipeline`` must be loaded in fp32; a ``loop`` in 'bf16' or 'fp16' is mixed precision. The U-Net goes on predicting
+    what its scheduler says, noise or velocity. Returns the settings, steps
     and the final mean ``loss``.
 
     The processes of a ``team`` call this at once, divide every batch, and get the weights that one process would, up to
@@ -89,9 +91,7 @@ def finetune(
     kept = out_dir / "posteriors"
     posteriors = encoder.keep(kept, settings.flip, team, loop.progress) if settings.cache_latents else encoder
     factor = float(pipeline.vae.config.scaling_factor)
-    scheduler = pipeline.scheduler
-    if scheduler.config.prediction_type != "epsilon":
-        raise ValueError(f"the model predicts {scheduler.config.prediction_type!r}; noise prediction is needed")
+    denoising = Denoising(pipeline.scheduler)
     replica = Replica(unet, team, device)
 
     def loss_at(step: int, part: int) -> torch.Tensor:
@@ -104,15 +104,15 @@ def finetune(
         mean, std = moved(posteriors.of(rows[mine], flips[mine]), device)
         shape = (len(rows), *mean.shape[1:])
         spread, noise = (torch.randn(shape, generator=stream)[mine] for _ in range(2))
-        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)[mine]
+        times = torch.randint(denoising.times, (len(rows),), generator=stream)[mine]
         tokens = _tokens(pipeline.tokenizer, [captions[row] for row in rows[mine]])
         spread, noise, times, tokens = moved((spread, noise, times, tokens), device)
         clean = (mean + std * spread).mul(factor)
         with torch.no_grad():
             hidden = pipeline.text_encoder(tokens)[0]
-        noisy = scheduler.add_noise(clean, noise, times)
+        noisy, target = denoising.task(clean, noise, times)
         predicted = replica.model(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
-        loss = F.mse_loss(predicted.float(), noise)
+        loss = F.mse_loss(predicted.float(), target)
         # The mean over processes is then the mean over the batch, whose parts may differ in size by one.
         return loss * (len(own) * team.count / len(rows)) if team.count > 1 else loss
 
@@ -128,6 +128,7 @@ def finetune(
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
             accumulate=settings.accumulate,
+            plain_attention=settings.resolution <= 128,
         ),
         replace(loop, saves=team.leads),
         name="fine-tuning",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ddbench import ImageSource, Options
 
@@ -38,6 +38,12 @@ class BackboneOptions(Options):
     )
     small_vae_steps: int | None = Field(None, ge=1, description="training steps of the small model's autoencoder")
     small_unet_steps: int | None = Field(None, ge=1, description="training steps of the small model's U-Net")
+    small_prediction: Literal["epsilon", "v_prediction"] | None = Field(
+        None,
+        description="what the small model's U-Net is trained to predict, in diffusers' words: the noise (epsilon, also"
+        " when none), or the velocity (v_prediction), which is learned in fewer steps",
+        json_schema_extra={"later": True},
+    )
     batch_size: int | None = Field(
         None, ge=1, description="images encoded or generated at a time; None: 64 up to 64 pixels, 8 above"
     )
@@ -53,6 +59,11 @@ class BackboneOptions(Options):
         json_schema_extra={"names": "network"},
     )
 
+    @field_validator("small_prediction")
+    @classmethod
+    def _noise_is_the_default(cls, value: str | None) -> str | None:
+        return None if value == "epsilon" else value  # one result, one key
+
     @model_validator(mode="after")
     def _none_is_idle(self) -> Self:
         if self.backbone != "small":
@@ -63,7 +74,15 @@ class BackboneOptions(Options):
             raise ValueError("small_vae_side is of a published autoencoder, which small_vae names")
         elif self.small_vae_steps and self.small_vae:
             raise ValueError("small_vae_steps trains an autoencoder, and small_vae names one that is trained already")
+        elif not self.trains_unet and (self.small_unet_steps or self.small_prediction):
+            name = "small_unet_steps" if self.small_unet_steps else "small_prediction"
+            raise ValueError(f"{name} is of the U-Net, which a transformer beside small_vae does not need")
         return self
+
+    @property
+    def trains_unet(self) -> bool:
+        """Whether a method's small model has a U-Net."""
+        return True
 
     @property
     def checks_images(self) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddbench_plugins.diffusion.ancestral import Denoiser
+from ddbench_plugins.diffusion.denoising import Denoising
 from ddbench_plugins.diffusion.prompts import embed_prompts
 
 if TYPE_CHECKING:
@@ -26,8 +27,13 @@ class PromptedDenoiser(Denoiser):
         from diffusers import DDPMScheduler
 
         self.network, self._guidance = pipeline.unet, guidance
+        self._denoising = Denoising(pipeline.scheduler)
         self.scheduler = DDPMScheduler.from_config(
-            pipeline.scheduler.config, variance_type="fixed_small", clip_sample=False, thresholding=False
+            pipeline.scheduler.config,
+            variance_type="fixed_small",
+            clip_sample=False,
+            thresholding=False,
+            prediction_type="epsilon",
         )
         self.scheduler.set_timesteps(steps)
         length = pipeline.tokenizer.model_max_length
@@ -40,8 +46,7 @@ class PromptedDenoiser(Denoiser):
         if self._guidance != 1:
             inputs, texts = latents.repeat(2, 1, 1, 1), torch.cat([self._without[rows], texts])
         output = self.network(inputs.to(self.network.dtype), time, texts, return_dict=False)[0].float()
-        if self._guidance == 1:
-            noise: Tensor = output
-            return noise
-        free, conditional = output.chunk(2)
-        return free + self._guidance * (conditional - free)
+        if self._guidance != 1:
+            free, conditional = output.chunk(2)
+            output = free + self._guidance * (conditional - free)
+        return self._denoising.noise(output, latents, time)

@@ -29,3 +29,8 @@ class DiTOptions(BackboneOptions):
         description="autoencoder that decodes: a hub id or a folder; empty is the one of the model, which encodes",
         json_schema_extra={"file": True},
     )
+
+    @property
+    def trains_unet(self) -> bool:
+        """Whether a U-Net is trained: with the autoencoder of the transformer's latents, where that is trained."""
+        return not self.small_vae

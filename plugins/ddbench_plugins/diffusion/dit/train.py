@@ -55,6 +55,7 @@ def train_transformer(
         weight_decay=0.0,
         warmup=min(200, preset.steps // 10),
         schedule="cosine",
+        plain_attention=True,
     )
     loss = optimise(parameters, loss_at, settings, loop, name="transformer", ema=ema)
     ema.copy_to(parameters)

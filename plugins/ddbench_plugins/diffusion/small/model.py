@@ -23,9 +23,11 @@ class SmallPreset:
 
     The latent has 4 channels, as Stable Diffusion's, and is smaller by 2 for every VAE level after the first. What is
     None came later and changes nothing: ``latent_channels`` instead of 4; ``perceptual``, the weight of a teacher's
-    features in the autoencoder's loss; ``side``, to which images are enlarged for a published autoencoder; and
+    features in the autoencoder's loss; ``side``, to which images are enlarged for a published autoencoder;
     ``snr_gamma``, which bounds the weights of the U-Net's loss (Hang et al., *Efficient Diffusion Training via Min-SNR
-    Weighting Strategy*, ICCV 2023).
+    Weighting Strategy*, ICCV 2023); and ``prediction``, what the U-Net predicts, in diffusers' words, instead of the
+    noise ("epsilon"): "v_prediction" (Salimans & Ho, *Progressive Distillation for Fast Sampling of Diffusion Models*,
+    ICLR 2022).
     """
 
     resolution: int
@@ -53,6 +55,7 @@ class SmallPreset:
     perceptual: float | None = None
     side: int | None = None
     snr_gamma: float | None = None
+    prediction: str | None = None
 
     def describe(self) -> dict[str, Any]:
         """The preset as plain numbers, for keys and records."""
@@ -205,8 +208,8 @@ def build_text_encoder(preset: SmallPreset, tokenizer: Any, seed: int) -> Any:
     return encoder
 
 
-def build_scheduler() -> Any:
-    """Stable Diffusion v1.5's ``PNDMScheduler``."""
+def build_scheduler(prediction: str | None = None) -> Any:
+    """Stable Diffusion v1.5's ``PNDMScheduler``, of a network that predicts the noise unless it is said."""
     from diffusers import PNDMScheduler
 
     return PNDMScheduler(
@@ -217,6 +220,7 @@ def build_scheduler() -> Any:
         skip_prk_steps=True,
         set_alpha_to_one=False,
         steps_offset=1,
+        prediction_type=prediction or "epsilon",
     )
 
 
@@ -227,7 +231,7 @@ def build_tokenizer(texts: Iterable[str], preset: SmallPreset, folder: Path) -> 
     return write_tokenizer(texts, folder, merges=preset.merges)
 
 
-def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
+def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any, prediction: str | None = None) -> Any:
     """The components as a ``StableDiffusionPipeline`` without safety checker."""
     from diffusers import StableDiffusionPipeline
 
@@ -236,7 +240,7 @@ def assemble(vae: Any, text_encoder: Any, tokenizer: Any, unet: Any) -> Any:
         text_encoder=text_encoder,
         tokenizer=tokenizer,
         unet=unet,
-        scheduler=build_scheduler(),
+        scheduler=build_scheduler(prediction),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

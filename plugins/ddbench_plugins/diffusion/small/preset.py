@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ddbench_plugins.diffusion.small.model import SmallPreset
 
 #: Options of the small model.
-SMALL = ("small_preset", "small_vae", "small_vae_side", "small_vae_steps", "small_unet_steps")
+SMALL = ("small_preset", "small_vae", "small_vae_side", "small_vae_steps", "small_unet_steps", "small_prediction")
 
 
 def small_preset(ctx: Context, options: BackboneOptions) -> SmallPreset:
@@ -36,6 +36,8 @@ def small_preset(ctx: Context, options: BackboneOptions) -> SmallPreset:
         changes["vae_steps"] = options.small_vae_steps
     if options.small_unet_steps:
         changes["unet_steps"] = options.small_unet_steps
+    if options.small_prediction:
+        changes["prediction"] = options.small_prediction
     if options.small_vae:
         # Of an autoencoder that is not trained here nothing is to be set.
         changes |= {"latent_channels": None, "perceptual": None}

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from ddbench_plugins.diffusion.denoising import Denoising
 from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import Posteriors
@@ -81,7 +82,7 @@ def train_small_pipeline(
         loop.part("unet"),
         seed=seed,
     )
-    save_pipeline(assemble(vae, text_encoder, tokenizer, unet), out_dir)
+    save_pipeline(assemble(vae, text_encoder, tokenizer, unet, preset.prediction), out_dir)
     return {**vae_report, **unet_report}
 
 
@@ -207,14 +208,14 @@ def train_unet(
     *,
     seed: int,
 ) -> tuple[Any, Any, dict[str, float]]:
-    """Text encoder and U-Net (EMA weights of both) trained jointly to predict the noise in scaled posterior samples."""
+    """Text encoder and U-Net (EMA weights of both) trained jointly to denoise scaled posterior samples."""
     began, device = time.perf_counter(), loop.device
     encoder = build_text_encoder(preset, source.tokenizer, stream_seed(seed, "text encoder")).to(device).train()
     channels = posteriors.mean.shape[2]
     unet = build_unet(preset, stream_seed(seed, "unet"), channels).to(device, memory_format=torch.channels_last).train()
     parameters = [value for model in (encoder, unet) for value in model.parameters() if value.requires_grad]
     ema = Ema(parameters, preset.ema_decay)
-    scheduler = build_scheduler()
+    denoising = Denoising(build_scheduler(preset.prediction))
     targets, posteriors = torch.tensor(np.asarray(labels), dtype=torch.long), posteriors.on(device)
 
     def loss_at(step: int, part: int) -> torch.Tensor:
@@ -222,26 +223,27 @@ def train_unet(
         stream = make_generator(seed, "unet noise", step)
         latents = posteriors.draw(rows, stream)
         noise = torch.randn(latents.shape, generator=stream)
-        times = torch.randint(scheduler.config.num_train_timesteps, (len(rows),), generator=stream)
+        times = torch.randint(denoising.times, (len(rows),), generator=stream)
         prompts = 1 + targets[rows] * source.per_class
         prompts = prompts + torch.randint(source.per_class, (len(rows),), generator=stream)
         prompts[torch.rand(len(rows), generator=stream) < UNCONDITIONAL] = 0
         tokens = source.draw(np.random.default_rng(stream_seed(seed, "prompts", step)))
         noise, times, tokens, prompts = moved((noise, times, tokens, prompts), device)
         hidden = rows_of(encoder(tokens)[0], prompts)
-        noisy = scheduler.add_noise(latents, noise, times).contiguous(memory_format=torch.channels_last)
+        noisy, target = denoising.task(latents, noise, times)
+        noisy = noisy.contiguous(memory_format=torch.channels_last)
         predicted = unet(noisy, times, encoder_hidden_states=hidden, return_dict=False)[0]
         if preset.snr_gamma is None:
-            return F.mse_loss(predicted.float(), noise)
-        kept = scheduler.alphas_cumprod.to(times.device)[times]
-        weights = (preset.snr_gamma * (1 - kept) / kept).clamp(max=1)
-        return (weights * (predicted.float() - noise).square().flatten(1).mean(1)).mean()
+            return F.mse_loss(predicted.float(), target)
+        weights = denoising.min_snr_weights(times, preset.snr_gamma)
+        return (weights * (predicted.float() - target).square().flatten(1).mean(1)).mean()
 
     settings = Optimisation(
         steps=preset.unet_steps,
         learning_rate=preset.unet_rate,
         warmup=min(100, preset.unet_steps // 10),
         schedule="cosine",
+        plain_attention=True,
     )
     loss = optimise(parameters, loss_at, settings, loop, name="U-Net", ema=ema)
     ema.copy_to(parameters)

@@ -41,3 +41,8 @@ class MGD3Options(DiTOptions):
     modes: Literal["centroid", "nearest"] = Field(
         "centroid", description="what a cluster leads to: its centre, or the latent of a training image nearest to it"
     )
+
+    @property
+    def trains_unet(self) -> bool:
+        """Whether a U-Net is trained: with the autoencoder of the transformer's latents, or to sample from."""
+        return self.conditioning == "text" or super().trains_unet

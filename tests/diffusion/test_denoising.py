@@ -22,7 +22,8 @@ def test_the_target_gives_the_noise_back(predicts: str, latents: tuple[torch.Ten
     noisy, target = denoising.task(clean, noise, times)
     assert denoising.times == 1000 and torch.equal(target, noise) == (predicts == "epsilon")
     for row, time in enumerate(times):
-        torch.testing.assert_close(denoising.noise(target[row], noisy[row], time), noise[row], rtol=1e-4, atol=1e-4)
+        found = denoising.noise(target[row, None], noisy[row, None], time)
+        torch.testing.assert_close(found, noise[row, None], rtol=1e-4, atol=1e-4)
 
 
 def test_min_snr_weighs_noise_and_velocity_alike(latents: tuple[torch.Tensor, ...]) -> None:

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 import torch
+from ddbench_plugins.diffusion import finetune as finetuning
 from ddbench_plugins.diffusion.finetune import FinetuneSettings, finetune
+from ddbench_plugins.diffusion.loop import Optimisation
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline
 from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.diffusion.replicas import Team, divided, processes
@@ -103,6 +105,22 @@ def test_gradient_checkpointing_is_on_during_the_training_only(
     settings = FinetuneSettings(resolution=16, epochs=1, batch_size=6, gradient_checkpointing=True)
     finetune(pipeline, images, CAPTIONS, tmp_path, settings, seed=0)
     assert seen == [True] and not pipeline.unet.is_gradient_checkpointing and not pipeline.unet.training
+
+
+@pytest.mark.parametrize(("side", "written_out"), [(32, True), (34, False)])
+def test_attention_is_written_out_by_the_side_of_the_latents(
+    pipeline: Any, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: int, written_out: bool
+) -> None:
+    """Not of the images: how much smaller latents are depends on the model, here by two."""
+    told: list[bool] = []
+
+    def optimise(parameters: Any, loss_at: Any, settings: Optimisation, *_: Any, **__: Any) -> float:
+        told.append(settings.plain_attention)
+        return 0.0
+
+    monkeypatch.setattr(finetuning, "optimise", optimise)
+    finetune(pipeline, images, CAPTIONS, tmp_path, replace(SETTINGS, resolution=side), seed=0)
+    assert told == [written_out]
 
 
 def test_the_model_must_predict_noise_or_velocity(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:

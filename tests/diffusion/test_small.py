@@ -6,8 +6,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 import torch
+from ddbench_plugins.diffusion.dit import train as dit
+from ddbench_plugins.diffusion.dit.small import PRESETS as DIT_PRESETS
+from ddbench_plugins.diffusion.loop import Optimisation
 from ddbench_plugins.diffusion.pipeline import digest, load_pipeline, resolution
 from ddbench_plugins.diffusion.posteriors import Posteriors
+from ddbench_plugins.diffusion.small import training as small
 from ddbench_plugins.diffusion.small.model import (
     LARGER,
     PRESETS,
@@ -77,6 +81,28 @@ def test_presets_fit_together(name: str, tmp_path: Path) -> None:
         latent = build_vae(preset, 0).encode(torch.zeros(1, 3, preset.resolution, preset.resolution)).latent_dist.mean
         assert latent.shape == (1, preset.latent_channels or 4, size, size) and preset.latent_side == size
         assert build_unet(preset, 0, latent.shape[1])(latent, 1, hidden).sample.shape == latent.shape
+
+
+@pytest.mark.parametrize(("side", "written_out"), [(16, True), (17, False)])
+def test_attention_of_large_latents_is_not_written_out(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, side: int, written_out: bool
+) -> None:
+    """At 64, which small_vae_side=512 comes to, it would take many times the memory."""
+    told = []
+
+    def optimise(parameters: Any, loss_at: Any, settings: Optimisation, *_: Any, **__: Any) -> float:
+        told.append(settings.plain_attention)
+        return 0.0
+
+    for module in (small, dit):
+        monkeypatch.setattr(module, "optimise", optimise)
+    encoded, labels = Posteriors(torch.zeros(1, 2, 4, side, side), torch.zeros(1, 2, 4, side, side), 1.0), np.arange(2)
+    preset = replace(TINY, side=8 * side)
+    small.train_unet(
+        encoded, labels, small.PromptSource(["a", "b"], [], write_tokenizer(TEXTS, tmp_path)), preset, Loop(), seed=0
+    )
+    dit.train_transformer(encoded, labels, 2, replace(DIT_PRESETS[16], depth=1, width=12), seed=0)
+    assert told == [written_out] * 2
 
 
 def test_what_came_later_is_told_only_where_it_is_set() -> None:

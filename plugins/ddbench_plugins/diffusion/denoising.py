@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Least ᾱ by which noise tells of an image, as in diffusers' Euler scheduler: zero-SNR schedules end at 0.
+LEAST = 2.0**-24
+
 
 class Denoising:
     """The training task of a diffusers scheduler's ``prediction_type``, as in diffusers' text-to-image script.
@@ -40,7 +43,7 @@ class Denoising:
         """Return the noise in ``noisy`` [n, C, h, w] at times [n] or one for all, by the network's output."""
         if self.predicts == "epsilon":
             return output
-        kept = self._scheduler.alphas_cumprod.to(output.device)[times].view(-1, 1, 1, 1)
+        kept = self._scheduler.alphas_cumprod.clamp(min=LEAST).to(output.device)[times].view(-1, 1, 1, 1)
         return kept.sqrt() * output + (1 - kept).sqrt() * noisy
 
     def min_snr_weights(self, times: Tensor, gamma: float) -> Tensor:

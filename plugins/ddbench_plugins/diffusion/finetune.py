@@ -11,8 +11,8 @@ import torch
 import torch.nn.functional as F
 
 from ddbench_plugins.diffusion.denoising import Denoising
-from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
-from ddbench_plugins.diffusion.pipeline import save_pipeline
+from ddbench_plugins.diffusion.loop import WRITTEN_OUT, Ema, Optimisation, optimise
+from ddbench_plugins.diffusion.pipeline import resolution, save_pipeline
 from ddbench_plugins.diffusion.posteriors import Encoder
 from ddbench_plugins.diffusion.replicas import Replica, Team
 from ddbench_plugins.training.engine import Loop
@@ -70,8 +70,7 @@ def finetune(
     ``images``: N uint8 arrays [H, W, 1 or 3] of any size, resized at the shorter side and centre-cropped; ``captions``:
     one text each, cut off at the tokenizer's length (77 tokens for Stable Diffusion). Both are read by batches.
     ``pipeline`` must be loaded in fp32; a ``loop`` in 'bf16' or 'fp16' is mixed precision. The U-Net goes on predicting
-    what its scheduler says, noise or velocity. Returns the settings, steps
-    and the final mean ``loss``.
+    what its scheduler says, noise or velocity. Returns the settings, steps and the final mean ``loss``.
 
     The processes of a ``team`` call this at once, divide every batch, and get the weights that one process would, up to
     rounding: all draw the batch's random numbers and use their part. The one that leads has the EMA weights and writes.
@@ -93,6 +92,7 @@ def finetune(
     factor = float(pipeline.vae.config.scaling_factor)
     denoising = Denoising(pipeline.scheduler)
     replica = Replica(unet, team, device)
+    latent_side = settings.resolution * unet.config.sample_size // resolution(pipeline)
 
     def loss_at(step: int, part: int) -> torch.Tensor:
         turn = step * settings.accumulate + part
@@ -128,7 +128,7 @@ def finetune(
             weight_decay=settings.weight_decay,
             clip_norm=settings.clip_norm,
             accumulate=settings.accumulate,
-            plain_attention=settings.resolution <= 128,
+            plain_attention=latent_side <= WRITTEN_OUT,
         ),
         replace(loop, saves=team.leads),
         name="fine-tuning",

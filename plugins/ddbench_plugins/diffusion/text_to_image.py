@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ddbench_plugins.diffusion.ancestral import Denoiser
-from ddbench_plugins.diffusion.denoising import Denoising
+from ddbench_plugins.diffusion.denoising import LEAST, Denoising
 from ddbench_plugins.diffusion.prompts import embed_prompts
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ class PromptedDenoiser(Denoiser):
             thresholding=False,
             prediction_type="epsilon",
         )
+        # Where ᾱ is 0 the noise is all there is, and the clean latents that follow from it would not be finite.
+        self.scheduler.alphas_cumprod = self.scheduler.alphas_cumprod.clamp(min=LEAST)
         self.scheduler.set_timesteps(steps)
         length = pipeline.tokenizer.model_max_length
         with_prompt, without = embed_prompts(pipeline, prompts, "")

@@ -11,7 +11,7 @@ from torch import Tensor
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.small import DiTPreset, build_scheduler, build_transformer
-from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
+from ddbench_plugins.diffusion.loop import WRITTEN_OUT, Ema, Optimisation, optimise
 from ddbench_plugins.training.engine import Loop
 from ddbench_plugins.training.numbers import moved
 from ddbench_plugins.training.seeding import batch_indices, make_generator, stream_seed
@@ -55,7 +55,7 @@ def train_transformer(
         weight_decay=0.0,
         warmup=min(200, preset.steps // 10),
         schedule="cosine",
-        plain_attention=True,
+        plain_attention=size <= WRITTEN_OUT,
     )
     loss = optimise(parameters, loss_at, settings, loop, name="transformer", ema=ema)
     ema.copy_to(parameters)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from ddbench_plugins.diffusion.denoising import Denoising
-from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
+from ddbench_plugins.diffusion.loop import WRITTEN_OUT, Ema, Optimisation, optimise
 from ddbench_plugins.diffusion.pipeline import save_pipeline
 from ddbench_plugins.diffusion.posteriors import Posteriors
 from ddbench_plugins.diffusion.small.model import (
@@ -243,7 +243,7 @@ def train_unet(
         learning_rate=preset.unet_rate,
         warmup=min(100, preset.unet_steps // 10),
         schedule="cosine",
-        plain_attention=True,
+        plain_attention=preset.latent_side <= WRITTEN_OUT,
     )
     loss = optimise(parameters, loss_at, settings, loop, name="U-Net", ema=ema)
     ema.copy_to(parameters)

@@ -7,6 +7,8 @@ import torch
 from ddbench_plugins.diffusion.denoising import Denoising
 from ddbench_plugins.diffusion.small.model import build_scheduler
 
+from ddbench import ModelError
+
 
 @pytest.fixture
 def latents() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -47,5 +49,5 @@ def test_min_snr_weighs_noise_and_velocity_alike(latents: tuple[torch.Tensor, ..
 
 
 def test_others_are_refused() -> None:
-    with pytest.raises(ValueError, match="'sample'"):
+    with pytest.raises(ModelError, match="'sample'"):
         Denoising(build_scheduler("sample"))

@@ -19,7 +19,7 @@ from ddbench_plugins.training.seeding import batch_indices, make_generator, stre
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ddbench import DDBenchError, UsageError
+from ddbench import DDBenchError, ModelError, UsageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -125,7 +125,7 @@ def test_attention_is_written_out_by_the_side_of_the_latents(
 
 def test_the_model_must_predict_noise_or_velocity(pipeline: Any, images: np.ndarray, tmp_path: Path) -> None:
     pipeline.scheduler.register_to_config(prediction_type="sample")
-    with pytest.raises(ValueError, match="'sample'"):
+    with pytest.raises(ModelError, match="'sample'"):
         finetune(pipeline, images, CAPTIONS, tmp_path, SETTINGS, seed=0)
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ddbench import ModelError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,7 +23,7 @@ class Denoising:
         times: how many timesteps there are.
 
     Raises:
-        ValueError: the scheduler's network predicts something else.
+        ModelError: the scheduler's network predicts something else.
     """
 
     def __init__(self, scheduler: Any) -> None:
@@ -31,7 +33,10 @@ class Denoising:
         self.predicts = self._scheduler.config.prediction_type
         self.times: int = self._scheduler.config.num_train_timesteps
         if self.predicts not in ("epsilon", "v_prediction"):
-            raise ValueError(f"the model predicts {self.predicts!r}; noise (epsilon) or v_prediction is needed")
+            raise ModelError(
+                f"The diffusion model predicts {self.predicts!r}.",
+                hint="Take one whose scheduler_config.json has the prediction_type epsilon or v_prediction.",
+            )
 
     def task(self, clean: Tensor, noise: Tensor, times: Tensor) -> tuple[Tensor, Tensor]:
         """Return the noisy latents and what is to be predicted of them, [n, C, h, w] as ``clean`` and ``noise``."""

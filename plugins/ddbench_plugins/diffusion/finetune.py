@@ -81,6 +81,7 @@ def finetune(
         raise ValueError(f"{len(images)} images but {len(captions)} captions")
     if pipeline.unet.dtype != torch.float32:
         raise ValueError("load the pipeline in fp32 to fine-tune it; 'precision' chooses the mixed precision")
+    denoising = Denoising(pipeline.scheduler)
     unet = pipeline.unet.to(device).train().requires_grad_(True)
     pipeline.vae.to(device).eval().requires_grad_(False)
     pipeline.text_encoder.to(device).eval().requires_grad_(False)
@@ -90,7 +91,6 @@ def finetune(
     kept = out_dir / "posteriors"
     posteriors = encoder.keep(kept, settings.flip, team, loop.progress) if settings.cache_latents else encoder
     factor = float(pipeline.vae.config.scaling_factor)
-    denoising = Denoising(pipeline.scheduler)
     replica = Replica(unet, team, device)
     latent_side = settings.resolution * unet.config.sample_size // resolution(pipeline)
 

@@ -54,13 +54,21 @@ class Comparison:
     Attributes:
         first, second: what they are called.
         settings: at least one.
+        unclear: further settings, that were left out because a method was measured there in several variants, with
+            their names.
     """
 
     first: str
     second: str
     settings: tuple[Setting, ...]
+    unclear: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        if not self.settings and self.unclear:
+            raise UsageError(
+                f"{self.first} or {self.second} was measured in several variants.",
+                hint="\n".join(("Name one:", *self.unclear)),
+            )
         if not self.settings:
             raise UsageError(
                 f"{self.first} and {self.second} were not measured under one protocol on one data set.",
@@ -80,7 +88,7 @@ class Comparison:
         for setting, p in zip(self.settings, self.corrected, strict=True):
             sides = {name: side.to_dict() for name, side in (("first", setting.first), ("second", setting.second))}
             settings.append({**asdict(setting), **sides, "corrected": p})
-        return {"first": self.first, "second": self.second, "settings": settings}
+        return {"first": self.first, "second": self.second, "settings": settings, "unclear": list(self.unclear)}
 
     def __repr__(self) -> str:
         count = len(self.settings)
@@ -94,6 +102,9 @@ class Comparison:
             known = {self.first, self.second, ""}
             which = [f"  here {one}" for one in setting.variants if one not in known]
             text += ["", setting.title, *which, *(f"  {line}" for line in _lines(setting, p, tests))]
+        if self.unclear:
+            text += ["", "left out, where several variants were measured and none was named:"]
+            text += [f"  {one}" for one in self.unclear]
         return "\n".join(text)
 
 
@@ -136,8 +147,8 @@ def of_methods(records: Iterable[Record], first: str, second: str, layout: Layou
         layout: what tables call methods and variants.
 
     Raises:
-        UsageError: a method that was not measured, a name that several variants share in one setting, or two methods
-            without a common setting.
+        UsageError: a method that was not measured, a name that several variants share in every common setting, or two
+            methods without one.
     """
     layout = layout or Layout()
     groups: dict[tuple[object, ...], dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
@@ -150,12 +161,17 @@ def of_methods(records: Iterable[Record], first: str, second: str, layout: Layou
         for record in members:
             groups[_setting(record)][column.label].append(record)
     first, second = (_known(name, names) for name in (first, second))
-    settings = []
+    settings, unclear = [], []
     for key in sorted(groups, key=str):
-        (one, ours), (two, theirs) = (_side(groups[key], name) for name in (first, second))
-        if ours and theirs:
-            settings.append(replace(_compare(ours, theirs), variants=(one, two)))
-    return Comparison(first, second, tuple(settings))
+        ours, theirs = (_variants(groups[key], name) for name in (first, second))
+        if not ours or not theirs:
+            continue
+        if several := [label for side in (ours, theirs) if len(side) > 1 for label in sorted(side)]:
+            unclear.append(f"{_title(next(iter(ours.values())))}: {'; '.join(several)}")
+            continue
+        ((one, first_records),), ((two, second_records),) = ours.items(), theirs.items()
+        settings.append(replace(_compare(first_records, second_records), variants=(one, two)))
+    return Comparison(first, second, tuple(settings), tuple(unclear))
 
 
 def of_records(first: Record, second: Record, names: tuple[str, str]) -> Comparison:
@@ -296,14 +312,11 @@ def _parts(label: str) -> tuple[str, ...]:
     return (method, *sorted(options.split(", ")))
 
 
-def _side(labels: Mapping[str, list[Record]], name: str) -> tuple[str, list[Record]]:
-    """Return a label with its records, or a method's only variant."""
+def _variants(labels: Mapping[str, list[Record]], name: str) -> dict[str, list[Record]]:
+    """Return the records of a label, or of a method's variants."""
     if name in labels:
-        return name, labels[name]
-    variants = {label: members for label, members in labels.items() if members[0].cell.method.name == name}
-    if len(variants) > 1:
-        raise UsageError(f"{name} was measured in several variants.", hint=f"Name one: {'; '.join(sorted(variants))}.")
-    return next(iter(variants.items()), (name, []))
+        return {name: labels[name]}
+    return {label: members for label, members in labels.items() if members[0].cell.method.name == name}
 
 
 def _interval(runs: Difference) -> str:

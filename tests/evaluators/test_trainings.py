@@ -401,7 +401,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         **{"gradient_checkpointing": None, "cache_latents": None, "contamination": 0.0, "neighbours": 10},
         **{"beta": 0.7, "top_k": 30, "pad_prompts": True, "strength": 0.7, "guidance_scale": 10.0, "steps": 50},
         **{"revision": None, "small_vae": None, "small_vae_side": None, "small_vae_steps": None},
-        **{"small_unet_steps": None, "batch_size": None, "size": None},
+        **{"small_unet_steps": None, "small_prediction": None, "batch_size": None, "size": None},
         **{"resolution": None, "acceptance_images": 100},
     },
 }

@@ -81,6 +81,15 @@ def test_names_are_explained():
     assert len(comparing.of_methods(found, "vlcp (k=1)", "random").settings) == 1
 
 
+def test_where_several_variants_were_measured_nothing_is_compared_and_that_is_said():
+    found = many("vlcp", (0.6, 0.61)) + many("random", (0.4, 0.5)) + many("random", (0.4, 0.5), evaluator="fkd")
+    found += [r for k in (1, 2) for r in many("vlcp", (0.5, 0.51), explicit={"k": k}, evaluator="fkd")]
+    compared = comparing.of_methods(found, "vlcp", "random")
+    assert len(compared.settings) == 1 and "fkd" not in compared.settings[0].title
+    (left,) = compared.to_dict()["unclear"]
+    assert "fkd on" in left and left.endswith(": vlcp (k=1); vlcp (k=2)") and left in str(compared)
+
+
 def test_a_default_that_changed_is_another_variant():
     found = [r for rate in (0.1, 0.2) for r in many("g-vbsm", (rate, rate + 0.01), options={"lr": rate})]
     found += many("random", (0.3, 0.31))

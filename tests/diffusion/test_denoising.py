@@ -35,8 +35,7 @@ def test_min_snr_weighs_noise_and_velocity_alike(latents: tuple[torch.Tensor, ..
     error = torch.linspace(0.1, 0.5, 5)[:, None, None, None]
     losses = []
     for way in ways:
-        target = way.task(clean, noise, times)[1]
-        noisy = way.task(clean, noise, times)[0]
+        noisy, target = way.task(clean, noise, times)
         kept = build_scheduler().alphas_cumprod[times][:, None, None, None]
         wrong = (
             noise + error if way.predicts == "epsilon" else (noise + error - (1 - kept).sqrt() * noisy) / kept.sqrt()

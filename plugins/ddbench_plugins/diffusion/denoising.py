@@ -20,6 +20,7 @@ class Denoising:
     for Fast Sampling of Diffusion Models*, ICLR 2022), as Stable Diffusion 2.1 predicts it.
 
     Attributes:
+        predicts: the ``prediction_type``.
         times: how many timesteps there are.
 
     Raises:

@@ -10,7 +10,7 @@ from torch import Tensor
 from ddbench_plugins.diffusion.dit.noise import Noise
 from ddbench_plugins.diffusion.dit.pipeline import null_label
 from ddbench_plugins.diffusion.dit.train import draw, noised_loss
-from ddbench_plugins.diffusion.loop import Ema, Optimisation, optimise
+from ddbench_plugins.diffusion.loop import WRITTEN_OUT, Ema, Optimisation, optimise
 from ddbench_plugins.methods.minimax.scales import add_scales, fold_scales, trained
 from ddbench_plugins.methods.minimax.terms import Memories, remember, terms
 from ddbench_plugins.training.engine import Loop
@@ -114,6 +114,7 @@ def finetune(
             learning_rate=settings.learning_rate,
             weight_decay=0.0,
             clip_norm=float("inf"),
+            plain_attention=posteriors.mean.shape[-1] <= WRITTEN_OUT,
         ),
         loop,
         name="minimax",

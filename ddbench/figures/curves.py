@@ -10,12 +10,15 @@ import numpy as np
 
 from ddbench.errors import UsageError
 from ddbench.escaping import figure as figure_text
-from ddbench.figures.base import COLOURS, figure
+from ddbench.figures.base import BESIDE, COLOURS, WIDTH, figure, wrapped
 from ddbench.results.labels import label as named
 from ddbench.results.labels import value_text
 from ddbench.results.schema import Record
 from ddbench.runtime import metrics
 from ddbench.tables import notes
+
+#: Width of accuracy over epochs, in inches.
+WIDE = 6.4
 
 
 def draw(records: Sequence[Record]) -> Any:
@@ -30,13 +33,14 @@ def draw(records: Sequence[Record]) -> Any:
             "These records hold no training curves: their networks were tested once, at the end.",
             hint="`ddbench show evaluator/NAME` says whether an evaluator can test more often.",
         )
-    drawn, (axes,) = figure(width=6.4)
+    drawn, (axes,) = figure(width=WIDE)
     for number, (record, label) in enumerate(zip(curved, labels(curved), strict=True)):
         colour = COLOURS[number % len(COLOURS)]
         for curve in record.result.curves:
             epochs, values = [epoch for epoch, _ in curve], [100 * value for _, value in curve]
             axes.plot(epochs, values, color=colour, alpha=0.3, linewidth=0.8)
-        axes.plot(*mean_curve(record), color=colour, linewidth=2, label=figure_text(label), linestyle=_dash(number))
+        shown = wrapped(label, WIDE - BESIDE, 8)
+        axes.plot(*mean_curve(record), color=colour, linewidth=2, label=shown, linestyle=_dash(number))
     axes.set_xlabel("epoch")
     axes.set_ylabel("test accuracy, %")
     axes.grid(alpha=0.25)
@@ -68,7 +72,8 @@ def draw_metrics(folders: Sequence[Path]) -> Any:
     for place, name in zip(axes, sorted(panels), strict=True):
         for number, (label, points) in enumerate(panels[name].items()):
             colour = COLOURS[number % len(COLOURS)]
-            place.plot(*zip(*points, strict=True), color=colour, linestyle=_dash(number), label=figure_text(label))
+            shown = wrapped(label, WIDTH - BESIDE, 8)
+            place.plot(*zip(*points, strict=True), color=colour, linestyle=_dash(number), label=shown)
         place.set_title(figure_text(name), fontsize=11)
         place.set_xlabel("step")
         place.grid(alpha=0.25)

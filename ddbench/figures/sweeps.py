@@ -8,7 +8,7 @@ from typing import Any
 
 from ddbench.errors import UsageError
 from ddbench.escaping import figure as figure_text
-from ddbench.figures.base import COLOURS, figure
+from ddbench.figures.base import BESIDE, COLOURS, figure, wrapped
 from ddbench.keys import canonical
 from ddbench.results import labels
 from ddbench.results.schema import SNAPSHOTS, Cell, Record
@@ -95,7 +95,10 @@ def _lines(records: Iterable[Record], option: str) -> tuple[dict[str, Points], d
 
 def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = None, *, width: float = 3.6) -> Any:
     """Return a matplotlib figure with a panel for each option; levels are lines across, for what has no such option."""
-    drawn, axes = figure(len(swept), width=width, height=3.2)
+    names = [[*lines, *(levels or {})] for lines in swept.values()]
+    titles = {name: wrapped(name, width - BESIDE, 7) for some in names for name in some}
+    most = max(sum(titles[name].count("\n") for name in some) for some in names)
+    drawn, axes = figure(len(swept), width=width, height=3.2 + 0.17 * most)
     for panel, (option, lines) in zip(axes, swept.items(), strict=True):
         values = sorted(
             {canonical(value): value for points in lines.values() for value, _ in points}.values(), key=_rank
@@ -109,11 +112,11 @@ def draw(swept: dict[str, dict[str, Points]], levels: dict[str, Entry] | None = 
             above = [max(0.0, 100 * high - mean) for mean, (_, high) in zip(means, intervals, strict=True)]
             colour = COLOURS[number % len(COLOURS)]
             panel.errorbar(
-                places, means, [below, above], marker="o", capsize=3, color=colour, label=figure_text(title) or None
+                places, means, [below, above], marker="o", capsize=3, color=colour, label=titles[title] or None
             )
         for number, (title, runs) in enumerate((levels or {}).items(), start=len(lines)):
             colour = COLOURS[number % len(COLOURS)]
-            panel.axhline(100 * runs.mean, color=colour, linestyle="--", label=figure_text(title))
+            panel.axhline(100 * runs.mean, color=colour, linestyle="--", label=titles[title])
             if runs.interval:
                 panel.axhspan(*(100 * end for end in runs.interval), color=colour, alpha=0.12, linewidth=0)
         if not numeric:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ddbench.errors import UsageError
-from ddbench.escaping import figure as figure_text
-from ddbench.figures.base import COLOURS, figure
+from ddbench.figures.base import COLOURS, WIDTH, figure, wrapped
 from ddbench.plugin.embedding import Embedding
 
 if TYPE_CHECKING:
@@ -47,7 +46,7 @@ def draw(content: Embedding, title: str, seed: int = 0) -> Any:
     axes[-1].set_title(kept, fontsize=11)
     axes[-1].legend(loc="best", fontsize=8, framealpha=0.85)
     shown = f", {len(rows)} of {len(content.points)} images drawn" if len(rows) < len(content.points) else ""
-    drawn.suptitle(figure_text(f"{title} (t-SNE of {content.kind}{shown})"), fontsize=12)
+    drawn.suptitle(wrapped(f"{title} (t-SNE of {content.kind}{shown})", panels * WIDTH, 12), fontsize=12)
     for panel in axes:
         panel.set_xlim(*_limits([place[:, 0] for place in places]))
         panel.set_ylim(*_limits([place[:, 1] for place in places]))

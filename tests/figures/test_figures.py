@@ -121,3 +121,32 @@ def test_names_leave_out_which_snapshots_were_kept():
     options = {"iterations": 300, "snapshots": [100], "lr_img": 2.0}
     assert labels.label("dm", options) == "dm (iterations=300, lr_img=2)"
     assert labels.label("dm", {"snapshots": [100]}) == "dm"
+
+
+LONG = {f"option_{number}": "a/rather/long/value" for number in range(12)}
+
+
+def with_long_names(kind):
+    if kind == "t-SNE":
+        return tsne.draw(blobs(outliers=0), "vlcp on npz:" + "a-data-set-" * 8 + ", IPC 10: three")
+    if kind == "sweep":
+        records = [stopped_at(iterations, 0.4, **options) for iterations in (1, 2) for options in ({}, LONG)]
+        return sweeps.draw({"iterations": sweeps.against(records, "iterations")[0]}, width=5.2)
+    records = [make("dm", explicit=options) for options in ({}, LONG)]
+    curve = {"curves": [[(1, 0.2), (3, 0.6)]]}
+    return curves.draw([one.model_copy(update={"result": one.result.model_copy(update=curve)}) for one in records])
+
+
+@pytest.mark.parametrize("kind", ["t-SNE", "sweep", "curves"])
+def test_long_names_stay_in_the_picture_and_leave_it_room(kind):
+    from matplotlib.legend import Legend
+
+    drawn = with_long_names(kind)
+    drawn.draw_without_rendering()
+    written = [*drawn.texts, drawn._suptitle, *drawn.findobj(Legend)]
+    boxes = [part.get_window_extent() for part in written if part is not None]
+    assert boxes
+    for box in boxes:
+        assert min(box.x0, box.y0) >= -1 and box.x1 <= drawn.bbox.x1 + 1 and box.y1 <= drawn.bbox.y1 + 1, box
+    assert drawn.axes[0].get_window_extent().width > 0.7 * drawn.bbox.width
+    assert drawn.axes[0].get_window_extent().height > 0.3 * drawn.bbox.height

@@ -15,7 +15,7 @@ from ddbench.files.writing import write_atomic
 #: Colours that tell apart on paper and for most colour-blind readers (Okabe and Ito without the yellow, and four more).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#5b4b8a", "#7f7f7f", "#8c4a2f", "#a3b31f")
 DPI = 150
-#: Of a panel, in inches, and what its legend has of it beside the lines' samples.
+#: Inches: the width of a panel, and what of it axis labels, lines' samples and margins take beside a legend's words.
 WIDTH, BESIDE = 5.2, 1.2
 
 
